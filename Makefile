@@ -1,0 +1,46 @@
+# make demo and make test need Python 3.11 or 3.12 and Java 17 or newer; all else is set up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXTRAS := spark,airflow,train,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench java
+
+help:  ## Show this list.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: setup  ## Set everything up, run the nightly pipeline on real documents, show what it did.
+	@$(BIN)/gliclass-spark demo
+
+test: setup check  ## Set everything up, check style and types, pass every test.
+	@$(BIN)/pytest
+
+check: setup  ## Style and types only.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup  ## Bring the code into shape.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup  ## Measure the engine against the gliclass library on this machine.
+	@$(BIN)/python benchmarks/engine.py
+
+setup: java $(READY)
+
+# Only the standard library: it runs before anything is installed.
+java:
+	@$(PYTHON) -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) or sys.exit("error: this is Python %d.%d; install Python 3.11 or 3.12, or name one: make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -m gliclass_spark.spark.java
+
+# The environment is made anew when what it is made from changes.
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (the first time: one to four minutes, 7 GB)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,33 @@
+"""Tag, filter and route the text of a data lake with GLiClass, a zero-shot classifier.
+
+The public names are imported when they are first used: reading a pipeline's configuration needs
+neither torch nor Spark.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.labels import Label, LabelSet
+    from gliclass_spark.spark.udf import gliclass_udf, register_gliclass
+
+__version__ = "0.1.0"
+
+__all__ = ["Engine", "Label", "LabelSet", "gliclass_udf", "register_gliclass"]
+
+_HOMES = {
+    "Engine": "gliclass_spark.inference.engine",
+    "Label": "gliclass_spark.labels",
+    "LabelSet": "gliclass_spark.labels",
+    "gliclass_udf": "gliclass_spark.spark.udf",
+    "register_gliclass": "gliclass_spark.spark.udf",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,214 @@
+"""The command line: gliclass-spark."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import GliclassSparkError
+
+# Torch and Spark take seconds to import: each command imports what it needs, so that --help is quick.
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from gliclass_spark.spark.manifest import Manifest
+    from gliclass_spark.spark.steps import Run
+
+app = typer.Typer(
+    help="Tag, filter and route the text of a data lake with GLiClass, a zero-shot classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+PipelineFile = Annotated[Path, typer.Argument(help="A file of conf/pipelines.", metavar="PIPELINE.yaml")]
+RunId = Annotated[
+    str | None, typer.Option(help="The run's id. Give an earlier one to finish a run that was stopped. Default: new.")
+]
+SparkConf = Annotated[Path | None, typer.Option("--conf", help="A file of conf/spark. Default: this machine.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Gives the exit code: 0, or 1 for a run that was stopped, 2 for input to be mended."""
+    try:
+        result = app(args=None if argv is None else list(argv), standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except GliclassSparkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+
+
+@app.command()
+def run(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+    """Tag, filter and route in one go, then show what became of the documents.
+
+    Only new and changed documents are tagged. A run that was stopped is finished by running again.
+    """
+    from gliclass_spark.show import show_run
+    from gliclass_spark.spark.steps import STEPS
+
+    settings = Pipeline.from_yaml(pipeline)
+    with _spark(conf) as spark:
+        started = _run(spark, settings, run_id)
+        manifests = [_step(started, name) for name in STEPS]
+        show_run(console, started, manifests)
+
+
+@app.command()
+def tag(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+    """Classify new and changed documents: every score of every label goes into `tags`. Loads the model."""
+    _one_step("tag", pipeline, run_id, conf)
+
+
+@app.command(name="filter")
+def filter_(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+    """Apply the reject rules to the tags: `kept`, `rejected` with a reason, `quarantined`. Loads no model."""
+    _one_step("filter", pipeline, run_id, conf)
+
+
+@app.command()
+def route(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+    """Send the kept documents to the tables of their routes. Loads no model."""
+    _one_step("route", pipeline, run_id, conf)
+
+
+@app.command()
+def demo(pipeline: PipelineFile = Path("conf/pipelines/demo.yaml"), conf: SparkConf = None) -> None:
+    """Run the demo pipeline on real documents: the descriptions of the Python packages installed here."""
+    from gliclass_spark.demo import installed_packages
+    from gliclass_spark.show import show_run
+    from gliclass_spark.spark.steps import STEPS
+    from gliclass_spark.spark.tables import converge
+
+    settings = Pipeline.from_yaml(pipeline)
+    with _spark(conf) as spark:
+        rows = [{"doc_id": document.package, **asdict(document)} for document in installed_packages()]
+        frame = spark.createDataFrame(rows, "doc_id string, package string, version string, description string, topics array<string>")
+        converge(spark, str(settings.source.path), frame.coalesce(1))
+        started = _run(spark, settings, None)
+        show_run(console, started, [_step(started, name) for name in STEPS])
+
+
+@app.command()
+def classify(
+    labels: Annotated[str, typer.Option(help="Label names, separated by commas, or a file of conf/labels.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
+    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
+) -> None:
+    """Classify texts here and now, without Spark: to try labels and their wording.
+
+    gliclass-spark classify --labels "spam,invoice,complaint" "Your parcel never arrived!"
+    """
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.labels import LabelSet
+
+    is_file = labels.endswith((".yaml", ".yml"))
+    label_set = LabelSet.from_yaml(labels) if is_file else LabelSet.of(*labels.split(","))
+    engine = Engine.from_pretrained(model)
+    console.print(f"{engine}", style="dim", highlight=False, markup=False)
+    asked = texts or [line.rstrip("\n") for line in sys.stdin]
+    for text, found in zip(asked, engine.classify(asked, label_set), strict=True):
+        ordered = sorted(found.scores.items(), key=lambda item: -item[1])
+        passing = {scored.label for scored in found.labels}
+        shown = "  ".join(f"{'*' if name in passing else ' '}{name} {score:.2f}" for name, score in ordered)
+        console.print(f"{text[:80]}\n  {found.error.message if found.error else shown}", markup=False, highlight=False)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="A folder of Parquet files with the columns text and labels.")],
+    out: Annotated[Path, typer.Option(help="Where the checkpoint goes; a training that was stopped continues there.")],
+    model: Annotated[
+        str, typer.Option(help='What to start from: "embedded", a folder, a hub id, or "encoder" for a fresh one.')
+    ] = "embedded",
+    examples: Annotated[int, typer.Option(min=1, help="How many questions to learn from.")] = 100_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions for each step.")] = 32,
+    encoder_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of the encoder.")] = 1e-4,
+    head_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of projections and scorer.")] = 5e-4,
+    seed: Annotated[int, typer.Option(help="Decides every question that is asked.")] = 0,
+) -> None:
+    """Train a model on labelled text. The result is a folder that --model and Engine.from_pretrained take."""
+    from gliclass_spark.training.dataset import read_folder
+    from gliclass_spark.training.from_encoder import untrained_model
+    from gliclass_spark.training.supervised import TrainingConfig, train
+
+    sets = read_folder(data)
+    console.print(f"{sum(map(len, sets))} texts in {len(sets)} sets from {data}")
+    config = TrainingConfig(
+        examples=examples, batch_size=batch_size, encoder_lr=encoder_lr, head_lr=head_lr, seed=seed
+    )
+    if model == "encoder":
+        start, tokenizer = untrained_model()
+    else:
+        from gliclass_spark.model.checkpoint import load, resolve
+
+        checkpoint = load(resolve(model))
+        start, tokenizer = checkpoint.model, checkpoint.tokenizer
+    console.print(f"trained: {train(start, tokenizer, sets, config, out)}")
+
+
+def _one_step(name: str, pipeline: Path, run_id: str | None, conf: Path | None) -> None:
+    settings = Pipeline.from_yaml(pipeline)
+    with _spark(conf) as spark:
+        manifest = _step(_run(spark, settings, run_id), name)
+    console.print_json(data=asdict(manifest), default=str)
+
+
+def _run(spark: SparkSession, pipeline: Pipeline, run_id: str | None) -> Run:
+    from gliclass_spark.spark.steps import Run
+
+    return Run(spark, pipeline, run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}")
+
+
+def _step(run: Run, name: str) -> Manifest:
+    from dataclasses import replace
+
+    from gliclass_spark.spark.steps import STEPS
+
+    with _progress(name) as on_progress:
+        return STEPS[name](replace(run, on_progress=on_progress))
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Any]:
+    columns = TextColumn("{task.description:<7}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _spark(conf: Path | None) -> Iterator[SparkSession]:
+    """A session for one command; one that was already there is used, and left running."""
+    from pyspark.sql import SparkSession
+
+    from gliclass_spark.spark.session import spark_session
+
+    borrowed = SparkSession.getActiveSession()
+    if borrowed is not None:
+        yield borrowed
+        return
+    with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
+        spark = spark_session(conf)
+    try:
+        yield spark
+    finally:
+        spark.stop()

@@ -1,0 +1,195 @@
+"""The files of conf/pipelines: what to tag, what to ask, and what becomes of each document.
+
+One rule for paths: a relative path is relative to the folder of the file that says it. Absolute paths
+and addresses with a scheme (s3a://, dbfs:/, file:/) are left as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from gliclass_spark import strict_yaml
+from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.rules import RESERVED_TABLES, TAG_COLUMNS, RejectRule, Route, Rules
+
+EMBEDDED_MODEL = "embedded"
+
+# The source of the documents may stand beside the tables that are written; all others are written.
+_WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}")
+
+
+def _resolve(value: str, info: ValidationInfo) -> str:
+    """The path as seen from the folder of the file, if there is one. Links are left as they are, so
+    that a configuration behind a link (git-sync, a config map) keeps its address when the link moves.
+    """
+    if value != value.strip() or not value.isprintable() or not value:
+        raise ValueError(f"{value!r} is empty, or holds spaces at its ends or control characters; correct it")
+    if value.startswith("~"):
+        raise ValueError(f"{value!r} starts with ~, which differs from machine to machine; write the whole path")
+    folder = (info.context or {}).get("folder")
+    if folder is None or _SCHEME.match(value):
+        return value
+    return os.path.normpath(Path(folder, value))
+
+
+def _resolve_model(value: str, info: ValidationInfo) -> str:
+    if value.startswith((".", "/", "~")) or _SCHEME.match(value):
+        return _resolve(value, info)
+    if not _HUB_ID.fullmatch(value):
+        raise ValueError(f"{value!r} is neither {EMBEDDED_MODEL!r} nor a hub id; begin the path of a folder with ./")
+    return value
+
+
+def _column(value: str) -> str:
+    if not value or not value.isprintable() or "`" in value:
+        raise ValueError(f"{value!r} can't be a column; give a name of printable characters without backquotes")
+    if value.lower() in TAG_COLUMNS:
+        raise ValueError(f"{value!r} is a column that tagging adds; rename the column of the documents")
+    return value
+
+
+ConfigPath = Annotated[str, AfterValidator(_resolve)]
+ColumnName = Annotated[str, AfterValidator(_column)]
+# Strict, because a lax share would take `true` for 1.0.
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+
+
+class Source(BaseModel):
+    """Where the documents are: a `path` in a `format`, or a `table` of the catalog; never both.
+
+    `id` and `text` name the columns that are read. `columns` names the others that go along into the
+    tables of kept and rejected documents; without it, all do.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: ConfigPath | None = None
+    table: str | None = None
+    format: Literal["delta", "parquet", "json", "csv"] = "delta"
+    id: ColumnName
+    text: ColumnName
+    columns: tuple[ColumnName, ...] | None = None
+
+    @field_validator("table")
+    @classmethod
+    def _plain_identifiers(cls, value: str | None) -> str | None:
+        if value is not None and not _TABLE.fullmatch(value):
+            raise ValueError(f"{value!r} is no table name; write one to three names of A-Z, a-z, 0-9, _ with dots")
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Source:
+        if self.path is not None and self.table is not None:
+            raise ValueError("has both 'path' and 'table'; remove one")
+        if self.path is None and self.table is None:
+            raise ValueError("has neither 'path' nor 'table'; add one")
+        if self.table is not None and "format" in self.model_fields_set:
+            raise ValueError("has 'format' beside 'table', but a table knows its own; remove 'format'")
+        seen: set[str] = set()
+        for column in (self.id, self.text, *(self.columns or ())):
+            if column.lower() in seen:
+                raise ValueError(f"column {column!r} is named twice among id, text and columns; remove one")
+            seen.add(column.lower())
+        if "doc_id" in seen and self.id.lower() != "doc_id":
+            raise ValueError(f"'doc_id' is what the tables call the id, but the id is {self.id!r}; rename the column")
+        return self
+
+
+class Pipeline(BaseModel):
+    """One file of conf/pipelines.
+
+    `model` is "embedded", a hub id, or a folder; a folder begins with `.` or `/`, or has a scheme.
+    `tables` is the folder that all tables are written to. `max_error_ratio` is the share of rows, in
+    [0, 1], that may fail before the job does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    source: Source
+    label_set: LabelSet
+    model: Annotated[str, AfterValidator(_resolve_model)] = EMBEDDED_MODEL
+    tables: ConfigPath
+    reject: tuple[RejectRule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    default_route: str = "unrouted"
+    max_error_ratio: Share = 0.01
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Pipeline:
+        """Read `conf/pipelines/*.yaml` and the label set that it names. Raises ConfigError,
+        LabelSetError or RulesError that names file, key and mend. Columns that rules name are not
+        checked: that takes the documents' schema, see `Rules.check`.
+        """
+        document = strict_yaml.load(path)
+        folder = Path(path).absolute().parent
+        try:
+            return cls.model_validate(document, context={"folder": folder})
+        except ValidationError as error:
+            raise ConfigError(describe_validation(error, str(path))) from None
+        except (LabelSetError, RulesError) as error:
+            raise type(error)(f"{path}: {error}") from None
+
+    @field_validator("label_set", mode="before")
+    @classmethod
+    def _read_label_set(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            if _SCHEME.match(value):
+                raise ValueError(f"{value!r} is not a local file, which a label set must be; copy it beside this file")
+            return LabelSet.from_yaml(_resolve(value, info))
+        if isinstance(value, list):
+            value = {"labels": value}
+        if isinstance(value, dict):
+            return {"name": info.data.get("name", "labels"), **value}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Pipeline:
+        self.rules.check_labels(self.label_set.names, f"label set {self.label_set.name!r}")
+        if self.source.path is not None:
+            place = _place(self.source.path)
+            for name, table in self._written():
+                if place.startswith(table) or table.startswith(place):
+                    raise ValueError(
+                        f"source.path {self.source.path!r} and the table {name!r}, which is written to {table!r}, "
+                        "overlap; choose another path or other tables"
+                    )
+        return self
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules by themselves, with their hash."""
+        return Rules(reject=self.reject, routes=self.routes, default_route=self.default_route)
+
+    def _written(self) -> Iterator[tuple[str, str]]:
+        for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):
+            yield name, _place(f"{self.tables}/{name}")
+
+
+def _place(path: str) -> str:
+    """One spelling for one folder, ending in a slash: a folder's spelling begins all that it holds."""
+    scheme, rest = (match[1].lower(), path[match.end() :]) if (match := _SCHEME.match(path)) else ("file", path)
+    if scheme == "file":
+        local = Path("/" + rest.lstrip("/") if match else rest).absolute()
+        return os.path.normpath(local).rstrip("/") + "/"
+    return f"{scheme}:{os.path.normpath('/' + rest)}".rstrip("/") + "/"

@@ -1,0 +1,1 @@
+"""Texts in, scores out, fast: the engine."""

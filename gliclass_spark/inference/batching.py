@@ -1,0 +1,50 @@
+"""Which inputs go through the model together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Positions of inputs that are padded to one length and run at once."""
+
+    positions: tuple[int, ...]
+    tokens: int
+
+    def halves(self) -> tuple[MicroBatch, MicroBatch]:
+        """The same work in two steps, for a device that has no room for it in one."""
+        middle = len(self.positions) // 2
+        return MicroBatch(self.positions[:middle], self.tokens), MicroBatch(self.positions[middle:], self.tokens)
+
+
+def micro_batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[MicroBatch]:
+    """Cut inputs of these lengths (tokens) into batches of at most `max_batch_tokens`, padding included.
+
+    Inputs of like length stand together, the longest first: so there is little padding, and a device
+    that is too small shows it at once. An input longer than the budget runs alone.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    start = 0
+    while start < len(order):
+        longest = lengths[order[start]]
+        rows = max(1, max_batch_tokens // max(longest, 1))
+        yield MicroBatch(tuple(order[start : start + rows]), longest)
+        start += rows
+
+
+def text_groups(lengths: Sequence[int], max_texts: int, max_chars: int) -> Iterator[range]:
+    """Cut texts of these lengths (characters), in their order, into groups that are tokenised at once.
+
+    A group has at most `max_texts` texts and `max_chars` characters; a longer text stands alone.
+    """
+    start = 0
+    chars = 0
+    for position, length in enumerate(lengths):
+        if position > start and (position - start == max_texts or chars + length > max_chars):
+            yield range(start, position)
+            start, chars = position, 0
+        chars += length
+    if start < len(lengths):
+        yield range(start, len(lengths))

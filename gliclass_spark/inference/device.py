@@ -1,0 +1,62 @@
+"""Which device and which precision a model runs in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from gliclass_spark.errors import DeviceError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# The processor features that multiply bfloat16 matrices in hardware, best first.
+_CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def choose_device(device: str | None) -> torch.device:
+    """The device asked for; a GPU if there is one and none was asked for. Raises DeviceError if it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()  # "meta" exists everywhere, but holds no numbers
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f'device {device!r} can\'t be used here ({reason}); use "cpu", or leave it out') from None
+    return chosen
+
+
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The precision asked for; for "auto", bfloat16 exactly where the hardware multiplies it natively.
+
+    Emulated bfloat16 is far slower than float32: on a processor with AVX2 alone, a hundred times.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if native_bfloat16(device) else torch.float32
+    if precision not in _DTYPES:
+        raise DeviceError(f"precision {precision!r} is unknown; use one of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[precision]
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _cpu_feature() is not None
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """One line for people: the device, the precision, and what it rests on."""
+    name = str(dtype).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {name}"
+    feature = _cpu_feature()
+    hardware = f"native by {feature}" if feature else "this processor has no native bfloat16"
+    return f"{device.type}, {torch.get_num_threads()} threads, {name} ({hardware})"
+
+
+def _cpu_feature() -> str | None:
+    capabilities = torch.cpu.get_capabilities()
+    return next((feature for feature in _CPU_BFLOAT16 if capabilities.get(feature)), None)

@@ -1,0 +1,123 @@
+"""What the engine gives back: arrays for machines, records for people, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliclass_spark.labels import LabelSet
+
+# A text of this size is no document: tokenising a gigabyte would take the worker down with it.
+MAX_TEXT_CHARS = 10_000_000
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TextError:
+    """Why a text could not be scored. `code` is one of the constants below."""
+
+    code: str
+    message: str
+
+
+NULL_TEXT = TextError("null_text", "the text is null")
+EMPTY_TEXT = TextError("empty_text", "the text is empty or white space")
+UNDECODABLE_TEXT = TextError("undecodable_text", "the text is not valid Unicode")
+TEXT_TOO_LONG = TextError("text_too_long", f"the text has more than {MAX_TEXT_CHARS:,} characters")
+OUT_OF_MEMORY = TextError("out_of_memory", "the device has no memory for this text, even alone")
+
+
+@dataclass(frozen=True)
+class ScoredLabel:
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One text, readable: labels that reach their threshold, best first, every score, and the error if any."""
+
+    labels: tuple[ScoredLabel, ...]
+    scores: dict[str, float]
+    error: TextError | None
+    token_count: int
+    chunk_count: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a call cost: tokens of texts and prompts, and how many of those the device saw were padding."""
+
+    texts: int = 0
+    errors: int = 0
+    tokens: int = 0
+    padding: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.texts + other.texts,
+            self.errors + other.errors,
+            self.tokens + other.tokens,
+            self.padding + other.padding,
+            self.seconds + other.seconds,
+        )
+
+    @property
+    def padding_share(self) -> float:
+        """Padding over all tokens that the device computed; 0 when it computed none."""
+        computed = self.tokens + self.padding
+        return self.padding / computed if computed else 0.0
+
+
+@dataclass(frozen=True)
+class Results:
+    """One row for each text, in the order of the texts.
+
+    logits: (texts, labels) float32, NaN where the text could not be scored.
+    token_counts: tokens of each whole text; 0 where it could not be tokenised.
+    chunk_counts: the windows that were read of each text: 1, or 0 with an error.
+    """
+
+    label_set: LabelSet
+    logits: FloatArray
+    token_counts: NDArray[np.int32]
+    chunk_counts: NDArray[np.int32]
+    errors: tuple[TextError | None, ...]
+    usage: Usage = field(default_factory=Usage)
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Probabilities (texts, labels) in [0, 1]: sigmoid of each logit, or softmax over a single-label set."""
+        logits = self.logits.astype(np.float64)
+        if self.label_set.multi_label:
+            with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0, as it should
+                probabilities = 1.0 / (1.0 + np.exp(-logits))
+        else:
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            probabilities = odds / odds.sum(axis=1, keepdims=True)
+        return probabilities.astype(np.float32)
+
+    def classifications(self) -> list[Classification]:
+        """The readable form, one for each text."""
+        return [self._classification(row) for row in range(len(self.errors))]
+
+    def _classification(self, row: int) -> Classification:
+        error = self.errors[row]
+        if error:
+            return Classification((), {}, error, int(self.token_counts[row]), 0)
+        scores = dict(zip(self.label_set.names, self.scores[row].tolist(), strict=True))
+        passing = [
+            ScoredLabel(label, score)
+            for (label, score), threshold in zip(scores.items(), self.label_set.thresholds, strict=True)
+            if score >= threshold
+        ]
+        # A stable sort: labels of equal score stand in the label set's order.
+        passing.sort(key=lambda scored: scored.score, reverse=True)
+        return Classification(
+            tuple(passing), scores, None, int(self.token_counts[row]), int(self.chunk_counts[row])
+        )

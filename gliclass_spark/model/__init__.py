@@ -1,0 +1,1 @@
+"""GLiClass itself: torch and transformers, no Spark."""

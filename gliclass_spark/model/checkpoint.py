@@ -1,0 +1,197 @@
+"""From an address to a local folder, its digest, and the model and tokenizer in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.initialization import no_init_weights
+
+from gliclass_spark.errors import CheckpointError, ModelNotFoundError
+from gliclass_spark.model import embedded
+from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
+
+WEIGHTS = "model.safetensors"
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spm.model",
+    "vocab.txt",
+)
+# Everything that a checkpoint can consist of. Pickled weights and code are never fetched.
+_FETCHED = ["config.json", "*.safetensors", *_TOKENIZER_FILES]
+# Buffers that older versions of transformers wrote beside the weights; nothing is lost with them.
+_IGNORED_SUFFIXES = ("position_ids",)
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A checkpoint, resolved once: the address that the user gave, where its files are, and their digest.
+
+    `digest` is the SHA-256 of weights, configuration and tokenizer. It travels with a job, so that
+    every worker can check that it scores with the very same model.
+    """
+
+    uri: str
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    ref: ModelRef
+    model: GLiClassModel
+    tokenizer: PreTrainedTokenizerFast
+
+
+def resolve(uri: str) -> ModelRef:
+    """Find a checkpoint: "embedded", a local folder, or a hub id. Raises ModelNotFoundError, CheckpointError."""
+    if uri == embedded.NAME:
+        return ModelRef(uri, embedded.FOLDER, _digest(embedded.files()))
+    folder = _local_folder(uri) or _fetch(uri)
+    _refuse_unsafe(folder)
+    files = [folder / "config.json", folder / WEIGHTS, *(folder / name for name in _TOKENIZER_FILES)]
+    return ModelRef(uri, folder, _digest(path for path in files if path.exists()))
+
+
+def load(ref: ModelRef) -> Checkpoint:
+    """Build the model, in evaluation mode, on the CPU, in float32.
+
+    Every weight of the file is used and every weight of the model comes from the file; otherwise
+    CheckpointError lists the difference. The tokenizer's ids are those that the model was trained with.
+    """
+    config = GLiClassConfig.from_folder(ref.folder)
+    if ref.uri == embedded.NAME:
+        state, tokenizer = embedded.state_dict(), embedded.tokenizer()
+    else:
+        state = _read_weights(ref.folder / WEIGHTS)
+        tokenizer = _read_tokenizer(ref.folder)
+    _check_tokens(tokenizer, config, ref.uri)
+    model = _build(config, ref.uri)
+    _assign(model, state, ref.uri)
+    return Checkpoint(ref, model.eval(), tokenizer)
+
+
+def save(model: GLiClassModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> Path:
+    """Write the published layout: config.json, model.safetensors, tokenizer. Gives the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {f"model.{name}": weight.contiguous() for name, weight in model.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    document = json.dumps(model.config.to_dict(), indent=2, sort_keys=True)
+    (folder / "config.json").write_text(document + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _local_folder(uri: str) -> Path | None:
+    try:
+        folder = Path(uri).expanduser()
+    except RuntimeError:  # "~name" of nobody
+        return None
+    return folder if uri and folder.is_dir() else None
+
+
+def _fetch(uri: str) -> Path:
+    try:
+        return Path(snapshot_download(uri, allow_patterns=_FETCHED))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise ModelNotFoundError(
+            f"model {uri!r} is not a folder, and the hub does not give it ({type(error).__name__}); "
+            'check the address, or use "embedded"'
+        ) from None
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    if (folder / WEIGHTS).is_file():
+        return
+    pickled = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt"))
+    if pickled:
+        raise CheckpointError(
+            f"{folder} holds {pickled[0]} but no {WEIGHTS}: pickled weights can run code and are never loaded; "
+            "convert the checkpoint to safetensors"
+        )
+    raise CheckpointError(f"{folder} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); fetch the checkpoint again") from None
+    return {
+        name.removeprefix("model."): weight for name, weight in state.items() if not name.endswith(_IGNORED_SUFFIXES)
+    }
+
+
+def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises plain Exception for a file that it can't read
+        raise CheckpointError(f"{folder} holds no tokenizer that can be read: {' '.join(str(error).split())}") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise CheckpointError(f"{folder} holds a {type(tokenizer).__name__}; save it with its tokenizer.json")
+    return tokenizer
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: GLiClassConfig, uri: str) -> None:
+    expected = {LABEL_TOKEN: config.class_token_index}
+    if config.extract_text_features or config.use_segment_embeddings:
+        expected[SEP_TOKEN] = config.text_token_index
+    vocabulary = tokenizer.get_vocab()
+    for token in (LABEL_TOKEN, SEP_TOKEN):
+        if token not in vocabulary:
+            raise CheckpointError(f"the tokenizer has no token {token!r}; give the folder of a GLiClass checkpoint")
+    for token, index in expected.items():
+        if vocabulary[token] != index:
+            raise CheckpointError(
+                f"the tokenizer of {uri!r} reads {token!r} as {vocabulary[token]}, its config.json as {index}: "
+                "they are of different models; fetch the checkpoint again"
+            )
+
+
+def _build(config: GLiClassConfig, uri: str) -> GLiClassModel:
+    try:
+        with no_init_weights():
+            return GLiClassModel(config)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"config.json of {uri!r} describes no model that can be built ({type(error).__name__}: {reason}); mend it"
+        ) from None
+
+
+def _assign(model: GLiClassModel, state: dict[str, Tensor], uri: str) -> None:
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in expected.keys() - state.keys()]
+    problems += [f"unused {name}" for name in state.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & state.keys()
+        if expected[name].shape != state[name].shape
+    ]
+    if problems:
+        listed = "; ".join(sorted(problems)[:8])
+        raise CheckpointError(f"the weights of {uri!r} do not fit its config.json: {len(problems)} differ: {listed}")
+    model.load_state_dict({name: weight.float() for name, weight in state.items()}, assign=True)
+
+
+def _digest(files: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()

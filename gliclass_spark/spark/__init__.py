@@ -1,0 +1,1 @@
+"""GLiClass on Spark: the only package that imports pyspark."""

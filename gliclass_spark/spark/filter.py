@@ -1,0 +1,47 @@
+"""Filtering: each tagged document is kept, rejected for a reason, or quarantined for its error."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.rules import Rules
+from gliclass_spark.spark.conditions import first_match
+from gliclass_spark.spark.tables import KEY
+
+
+def with_tags(documents: DataFrame, contents: DataFrame, tags: DataFrame, label_set: LabelSet) -> DataFrame:
+    """Documents beside their tags for this label set; a document whose text was not tagged as it is now is left out."""
+    asked = tags.where(F.col("label_set_hash") == label_set.hash).drop("run_id")
+    hashed = documents.join(contents.select(KEY, "content_hash"), KEY)
+    matching = (F.col(f"h.{KEY}") == F.col(f"t.{KEY}")) & F.col("h.content_hash").eqNullSafe(F.col("t.content_hash"))
+    joined = hashed.alias("h").join(asked.alias("t"), matching)
+    own = [F.col(f"h.`{name}`") for name in documents.columns]
+    return joined.select(*own, *(F.col(f"t.{name}") for name in asked.columns if name != KEY))
+
+
+def decide(tagged: DataFrame, rules: Rules, run_id: str) -> DataFrame:
+    """Add rules_hash, run_id, and `reason`: that of the first reject rule that matches, null for a kept document.
+
+    A document with an error is not judged: its reason is null too. Must run within `lenient_sql`.
+    """
+    return tagged.withColumns(
+        {
+            "rules_hash": F.lit(rules.hash),
+            "run_id": F.lit(run_id),
+            "reason": F.when(F.col("error").isNull(), first_match([(r.when, r.reason) for r in rules.reject])),
+        }
+    )
+
+
+def kept(decided: DataFrame) -> DataFrame:
+    return decided.where(F.col("error").isNull() & F.col("reason").isNull()).drop("reason")
+
+
+def rejected(decided: DataFrame) -> DataFrame:
+    return decided.where(F.col("reason").isNotNull())
+
+
+def quarantined(decided: DataFrame) -> DataFrame:
+    return decided.where(F.col("error").isNotNull()).drop("reason")

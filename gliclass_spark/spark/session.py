@@ -1,0 +1,93 @@
+"""A Spark session with Delta, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from delta import configure_spark_with_delta_pip
+from pyspark.sql import SparkSession
+
+from gliclass_spark import strict_yaml
+from gliclass_spark.errors import ConfigError, JavaError
+from gliclass_spark.spark import java
+
+_DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+# What suits one machine. Spark's own defaults are made for clusters: 200 shuffle partitions, and
+# Delta's 50 snapshot partitions, make the first write of a few rows take a quarter of a minute.
+_LOCAL = {
+    "spark.master": "local[*]",
+    "spark.driver.memory": "2g",
+    "spark.log.level": "ERROR",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "4",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-spark") -> SparkSession:
+    """The active session if there is one, else a new one with Delta.
+
+    An active session (Databricks, EMR, a notebook) is left as it is. `conf` names a file of
+    conf/spark: Spark's settings as `key: value`; they come on top of the defaults for one machine
+    where the file, or spark-submit, names no master. Raises JavaError, ConfigError.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    if "SPARK_REMOTE" in os.environ:
+        return SparkSession.builder.appName(app_name).getOrCreate()
+    found = java.problem()
+    if found:
+        raise JavaError(found)
+    settings = {**_DELTA, **read_conf(conf)}
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has chosen the master and the jars
+    if not submitted and settings.get("spark.master", "local").startswith("local"):
+        settings = {**_LOCAL, **settings}
+        # A worker is started as whatever `python3` is on the PATH unless this says otherwise.
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
+        builder = configure_spark_with_delta_pip(builder)
+    return builder.getOrCreate()
+
+
+def read_conf(path: str | Path | None) -> dict[str, str]:
+    """A file of conf/spark: a flat mapping of Spark's settings. Raises ConfigError that names file and key."""
+    if path is None:
+        return {}
+    document = strict_yaml.load(path)
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines of Spark settings, found {document!r}")
+    settings: dict[str, str] = {}
+    for key, value in document.items():
+        if not isinstance(key, str) or not key.startswith("spark."):
+            raise ConfigError(f"{path}: unknown key {key!r}; Spark's settings begin with 'spark.'")
+        if not isinstance(value, (str, int, float, bool)):
+            raise ConfigError(f"{path}: {key}: expected a text, a number or true/false, found {value!r}")
+        settings[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    return settings
+
+
+def task_slots(spark: SparkSession) -> int:
+    """How many tasks the session runs at once; 1 where it can't be known (Spark Connect)."""
+    context = getattr(spark, "_sc", None)
+    return int(context.defaultParallelism) if context is not None else 1
+
+
+def threads_per_task(spark: SparkSession) -> int:
+    """The CPU threads that each of the workers on one machine may use, so that together they fill it.
+
+    On one machine the slots share its processors; on a cluster a task owns `spark.task.cpus`.
+    """
+    if spark.conf.get("spark.master", "").startswith("local"):
+        return max(1, len(os.sched_getaffinity(0)) // task_slots(spark))
+    return int(spark.conf.get("spark.task.cpus", "1"))

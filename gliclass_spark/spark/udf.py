@@ -1,0 +1,133 @@
+"""gliclass_udf: classify a text column, in the DataFrame API and in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from pyspark.sql.types import DataType, FloatType, MapType, StringType
+
+from gliclass_spark.errors import ConfigError
+from gliclass_spark.inference.device import Precision
+from gliclass_spark.inference.results import Classification
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.model.checkpoint import resolve
+from gliclass_spark.spark import worker
+from gliclass_spark.spark.schema import SCORED_LABELS, TAG_FIELDS
+from gliclass_spark.spark.session import threads_per_task
+from gliclass_spark.spark.worker import WorkerSettings
+
+Output = Literal["labels", "scores", "full"]
+
+_TYPES: dict[str, DataType] = {
+    "labels": SCORED_LABELS,
+    "scores": MapType(StringType(), FloatType()),
+    "full": TAG_FIELDS,
+}
+
+
+def gliclass_udf(
+    labels: LabelSet | Sequence[str],
+    *,
+    model: str = "embedded",
+    output: Output = "labels",
+    device: str | None = None,
+    precision: Precision = "auto",
+) -> Callable[[Column | str], Column]:
+    """A function of a text column: `df.withColumn("labels", gliclass_udf(["spam", "ham"])("text"))`.
+
+    output:
+        "labels": array<struct<label,score>>, the labels that reach their threshold, best first.
+        "scores": map<string,float>, the probability of every label.
+        "full": the struct of the `tags` table, which also says why a text could not be scored.
+
+    A null text gives null. A text that can't be scored (empty, not valid Unicode, ...) gives null too,
+    but for "full", whose `error` tells. The model is resolved here, once, and loaded once by each
+    Python worker. To Spark the function is non-deterministic: reading two fields of its result does
+    not run the model twice. Raises LabelSetError, ConfigError, ModelNotFoundError, CheckpointError.
+    """
+    call = _prepare(labels, model, output, device, precision)
+
+    def classify(text: Column | str) -> Column:
+        column = F.col(text) if isinstance(text, str) else text
+        function = call(SparkSession.active())
+        # As bytes, because Spark's strings may hold invalid UTF-8, which pandas would stop at.
+        return F.when(column.isNotNull(), function(column.cast("string").cast("binary")))
+
+    return classify
+
+
+def register_gliclass(
+    spark: SparkSession,
+    name: str,
+    labels: LabelSet | Sequence[str],
+    *,
+    model: str = "embedded",
+    output: Output = "labels",
+    device: str | None = None,
+    precision: Precision = "auto",
+) -> None:
+    """Make `SELECT name(text) FROM ...` work in this session. Arguments and results are gliclass_udf's."""
+    if not name.isidentifier() or not name.isascii():
+        raise ConfigError(f"{name!r} can't be the name of a SQL function; use letters, digits and _")
+    function = _prepare(labels, model, output, device, precision)(spark)
+    inner = f"__gliclass_{name}"
+    spark.udf.register(inner, function)
+    # A SQL function around it: it gives null for null, and hands over bytes, as gliclass_udf does.
+    spark.sql(
+        f"CREATE OR REPLACE TEMPORARY FUNCTION {name}(text STRING) RETURNS {_TYPES[output].simpleString()} "
+        f"RETURN CASE WHEN text IS NOT NULL THEN {inner}(CAST(text AS BINARY)) END"
+    )
+
+
+def _prepare(
+    labels: LabelSet | Sequence[str], model: str, output: Output, device: str | None, precision: Precision
+) -> Callable[[SparkSession], Any]:
+    """Check everything now; what needs a session is made when there is one."""
+    label_set = LabelSet.coerce(labels)
+    if output not in _TYPES:
+        raise ConfigError(f"output {output!r} is unknown; use one of {', '.join(_TYPES)}")
+    ref = resolve(model)
+
+    def with_session(spark: SparkSession) -> Any:
+        settings = WorkerSettings(ref, device, precision, threads_per_task(spark))
+        return _pandas_udf(_shared(spark, label_set.canonical_json), settings, output)
+
+    return with_session
+
+
+def _shared(spark: SparkSession, text: str) -> Callable[[], str]:
+    """Gives `text` on the workers: by broadcast where the session has one, else inside the function itself."""
+    context = getattr(spark, "_sc", None)
+    if context is None:  # Spark Connect
+        return lambda: text
+    broadcast = context.broadcast(text)
+    return lambda: str(broadcast.value)
+
+
+def _pandas_udf(label_set_json: Callable[[], str], settings: WorkerSettings, output: Output) -> Any:
+    def classify(batches: Iterator[pd.Series]) -> Iterator[Any]:
+        for batch in batches:
+            results, _ = worker.classify(batch.tolist(), label_set_json(), settings)
+            found = results.classifications()
+            if output == "full":
+                records = [worker.tag_record(item, results.label_set, settings.model) for item in found]
+                yield pd.DataFrame(records, columns=TAG_FIELDS.names)
+            else:
+                yield pd.Series([_value(item, output) for item in found], dtype=object)
+
+    # Annotations are read when the function is made, so they name the types themselves.
+    returned = pd.DataFrame if output == "full" else pd.Series
+    classify.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[returned]}
+    return F.pandas_udf(classify, returnType=_TYPES[output]).asNondeterministic()
+
+
+def _value(found: Classification, output: Output) -> Any:
+    if found.error:
+        return None
+    if output == "scores":
+        return found.scores
+    return [{"label": scored.label, "score": scored.score} for scored in found.labels]

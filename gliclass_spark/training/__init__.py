@@ -1,0 +1,1 @@
+"""Makes a model better: labelled data, losses, the supervised trainer, evaluation."""

@@ -1,0 +1,8 @@
+"""spark-submit jobs/route.py PIPELINE: send kept documents to the tables of their routes."""
+
+import sys
+
+from gliclass_spark.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["route", *sys.argv[1:]]))

@@ -1,0 +1,254 @@
+"""A pipeline over real Delta tables: the promises of the design, by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from gliclass_spark.cli import main
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import ErrorShareExceeded, TableError
+from gliclass_spark.spark.manifest import Manifest
+from gliclass_spark.spark.steps import STEPS, Run, filter_step, route_step, tag_step
+
+TEXTS = {
+    "a": "A lake of data, with many tables in it, and people who look after them every night.",
+    "b": "short",
+    "c": "Buy now! Only today, for you alone, this wonderful watch at half the price.",
+    "d": None,
+    "e": "The quick brown fox jumps over the lazy dog, again and again, until it is tired.",
+    "f": "   ",
+    "g": "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich, sagt man hier.",
+}
+
+
+def write_json(path: Path, texts: dict[str, str | None]) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"id": key, "body": text, "lang": "xx"}) for key, text in texts.items()]
+    (path / "part.json").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
+    write_json(tmp_path / "mail", TEXTS)
+    return {
+        "name": "mail",
+        "source": {"path": "mail", "format": "json", "id": "id", "text": "body"},
+        "label_set": ["spam", "ham", "lake"],
+        "model": tiny_model,
+        "tables": "lake",
+        "reject": [
+            {"reason": "too_short", "when": "token_count < 5"},
+            {"reason": "german", "when": "body like 'Zw%' or labels[7] = 'spam'"},
+        ],
+        "routes": [
+            {"route": "shop", "when": "lower(body) like '%buy%'"},
+            {"route": "sure", "when": "scores['lake'] >= 2"},
+        ],
+        "max_error_ratio": 0.5,
+    }
+
+
+def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
+    return Pipeline.from_yaml(folder / "pipeline.yaml")
+
+
+def run_all(run: Run) -> dict[str, Manifest]:
+    return {name: step(run) for name, step in STEPS.items()}
+
+
+@pytest.fixture
+def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> Run:
+    return Run(spark, pipeline_of(config, tmp_path), "night-1")
+
+
+def table(run: Run, name: str) -> dict[str, Any]:
+    return {row["doc_id"]: row for row in run.lake.read(run.spark, name).collect()}
+
+
+def versions(run: Run) -> dict[str, int]:
+    """The Delta version of every table but the manifest."""
+    names = ["tags", "kept", "rejected", "quarantined", *run.pipeline.rules.destinations]
+    return {name: len(list(Path(run.lake.path(name), "_delta_log").glob("*.json"))) for name in names}
+
+
+def test_promise_2_nothing_is_lost_nothing_is_doubled(run: Run) -> None:
+    done = run_all(run)
+    assert done["tag"].tagged == len(TEXTS)
+    assert set(table(run, "kept")) == {"a", "c", "e"}
+    assert {key: row["reason"] for key, row in table(run, "rejected").items()} == {"b": "too_short", "g": "german"}
+    assert {key: row["error"]["code"] for key, row in table(run, "quarantined").items()} == {
+        "d": "null_text",
+        "f": "empty_text",
+    }
+    assert {name: set(table(run, name)) for name in run.pipeline.rules.destinations} == {
+        "shop": {"c"},
+        "sure": set(),
+        "unrouted": {"a", "e"},
+    }
+    filtered = done["filter"]
+    assert (filtered.rows_in, filtered.kept, filtered.rejected, filtered.quarantined) == (
+        7,
+        3,
+        {"too_short": 1, "german": 1},
+        2,
+    )
+    assert done["route"].routed == {"shop": 1, "sure": 0, "unrouted": 2}
+    stored = {row["job"]: row for row in run.lake.read(run.spark, "runs").collect()}
+    assert {job: row["status"] for job, row in stored.items()} == dict.fromkeys(STEPS, "succeeded")
+    assert stored["filter"]["rejected"] == {"too_short": 1, "german": 1}
+    assert stored["tag"]["errors"] == {"null_text": 1, "empty_text": 1}
+    assert stored["tag"]["model_loads"] <= 2
+
+
+def test_promise_4_run_again_change_nothing(run: Run) -> None:
+    run_all(run)
+    before = versions(run)
+    again = run_all(replace(run, run_id="night-2"))
+    assert again["tag"].tagged == 0
+    assert again["tag"].model_loads == 0
+    assert versions(run) == before
+    assert table(run, "kept")["a"]["run_id"] == "night-1"
+
+
+def test_promise_4_a_manifest_row_is_written_once(run: Run) -> None:
+    run_all(run)
+    run_all(run)
+    assert run.lake.read(run.spark, "runs").where("run_id = 'night-1'").count() == len(STEPS)
+
+
+def test_promise_5_every_decision_can_be_explained(run: Run) -> None:
+    run_all(run)
+    for name in ("kept", "rejected", "quarantined", "shop", "unrouted"):
+        for row in table(run, name).values():
+            assert row["run_id"] == "night-1"
+            assert row["label_set_hash"] == run.pipeline.label_set.hash
+            assert row["rules_hash"] == run.pipeline.rules.hash
+            assert len(row["model_digest"]) == 64
+    assert table(run, "kept")["a"]["lang"] == "xx"
+    assert table(run, "shop")["c"]["route"] == "shop"
+
+
+def test_only_new_and_changed_documents_are_tagged(run: Run, tmp_path: Path) -> None:
+    run_all(run)
+    write_json(tmp_path / "mail", {**TEXTS, "a": "buy this lake today, it has data in it", "h": "a new document, never seen"})
+    night_2 = replace(run, run_id="night-2")
+    done = run_all(night_2)
+    assert done["tag"].tagged == 2
+    assert {key: row["run_id"] for key, row in table(run, "tags").items() if key in "ach"} == {
+        "a": "night-2",
+        "c": "night-1",
+        "h": "night-2",
+    }
+    assert set(table(run, "shop")) == {"a", "c"}
+    assert set(table(run, "unrouted")) == {"e", "h"}
+
+
+def test_a_document_that_is_gone_leaves_every_table_it_was_in(run: Run, tmp_path: Path) -> None:
+    run_all(run)
+    write_json(tmp_path / "mail", {key: text for key, text in TEXTS.items() if key not in "cg"})
+    run_all(replace(run, run_id="night-2"))
+    assert set(table(run, "kept")) == {"a", "e"}
+    assert set(table(run, "rejected")) == {"b"}
+    assert set(table(run, "shop")) == set()
+
+
+def test_a_changed_rule_needs_no_model(run: Run, config: dict[str, Any], tmp_path: Path) -> None:
+    run_all(run)
+    config["reject"] = [{"reason": "too_short", "when": "token_count < 5"}]
+    config["model"] = "./gone"  # there is none: filter and route must not look for it
+    changed = replace(run, pipeline=pipeline_of(config, tmp_path), run_id="night-2")
+    assert filter_step(changed).kept == 4
+    assert route_step(changed).routed == {"shop": 1, "sure": 0, "unrouted": 3}
+
+
+def test_promise_3_too_many_bad_rows_stop_the_run_with_nothing_committed(
+    run: Run, config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["max_error_ratio"] = 0.1
+    strict = replace(run, pipeline=pipeline_of(config, tmp_path))
+    with pytest.raises(ErrorShareExceeded, match=r"2 of 7 texts could not be scored \(empty_text: 1, null_text: 1\)"):
+        tag_step(strict)
+    assert not run.lake.exists(run.spark, "tags")
+    [row] = run.lake.read(run.spark, "runs").collect()
+    assert (row["status"], row["tagged"]) == ("failed", 7)
+
+
+@pytest.mark.parametrize("form", ["delta", "parquet", "csv"])
+def test_delta_parquet_and_csv_are_read_as_json_is(
+    run: Run, config: dict[str, Any], tmp_path: Path, form: str
+) -> None:
+    frame = run.spark.read.json(str(tmp_path / "mail"))
+    frame.write.format(form).options(header="true", escape='"').save(str(tmp_path / form))
+    config["source"].update(path=form, format=form)
+    other = replace(run, pipeline=pipeline_of(config, tmp_path))
+    assert tag_step(other).tagged == len(TEXTS)
+    done = filter_step(other)
+    assert (done.kept, done.rejected) == (3, {"too_short": 1, "german": 1})
+
+
+REFUSED = [
+    ({"source": {"path": "nowhere", "format": "json", "id": "id", "text": "body"}}, "nowhere"),
+    ({"source": {"path": "nowhere", "id": "id", "text": "body"}}, "there is no delta at"),
+    ({"source": {"table": "no_such_table", "id": "id", "text": "body"}}, "there is no table at table no_such_table"),
+    ({"source": {"path": "mail", "format": "json", "id": "key", "text": "body"}}, "no column 'key' (source.id)"),
+    ({"source": {"path": "mail", "format": "json", "id": "id", "text": "txt"}}, "no column 'txt' (source.text)"),
+    ({"model": "./no-model"}, "no-model"),
+    ({"reject": [{"reason": "x", "when": "titel = 'a'"}]}, "unknown column 'titel'"),
+    ({"reject": [{"reason": "x", "when": "scores['sparn'] > 0.5"}]}, "unknown label 'sparn'; did you mean 'spam'?"),
+    ({"reject": [{"reason": "x", "when": "body['a'] = 1"}]}, "Spark can't evaluate"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_bad_configuration_is_one_line_exit_2_and_nothing_written(
+    spark: SparkSession,
+    config: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump({**config, **change}))
+    assert main(["run", str(tmp_path / "pipeline.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "lake").exists()
+
+
+def test_duplicate_and_null_ids_are_refused(run: Run, tmp_path: Path) -> None:
+    part = tmp_path / "mail" / "more.json"
+    part.write_text('{"id": "a", "body": "again"}\n')
+    with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'a' \(2 rows\)"):
+        tag_step(run)
+    part.write_text('{"body": "nobody"}\n')
+    with pytest.raises(TableError, match=r"1 rows have no id"):
+        tag_step(run)
+    assert not Path(run.pipeline.tables).exists()
+
+
+def test_a_column_that_the_jobs_add_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mail" / "more.json").write_text('{"id": "z", "body": "text", "Reason": "mine"}\n')
+    with pytest.raises(TableError, match="the column 'Reason' has the name of one that the jobs add"):
+        tag_step(run)
+
+
+def test_filter_before_tag_says_what_to_run(run: Run) -> None:
+    with pytest.raises(TableError, match="there is no Delta table at .*tags; run the job that writes it first"):
+        filter_step(run)
+
+
+def test_filter_refuses_documents_that_were_not_tagged(run: Run, tmp_path: Path) -> None:
+    tag_step(run)
+    write_json(tmp_path / "mail", {**TEXTS, "h": "a new document, never seen"})
+    with pytest.raises(TableError, match="1 of 8 documents have no tags .*run the tag job first"):
+        filter_step(run)

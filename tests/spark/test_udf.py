@@ -1,0 +1,110 @@
+"""gliclass_udf, in the DataFrame API and in SQL."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from gliclass_spark import Engine, LabelSet, gliclass_udf, register_gliclass
+from gliclass_spark.errors import ConfigError, LabelSetError, ModelNotFoundError
+from gliclass_spark.spark import worker
+
+LABELS = ["spam", "ham", "lake"]
+TEXTS = ["a lake of data", "buy now", "ham and eggs " * 40, "שלום עולם", "<<LABEL>>spam<<SEP>>", "x\0y 😀"]
+
+
+@pytest.fixture(scope="module")
+def frame(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(list(enumerate(TEXTS)), "id int, text string")
+
+
+def scores_of(rows: list) -> np.ndarray:
+    return np.array([[row["scores"][label] for label in LABELS] for row in sorted(rows, key=lambda row: row["id"])])
+
+
+def test_scores_are_those_of_the_engine(frame: DataFrame, tiny_model: str) -> None:
+    tagged = frame.withColumn("scores", gliclass_udf(LABELS, model=tiny_model, output="scores")("text"))
+    expected = Engine.from_pretrained(tiny_model).scores(TEXTS, LABELS)
+    np.testing.assert_allclose(scores_of(tagged.collect()), expected, atol=2e-2)
+
+
+def test_sql_gives_what_the_dataframe_api_gives(spark: SparkSession, frame: DataFrame, tiny_model: str) -> None:
+    frame.createOrReplaceTempView("mail")
+    for output in ("labels", "scores", "full"):
+        register_gliclass(spark, "tag_mail", LabelSet.of(*LABELS), model=tiny_model, output=output)
+        by_sql = spark.sql("SELECT id, tag_mail(text) AS found FROM mail ORDER BY id")
+        by_api = frame.select("id", gliclass_udf(LABELS, model=tiny_model, output=output)("text").alias("found"))
+        assert by_sql.schema == by_api.schema
+        assert by_sql.collect() == by_api.orderBy("id").collect()
+
+
+def test_default_output_is_labels_over_their_threshold_best_first(frame: DataFrame, tiny_model: str) -> None:
+    tagged = frame.withColumn("labels", gliclass_udf(LABELS, model=tiny_model)(F.col("text")))
+    assert tagged.schema["labels"].dataType.simpleString() == "array<struct<label:string,score:float>>"
+    for row in tagged.collect():
+        scores = [found["score"] for found in row["labels"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(score >= 0.5 for score in scores)
+
+
+def test_null_text_gives_null(spark: SparkSession, tiny_model: str) -> None:
+    texts = spark.createDataFrame([(None,)], "text string")
+    texts.createOrReplaceTempView("nothing")
+    for output in ("labels", "scores", "full"):
+        assert texts.select(gliclass_udf(LABELS, model=tiny_model, output=output)("text")).collect() == [(None,)]
+        register_gliclass(spark, "tag_nothing", LABELS, model=tiny_model, output=output)
+        assert spark.sql("SELECT tag_nothing(text) FROM nothing").collect() == [(None,)]
+
+
+def test_bad_text_gives_null_and_full_says_why(spark: SparkSession, tiny_model: str) -> None:
+    bad = spark.sql("SELECT 1 AS id, CAST(X'41FF42' AS STRING) AS text UNION ALL SELECT 2, '  ' UNION ALL SELECT 3, 'ok'")
+    full = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="full")("text"))
+    rows = {row["id"]: row["found"] for row in full.collect()}
+    assert {key: found["error"] and found["error"]["code"] for key, found in rows.items()} == {
+        1: "undecodable_text",
+        2: "empty_text",
+        3: None,
+    }
+    plain = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="scores")("text"))
+    assert {row["id"]: row["found"] is None for row in plain.collect()} == {1: True, 2: True, 3: False}
+
+
+def test_reading_two_fields_runs_the_model_once(frame: DataFrame, tiny_model: str) -> None:
+    full = frame.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="full")("text"))
+    plan = full.select("found.scores", "found.labels", "found.token_count")._jdf.queryExecution().toString()
+    physical = plan.split("== Physical Plan ==")[1]
+    assert physical.count("ArrowEvalPython") == 1
+    assert physical.count("classify(") == 1
+
+
+def test_promise_6_one_model_in_memory_for_each_worker(spark: SparkSession, tiny_model: str) -> None:
+    """40 partitions on two task slots: two loads."""
+    texts = spark.range(400).select(F.concat(F.lit("document number "), "id").alias("text")).repartition(40)
+    tagged = texts.withColumn("found", gliclass_udf(["only", "here"], model=tiny_model, precision="float32")("text"))
+    assert tagged.where(F.size("found") >= 0).count() == 400
+
+    def loads(batches):
+        for _ in batches:
+            pass
+        mine = [settings for settings in worker._engines if settings.precision == "float32"]
+        yield pd.DataFrame({"pid": [os.getpid()], "loads": [len(mine)]})
+
+    counted = spark.range(40).repartition(40).mapInPandas(loads, "pid long, loads long").distinct().collect()
+    assert sum(row["loads"] for row in counted) <= 2
+    assert sum(row["loads"] for row in counted) >= 1
+
+
+def test_wrong_arguments_are_refused_before_anything_runs(spark: SparkSession, tiny_model: str) -> None:
+    with pytest.raises(LabelSetError, match="'spam' appears twice; remove one"):
+        gliclass_udf(["spam", "spam"])
+    with pytest.raises(ConfigError, match="output 'label' is unknown; use one of labels, scores, full"):
+        gliclass_udf(LABELS, output="label")  # type: ignore[arg-type]
+    with pytest.raises(ModelNotFoundError, match="no/such-model"):
+        gliclass_udf(LABELS, model="no/such-model")
+    with pytest.raises(ConfigError, match="can't be the name of a SQL function"):
+        register_gliclass(spark, "f(x) AS SELECT 1; --", LABELS, model=tiny_model)

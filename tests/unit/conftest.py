@@ -1,0 +1,74 @@
+"""Checkpoints that the reference library wrote, and engines over them. No network, one thread."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# torch and transformers are imported by the fixtures that need them: rules and labels are tested without.
+if TYPE_CHECKING:
+    from reference_models import Reference
+
+    from gliclass_spark.inference.engine import Engine
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_and_on_one_thread() -> None:
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+
+
+@pytest.fixture(scope="session")
+def reference() -> Iterator[Callable[..., Reference]]:
+    """`reference(backbone, **config)`: a random model of the reference library and its folder. Not to be changed."""
+    from reference_models import build, save
+
+    made: dict[str, Reference] = {}
+    with TemporaryDirectory() as root:
+
+        def of(backbone: str = "bert", **changes: Any) -> Reference:
+            key = f"{backbone} {sorted(changes.items())}"
+            if key not in made:
+                made[key] = save(build(backbone, **changes), Path(root, str(len(made))))
+            return made[key]
+
+        yield of
+
+
+@pytest.fixture
+def folder(reference: Callable[..., Reference]) -> Iterator[Path]:
+    """A sound BERT checkpoint of one's own, to damage."""
+    with TemporaryDirectory() as root:
+        yield Path(shutil.copytree(reference().folder, Path(root, "checkpoint")))
+
+
+@pytest.fixture(scope="session")
+def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
+    """`engine(backbone, precision=..., max_batch_tokens=..., **config)`: on the CPU, float32 unless told otherwise."""
+    from gliclass_spark.inference.engine import Engine
+
+    @cache
+    def of(
+        backbone: str = "bert", *, precision: str = "float32", max_batch_tokens: int | None = None, **changes: Any
+    ) -> Engine:
+        model = str(reference(backbone, **changes).folder)
+        return Engine.from_pretrained(model, device="cpu", precision=precision, max_batch_tokens=max_batch_tokens)
+
+    return of

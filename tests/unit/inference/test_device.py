@@ -1,0 +1,64 @@
+"""A device or precision that is not there is refused with the mend; "auto" takes bfloat16 only where it is native."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from gliclass_spark.errors import DeviceError
+from gliclass_spark.inference import device as device_module
+from gliclass_spark.inference.device import choose_device, choose_precision, describe, native_bfloat16
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "cuda:99", "cpu:x", "xla", "meta", "gpu", "cuda:-1"])
+def test_a_device_that_is_not_there_is_refused_with_its_name_and_the_mend(name: str) -> None:
+    with pytest.raises(DeviceError) as refused:
+        choose_device(name)
+    message = str(refused.value)
+    assert repr(name) in message
+    assert 'use "cpu"' in message
+    assert "\n" not in message
+
+
+def test_the_device_asked_for_is_taken() -> None:
+    assert choose_device("cpu") == CPU
+
+
+def test_without_a_wish_a_gpu_is_taken_where_there_is_one() -> None:
+    assert choose_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_an_unknown_precision_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(DeviceError) as refused:
+        choose_precision("float16", CPU)  # type: ignore[arg-type]
+    assert str(refused.value) == "precision 'float16' is unknown; use one of auto, float32, bfloat16"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_precision_asked_for_is_taken_native_or_not(precision: str, dtype: torch.dtype) -> None:
+    assert choose_precision(precision, CPU) is dtype  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_follows_the_hardware(native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "native_bfloat16", lambda device: native)
+    assert choose_precision("auto", CPU) is dtype
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() != "x86_64", reason="reads the flags of an x86 processor"
+)
+def test_a_processor_is_native_exactly_if_it_says_so() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    assert native_bfloat16(CPU) == bool(flags & {"amx_bf16", "avx512_bf16"})
+
+
+def test_the_description_names_device_threads_precision_and_reason() -> None:
+    found = describe(CPU, torch.float32)
+    assert found.startswith(f"cpu, {torch.get_num_threads()} threads, float32 (")
+    assert ("native by" in found) == native_bfloat16(CPU)
