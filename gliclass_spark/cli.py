@@ -100,8 +100,9 @@ def demo(pipeline: PipelineFile = Path("conf/pipelines/demo.yaml"), conf: SparkC
 
     settings = Pipeline.from_yaml(pipeline)
     with _spark(conf) as spark:
+        columns = "doc_id string, package string, version string, description string, topics array<string>"
         rows = [{"doc_id": document.package, **asdict(document)} for document in installed_packages()]
-        frame = spark.createDataFrame(rows, "doc_id string, package string, version string, description string, topics array<string>")
+        frame = spark.createDataFrame(rows, columns)
         converge(spark, str(settings.source.path), frame.coalesce(1))
         started = _run(spark, settings, None)
         show_run(console, started, [_step(started, name) for name in STEPS])
@@ -152,9 +153,7 @@ def train(
 
     sets = read_folder(data)
     console.print(f"{sum(map(len, sets))} texts in {len(sets)} sets from {data}")
-    config = TrainingConfig(
-        examples=examples, batch_size=batch_size, encoder_lr=encoder_lr, head_lr=head_lr, seed=seed
-    )
+    config = TrainingConfig(examples=examples, batch_size=batch_size, encoder_lr=encoder_lr, head_lr=head_lr, seed=seed)
     if model == "encoder":
         start, tokenizer = untrained_model()
     else:
@@ -163,6 +162,27 @@ def train(
         checkpoint = load(resolve(model))
         start, tokenizer = checkpoint.model, checkpoint.tokenizer
     console.print(f"trained: {train(start, tokenizer, sets, config, out)}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A folder of Parquet files with the columns text, labels and split.")],
+    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
+    split: Annotated[str, typer.Option(help="Which rows to ask.")] = "test",
+    max_rows: Annotated[int, typer.Option(min=1, help="At most this many texts of each set.")] = 600,
+) -> None:
+    """Ask a model for the best label of each text, and print the macro-F1 on every labelled set."""
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.show import show_scores
+    from gliclass_spark.training.dataset import read_folder
+    from gliclass_spark.training.evaluate import zero_shot
+
+    sets = read_folder(data, split)
+    engine = Engine.from_pretrained(model)
+    console.print(f"{engine}", style="dim", highlight=False, markup=False)
+    with console.status("scoring"):
+        scores = [zero_shot(engine, labelled, max_rows=max_rows) for labelled in sets]
+    show_scores(console, model, scores)
 
 
 def _one_step(name: str, pipeline: Path, run_id: str | None, conf: Path | None) -> None:

@@ -47,7 +47,7 @@ class TableError(GliclassSparkError):
     """A table that is missing, lacks a column, or holds what the job can't work on."""
 
 
-class ErrorShareExceeded(GliclassSparkError):
+class ErrorShareError(GliclassSparkError):
     """Too many rows could not be scored; the run was stopped and committed nothing."""
 
     exit_code = 1

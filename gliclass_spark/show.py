@@ -11,6 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from gliclass_spark.spark.manifest import Manifest
     from gliclass_spark.spark.steps import Run
+    from gliclass_spark.training.evaluate import SetScore
 
 _SAMPLES = 6
 _MIN_SAMPLE_CHARS = 60
@@ -27,6 +28,19 @@ def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
     console.print("Next, in PySpark:", style="dim")
     line = f'spark.read.format("delta").load("{run.lake.path(first)}").select("doc_id", "labels", "scores").show()'
     console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def show_scores(console: Console, model: str, scores: Sequence[SetScore]) -> None:
+    """Print the macro-F1 on each set, and their mean."""
+    table = Table(title=f"Zero-shot macro-F1 of {model}", title_justify="left")
+    table.add_column("set")
+    for name in ("labels", "texts", "macro-F1"):
+        table.add_column(name, justify="right")
+    for score in scores:
+        table.add_row(score.name, str(score.labels), str(score.rows), f"{score.macro_f1:.3f}")
+    table.add_section()
+    table.add_row("mean", "", "", f"{sum(score.macro_f1 for score in scores) / len(scores):.3f}")
+    console.print(table)
 
 
 def _flow(run: Run, by_job: dict[str, Manifest]) -> Table:
@@ -69,8 +83,7 @@ def _tell_speed(console: Console, tagged: Manifest) -> None:
     if not tagged.tagged:
         console.print("Nothing was tagged: every document already has its scores from this model and label set.")
         return
-    assert tagged.texts_per_s is not None and tagged.tokens_per_s is not None and tagged.padding_share is not None
     console.print(
-        f"Speed: [bold]{tagged.texts_per_s:.0f} texts/s[/], {tagged.tokens_per_s:.0f} tokens/s, "
-        f"{tagged.padding_share:.1%} padding, {tagged.model_loads} model loads (loading included in the time)"
+        f"Speed: [bold]{tagged.texts_per_s or 0:.0f} texts/s[/], {tagged.tokens_per_s or 0:.0f} tokens/s, "
+        f"{tagged.padding_share or 0:.1%} padding, {tagged.model_loads} model loads (loading included in the time)"
     )

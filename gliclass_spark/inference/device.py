@@ -43,7 +43,7 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
 def native_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _cpu_feature() is not None
 
 

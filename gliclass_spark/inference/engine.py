@@ -140,9 +140,7 @@ class Engine:
         chunk_counts = np.where(failed, 0, 1).astype(np.int32)
         return Results(label_set, logits, token_counts, chunk_counts, tuple(errors), usage)
 
-    def _score(
-        self, inputs: dict[int, list[int]], logits: FloatArray, errors: list[TextError | None]
-    ) -> Usage:
+    def _score(self, inputs: dict[int, list[int]], logits: FloatArray, errors: list[TextError | None]) -> Usage:
         """Fill in the rows of `inputs`. A batch that the device has no memory for is run in halves."""
         positions = list(inputs)
         waiting = list(micro_batches([len(inputs[position]) for position in positions], self.max_batch_tokens))

@@ -118,6 +118,4 @@ class Results:
         ]
         # A stable sort: labels of equal score stand in the label set's order.
         passing.sort(key=lambda scored: scored.score, reverse=True)
-        return Classification(
-            tuple(passing), scores, None, int(self.token_counts[row]), int(self.chunk_counts[row])
-        )
+        return Classification(tuple(passing), scores, None, int(self.token_counts[row]), int(self.chunk_counts[row]))

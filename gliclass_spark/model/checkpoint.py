@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError
@@ -138,13 +138,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder} holds no tokenizer.json; save the checkpoint with its fast tokenizer")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain Exception for a file that it can't read
         raise CheckpointError(f"{folder} holds no tokenizer that can be read: {' '.join(str(error).split())}") from None
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise CheckpointError(f"{folder} holds a {type(tokenizer).__name__}; save it with its tokenizer.json")
-    return tokenizer
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: GLiClassConfig, uri: str) -> None:

@@ -72,7 +72,8 @@ class GLiClassModel(nn.Module):
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         if self.config.use_segment_embeddings:
             segments = _from_text_on(input_ids, self.config.text_token_index).long()
-            embedded = self.encoder_model.get_input_embeddings()(input_ids) + self.segment_embeddings(segments)
+            words = self.encoder_model.get_input_embeddings()(input_ids)
+            embedded = words + self.segment_embeddings(segments).to(words.dtype)
             outputs = self.encoder_model(inputs_embeds=embedded, attention_mask=attention_mask)
         else:
             outputs = self.encoder_model(input_ids=input_ids, attention_mask=attention_mask)
@@ -119,7 +120,8 @@ class GLiClassModel(nn.Module):
     def _normalise(self, features: Tensor) -> Tensor:
         if not self.config.normalize_features:
             return features
-        return features / (features.norm(p=2, dim=-1, keepdim=True) + _NORM_EPSILON)
+        length: Tensor = features.norm(p=2, dim=-1, keepdim=True)
+        return features / (length + _NORM_EPSILON)
 
 
 def _from_text_on(input_ids: Tensor, text_token_index: int) -> Tensor:

@@ -124,7 +124,8 @@ class CrossAttentionScorer(nn.Module):
         return logits
 
     def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        batch, tokens, _ = states.shape
+        return states.view(batch, tokens, self.num_heads, -1).transpose(1, 2)
 
 
 SCORERS: dict[str, type[nn.Module]] = {

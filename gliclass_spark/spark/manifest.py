@@ -77,7 +77,8 @@ class Manifest:
     def check(self) -> None:
         """Raise ManifestError, with both sides, unless every row that came in came out exactly once."""
         if self.job == "filter":
-            self._same("kept + rejected + quarantined", self.kept or 0, sum(self.rejected.values()), self.quarantined or 0)
+            rejected = sum(self.rejected.values())
+            self._same("kept + rejected + quarantined", self.kept or 0, rejected, self.quarantined or 0)
         if self.job == "route":
             self._same("routed", sum(self.routed.values()))
 

@@ -88,6 +88,6 @@ def threads_per_task(spark: SparkSession) -> int:
 
     On one machine the slots share its processors; on a cluster a task owns `spark.task.cpus`.
     """
-    if spark.conf.get("spark.master", "").startswith("local"):
+    if str(spark.conf.get("spark.master", "")).startswith("local"):
         return max(1, len(os.sched_getaffinity(0)) // task_slots(spark))
-    return int(spark.conf.get("spark.task.cpus", "1"))
+    return int(spark.conf.get("spark.task.cpus", "1") or 1)

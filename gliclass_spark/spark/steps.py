@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.config import Pipeline
-from gliclass_spark.errors import ErrorShareExceeded, GliclassSparkError, TableError
+from gliclass_spark.errors import ErrorShareError, GliclassSparkError, TableError
 from gliclass_spark.inference.device import Precision
 from gliclass_spark.model.checkpoint import ModelRef, resolve
 from gliclass_spark.spark import filter as filtering
@@ -74,7 +74,7 @@ def check(run: Run) -> ModelRef:
 def tag_step(run: Run) -> Manifest:
     """Classify what is new, changed, or was asked of another model; merge it into `tags`.
 
-    Raises ErrorShareExceeded, with nothing merged, if more than `max_error_ratio` of it failed.
+    Raises ErrorShareError, with nothing merged, if more than `max_error_ratio` of it failed.
     """
     started = datetime.now(UTC)
     spark, pipeline = run.spark, run.pipeline
@@ -212,7 +212,7 @@ def _finish(run: Run, manifest: Manifest) -> Manifest:
 def _refuse(run: Run, manifest: Manifest, failed: int) -> None:
     pipeline = run.pipeline
     listed = ", ".join(f"{code}: {count}" for code, count in sorted(manifest.errors.items()))
-    error = ErrorShareExceeded(
+    error = ErrorShareError(
         f"{failed} of {manifest.tagged} texts could not be scored ({listed}): a share of "
         f"{failed / (manifest.tagged or 1):.3f}, at most {pipeline.max_error_ratio} is allowed; nothing was tagged. "
         "Mend the source, or raise max_error_ratio"

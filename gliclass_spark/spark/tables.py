@@ -49,7 +49,8 @@ def read_documents(spark: SparkSession, source: Source) -> DataFrame:
     """
     frame = _read(spark, source)
     by_name = {name.lower(): name for name in frame.columns}
-    for key, wanted in (("id", source.id), ("text", source.text), *(("columns", name) for name in source.columns or ())):
+    named = [("id", source.id), ("text", source.text), *(("columns", name) for name in source.columns or ())]
+    for key, wanted in named:
         if wanted.lower() not in by_name:
             raise TableError(
                 f"{_address(source)} has no column {wanted!r} (source.{key}); it has {', '.join(frame.columns)}"
@@ -91,10 +92,11 @@ def source_version(spark: SparkSession, source: Source) -> int | None:
     if source.format != "delta" and source.table is None:
         return None
     try:
-        table = DeltaTable.forName(spark, source.table) if source.table else DeltaTable.forPath(spark, source.path or "")
+        by_name = source.table is not None
+        table = DeltaTable.forName(spark, source.table) if by_name else DeltaTable.forPath(spark, source.path)
     except AnalysisException:
         return None  # a catalog table of another format
-    return int(table.history(1).select("version").head()[0])
+    return int(table.history(1).collect()[0]["version"])
 
 
 def upsert(spark: SparkSession, path: str, rows: DataFrame, schema: StructType, key: list[str]) -> None:

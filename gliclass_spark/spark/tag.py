@@ -42,7 +42,10 @@ def untagged(contents: DataFrame, tags: DataFrame, label_set: LabelSet, model: M
 def tag(
     contents: DataFrame, label_set: LabelSet, settings: WorkerSettings, run_id: str, meter: Meter | None = None
 ) -> DataFrame:
-    """Rows of the `tags` table for `contents` (see `with_content`). A text that can't be scored is a row with an error."""
+    """Rows of the `tags` table for `contents` (see `with_content`).
+
+    A text that can't be scored becomes a row with an error.
+    """
     spark = contents.sparkSession
     context = getattr(spark, "_sc", None)
     question = context.broadcast(label_set.canonical_json) if context is not None else None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import DataType, FloatType, MapType, StringType
 
 from gliclass_spark.errors import ConfigError
@@ -120,9 +121,10 @@ def _pandas_udf(label_set_json: Callable[[], str], settings: WorkerSettings, out
                 yield pd.Series([_value(item, output) for item in found], dtype=object)
 
     # Annotations are read when the function is made, so they name the types themselves.
-    returned = pd.DataFrame if output == "full" else pd.Series
+    returned: Any = pd.DataFrame if output == "full" else pd.Series
     classify.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[returned]}
-    return F.pandas_udf(classify, returnType=_TYPES[output]).asNondeterministic()
+    returns: Any = _TYPES[output]
+    return pandas_udf(classify, returnType=returns).asNondeterministic()
 
 
 def _value(found: Classification, output: Output) -> Any:

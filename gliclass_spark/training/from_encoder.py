@@ -25,10 +25,11 @@ def untrained_model() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
     encoder was made for. Training starts from there instead of from random heads.
     """
     tokenizer = embedded.tokenizer()
+    vocabulary = tokenizer.get_vocab()
     encoder = AutoConfig.from_pretrained(get_model_path())
     state = embedded.base_state_dict()
     words = "encoder_model.embeddings.word_embeddings.weight"
-    taught = [state[words][tokenizer.convert_tokens_to_ids(token)] for token in _TAUGHT_BY.values()]
+    taught = [state[words][vocabulary[token]] for token in _TAUGHT_BY.values()]
     state[words] = torch.cat([state[words], torch.stack(taught)])
     encoder.vocab_size = len(tokenizer)
     # Every example asks another question, so there is little to learn by heart; and dropout takes a
@@ -37,8 +38,8 @@ def untrained_model() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
     model = GLiClassModel(
         GLiClassConfig(
             encoder_config=encoder,
-            class_token_index=tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
-            text_token_index=tokenizer.convert_tokens_to_ids(SEP_TOKEN),
+            class_token_index=vocabulary[LABEL_TOKEN],
+            text_token_index=vocabulary[SEP_TOKEN],
             vocab_size=len(tokenizer),
             hidden_size=2 * encoder.hidden_size,
             pooling_strategy="avg",

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from gliclass_spark.cli import main
 from gliclass_spark.config import Pipeline
-from gliclass_spark.errors import ErrorShareExceeded, TableError
+from gliclass_spark.errors import ErrorShareError, TableError
 from gliclass_spark.spark.manifest import Manifest
 from gliclass_spark.spark.steps import STEPS, Run, filter_step, route_step, tag_step
 
@@ -138,7 +138,8 @@ def test_promise_5_every_decision_can_be_explained(run: Run) -> None:
 
 def test_only_new_and_changed_documents_are_tagged(run: Run, tmp_path: Path) -> None:
     run_all(run)
-    write_json(tmp_path / "mail", {**TEXTS, "a": "buy this lake today, it has data in it", "h": "a new document, never seen"})
+    changed = {"a": "buy this lake today, it has data in it", "h": "a new document, never seen"}
+    write_json(tmp_path / "mail", {**TEXTS, **changed})
     night_2 = replace(run, run_id="night-2")
     done = run_all(night_2)
     assert done["tag"].tagged == 2
@@ -174,7 +175,7 @@ def test_promise_3_too_many_bad_rows_stop_the_run_with_nothing_committed(
 ) -> None:
     config["max_error_ratio"] = 0.1
     strict = replace(run, pipeline=pipeline_of(config, tmp_path))
-    with pytest.raises(ErrorShareExceeded, match=r"2 of 7 texts could not be scored \(empty_text: 1, null_text: 1\)"):
+    with pytest.raises(ErrorShareError, match=r"2 of 7 texts could not be scored \(empty_text: 1, null_text: 1\)"):
         tag_step(strict)
     assert not run.lake.exists(run.spark, "tags")
     [row] = run.lake.read(run.spark, "runs").collect()
@@ -182,9 +183,7 @@ def test_promise_3_too_many_bad_rows_stop_the_run_with_nothing_committed(
 
 
 @pytest.mark.parametrize("form", ["delta", "parquet", "csv"])
-def test_delta_parquet_and_csv_are_read_as_json_is(
-    run: Run, config: dict[str, Any], tmp_path: Path, form: str
-) -> None:
+def test_delta_parquet_and_csv_are_read_as_json_is(run: Run, config: dict[str, Any], tmp_path: Path, form: str) -> None:
     frame = run.spark.read.json(str(tmp_path / "mail"))
     frame.write.format(form).options(header="true", escape='"').save(str(tmp_path / form))
     config["source"].update(path=form, format=form)
@@ -243,12 +242,12 @@ def test_a_column_that_the_jobs_add_is_refused(run: Run, tmp_path: Path) -> None
 
 
 def test_filter_before_tag_says_what_to_run(run: Run) -> None:
-    with pytest.raises(TableError, match="there is no Delta table at .*tags; run the job that writes it first"):
+    with pytest.raises(TableError, match=r"there is no Delta table at .*tags; run the job that writes it first"):
         filter_step(run)
 
 
 def test_filter_refuses_documents_that_were_not_tagged(run: Run, tmp_path: Path) -> None:
     tag_step(run)
     write_json(tmp_path / "mail", {**TEXTS, "h": "a new document, never seen"})
-    with pytest.raises(TableError, match="1 of 8 documents have no tags .*run the tag job first"):
+    with pytest.raises(TableError, match=r"1 of 8 documents have no tags .*run the tag job first"):
         filter_step(run)

@@ -62,7 +62,7 @@ def test_null_text_gives_null(spark: SparkSession, tiny_model: str) -> None:
 
 
 def test_bad_text_gives_null_and_full_says_why(spark: SparkSession, tiny_model: str) -> None:
-    bad = spark.sql("SELECT 1 AS id, CAST(X'41FF42' AS STRING) AS text UNION ALL SELECT 2, '  ' UNION ALL SELECT 3, 'ok'")
+    bad = spark.sql("VALUES (1, CAST(X'41FF42' AS STRING)), (2, '  '), (3, 'ok') AS bad(id, text)")
     full = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="full")("text"))
     rows = {row["id"]: row["found"] for row in full.collect()}
     assert {key: found["error"] and found["error"]["code"] for key, found in rows.items()} == {

@@ -63,12 +63,17 @@ def folder(reference: Callable[..., Reference]) -> Iterator[Path]:
 def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
     """`engine(backbone, precision=..., max_batch_tokens=..., **config)`: on the CPU, float32 unless told otherwise."""
     from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.model import checkpoint
+
+    @cache
+    def loaded(backbone: str, precision: str, **changes: Any) -> checkpoint.Checkpoint:
+        return checkpoint.load(checkpoint.resolve(str(reference(backbone, **changes).folder)))
 
     @cache
     def of(
         backbone: str = "bert", *, precision: str = "float32", max_batch_tokens: int | None = None, **changes: Any
     ) -> Engine:
-        model = str(reference(backbone, **changes).folder)
-        return Engine.from_pretrained(model, device="cpu", precision=precision, max_batch_tokens=max_batch_tokens)
+        model = loaded(backbone, precision, **changes)  # not shared between precisions: an engine converts it
+        return Engine(model, device="cpu", precision=precision, max_batch_tokens=max_batch_tokens)
 
     return of

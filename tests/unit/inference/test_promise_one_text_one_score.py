@@ -1,0 +1,176 @@
+"""Promise 1: a score does not depend on the batch, its padding, the order or the neighbours that the text came with.
+
+float32: within 1e-5; bfloat16: within 2e-2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_models import BACKBONES
+
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import (
+    EMPTY_TEXT,
+    MAX_TEXT_CHARS,
+    NULL_TEXT,
+    TEXT_TOO_LONG,
+    UNDECODABLE_TEXT,
+    FloatArray,
+    Results,
+    TextError,
+)
+from gliclass_spark.labels import LabelSet
+
+LABELS = LabelSet.of("sport", "machine learning", "web")
+# Each backbone under the head that it was published with, and one head in which everything depends on the mask.
+HEADS = {
+    "bert": {"scorer_type": "mlp", "pooling_strategy": "avg", "class_token_pooling": "average"},
+    "deberta-v2": {"scorer_type": "weighted-dot", "pooling_strategy": "avg"},
+    "modernbert": {"scorer_type": "cross-attn", "pooling_strategy": "pass", "extract_text_features": True},
+}
+TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2}
+BUDGETS = (1, 80, 100_000)  # tokens: one text at a time, a few, all at once
+
+WORDS = [
+    "spark",
+    "table",
+    "deep",
+    "river",
+    "Zürich",
+    "<<LABEL>>",
+    "[SEP]",
+    "\x00",
+    "日本",
+    "עברית",
+    "🚀",
+    "\ud800",
+    "x" * 70,
+]
+ORDINARY = st.lists(st.sampled_from(WORDS[:5]), min_size=1, max_size=40).map(" ".join)
+TEXTS = st.one_of(
+    ORDINARY,
+    ORDINARY,
+    st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
+    st.text(max_size=30),
+    st.sampled_from([None, "", " \n", "\ud83d", "deep water " * 400]),
+)
+
+HOSTILE: dict[str, tuple[str | None, TextError | None]] = {
+    "null": (None, NULL_TEXT),
+    "empty": ("", EMPTY_TEXT),
+    "white space": (" \t\n\u2028\u00a0", EMPTY_TEXT),
+    "a megabyte": ("deep water " * 100_000, None),
+    "a word of a megabyte": ("x" * 1_000_000, None),
+    "ten megabytes and a character": ("x" * (MAX_TEXT_CHARS + 1), TEXT_TOO_LONG),
+    "only NUL": ("\x00" * 50, EMPTY_TEXT),
+    "NUL inside": ("deep\x00 water\x00", None),
+    "only what a tokenizer drops": ("\u200b\ufeff\u0301\x01", EMPTY_TEXT),
+    "a lone surrogate": ("deep \ud800 water", UNDECODABLE_TEXT),
+    "surrogates in the wrong order": ("\udc00\ud83d", UNDECODABLE_TEXT),
+    "only special tokens": ("[CLS][SEP][PAD][MASK][UNK]<<LABEL>><<SEP>>", None),
+    "injected labels": ("<<LABEL>>x<<SEP>>[SEP][CLS]", None),
+    "a hundred injected labels": ("<<LABEL>>x" * 100 + "<<SEP>>", None),
+    "right to left": ("‮שלום עולם مرحبا بالعالم", None),
+    "emoji": ("🚀👩‍👩‍👧‍👦🏳️‍🌈", None),
+    "no script that the vocabulary knows": ("ꙮ𒐫꧅", None),
+    "stacked accents": ("e" + "\u0301" * 5000, None),
+    "not a character": ("\uffff deep \ufdd0", None),
+    "punctuation": ("!" * 5000, None),
+}
+
+
+@pytest.fixture(params=BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_any_texts_in_any_order_and_any_batches_have_the_scores_that_each_has_alone(
+    backbone: str, precision: str, engine: Callable[..., Engine]
+) -> None:
+    engines = [engine(backbone, precision=precision, max_batch_tokens=budget, **HEADS[backbone]) for budget in BUDGETS]
+
+    @settings(deadline=None, max_examples=15)
+    @given(st.lists(TEXTS, min_size=1, max_size=6), st.data())
+    def holds(texts: list[str | None], data: st.DataObject) -> None:
+        order = data.draw(st.permutations(range(len(texts))))
+        cut = data.draw(st.integers(0, len(texts)))
+        expected = [engines[-1].run([text], LABELS) for text in texts]
+        for part in (order[:cut], order[cut:]):
+            found = data.draw(st.sampled_from(engines)).run([texts[position] for position in part], LABELS)
+            for row, position in enumerate(part):
+                same(found, row, expected[position], TOLERANCES[precision])
+
+    holds()
+
+
+def same(found: Results, row: int, alone: Results, tolerance: float) -> None:
+    assert found.errors[row] == alone.errors[0]
+    assert found.token_counts[row] == alone.token_counts[0]
+    np.testing.assert_allclose(found.scores[row], alone.scores[0], atol=tolerance, rtol=0)
+
+
+def test_the_scores_that_are_compared_are_neither_all_alike_nor_all_certain(
+    backbone: str, engine: Callable[..., Engine]
+) -> None:
+    scores = engine(backbone, **HEADS[backbone]).scores(["spark table", "deep river " * 20, "Zürich"], LABELS)
+    assert np.ptp(scores, axis=0).max() > 1e-3
+    assert 0.001 < scores.min() < scores.max() < 0.999
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_text_has_its_score_beside_hundreds_of_others(
+    backbone: str, precision: str, engine: Callable[..., Engine]
+) -> None:
+    texts = [" ".join(WORDS[(start + step) % 5] for step in range(1 + start % 37)) for start in range(185)]
+    measured = engine(backbone, precision=precision, **HEADS[backbone])
+    alone = np.concatenate([measured.scores([text], LABELS) for text in texts[:20]])
+    together = measured.scores(texts[::-1] + texts, LABELS)
+    np.testing.assert_allclose(together[185:205], alone, atol=TOLERANCES[precision], rtol=0)
+    np.testing.assert_allclose(together[:185], together[:184:-1], atol=TOLERANCES[precision], rtol=0)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_hostile_neighbours_change_nobody_elses_scores_and_get_a_score_or_an_error(
+    backbone: str, precision: str, engine: Callable[..., Engine]
+) -> None:
+    attacked = engine(backbone, precision=precision, **HEADS[backbone])
+    peaceful = ["spark table", "deep river " * 30]
+    before = attacked.scores(peaceful, LABELS)
+    found = attacked.run([peaceful[0], *(text for text, _ in HOSTILE.values()), peaceful[1]], LABELS)
+    np.testing.assert_allclose(found.scores[[0, -1]], before, atol=TOLERANCES[precision], rtol=0)
+    for name, row in zip(HOSTILE, range(1, len(HOSTILE) + 1), strict=True):
+        error = HOSTILE[name][1]
+        assert found.errors[row] == error, name
+        assert np.isnan(found.scores[row]).all() if error else scored(found.scores[row]), name
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_alone_between_two_others_changes_neither_and_has_its_own_result(
+    name: str, engine: Callable[..., Engine]
+) -> None:
+    attacked = engine("bert", **HEADS["bert"])
+    text, error = HOSTILE[name]
+    peaceful = ["spark table", "deep river " * 30]
+    found = attacked.run([peaceful[0], text, peaceful[1]], LABELS)
+    np.testing.assert_allclose(found.scores[[0, 2]], attacked.scores(peaceful, LABELS), atol=1e-5, rtol=0)
+    assert found.errors == (None, error, None)
+    same(found, 1, attacked.run([text], LABELS), 1e-5)
+
+
+def scored(row: FloatArray) -> bool:
+    return bool(((row >= 0) & (row <= 1)).all())
+
+
+def test_segment_embeddings_are_read_in_both_precisions(backbone: str, engine: Callable[..., Engine]) -> None:
+    texts = ["spark table", "deep river " * 20, "Zürich"]
+    exact, rounded = (
+        engine(backbone, precision=precision, use_segment_embeddings=True, scorer_type="mlp").scores(texts, LABELS)
+        for precision in TOLERANCES
+    )
+    np.testing.assert_allclose(rounded, exact, atol=TOLERANCES["bfloat16"], rtol=0)

@@ -1,0 +1,125 @@
+"""Logits become probabilities, and probabilities decisions: exact values."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gliclass_spark.inference.results import (
+    EMPTY_TEXT,
+    NULL_TEXT,
+    Classification,
+    Results,
+    ScoredLabel,
+    TextError,
+    Usage,
+)
+from gliclass_spark.labels import Label, LabelSet
+
+FINITE = st.floats(-1e4, 1e4, width=32)
+
+
+def results(label_set: LabelSet, *rows: list[float], errors: tuple[TextError | None, ...] | None = None) -> Results:
+    logits = np.array(rows, dtype=np.float32).reshape(len(rows), len(label_set))
+    errors = errors or (None,) * len(rows)
+    chunks = np.array([0 if error else 1 for error in errors], dtype=np.int32)
+    return Results(label_set, logits, np.full(len(rows), 3, dtype=np.int32), chunks, errors)
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def test_several_labels_are_judged_each_alone_by_a_sigmoid() -> None:
+    found = results(LabelSet.of("a", "b", "c"), [0.0, logit(0.9), logit(0.1)]).scores
+    np.testing.assert_allclose(found, [[0.5, 0.9, 0.1]], rtol=1e-6)
+
+
+def test_one_label_of_a_set_is_chosen_by_a_softmax() -> None:
+    found = results(LabelSet.of("a", "b", "c", multi_label=False), [0.0, math.log(2), math.log(5)]).scores
+    np.testing.assert_allclose(found, [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
+
+
+@given(st.lists(FINITE, min_size=3, max_size=3), st.booleans())
+def test_scores_of_any_logits_are_probabilities_and_give_no_warning(row: list[float], multi_label: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = results(LabelSet.of("a", "b", "c", multi_label=multi_label), row).scores
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+    if not multi_label:
+        assert scores.sum() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_a_text_that_could_not_be_scored_has_no_score_and_its_neighbours_keep_theirs(multi_label: bool) -> None:
+    nan = float("nan")
+    label_set = LabelSet.of("a", "b", multi_label=multi_label)
+    found = results(label_set, [0.0, 0.0], [nan, nan], errors=(None, NULL_TEXT))
+    np.testing.assert_array_equal(found.scores, [[0.5, 0.5], [nan, nan]])
+    assert found.classifications()[1] == Classification((), {}, NULL_TEXT, 3, 0)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_no_texts_have_no_scores(multi_label: bool) -> None:
+    found = results(LabelSet.of("a", "b", multi_label=multi_label))
+    assert found.scores.shape == (0, 2)
+    assert found.classifications() == []
+
+
+def test_labels_over_their_thresholds_come_best_first() -> None:
+    label_set = LabelSet(
+        threshold=0.5,
+        labels=(
+            Label(name="low", threshold=0.2),
+            Label(name="plain"),
+            Label(name="high", threshold=0.95),
+            Label(name="best"),
+        ),
+    )
+    [found] = results(label_set, [logit(0.3), logit(0.6), logit(0.9), logit(0.8)]).classifications()
+    assert [scored.label for scored in found.labels] == ["best", "plain", "low"]
+    assert [scored.score for scored in found.labels] == pytest.approx([0.8, 0.6, 0.3], rel=1e-6)
+    assert list(found.scores) == ["low", "plain", "high", "best"]
+    assert list(found.scores.values()) == pytest.approx([0.3, 0.6, 0.9, 0.8], rel=1e-6)
+
+
+def test_a_score_that_equals_its_threshold_reaches_it() -> None:
+    [found] = results(LabelSet.of("a", "b"), [0.0, -1e-3]).classifications()
+    assert found.labels == (ScoredLabel("a", 0.5),)
+
+
+def test_labels_of_equal_score_stand_in_the_label_sets_order() -> None:
+    [found] = results(LabelSet.of("c", "a", "b", "d"), [1.0, 2.0, 1.0, 2.0]).classifications()
+    assert [scored.label for scored in found.labels] == ["a", "d", "c", "b"]
+
+
+def test_the_thresholds_zero_and_one_take_all_and_nothing() -> None:
+    label_set = LabelSet(labels=(Label(name="always", threshold=0), Label(name="never", threshold=1)))
+    [found] = results(label_set, [-20.0, 10.0]).classifications()
+    assert [scored.label for scored in found.labels] == ["always"]
+
+
+def test_records_carry_the_sizes_of_their_text() -> None:
+    [found] = results(LabelSet.of("a"), [0.0]).classifications()
+    assert (found.token_count, found.chunk_count, found.error) == (3, 1, None)
+
+
+def test_usage_adds_up_field_by_field() -> None:
+    total = Usage(1, 2, 30, 10, 0.5) + Usage(10, 20, 300, 100, 0.25)
+    assert total == Usage(texts=11, errors=22, tokens=330, padding=110, seconds=0.75)
+    assert total.padding_share == 0.25
+
+
+def test_nothing_computed_has_no_padding() -> None:
+    assert Usage().padding_share == 0.0
+
+
+def test_every_error_says_what_is_wrong_with_the_text() -> None:
+    assert (EMPTY_TEXT.code, EMPTY_TEXT.message) == ("empty_text", "the text is empty or white space")
+    assert (NULL_TEXT.code, NULL_TEXT.message) == ("null_text", "the text is null")
