@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,16 +43,13 @@ SparkConf = Annotated[Path | None, typer.Option("--conf", help="A file of conf/s
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Gives the exit code: 0, or 1 for a run that was stopped, 2 for input to be mended."""
     try:
-        result = app(args=None if argv is None else list(argv), standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        app(args=None if argv is None else list(argv))
     except GliclassSparkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        return 130
+    except SystemExit as exit_:  # how typer ends, after --help or a wrong argument as after success
+        return exit_.code if isinstance(exit_.code, int) else 0
+    return 0
 
 
 @app.command()

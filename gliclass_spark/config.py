@@ -25,9 +25,10 @@ from pydantic import (
 )
 
 from gliclass_spark import strict_yaml
+from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.rules import RESERVED_TABLES, TAG_COLUMNS, RejectRule, Route, Rules
+from gliclass_spark.rules import RESERVED_TABLES, RejectRule, Route, Rules
 
 EMBEDDED_MODEL = "embedded"
 

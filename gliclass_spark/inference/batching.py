@@ -13,10 +13,17 @@ class MicroBatch:
     positions: tuple[int, ...]
     tokens: int
 
-    def halves(self) -> tuple[MicroBatch, MicroBatch]:
-        """The same work in two steps, for a device that has no room for it in one."""
+    def halves(self, lengths: Sequence[int]) -> tuple[MicroBatch, MicroBatch]:
+        """The same work in two steps, each padded to its own longest, for a device that has no room for it in one.
+
+        A short input must not fail for the padding that it got beside a long one.
+        """
         middle = len(self.positions) // 2
-        return MicroBatch(self.positions[:middle], self.tokens), MicroBatch(self.positions[middle:], self.tokens)
+        first, second = self.positions[:middle], self.positions[middle:]
+        return (
+            MicroBatch(first, max(lengths[position] for position in first)),
+            MicroBatch(second, max(lengths[position] for position in second)),
+        )
 
 
 def micro_batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[MicroBatch]:

@@ -61,9 +61,9 @@ class Engine:
         self.ref = checkpoint.ref
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        self.max_batch_tokens = max_batch_tokens or _MAX_BATCH_TOKENS.get(self.device.type, 4096)
-        if self.max_batch_tokens < 1:
+        if max_batch_tokens is not None and max_batch_tokens < 1:
             raise DeviceError(f"max_batch_tokens must be at least 1, found {max_batch_tokens}")
+        self.max_batch_tokens = max_batch_tokens or _MAX_BATCH_TOKENS.get(self.device.type, 4096)
         self._model = checkpoint.model.to(self.device)
         # The heads stay in float32: they cost next to nothing, and the scores are rounded once less.
         self._model.encoder_model.to(self.dtype)
@@ -143,7 +143,8 @@ class Engine:
     def _score(self, inputs: dict[int, list[int]], logits: FloatArray, errors: list[TextError | None]) -> Usage:
         """Fill in the rows of `inputs`. A batch that the device has no memory for is run in halves."""
         positions = list(inputs)
-        waiting = list(micro_batches([len(inputs[position]) for position in positions], self.max_batch_tokens))
+        lengths = [len(inputs[position]) for position in positions]
+        waiting = list(micro_batches(lengths, self.max_batch_tokens))
         waiting.reverse()
         usage = Usage()
         while waiting:
@@ -154,7 +155,7 @@ class Engine:
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 if len(rows) > 1:
-                    waiting += reversed(batch.halves())
+                    waiting += reversed(batch.halves(lengths))
                 else:
                     errors[rows[0]] = OUT_OF_MEMORY
                 continue

@@ -141,9 +141,10 @@ def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder} holds no tokenizer.json; save the checkpoint with its fast tokenizer")
     try:
-        return PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain Exception for a file that it can't read
         raise CheckpointError(f"{folder} holds no tokenizer that can be read: {' '.join(str(error).split())}") from None
+    return tokenizer
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: GLiClassConfig, uri: str) -> None:

@@ -10,9 +10,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import BinaryType, MapType, StringType, StructType
 
+from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.config import Source
 from gliclass_spark.errors import TableError
-from gliclass_spark.rules import TAG_COLUMNS
 
 KEY = "doc_id"
 # What decisions add beside the tags; a document's own column of such a name would be overwritten.
@@ -92,8 +92,7 @@ def source_version(spark: SparkSession, source: Source) -> int | None:
     if source.format != "delta" and source.table is None:
         return None
     try:
-        by_name = source.table is not None
-        table = DeltaTable.forName(spark, source.table) if by_name else DeltaTable.forPath(spark, source.path)
+        table = DeltaTable.forName(spark, source.table) if source.table else DeltaTable.forPath(spark, str(source.path))
     except AnalysisException:
         return None  # a catalog table of another format
     return int(table.history(1).collect()[0]["version"])

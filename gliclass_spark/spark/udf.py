@@ -123,8 +123,8 @@ def _pandas_udf(label_set_json: Callable[[], str], settings: WorkerSettings, out
     # Annotations are read when the function is made, so they name the types themselves.
     returned: Any = pd.DataFrame if output == "full" else pd.Series
     classify.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[returned]}
-    returns: Any = _TYPES[output]
-    return pandas_udf(classify, returnType=returns).asNondeterministic()
+    as_udf: Any = pandas_udf  # its stubs know no struct as a result
+    return as_udf(classify, returnType=_TYPES[output]).asNondeterministic()
 
 
 def _value(found: Classification, output: Output) -> Any:

@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.errors import RulesError
-from gliclass_spark.rules import RESERVED_TABLES, TAG_COLUMNS, RejectRule, Route, Rules
+from gliclass_spark.rules import RESERVED_TABLES, RejectRule, Route, Rules
 
 COLUMNS = ("doc_id", "title", "text", "published", "meta", "odd name")
 LABELS = ("machine learning", "web", "Art", "it's")

@@ -58,6 +58,6 @@ def save_layers(state: dict[str, Tensor], path: Path = WEIGHTS) -> None:
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """The package's tokenizer with the two tokens that mark labels and text."""
-    loaded = PreTrainedTokenizerFast.from_pretrained(get_model_path())
+    loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(get_model_path())
     loaded.add_tokens(_TOKENS, special_tokens=True)
     return loaded

@@ -52,12 +52,16 @@ def test_no_inputs_make_no_batches() -> None:
 
 
 @pytest.mark.parametrize(("size", "left", "right"), [(2, 1, 1), (3, 1, 2), (8, 4, 4)])
-def test_halves_hold_the_same_work_in_the_same_order(size: int, left: int, right: int) -> None:
+def test_halves_hold_the_same_inputs_in_the_same_order(size: int, left: int, right: int) -> None:
     batch = MicroBatch(tuple(range(size)), 7)
-    first, second = batch.halves()
+    first, second = batch.halves([7] * size)
     assert first.positions + second.positions == batch.positions
     assert (len(first.positions), len(second.positions)) == (left, right)
-    assert (first.tokens, second.tokens) == (7, 7)
+
+
+def test_each_half_is_as_wide_as_its_own_longest_input() -> None:
+    [batch] = micro_batches([3, 300, 4, 200], 10_000)
+    assert batch.halves([3, 300, 4, 200]) == (MicroBatch((1, 3), 300), MicroBatch((2, 0), 4))
 
 
 @given(LENGTHS, st.integers(1, 10), st.integers(1, 2000))

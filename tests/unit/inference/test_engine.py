@@ -125,11 +125,9 @@ class TestErrors:
         assert (record.labels, record.scores, record.error) == ((), {}, error)
 
     def test_a_text_of_the_greatest_length_is_scored(self, bert: Engine) -> None:
-        text = "deep water\n" * (MAX_TEXT_CHARS // 11) + " " * (MAX_TEXT_CHARS % 11)
-        assert len(text) == MAX_TEXT_CHARS
-        found = bert.run([text], LABELS)
+        found = bert.run(["deep " + "x" * (MAX_TEXT_CHARS - 5)], LABELS)
         assert found.errors == (None,)
-        assert found.token_counts.tolist() == [2 * (MAX_TEXT_CHARS // 11)]
+        assert found.token_counts.tolist() == [2]
 
     def test_nothing_but_bad_texts_is_no_failure(self, bert: Engine) -> None:
         found = bert.run([None, ""], LABELS)
