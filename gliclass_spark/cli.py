@@ -140,6 +140,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Questions for each step.")] = 32,
     encoder_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of the encoder.")] = 1e-4,
     head_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of projections and scorer.")] = 5e-4,
+    max_text_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = 128,
     seed: Annotated[int, typer.Option(help="Decides every question that is asked.")] = 0,
 ) -> None:
     """Train a model on labelled text. The result is a folder that --model and Engine.from_pretrained take."""
@@ -149,7 +150,14 @@ def train(
 
     sets = read_folder(data)
     console.print(f"{sum(map(len, sets))} texts in {len(sets)} sets from {data}")
-    config = TrainingConfig(examples=examples, batch_size=batch_size, encoder_lr=encoder_lr, head_lr=head_lr, seed=seed)
+    config = TrainingConfig(
+        examples=examples,
+        batch_size=batch_size,
+        encoder_lr=encoder_lr,
+        head_lr=head_lr,
+        max_text_tokens=max_text_tokens,
+        seed=seed,
+    )
     if model == "encoder":
         start, tokenizer = untrained_model()
     else:

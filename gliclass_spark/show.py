@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from gliclass_spark.training.evaluate import SetScore
 
 _SAMPLES = 6
-_MIN_SAMPLE_CHARS = 60
+_SAMPLE_CHARS = 60
 
 
 def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
     """Print the flow of rows, some documents with their labels, the speed, and what to type next."""
     by_job = {manifest.job: manifest for manifest in manifests}
     console.print(_flow(run, by_job))
-    console.print(_samples(run))
+    samples = _samples(run)
+    if samples.row_count:
+        console.print(samples)
     _tell_speed(console, by_job["tag"])
-    console.print(f"Tables: [bold]{run.lake.root}[/] (tags, kept, rejected, quarantined, runs, and one for each route)")
+    console.print(
+        f"Tables: {run.lake.root} (tags, kept, rejected, quarantined, runs, one for each route)", soft_wrap=True
+    )
     first = run.pipeline.rules.destinations[0]
     console.print("Next, in PySpark:", style="dim")
     line = f'spark.read.format("delta").load("{run.lake.path(first)}").select("doc_id", "labels", "scores").show()'
@@ -65,17 +69,17 @@ def _flow(run: Run, by_job: dict[str, Manifest]) -> Table:
 
 
 def _samples(run: Run) -> Table:
-    """Some kept documents of middling length, the same ones every time."""
+    """Some kept documents with few labels, the same ones every time."""
     text = run.pipeline.source.text
     table = Table(title="Some of the documents", title_justify="left")
     table.add_column("doc_id", overflow="fold")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=_MIN_SAMPLE_CHARS)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=_SAMPLE_CHARS)
     table.add_column("labels, best first")
     kept = run.lake.read(run.spark, "kept").where("size(labels) between 1 and 3")
     rows = kept.orderBy("content_hash").select("doc_id", text, "labels", "scores").limit(_SAMPLES).collect()
     for row in rows:
         labels = ", ".join(f"{label} {row['scores'][label]:.2f}" for label in row["labels"])
-        table.add_row(row["doc_id"], " ".join(str(row[text]).split())[:_MIN_SAMPLE_CHARS], labels)
+        table.add_row(row["doc_id"], " ".join(str(row[text]).split())[:_SAMPLE_CHARS], labels)
     return table
 
 

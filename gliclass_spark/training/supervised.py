@@ -28,7 +28,7 @@ class TrainingConfig:
 
     examples: int = 100_000
     batch_size: int = 32
-    encoder_lr: float = 5e-5
+    encoder_lr: float = 1e-4
     head_lr: float = 5e-4
     weight_decay: float = 0.01
     warmup_share: float = 0.05

@@ -1,18 +1,12 @@
-"""A real Spark session with Delta, and a small checkpoint that loads at once."""
+"""A real Spark session with Delta."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import torch
 from pyspark.sql import SparkSession
-from transformers import AutoConfig
 
-from gliclass_spark.model import checkpoint, embedded
-from gliclass_spark.model.configuration import GLiClassConfig
-from gliclass_spark.model.modeling import GLiClassModel
 from gliclass_spark.spark.session import spark_session
 
 
@@ -29,39 +23,3 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session = spark_session(conf, app_name="tests")
     yield session
     session.stop()
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a GLiClass with random weights: its scores mean nothing, but differ from text to text."""
-    tokenizer = embedded.tokenizer()
-    encoder = AutoConfig.for_model(
-        "bert",
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-    )
-    torch.manual_seed(0)
-    model = GLiClassModel(
-        GLiClassConfig(
-            encoder_config=encoder,
-            class_token_index=tokenizer.convert_tokens_to_ids("<<LABEL>>"),
-            text_token_index=tokenizer.convert_tokens_to_ids("<<SEP>>"),
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            pooling_strategy="avg",
-            scorer_type="mlp",
-            prompt_first=True,
-        )
-    )
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.2)
-    return str(checkpoint.save(model.eval(), tokenizer, tmp_path_factory.mktemp("tiny_model")))
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    return tmp_path / "lake"

@@ -1,0 +1,70 @@
+"""The losses, against examples computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from gliclass_spark.training.losses import focal_loss, softmax_loss
+
+PADDING = -1.0
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def test_focal_loss_is_the_papers_formula() -> None:
+    logits, targets = torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]])
+    p_true, p_false = sigmoid(2.0), 1 - sigmoid(-1.0)
+    terms = [
+        -0.7 * (1 - p_true) ** 2 * math.log(p_true),
+        -0.3 * (1 - p_false) ** 2 * math.log(p_false),
+    ]
+    found = focal_loss(logits, targets, focal_alpha=0.7, focal_gamma=2.0)
+    torch.testing.assert_close(found.item(), sum(terms) / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_focal_loss_without_alpha_and_gamma_is_cross_entropy() -> None:
+    logits, targets = torch.tensor([[0.3, -2.0]]), torch.tensor([[0.0, 1.0]])
+    expected = (-math.log(1 - sigmoid(0.3)) - math.log(sigmoid(-2.0))) / 2
+    found = focal_loss(logits, targets, focal_alpha=-1, focal_gamma=0)
+    torch.testing.assert_close(found.item(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_gamma_turns_the_eye_from_easy_labels() -> None:
+    easy, hard = torch.tensor([[4.0]]), torch.tensor([[-1.0]])
+    true = torch.ones(1, 1)
+
+    def ratio(gamma: float) -> float:
+        easy_loss = focal_loss(easy, true, focal_alpha=-1, focal_gamma=gamma)
+        return float(easy_loss / focal_loss(hard, true, focal_alpha=-1, focal_gamma=gamma))
+
+    assert ratio(2.0) < ratio(1.0) < ratio(0.0)
+
+
+def test_padding_counts_neither_as_a_label_nor_as_a_true_negative() -> None:
+    logits, targets = torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]])
+    padded_logits, padded = torch.tensor([[2.0, -1.0, 9.0]]), torch.tensor([[1.0, 0.0, PADDING]])
+    for loss in (lambda x, y: focal_loss(x, y, focal_alpha=0.7, focal_gamma=2.0), softmax_loss):
+        torch.testing.assert_close(loss(padded_logits, padded), loss(logits, targets))
+
+
+def test_softmax_loss_is_the_share_that_the_true_labels_have_together() -> None:
+    logits, targets = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+    share = (math.exp(1) + math.exp(2)) / (math.exp(1) + 1 + math.exp(2))
+    torch.testing.assert_close(softmax_loss(logits, targets).item(), -math.log(share), rtol=1e-5, atol=1e-7)
+
+
+def test_a_text_without_true_labels_adds_nothing_to_the_softmax_loss() -> None:
+    logits = torch.tensor([[1.0, 0.0], [5.0, 5.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(softmax_loss(logits, targets), softmax_loss(logits[:1], targets[:1]))
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([[1, 0, 0, -1], [0, 1, 1, 0], [1, 0, -1, -1]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: focal_loss(x, targets, focal_alpha=0.6, focal_gamma=2.0), logits)
+    assert torch.autograd.gradcheck(lambda x: softmax_loss(x, targets), logits)
