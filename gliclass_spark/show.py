@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gliclass_spark.training.evaluate import SetScore
 
 _SAMPLES = 6
-_SAMPLE_CHARS = 60
+_SAMPLE_CHARS = 34
 
 
 def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
@@ -72,8 +72,8 @@ def _samples(run: Run) -> Table:
     """Some kept documents with few labels, the same ones every time."""
     text = run.pipeline.source.text
     table = Table(title="Some of the documents", title_justify="left")
-    table.add_column("doc_id", overflow="fold")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=_SAMPLE_CHARS)
+    table.add_column("doc_id", overflow="ellipsis", no_wrap=True, max_width=16)
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
     table.add_column("labels, best first")
     kept = run.lake.read(run.spark, "kept").where("size(labels) between 1 and 3")
     rows = kept.orderBy("content_hash").select("doc_id", text, "labels", "scores").limit(_SAMPLES).collect()
