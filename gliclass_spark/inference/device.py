@@ -53,10 +53,13 @@ def describe(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {name}"
     feature = _cpu_feature()
-    hardware = f"native by {feature}" if feature else "this processor has no native bfloat16"
+    hardware = f"bfloat16 is native here, by {feature}" if feature else "bfloat16 is not native here"
     return f"{device.type}, {torch.get_num_threads()} threads, {name} ({hardware})"
 
 
 def _cpu_feature() -> str | None:
+    # Nothing else in torch uses these features: without oneDNN bfloat16 is emulated on every processor.
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
     capabilities = torch.cpu.get_capabilities()
     return next((feature for feature in _CPU_BFLOAT16 if capabilities.get(feature)), None)

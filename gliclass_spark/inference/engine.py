@@ -9,10 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from gliclass_spark.errors import DeviceError
 from gliclass_spark.inference.batching import micro_batches, text_groups
 from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe
+from gliclass_spark.inference.packed_bert import PackedBert
 from gliclass_spark.inference.results import (
     EMPTY_TEXT,
     MAX_TEXT_CHARS,
@@ -33,7 +35,7 @@ from gliclass_spark.model.prompt import PromptBuilder
 logger = logging.getLogger(__name__)
 
 # A processor works best on batches that stay in its caches; a GPU on ones that fill it.
-_MAX_BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+_MAX_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 # Texts are tokenised and sorted in groups of this size: enough to find neighbours of like length, and
 # little enough to hold all of their tokens in memory.
 _GROUP_TEXTS = 8192
@@ -47,7 +49,7 @@ class Engine:
     """A model on a device, ready to classify.
 
     A text's scores do not depend on the texts beside it. Texts longer than the model's window are
-    read up to its end.
+    read up to its end. The checkpoint is the engine's from then on: its weights must not change.
     """
 
     def __init__(
@@ -68,7 +70,8 @@ class Engine:
         # The heads stay in float32: they cost next to nothing, and the scores are rounded once less.
         self._model.encoder_model.to(self.dtype)
         config = self._model.config
-        self.max_length = int(getattr(config.encoder_config, "max_position_embeddings", 0) or _DEFAULT_WINDOW)
+        self._encode = None if config.use_segment_embeddings else PackedBert.of(self._model.encoder_model)
+        self.max_length = _window(self._model.encoder_model)
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
         self._builder = PromptBuilder(
             checkpoint.tokenizer, prompt_first=config.prompt_first, max_length=self.max_length
@@ -171,10 +174,19 @@ class Engine:
             input_ids[row, : len(ids)] = ids
             attention_mask[row, : len(ids)] = 1
         logits = self._model(
-            torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
+            torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device), self._encode
         )
         found: FloatArray = logits.float().cpu().numpy()
         return found
+
+
+def _window(encoder: PreTrainedModel) -> int:
+    """The tokens that an encoder reads at once."""
+    positions = int(getattr(encoder.config, "max_position_embeddings", 0) or _DEFAULT_WINDOW)
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    # RoBERTa and its kin count positions from behind the padding token's.
+    unused = getattr(table, "padding_idx", None)
+    return positions if unused is None else positions - unused - 1
 
 
 def _check(text: str | None) -> TextError | None:

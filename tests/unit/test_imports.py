@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,26 +22,35 @@ MAX_LINES = 400
 MAY_IMPORT = {
     "errors": set(),
     "strict_yaml": set(),
+    "conditions": set(),
     "labels": set(),
-    "rules": {"labels"},
-    "config": {"labels", "rules"},
+    "rules": {"labels", "conditions"},
+    "config": {"labels", "rules", "conditions"},
     "model": {"labels"},
     "inference": {"labels", "model"},
     "training": {"labels", "model", "inference"},
     "registry": {"labels", "model"},
-    "spark": {"labels", "rules", "config", "model", "inference"},
+    "spark": {"labels", "rules", "conditions", "config", "model", "inference"},
 }
 # What importing a part may load of the packages that weigh hundreds of megabytes.
 MAY_LOAD = {
     "gliclass_spark": set(),
-    "gliclass_spark.errors": set(),
-    "gliclass_spark.labels": set(),
-    "gliclass_spark.rules": set(),
-    "gliclass_spark.config": set(),
-    "gliclass_spark.model": {"torch", "transformers"},
-    "gliclass_spark.inference": {"torch", "transformers"},
-    "gliclass_spark.training": {"torch", "transformers", "pandas"},
+    "errors": set(),
+    "strict_yaml": set(),
+    "conditions": set(),
+    "labels": set(),
+    "rules": set(),
+    "config": set(),
+    "model": {"torch", "transformers"},
+    "inference": {"torch", "transformers"},
+    "training": {"torch", "transformers"},
 }
+# Parts that are imported in one process, one behind the other. Each may import all that stand before it, so what
+# it adds to sys.modules is what it would load alone. (Loading torch once for each would take a minute.)
+CHAINS = [
+    ["gliclass_spark", "errors", "strict_yaml", "conditions", "labels", "rules", "config"],
+    ["model", "inference", "training"],
+]
 
 
 def modules(part: Path) -> list[Path]:
@@ -84,29 +92,45 @@ def imported(path: Path) -> set[str]:
 
 
 @cache
-def loaded_by(name: str) -> frozenset[str]:
-    """sys.modules of a fresh process that imported nothing but every module of this package."""
-    path = PACKAGE.parent / Path(*name.split("."))
-    files = modules(path) if name != "gliclass_spark" else [PACKAGE / "__init__.py"]
-    names = [dotted(file) for file in files]
-    program = f"import importlib, json, sys\nfor n in {names!r}: importlib.import_module(n)\nprint(json.dumps(sorted(sys.modules)))"
+def loaded(chain: int) -> dict[str, set[str]]:
+    """For each part of a chain, the names in sys.modules once all of its modules are imported in a fresh process."""
+    names = {
+        part: ["gliclass_spark"] if part == "gliclass_spark" else [dotted(path) for path in modules(PACKAGE / part)]
+        for part in CHAINS[chain]
+    }
     finished = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        [sys.executable, "-c", IMPORT_ONE_BY_ONE, json.dumps(names)], capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
-    return frozenset(json.loads(finished.stdout.splitlines()[-1]))
+    return {part: set(found) for part, found in json.loads(finished.stdout.splitlines()[-1]).items()}
 
 
-@pytest.mark.parametrize("name", MAY_LOAD)
-def test_a_package_imported_alone_loads_no_heavy_package_but_its_own(name: str) -> None:
-    assert {top for top in HEAVY if top in loaded_by(name)} <= MAY_LOAD[name]
+IMPORT_ONE_BY_ONE = """
+import importlib, json, sys
+found = {}
+for part, names in json.loads(sys.argv[1]).items():
+    for name in names:
+        importlib.import_module(name)
+    found[part] = sorted(sys.modules)
+print(json.dumps(found))
+"""
+IN_CHAINS = [(part, number) for number, chain in enumerate(CHAINS) for part in chain]
 
 
-@pytest.mark.parametrize("name", [name for name in MAY_LOAD if name != "gliclass_spark"])
-def test_a_package_imported_alone_loads_no_part_that_it_may_not_import(name: str) -> None:
-    part = name.removeprefix("gliclass_spark.")
-    found = {module.split(".")[1] for module in loaded_by(name) if module.startswith("gliclass_spark.")}
-    assert found <= MAY_IMPORT[part] | {part, "errors", "strict_yaml"}
+@pytest.mark.parametrize(("part", "chain"), IN_CHAINS)
+def test_importing_a_part_loads_no_heavy_package_but_its_own(part: str, chain: int) -> None:
+    assert HEAVY & loaded(chain)[part] <= MAY_LOAD[part]
+
+
+@pytest.mark.parametrize(("part", "chain"), [(part, chain) for part, chain in IN_CHAINS if part != "gliclass_spark"])
+def test_importing_a_part_loads_no_part_that_it_may_not_import(part: str, chain: int) -> None:
+    before = set(CHAINS[chain][: CHAINS[chain].index(part)])
+    found = {name.split(".")[1] for name in loaded(chain)[part] if name.startswith("gliclass_spark.")}
+    assert found <= MAY_IMPORT[part] | before | {part, "errors", "strict_yaml"}
+
+
+def test_importing_the_package_loads_none_of_its_parts() -> None:
+    assert [name for name in loaded(0)["gliclass_spark"] if name.startswith("gliclass_spark.")] == []
 
 
 @pytest.mark.parametrize("part", sorted(set(parts()) & set(MAY_IMPORT)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reference_models import Reference, tokenizer
+from reference_models import BACKBONES, PUBLISHED, Reference, tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -37,7 +37,7 @@ TEXTS = ["spark", "deep water", "deep water and a river", "table", "a river in Z
 
 @pytest.fixture
 def bert(engine: Callable[..., Engine]) -> Engine:
-    return engine("bert", scorer_type="mlp", pooling_strategy="avg")
+    return engine("bert", **PUBLISHED["base-v3"][1])
 
 
 class TestOrder:
@@ -124,10 +124,12 @@ class TestErrors:
         record = found.classifications()[1]
         assert (record.labels, record.scores, record.error) == ((), {}, error)
 
-    def test_a_text_of_the_greatest_length_is_scored(self, bert: Engine) -> None:
-        found = bert.run(["deep " + "x" * (MAX_TEXT_CHARS - 5)], LABELS)
-        assert found.errors == (None,)
-        assert found.token_counts.tolist() == [2]
+    @pytest.mark.parametrize(("length", "error"), [(1000, None), (1001, TEXT_TOO_LONG)])
+    def test_a_text_of_the_greatest_length_is_scored_and_one_longer_is_not(
+        self, length: int, error: TextError | None, bert: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gliclass_spark.inference.engine.MAX_TEXT_CHARS", 1000)
+        assert bert.run(["x" * length], LABELS).errors == (error,)
 
     def test_nothing_but_bad_texts_is_no_failure(self, bert: Engine) -> None:
         found = bert.run([None, ""], LABELS)
@@ -195,22 +197,21 @@ class TestUsage:
     """What a call cost, to the token."""
 
     def test_tokens_are_those_of_texts_and_prompts_and_padding_is_the_rest_of_the_batch(
-        self, reference: Callable[..., Reference]
+        self, engine: Callable[..., Engine]
     ) -> None:
-        usage = (
-            fresh(reference, max_batch_tokens=10_000).run(["deep", "deep water", "deep water and air"], LABELS).usage
-        )
+        texts = ["deep", "deep water", "deep water and air"]
+        usage = engine("bert", max_batch_tokens=100_000).run(texts, LABELS).usage
         assert (usage.texts, usage.errors) == (3, 0)
         assert usage.tokens == 3 * (FRAME + 1) + 1 + 2 + 4
         assert usage.padding == 3 + 2
         assert usage.padding_share == 5 / (37 + 5)
 
-    def test_texts_that_run_alone_have_no_padding(self, reference: Callable[..., Reference]) -> None:
-        usage = fresh(reference, max_batch_tokens=1).run(["deep", None, "deep water"], LABELS).usage
+    def test_texts_that_run_alone_have_no_padding(self, engine: Callable[..., Engine]) -> None:
+        usage = engine("bert", max_batch_tokens=1).run(["deep", None, "deep water"], LABELS).usage
         assert (usage.tokens, usage.padding, usage.padding_share) == (2 * (FRAME + 1) + 3, 0, 0.0)
 
-    def test_what_is_cut_off_a_long_text_costs_nothing(self, reference: Callable[..., Reference]) -> None:
-        usage = fresh(reference).run(["water " * 5000], LABELS).usage
+    def test_what_is_cut_off_a_long_text_costs_nothing(self, engine: Callable[..., Engine]) -> None:
+        usage = engine("bert").run(["water " * 5000], LABELS).usage
         assert (usage.tokens, usage.padding) == (512, 0)
 
     def test_the_model_is_given_no_more_than_is_counted(self, reference: Callable[..., Reference]) -> None:
@@ -225,7 +226,7 @@ class TestUsage:
     ) -> None:
         monkeypatch.setattr(prompt, "Tokenizer", RecordingTokenizer)
         RecordingTokenizer.read.clear()
-        measured = fresh(reference)
+        measured = Engine(loaded(reference), device="cpu", precision="float32")
         for _ in range(3):
             measured.run(TEXTS, LABELS)
             measured.run(TEXTS, LabelSet.of("sport", "machine learning", "web"))
@@ -241,10 +242,10 @@ class TestMemory:
 
     @pytest.mark.parametrize("rows", [1, 2, 3, 7])
     def test_a_device_that_holds_few_rows_gives_the_same_scores(
-        self, rows: int, reference: Callable[..., Reference]
+        self, rows: int, reference: Callable[..., Reference], engine: Callable[..., Engine]
     ) -> None:
         texts = [text * times for times in (1, 3, 9) for text in TEXTS]
-        expected = fresh(reference, max_batch_tokens=100_000).run(texts, LABELS)
+        expected = engine("bert", max_batch_tokens=100_000).run(texts, LABELS)
         small = Cramped.of(reference("bert"), rows=rows)
         found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5, rtol=0)
@@ -253,7 +254,7 @@ class TestMemory:
         assert small.model.refused > 0
 
     def test_a_text_that_fails_alone_becomes_an_error_and_its_neighbours_are_scored(
-        self, reference: Callable[..., Reference]
+        self, reference: Callable[..., Reference], engine: Callable[..., Engine]
     ) -> None:
         texts = ["deep water", "water " * 300, "spark"]
         small = Cramped.of(reference("bert"), tokens=100)
@@ -264,7 +265,7 @@ class TestMemory:
         assert found.chunk_counts.tolist() == [1, 0, 1]
         assert (found.usage.texts, found.usage.errors) == (3, 1)
         assert found.usage.tokens == 2 * (FRAME + 1) + 3, "a forward pass that failed computed nothing"
-        expected = fresh(reference).scores(texts, LABELS)
+        expected = engine("bert").scores(texts, LABELS)
         np.testing.assert_allclose(found.scores[[0, 2]], expected[[0, 2]], atol=1e-5, rtol=0)
         assert found.classifications()[1].error == OUT_OF_MEMORY
 
@@ -296,7 +297,7 @@ class TestConstruction:
     @pytest.mark.parametrize("budget", [0, -1])
     def test_a_budget_of_no_tokens_is_refused(self, budget: int, reference: Callable[..., Reference]) -> None:
         with pytest.raises(DeviceError, match=f"max_batch_tokens must be at least 1, found {budget}"):
-            fresh(reference, max_batch_tokens=budget)
+            Engine(loaded(reference), device="cpu", max_batch_tokens=budget)
 
     @pytest.mark.parametrize("setting", [{"device": "tpu"}, {"precision": "float16"}])
     def test_a_device_or_precision_that_is_not_there_is_refused(
@@ -310,18 +311,21 @@ class TestConstruction:
         assert ((scores[0] > 0) & (scores[0] < 1)).all()
         assert np.isnan(scores[1]).all()
 
-    def test_a_window_is_never_left_whatever_the_backbone_counts_into_it(
-        self, reference: Callable[..., Reference]
+    @pytest.mark.parametrize("backbone", [*BACKBONES, "roberta"])
+    def test_a_text_longer_than_the_window_has_the_references_logits(
+        self, backbone: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
     ) -> None:
-        for backbone in ("bert", "deberta-v2", "modernbert"):
-            measured = Engine.from_pretrained(str(reference(backbone).folder), device="cpu", precision="float32")
-            assert measured.max_length == 512
-            assert measured.run(["water " * 1000], LABELS).errors == (None,)
+        head = PUBLISHED["base-v3"][1]
+        measured, theirs = engine(backbone, **head), reference(backbone, **head)
+        assert measured.max_length == 512
+        text = "deep water " * 500
+        expected = theirs.logits(theirs.input_ids(text, LABELS.texts)).tolist()
+        np.testing.assert_allclose(measured.logits([text], LABELS), [expected], atol=1e-5, rtol=0)
 
 
-def fresh(reference: Callable[..., Reference], **settings: Any) -> Engine:
-    """An engine of one's own over the small BERT."""
-    return Engine.from_pretrained(str(reference("bert").folder), device="cpu", precision="float32", **settings)
+def loaded(reference: Callable[..., Reference]) -> Checkpoint:
+    """The small BERT, for an engine of one's own."""
+    return checkpoint.load(checkpoint.resolve(str(reference("bert").folder)))
 
 
 class Watched(GLiClassModel):
@@ -362,12 +366,12 @@ class Cramped(GLiClassModel):
 
 def grown(kind: type[GLiClassModel], reference: Reference, **attributes: Any) -> Checkpoint:
     """The reference's checkpoint with a model of this kind, same weights."""
-    loaded = checkpoint.load(checkpoint.resolve(str(reference.folder)))
-    model = kind(loaded.model.config)
-    model.load_state_dict(loaded.model.state_dict())
+    ref = checkpoint.resolve(str(reference.folder))
+    model = reference.twin()
+    model.__class__ = kind
     for name, value in attributes.items():
         setattr(model, name, value)
-    return Checkpoint(loaded.ref, model.eval(), loaded.tokenizer)
+    return Checkpoint(ref, model, tokenizer())
 
 
 class RecordingTokenizer:

@@ -151,13 +151,14 @@ class TestUnsafe:
         checkpoint.load(checkpoint.resolve(str(folder)))
         assert not (tmp_path / "sprung").exists()
 
-    def test_a_tokenizer_that_brings_code_is_refused_unrun(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_tokenizer_that_brings_code_is_read_without_it(self, folder: Path, tmp_path: Path) -> None:
+        expected = checkpoint.load(checkpoint.resolve(str(folder))).tokenizer("deep water").input_ids
         write_code(folder, tmp_path / "sprung")
         path = folder / "tokenizer_config.json"
         document = json.loads(path.read_text(encoding="utf-8"))
         document.update(tokenizer_class="Trap", auto_map={"AutoTokenizer": ["trap.Trap", "trap.Trap"]})
         path.write_text(json.dumps(document), encoding="utf-8")
-        assert "holds no tokenizer that can be read" in refusal(folder)
+        assert checkpoint.load(checkpoint.resolve(str(folder))).tokenizer("deep water").input_ids == expected
         assert not (tmp_path / "sprung").exists()
 
     def test_a_backbone_that_brings_code_is_built_without_it(self, folder: Path, tmp_path: Path) -> None:
@@ -351,9 +352,9 @@ class TestTokenizer:
         assert refusal(folder).startswith(f"{folder} holds no tokenizer that can be read: ")
 
     def test_a_folder_without_tokenizer_is_refused(self, folder: Path) -> None:
-        for path in folder.glob("tokenizer*"):
-            path.unlink()
-        assert str(folder) in refusal(folder)
+        (folder / "tokenizer.json").unlink()
+        message = f"{folder} holds no tokenizer.json; save the checkpoint with its fast tokenizer"
+        assert refusal(folder) == message
 
     @pytest.mark.parametrize("missing", ["<<LABEL>>", "<<SEP>>"])
     def test_a_tokenizer_without_the_models_tokens_is_refused(self, missing: str, folder: Path) -> None:

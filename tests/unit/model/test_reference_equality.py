@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from reference_models import (
     CLASS_TOKEN_POOLINGS,
     HEADS,
     OPTIONS,
+    PUBLISHED,
     TOLERANCE,
     Cell,
     Reference,
@@ -36,25 +36,6 @@ TEXTS = (
     "Spark",
     "The quick brown fox jumps over the lazy dog again and again, in Zürich; nobody has asked it why.",
 )
-# The fields of config.json that the published checkpoints set, and the backbone that they set them for.
-PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
-    "edge-v3": ("modernbert", {"scorer_type": "mlp", "pooling_strategy": "first"}),
-    "modern-v3": ("modernbert", {"scorer_type": "simple", "pooling_strategy": "first"}),
-    "base-v3": ("deberta-v2", {"scorer_type": "weighted-dot", "pooling_strategy": "avg"}),
-    "instruct-edge": (
-        "modernbert",
-        {
-            "scorer_type": "mlp",
-            "pooling_strategy": "first",
-            "class_token_pooling": "average",
-            "use_segment_embeddings": True,
-        },
-    ),
-    "multilang-edge": (
-        "modernbert",
-        {"scorer_type": "cross-attn", "pooling_strategy": "pass", "extract_text_features": True},
-    ),
-}
 
 
 def sample(matrix: Iterable[Cell]) -> Iterator[Cell]:
