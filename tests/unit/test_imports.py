@@ -43,7 +43,8 @@ MAY_LOAD = {
     "config": set(),
     "model": {"torch", "transformers"},
     "inference": {"torch", "transformers"},
-    "training": {"torch", "transformers"},
+    # pandas: scikit-learn, which scores evaluations, loads it where it is installed.
+    "training": {"torch", "transformers", "pandas"},
 }
 # Parts that are imported in one process, one behind the other. Each may import all that stand before it, so what
 # it adds to sys.modules is what it would load alone. (Loading torch once for each would take a minute.)

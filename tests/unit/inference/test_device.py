@@ -61,4 +61,4 @@ def test_a_processor_is_native_exactly_if_it_says_so() -> None:
 def test_the_description_names_device_threads_precision_and_reason() -> None:
     found = describe(CPU, torch.float32)
     assert found.startswith(f"cpu, {torch.get_num_threads()} threads, float32 (")
-    assert ("native by" in found) == native_bfloat16(CPU)
+    assert ("bfloat16 is native here" in found) == native_bfloat16(CPU)
