@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
@@ -20,8 +20,6 @@ from gliclass_spark.errors import GliclassSparkError
 
 # Torch and Spark take seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from gliclass_spark.spark.manifest import Manifest
     from gliclass_spark.spark.steps import Run
 
@@ -61,11 +59,8 @@ def run(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) ->
     from gliclass_spark.show import show_run
     from gliclass_spark.spark.steps import STEPS
 
-    settings = Pipeline.from_yaml(pipeline)
-    with _spark(conf) as spark:
-        started = _run(spark, settings, run_id)
-        manifests = [_step(started, name) for name in STEPS]
-        show_run(console, started, manifests)
+    with _started(pipeline, run_id, conf) as started:
+        show_run(console, started, [_step(started, name) for name in STEPS])
 
 
 @app.command()
@@ -94,13 +89,11 @@ def demo(pipeline: PipelineFile = Path("conf/pipelines/demo.yaml"), conf: SparkC
     from gliclass_spark.spark.steps import STEPS
     from gliclass_spark.spark.tables import converge
 
-    settings = Pipeline.from_yaml(pipeline)
-    with _spark(conf) as spark:
+    with _started(pipeline, None, conf) as started:
         columns = "doc_id string, package string, version string, description string, topics array<string>"
         rows = [{"doc_id": document.package, **asdict(document)} for document in installed_packages()]
-        frame = spark.createDataFrame(rows, columns)
-        converge(spark, str(settings.source.path), frame.coalesce(1))
-        started = _run(spark, settings, None)
+        frame = started.spark.createDataFrame(rows, columns)
+        converge(started.spark, str(started.pipeline.source.path), frame.coalesce(1))
         show_run(console, started, [_step(started, name) for name in STEPS])
 
 
@@ -190,21 +183,30 @@ def evaluate(
 
 
 def _one_step(name: str, pipeline: Path, run_id: str | None, conf: Path | None) -> None:
-    settings = Pipeline.from_yaml(pipeline)
-    with _spark(conf) as spark:
-        manifest = _step(_run(spark, settings, run_id), name)
+    with _started(pipeline, run_id, conf) as started:
+        manifest = _step(started, name)
     console.print_json(data=asdict(manifest), default=str)
 
 
-def _run(spark: SparkSession, pipeline: Pipeline, run_id: str | None) -> Run:
+@contextmanager
+def _started(pipeline: Path, run_id: str | None, conf: Path | None) -> Iterator[Run]:
+    """A run of the pipeline. A Spark session that was there before is used, and left running."""
+    settings = Pipeline.from_yaml(pipeline)  # before Spark: a wrong file is told at once
+
+    from gliclass_spark.spark.session import active_session, spark_session
     from gliclass_spark.spark.steps import Run
 
-    return Run(spark, pipeline, run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}")
+    borrowed = active_session() is not None
+    with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
+        spark = spark_session(conf)
+    try:
+        yield Run(spark, settings, run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}")
+    finally:
+        if not borrowed:
+            spark.stop()
 
 
 def _step(run: Run, name: str) -> Manifest:
-    from dataclasses import replace
-
     from gliclass_spark.spark.steps import STEPS
 
     with _progress(name) as on_progress:
@@ -212,27 +214,8 @@ def _step(run: Run, name: str) -> Manifest:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Any]:
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
     columns = TextColumn("{task.description:<7}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _spark(conf: Path | None) -> Iterator[SparkSession]:
-    """A session for one command; one that was already there is used, and left running."""
-    from pyspark.sql import SparkSession
-
-    from gliclass_spark.spark.session import spark_session
-
-    borrowed = SparkSession.getActiveSession()
-    if borrowed is not None:
-        yield borrowed
-        return
-    with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
-        spark = spark_session(conf)
-    try:
-        yield spark
-    finally:
-        spark.stop()

@@ -38,7 +38,7 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
     conf/spark: Spark's settings as `key: value`; they come on top of the defaults for one machine
     where the file, or spark-submit, names no master. Raises JavaError, ConfigError.
     """
-    active = SparkSession.getActiveSession()
+    active = active_session()
     if active is not None:
         return active
     if "SPARK_REMOTE" in os.environ:
@@ -58,6 +58,11 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
     if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
         builder = configure_spark_with_delta_pip(builder)
     return builder.getOrCreate()
+
+
+def active_session() -> SparkSession | None:
+    """The session that this process already has, if any."""
+    return SparkSession.getActiveSession()
 
 
 def read_conf(path: str | Path | None) -> dict[str, str]:

@@ -133,6 +133,14 @@ def test_a_text_has_its_score_beside_hundreds_of_others(
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
+def test_the_embedded_model_keeps_the_promise_too(precision: str) -> None:
+    texts = [" ".join(WORDS[(start + step) % 5] for step in range(1 + 5 * start)) for start in range(10)]
+    embedded = Engine.from_pretrained("embedded", device="cpu", precision=precision, max_batch_tokens=10_000)
+    alone = np.concatenate([embedded.scores([text], LABELS) for text in texts])
+    np.testing.assert_allclose(embedded.scores(texts, LABELS), alone, atol=TOLERANCES[precision], rtol=0)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
 def test_hostile_neighbours_change_nobody_elses_scores_and_get_a_score_or_an_error(
     backbone: str, precision: str, engine: Callable[..., Engine]
 ) -> None:
