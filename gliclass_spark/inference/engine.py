@@ -118,6 +118,8 @@ class Engine:
 
         Raises LabelSetError for labels that can't be asked of this model.
         """
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a list of texts, found the text {texts[:40]!r}; put it into a list")
         label_set = LabelSet.coerce(labels)
         prompt = self._prompt(label_set)
         started = time.perf_counter()
@@ -189,10 +191,10 @@ def _window(encoder: PreTrainedModel) -> int:
     return positions if unused is None else positions - unused - 1
 
 
-def _check(text: str | None) -> TextError | None:
+def _check(text: object) -> TextError | None:
     """What is wrong with a text before a tokenizer sees it."""
-    if text is None:
-        return NULL_TEXT
+    if not isinstance(text, str):
+        return NULL_TEXT  # pandas says null as NaN, too
     if not text or text.isspace():
         return EMPTY_TEXT
     if len(text) > MAX_TEXT_CHARS:

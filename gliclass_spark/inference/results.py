@@ -24,7 +24,7 @@ class TextError:
     message: str
 
 
-NULL_TEXT = TextError("null_text", "the text is null")
+NULL_TEXT = TextError("null_text", "the text is null, or no string")
 EMPTY_TEXT = TextError("empty_text", "the text is empty or white space")
 UNDECODABLE_TEXT = TextError("undecodable_text", "the text is not valid Unicode")
 TEXT_TOO_LONG = TextError("text_too_long", f"the text has more than {MAX_TEXT_CHARS:,} characters")

@@ -17,8 +17,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     conf.write_text(
         "spark.master: local[2]\n"
         f"spark.sql.warehouse.dir: {folder / 'warehouse'}\n"
-        # Workers stay between tests: each start imports torch anew.
-        "spark.python.worker.idleTimeoutSeconds: 0\n"
+        # For a handful of rows, planning and compiling take the time, not the rows.
+        "spark.sql.shuffle.partitions: 2\n"
+        "spark.sql.codegen.wholeStage: false\n"
+        "spark.sql.codegen.factoryMode: NO_CODEGEN\n"
     )
     session = spark_session(conf, app_name="tests")
     yield session

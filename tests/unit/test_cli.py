@@ -34,7 +34,7 @@ def test_classify_shows_each_text_with_its_scores(capsys: pytest.CaptureFixture[
     assert main(["classify", "--labels", "cats,databases", "A query planner for SQL", " "]) == 0
     shown = capsys.readouterr().out
     assert "A query planner for SQL" in shown
-    assert "databases 0." in shown
+    assert "databases " in shown
     assert "the text is empty or white space" in shown
 
 

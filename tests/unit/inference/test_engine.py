@@ -396,3 +396,13 @@ class RecordingTokenizer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
+
+
+def test_one_text_instead_of_a_list_is_refused(engine: Callable[..., Engine]) -> None:
+    with pytest.raises(TypeError, match="texts must be a list of texts, found the text 'one text'; put it into a list"):
+        engine("bert").run("one text", ["a", "b"])
+
+
+def test_what_is_no_string_counts_as_null(engine: Callable[..., Engine]) -> None:
+    found = engine("bert").run([float("nan"), "a text", None], ["a", "b"])  # type: ignore[list-item]
+    assert [error and error.code for error in found.errors] == ["null_text", None, "null_text"]

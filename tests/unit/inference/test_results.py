@@ -122,4 +122,4 @@ def test_nothing_computed_has_no_padding() -> None:
 
 def test_every_error_says_what_is_wrong_with_the_text() -> None:
     assert (EMPTY_TEXT.code, EMPTY_TEXT.message) == ("empty_text", "the text is empty or white space")
-    assert (NULL_TEXT.code, NULL_TEXT.message) == ("null_text", "the text is null")
+    assert (NULL_TEXT.code, NULL_TEXT.message) == ("null_text", "the text is null, or no string")

@@ -1,0 +1,63 @@
+"""The spark-submit entry points, submitted for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from gliclass_spark.cli import main
+
+ROOT = Path(__file__).parents[2]
+DELTA = f"io.delta:delta-spark_4.2_2.13:{version('delta-spark')}"
+
+
+def submit(job: str, pipeline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("spark-submit")
+    command = [program, "--master", "local[2]", "--packages", DELTA, ROOT / "jobs" / f"{job}.py", pipeline, *arguments]
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=500)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, tiny_model: str) -> Path:
+    (tmp_path / "mail.json").write_text('{"id": 1, "body": "a lake of data"}\n{"id": 2, "body": "short"}\n')
+    document = {
+        "name": "mail",
+        "source": {"path": "mail.json", "format": "json", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": tiny_model,
+        "tables": "lake",
+        "reject": [{"reason": "too_short", "when": "token_count < 3"}],
+    }
+    (tmp_path / "mail.yaml").write_text(yaml.safe_dump(document))
+    return tmp_path / "mail.yaml"
+
+
+def test_a_submitted_job_and_the_steps_behind_it_share_one_run(spark: SparkSession, pipeline: Path) -> None:
+    done = submit("tag", pipeline, "--run-id", "night-1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["tagged"] == 2
+    for job in ("filter", "route"):
+        assert main([job, str(pipeline), "--run-id", "night-1"]) == 0
+    rows = spark.read.format("delta").load(str(pipeline.parent / "lake" / "runs")).collect()
+    assert {(row["run_id"], row["job"], row["status"]) for row in rows} == {
+        ("night-1", job, "succeeded") for job in ("tag", "filter", "route")
+    }
+    routed = spark.read.format("delta").load(str(pipeline.parent / "lake" / "unrouted")).collect()
+    assert [(row["doc_id"], row["run_id"]) for row in routed] == [("1", "night-1")]
+
+
+def test_a_job_that_cannot_run_exits_with_2_and_one_line(pipeline: Path) -> None:
+    done = submit("filter", pipeline)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "there is no Delta table at" in line
+    assert "run the job that writes it first" in line
