@@ -58,6 +58,7 @@ def test_a_submitted_job_and_the_steps_behind_it_share_one_run(spark: SparkSessi
 def test_a_job_that_cannot_run_exits_with_2_and_one_line(pipeline: Path) -> None:
     done = submit("filter", pipeline)
     assert done.returncode == 2
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    # spark-submit hands on both of a program's streams as its own standard output.
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert "there is no Delta table at" in line
     assert "run the job that writes it first" in line
