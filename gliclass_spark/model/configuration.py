@@ -117,6 +117,8 @@ class GLiClassConfig:
         """The published layout: what `from_dict` and the `gliclass` library read."""
         document = {key: getattr(self, key) for key in self.__dataclass_fields__}
         document["encoder_config"] = {**self.encoder_config.to_dict(), "vocab_size": self.vocab_size}
+        # Where the encoder once lay on this machine is nobody else's business.
+        document["encoder_config"].pop("_name_or_path", None)
         return {
             "model_type": MODEL_TYPE,
             "architectures": ["GLiClassModel"],

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gliclass_spark.model import checkpoint, embedded
 from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.configuration import GLiClassConfig
 
 WORDS = "encoder_model.embeddings.word_embeddings.weight"
 MAX_BYTES = 25_000_000
@@ -90,3 +91,8 @@ def test_new_words_that_were_trained_are_saved_with_the_layers(
     embedded.save_layers({**state, WORDS: words}, path)
     monkeypatch.setattr(embedded, "WEIGHTS", path)
     assert torch.equal(embedded.state_dict()[WORDS], words)
+
+
+def test_the_configuration_names_no_path_of_the_machine_that_it_was_made_on() -> None:
+    assert "site-packages" not in (embedded.FOLDER / "config.json").read_text(encoding="utf-8")
+    assert "_name_or_path" not in GLiClassConfig.from_folder(embedded.FOLDER).to_dict()["encoder_config"]
