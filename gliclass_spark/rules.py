@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Annotated
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 _MANY = 20
 
 
-class _Rule(BaseModel):
+class _Rule(BaseModel, ABC):
     """A Spark SQL condition on one row. A condition that is NULL for a row does not match it.
 
     Raises RulesError when the text is anything but one condition made of columns, values, operators
@@ -35,8 +36,9 @@ class _Rule(BaseModel):
     when: Annotated[str, StringConstraints(strip_whitespace=True)]
 
     @property
+    @abstractmethod
     def title(self) -> str:
-        raise NotImplementedError
+        """What messages call the rule."""
 
     @model_validator(mode="after")
     def _safe(self) -> _Rule:

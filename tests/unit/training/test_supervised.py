@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.cli import main
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model import checkpoint
@@ -138,3 +139,11 @@ def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x", "y"], "labels": [["a"], ["a"]]}), tmp_path / "one_class.parquet")
     with pytest.raises(TrainingError, match="has 1 label"):
         read_set(tmp_path / "one_class.parquet")
+
+
+def test_the_train_command_gives_a_folder_that_the_engine_takes(tiny_model: str, tmp_path: Path) -> None:
+    rows = {"text": list(ANIMALS.texts), "labels": [[ANIMALS.labels[row]] for (row,) in ANIMALS.targets]}
+    pq.write_table(pa.table(rows), tmp_path / "animals.parquet")
+    places = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--model", tiny_model]
+    assert main(["train", *places, "--examples", "16", "--batch-size", "8"]) == 0
+    assert Engine.from_pretrained(str(tmp_path / "out")).scores(["a cat"], ["cat", "dog"]).shape == (1, 2)
