@@ -14,6 +14,14 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # The processor features that multiply bfloat16 matrices in hardware, best first.
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 
+_NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",  # Linux
+    "DefaultCPUAllocator: not enough memory",  # Windows
+    "std::bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
 
 def choose_device(device: str | None) -> torch.device:
     """The device asked for; a GPU if there is one and none was asked for. Raises DeviceError if it is not there."""
@@ -45,6 +53,14 @@ def native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _cpu_feature() is not None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the machine, had no room for what a forward pass asked of it."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # On processors, and where a GPU's driver or library is out of memory, torch says it in words alone.
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from gliclass_spark.errors import DeviceError
-from gliclass_spark.inference.batching import micro_batches, text_groups
-from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe
+from gliclass_spark.inference.batching import micro_batches
+from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe, is_out_of_memory
 from gliclass_spark.inference.packed_bert import PackedBert
-from gliclass_spark.inference.results import (
-    EMPTY_TEXT,
-    MAX_TEXT_CHARS,
-    NULL_TEXT,
-    OUT_OF_MEMORY,
-    TEXT_TOO_LONG,
-    UNDECODABLE_TEXT,
-    Classification,
-    FloatArray,
-    Results,
-    TextError,
-    Usage,
-)
+from gliclass_spark.inference.prefetch import prefetched
+from gliclass_spark.inference.prepare import Prepared, prepare
+from gliclass_spark.inference.results import OUT_OF_MEMORY, Classification, FloatArray, Results, Usage
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import Checkpoint, ModelRef, load, resolve
 from gliclass_spark.model.prompt import PromptBuilder
@@ -36,10 +29,6 @@ logger = logging.getLogger(__name__)
 
 # A processor works best on batches that stay in its caches; a GPU on ones that fill it.
 _MAX_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
-# Texts are tokenised and sorted in groups of this size: enough to find neighbours of like length, and
-# little enough to hold all of their tokens in memory.
-_GROUP_TEXTS = 8192
-_GROUP_CHARS = 16_000_000
 _DEFAULT_WINDOW = 512
 
 Labels = LabelSet | Sequence[str]
@@ -118,55 +107,75 @@ class Engine:
 
         Raises LabelSetError for labels that can't be asked of this model.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"texts must be a list of texts, found the text {texts[:40]!r}; put it into a list")
         label_set = LabelSet.coerce(labels)
+        [results] = self._results(self._prepared([texts], label_set), label_set)
+        return results
+
+    def stream(self, batches: Iterable[Sequence[str | None]], labels: Labels) -> Generator[Results, None, None]:
+        """`run` for one batch after the other: yields the results of each, in their order.
+
+        While the device scores, a background thread takes and tokenises what comes next, at most one
+        part of a batch ahead. It pulls `batches`, so these must not depend on the calling thread. An
+        error of theirs is raised here. Closing the generator ends the thread. Raises LabelSetError at once.
+        """
+        label_set = LabelSet.coerce(labels)
+        return self._results(prefetched(self._prepared(batches, label_set)), label_set)
+
+    def _prepared(
+        self, batches: Iterable[Sequence[str | None]], label_set: LabelSet
+    ) -> Generator[Prepared, None, None]:
         prompt = self._prompt(label_set)
+        return (part for texts in batches for part in prepare(texts, self._builder, prompt))
+
+    def _results(self, parts: Generator[Prepared, None, None], label_set: LabelSet) -> Generator[Results, None, None]:
+        """One for each batch that the parts make up."""
+        scored: list[Results] = []
+        with closing(parts):
+            for part in parts:
+                scored.append(self._score(part, label_set))
+                if part.ends_batch:
+                    yield Results.joined(scored)
+                    scored = []
+
+    def _score(self, part: Prepared, label_set: LabelSet) -> Results:
+        """A batch that the device has no memory for is run in halves."""
         started = time.perf_counter()
-        logits = np.full((len(texts), len(label_set)), np.nan, dtype=np.float32)
-        token_counts = np.zeros(len(texts), dtype=np.int32)
-        errors: list[TextError | None] = [_check(text) for text in texts]
-        usage = Usage(texts=len(texts))
-        readable = [position for position, error in enumerate(errors) if error is None]
-        lengths = [len(texts[position] or "") for position in readable]
-        for group in text_groups(lengths, _GROUP_TEXTS, _GROUP_CHARS):
-            positions = readable[group.start : group.stop]
-            found = self._builder.text_ids([texts[position] or "" for position in positions], prompt)
-            inputs: dict[int, list[int]] = {}
-            for position, ids in zip(positions, found, strict=True):
-                token_counts[position] = prompt.token_count(ids)
-                if token_counts[position] > 0:
-                    inputs[position] = prompt.wrap(ids)
-                else:
-                    errors[position] = EMPTY_TEXT
-            usage += self._score(inputs, logits, errors)
+        logits = np.full((len(part.inputs), len(label_set)), np.nan, dtype=np.float32)
+        errors = list(part.errors)
+        rows = [row for row, error in enumerate(errors) if error is None]
+        lengths = [len(part.inputs[row]) for row in rows]
+        waiting = list(micro_batches(lengths, self.max_batch_tokens))
+        waiting.reverse()
+        usage = Usage(texts=len(errors))
+        while waiting:
+            batch = waiting.pop()
+            batch_rows = [rows[position] for position in batch.positions]
+            found = self._attempt([part.inputs[row] for row in batch_rows], batch.tokens)
+            if found is not None:
+                logits[batch_rows] = found
+                tokens = sum(len(part.inputs[row]) for row in batch_rows)
+                usage += Usage(tokens=tokens, padding=batch.tokens * len(batch_rows) - tokens)
+            elif len(batch_rows) > 1:
+                waiting += reversed(batch.halves(lengths))
+            else:
+                errors[batch_rows[0]] = OUT_OF_MEMORY
         failed = np.array([error is not None for error in errors], dtype=bool)
-        usage += Usage(errors=int(failed.sum()), seconds=time.perf_counter() - started)
+        usage += Usage(errors=int(failed.sum()), seconds=part.seconds + time.perf_counter() - started)
+        token_counts = np.array(part.token_counts, dtype=np.int32)
         chunk_counts = np.where(failed, 0, 1).astype(np.int32)
         return Results(label_set, logits, token_counts, chunk_counts, tuple(errors), usage)
 
-    def _score(self, inputs: dict[int, list[int]], logits: FloatArray, errors: list[TextError | None]) -> Usage:
-        """Fill in the rows of `inputs`. A batch that the device has no memory for is run in halves."""
-        positions = list(inputs)
-        lengths = [len(inputs[position]) for position in positions]
-        waiting = list(micro_batches(lengths, self.max_batch_tokens))
-        waiting.reverse()
-        usage = Usage()
-        while waiting:
-            batch = waiting.pop()
-            rows = [positions[index] for index in batch.positions]
-            try:
-                logits[rows] = self._forward([inputs[row] for row in rows], batch.tokens)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                if len(rows) > 1:
-                    waiting += reversed(batch.halves(lengths))
-                else:
-                    errors[rows[0]] = OUT_OF_MEMORY
-                continue
-            tokens = sum(len(inputs[row]) for row in rows)
-            usage += Usage(tokens=tokens, padding=batch.tokens * len(rows) - tokens)
-        return usage
+    def _attempt(self, inputs: list[list[int]], tokens: int) -> FloatArray | None:
+        """Their logits, or None if the device has no memory for so many."""
+        try:
+            return self._forward(inputs, tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Not before the error is gone: it holds the frames of the failed pass, and they its tensors.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
     @torch.inference_mode()
     def _forward(self, inputs: list[list[int]], tokens: int) -> FloatArray:
@@ -175,11 +184,14 @@ class Engine:
         for row, ids in enumerate(inputs):
             input_ids[row, : len(ids)] = ids
             attention_mask[row, : len(ids)] = 1
-        logits = self._model(
-            torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device), self._encode
-        )
+        logits = self._model(self._on_device(input_ids), self._on_device(attention_mask), self._encode)
         found: FloatArray = logits.float().cpu().numpy()
         return found
+
+    def _on_device(self, array: NDArray[np.int64]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        # From pinned memory the copy goes on while the model's first steps are launched.
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
 def _window(encoder: PreTrainedModel) -> int:
@@ -189,20 +201,3 @@ def _window(encoder: PreTrainedModel) -> int:
     # RoBERTa and its kin count positions from behind the padding token's.
     unused = getattr(table, "padding_idx", None)
     return positions if unused is None else positions - unused - 1
-
-
-def _check(text: object) -> TextError | None:
-    """What is wrong with a text before a tokenizer sees it."""
-    if not isinstance(text, str):
-        return NULL_TEXT  # pandas says null as NaN, too
-    if not text or text.isspace():
-        return EMPTY_TEXT
-    if len(text) > MAX_TEXT_CHARS:
-        return TEXT_TOO_LONG
-    if text.isascii():
-        return None
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return UNDECODABLE_TEXT
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -50,7 +51,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a call cost: tokens of texts and prompts, and how many of those the device saw were padding."""
+    """What a call cost: tokens of texts and prompts, and how many of those the device saw were padding.
+
+    seconds: of preparing and of scoring; in a stream these overlap, and both count.
+    """
 
     texts: int = 0
     errors: int = 0
@@ -89,6 +93,20 @@ class Results:
     chunk_counts: NDArray[np.int32]
     errors: tuple[TextError | None, ...]
     usage: Usage = field(default_factory=Usage)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Results]) -> Results:
+        """One below the other; there is at least one, and all answer one label set."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            parts[0].label_set,
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.token_counts for part in parts]),
+            np.concatenate([part.chunk_counts for part in parts]),
+            tuple(error for part in parts for error in part.errors),
+            sum((part.usage for part in parts), Usage()),
+        )
 
     @cached_property
     def scores(self) -> FloatArray:

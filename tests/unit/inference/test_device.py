@@ -10,7 +10,13 @@ import torch
 
 from gliclass_spark.errors import DeviceError
 from gliclass_spark.inference import device as device_module
-from gliclass_spark.inference.device import choose_device, choose_precision, describe, native_bfloat16
+from gliclass_spark.inference.device import (
+    choose_device,
+    choose_precision,
+    describe,
+    is_out_of_memory,
+    native_bfloat16,
+)
 
 CPU = torch.device("cpu")
 
@@ -62,3 +68,23 @@ def test_the_description_names_device_threads_precision_and_reason() -> None:
     found = describe(CPU, torch.float32)
     assert found.startswith(f"cpu, {torch.get_num_threads()} threads, float32 (")
     assert ("bfloat16 is native here" in found) == native_bfloat16(CPU)
+
+
+def test_what_torch_says_when_a_processor_is_out_of_memory_is_understood() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**47)  # more than any address space holds
+    assert is_out_of_memory(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("memory"), False),
+    ],
+)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

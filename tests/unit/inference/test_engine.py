@@ -60,7 +60,7 @@ class TestOrder:
         self, group: int, bert: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         expected = bert.run([*TEXTS, None], LABELS)
-        monkeypatch.setattr("gliclass_spark.inference.engine._GROUP_TEXTS", group)
+        monkeypatch.setattr("gliclass_spark.inference.prepare._GROUP_TEXTS", group)
         found = bert.run([*TEXTS, None], LABELS)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5, rtol=0)
         assert found.errors == expected.errors
@@ -128,7 +128,7 @@ class TestErrors:
     def test_a_text_of_the_greatest_length_is_scored_and_one_longer_is_not(
         self, length: int, error: TextError | None, bert: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gliclass_spark.inference.engine.MAX_TEXT_CHARS", 1000)
+        monkeypatch.setattr("gliclass_spark.inference.prepare.MAX_TEXT_CHARS", 1000)
         assert bert.run(["x" * length], LABELS).errors == (error,)
 
     def test_nothing_but_bad_texts_is_no_failure(self, bert: Engine) -> None:
@@ -241,23 +241,25 @@ class TestMemory:
     """A batch that the device has no memory for runs in halves; a text that it has none for becomes an error."""
 
     @pytest.mark.parametrize("rows", [1, 2, 3, 7])
+    @pytest.mark.parametrize("error", ["gpu", "processor", "python"])
     def test_a_device_that_holds_few_rows_gives_the_same_scores(
-        self, rows: int, reference: Callable[..., Reference], engine: Callable[..., Engine]
+        self, rows: int, error: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
     ) -> None:
         texts = [text * times for times in (1, 3, 9) for text in TEXTS]
         expected = engine("bert", max_batch_tokens=100_000).run(texts, LABELS)
-        small = Cramped.of(reference("bert"), rows=rows)
+        small = Cramped.of(reference("bert"), rows=rows, error=OUT_OF_MEMORY_ERRORS[error])
         found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5, rtol=0)
         assert found.errors == (None,) * len(texts)
         assert found.usage.tokens == expected.usage.tokens
         assert small.model.refused > 0
 
+    @pytest.mark.parametrize("error", ["gpu", "processor", "python"])
     def test_a_text_that_fails_alone_becomes_an_error_and_its_neighbours_are_scored(
-        self, reference: Callable[..., Reference], engine: Callable[..., Engine]
+        self, error: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
     ) -> None:
         texts = ["deep water", "water " * 300, "spark"]
-        small = Cramped.of(reference("bert"), tokens=100)
+        small = Cramped.of(reference("bert"), tokens=100, error=OUT_OF_MEMORY_ERRORS[error])
         found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
         assert found.errors == (None, OUT_OF_MEMORY, None)
         assert np.isnan(found.scores[1]).all()
@@ -342,6 +344,16 @@ class Watched(GLiClassModel):
         return grown(cls, reference, seen=[])
 
 
+OUT_OF_MEMORY_ERRORS = {
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "processor": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 1600000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    "python": MemoryError(),
+}
+
+
 class Cramped(GLiClassModel):
     """The real model on a device that holds at most this many rows of at most this many tokens."""
 
@@ -360,8 +372,7 @@ class Cramped(GLiClassModel):
     def of(
         cls, reference: Reference, *, rows: int = 10_000, tokens: int = 10_000, error: Exception | None = None
     ) -> Checkpoint:
-        out_of_memory = error or torch.OutOfMemoryError("CUDA out of memory")
-        return grown(cls, reference, rows=rows, tokens=tokens, error=out_of_memory, refused=0)
+        return grown(cls, reference, rows=rows, tokens=tokens, error=error or OUT_OF_MEMORY_ERRORS["gpu"], refused=0)
 
 
 def grown(kind: type[GLiClassModel], reference: Reference, **attributes: Any) -> Checkpoint:

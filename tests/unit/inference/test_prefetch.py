@@ -1,0 +1,72 @@
+"""The next item is made while the present one is in use; order, errors and the thread's end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gliclass_spark.inference.prefetch import THREAD_NAME, prefetched
+
+PATIENCE_S = 60
+
+
+def made(count: int, ready: list[threading.Event]) -> Iterator[int]:
+    for number in range(count):
+        ready[number].set()
+        yield number
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
+
+
+def test_the_next_item_is_made_while_the_present_one_is_in_use_and_none_behind_it() -> None:
+    ready = [threading.Event() for _ in range(6)]
+    for number in prefetched(made(5, ready)):
+        if number < 4:
+            assert ready[number + 1].wait(PATIENCE_S)
+        assert not ready[number + 2 if number < 4 else 5].is_set()
+
+
+def test_items_keep_their_order() -> None:
+    assert list(prefetched(range(1000))) == list(range(1000))
+    assert list(prefetched(())) == []
+    assert list(prefetched([None, 0, ""])) == [None, 0, ""], "an item that counts as false is an item"
+
+
+def test_an_error_is_raised_where_its_item_would_stand() -> None:
+    def broken() -> Iterator[int]:
+        yield from (1, 2)
+        raise ValueError("no third")
+
+    items = prefetched(broken())
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="no third"):
+        next(items)
+    assert threads() == []
+
+
+def test_the_items_are_made_by_one_other_thread_that_ends_with_them() -> None:
+    makers = list(prefetched(threading.current_thread().name for _ in range(10)))
+    assert len(set(makers)) == 1
+    assert makers[0].startswith(THREAD_NAME)
+    assert threads() == []
+
+
+def test_closing_ends_the_thread_and_makes_no_more_items() -> None:
+    ready = [threading.Event() for _ in range(5)]
+    items = prefetched(made(5, ready))
+    next(items)
+    items.close()
+    assert threads() == []
+    assert not ready[2].is_set()
+
+
+def test_nothing_is_made_before_the_first_item_is_asked_for() -> None:
+    ready = [threading.Event()]
+    items = prefetched(made(1, ready))
+    assert threads() == []
+    items.close()
+    assert not ready[0].is_set()

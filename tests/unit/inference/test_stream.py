@@ -1,0 +1,164 @@
+"""A stream of batches scores as each batch alone would, and tokenises ahead of the device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from reference_models import PUBLISHED, Reference, tokenizer
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from gliclass_spark.errors import LabelSetError
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.prefetch import THREAD_NAME
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.model import checkpoint, prompt
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.modeling import GLiClassModel
+
+LABELS = LabelSet.of("sport", "machine learning", "web")
+BATCHES: list[list[str | None]] = [["spark", None, "deep water"], [], [""], ["a river in Zürich"] * 3, ["table"]]
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def bert(engine: Callable[..., Engine]) -> Engine:
+    return engine("bert", **PUBLISHED["base-v3"][1])
+
+
+@pytest.mark.parametrize("group", [1, 2, 100])
+def test_each_batch_gets_the_results_that_it_gets_alone(
+    group: int, bert: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [bert.run(texts, LABELS) for texts in BATCHES]
+    monkeypatch.setattr("gliclass_spark.inference.prepare._GROUP_TEXTS", group)
+    found = list(bert.stream(iter(BATCHES), LABELS))
+    assert [result.errors for result in found] == [result.errors for result in expected]
+    for ours, alone in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.scores, alone.scores, atol=1e-5, rtol=0)
+        assert ours.token_counts.tolist() == alone.token_counts.tolist()
+        assert ours.chunk_counts.tolist() == alone.chunk_counts.tolist()
+        assert ours.usage.tokens == alone.usage.tokens
+        assert (ours.usage.texts, ours.usage.errors) == (alone.usage.texts, alone.usage.errors)
+        assert ours.usage.seconds >= 0
+
+
+def test_the_next_batch_is_tokenised_before_the_present_forward_pass_ends(
+    reference: Callable[..., Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"river {number}" for number in range(4)]
+    read = {text: threading.Event() for text in texts}
+    monkeypatch.setattr(prompt, "Tokenizer", Announcing.to(read))
+    model = Waiting.on([read[text] for text in texts[1:]], reference("bert"))
+    streaming = Engine(model, device="cpu", precision="float32").stream(([text] for text in texts), LABELS)
+    # Were the next batch tokenised only after the pass, the pass would wait for it in vain.
+    assert [result.errors for result in streaming] == [(None,)] * 4
+    assert model.model.met == 3
+
+
+def test_no_more_than_one_batch_is_taken_ahead(bert: Engine) -> None:
+    taken: list[int] = []
+
+    def batches() -> Iterator[list[str]]:
+        for number in range(6):
+            taken.append(number)
+            yield [f"river {number}"]
+
+    for number, _ in enumerate(bert.stream(batches(), LABELS)):
+        assert len(taken) <= number + 2
+
+
+def test_an_error_of_the_batches_is_raised_behind_the_results_before_it(bert: Engine) -> None:
+    def batches() -> Iterator[list[str]]:
+        yield ["deep water"]
+        raise OSError("the pipe broke")
+
+    streaming = bert.stream(batches(), LABELS)
+    assert next(streaming).errors == (None,)
+    with pytest.raises(OSError, match="the pipe broke"):
+        next(streaming)
+    assert not prefetching()
+
+
+def test_an_error_of_the_model_ends_the_thread(reference: Callable[..., Reference]) -> None:
+    broken = Waiting.on([], reference("bert"), error=RuntimeError("broken"))
+    streaming = Engine(broken, device="cpu", precision="float32").stream(BATCHES, LABELS)
+    with pytest.raises(RuntimeError, match="broken"):
+        next(streaming)
+    assert not prefetching()
+
+
+def test_closing_ends_the_thread(bert: Engine) -> None:
+    streaming = bert.stream(BATCHES * 10, LABELS)
+    next(streaming)
+    assert prefetching()
+    streaming.close()
+    assert not prefetching()
+
+
+def test_one_text_instead_of_a_batch_is_refused(bert: Engine) -> None:
+    with pytest.raises(TypeError, match="found the text 'deep water'"):
+        list(bert.stream(["deep water"], LABELS))
+
+
+def test_labels_that_cannot_be_asked_are_refused_before_a_batch_is_taken(bert: Engine) -> None:
+    with pytest.raises(LabelSetError):
+        bert.stream(iter(BATCHES), ["<<LABEL>>"])
+
+
+def prefetching() -> bool:
+    return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
+
+
+class Waiting(GLiClassModel):
+    """The real model, whose passes do not end before their event has come."""
+
+    events: list[threading.Event]
+    error: Exception | None
+    met: int
+
+    def forward(self, *args: Any, **named: Any) -> Tensor:
+        if self.error:
+            raise self.error
+        if self.events:
+            assert self.events.pop(0).wait(PATIENCE_S), "the next batch was not tokenised during this pass"
+            self.met += 1
+        return super().forward(*args, **named)
+
+    @classmethod
+    def on(cls, events: list[threading.Event], reference: Reference, error: Exception | None = None) -> Checkpoint:
+        model = reference.twin()
+        model.__class__ = cls
+        model.events, model.error, model.met = events, error, 0
+        return Checkpoint(checkpoint.resolve(str(reference.folder)), model, tokenizer())
+
+
+class Announcing:
+    """The real tokenizer, which sets a text's event once it has read it."""
+
+    read: dict[str, threading.Event]
+
+    def __init__(self, real: Tokenizer) -> None:
+        self._real = real
+
+    @classmethod
+    def to(cls, read: dict[str, threading.Event]) -> type[Announcing]:
+        return type("AnnouncingThese", (cls,), {"read": read})
+
+    @classmethod
+    def from_str(cls, document: str) -> Announcing:
+        return cls(Tokenizer.from_str(document))
+
+    def encode_batch_fast(self, texts: Sequence[str], **options: Any) -> Any:
+        encoded = self._real.encode_batch_fast(texts, **options)
+        for text, event in self.read.items():
+            if any(found.endswith(text) for found in texts):
+                event.set()
+        return encoded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
