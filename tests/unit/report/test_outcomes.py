@@ -1,0 +1,65 @@
+"""Where the documents of an outcome stand, and how to list them."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from nights import decided, ordinary, tag
+
+from gliclass_spark.report import Outcome, outcomes
+
+
+def test_every_outcome_that_documents_came_to_is_listed_in_the_order_of_the_pipeline() -> None:
+    manifests = decided(
+        tag(0, {"complaint": 3}, errors={"null_text": 5}), {"spam": 80, "too_short": 0}, {"complaints": 400}
+    )
+    assert [(found.kind, found.name, found.documents) for found in outcomes(manifests, "/lake")] == [
+        ("kept", "", 915),
+        ("rejected", "spam", 80),
+        ("quarantined", "null_text", 5),
+        ("routed", "complaints", 400),
+        ("routed", "unrouted", 515),
+    ]
+
+
+def test_documents_that_failed_in_a_run_before_are_one_outcome() -> None:
+    tagged, filtered, _ = decided(tag(0, {"complaint": 3}, errors={"null_text": 5}), {}, {})
+    filtered = replace(filtered, kept=992, quarantined=8)
+    assert [(found.name, found.documents) for found in outcomes([tagged, filtered], "/lake")] == [("", 992), ("", 8)]
+
+
+def test_a_query_reads_the_table_as_the_run_left_it() -> None:
+    spam = outcomes(ordinary(0), "/lake/mail/")[1]
+    assert spam.query == (
+        'spark.read.format("delta").option("versionAsOf", 7).load(\'/lake/mail/rejected\')'
+        '.where("reason = \'spam\'").select("doc_id", "labels", "scores").show(80, truncate=False)'
+    )
+
+
+def test_of_a_table_that_holds_the_documents_of_other_runs_only_those_of_this_run_are_listed() -> None:
+    partial = [replace(manifest, whole=False) for manifest in ordinary(3)]
+    kept, spam = outcomes(partial, "/lake")[:2]
+    assert kept.where == "run_id = 'night-3'"
+    assert spam.where == "reason = 'spam' AND run_id = 'night-3'"
+    assert outcomes(ordinary(3), "/lake")[0].where == ""
+
+
+@given(st.text(), st.text(min_size=1), st.text())
+def test_a_query_is_one_line_of_python_whatever_the_names_are(name: str, path: str, run_id: str) -> None:
+    query = Outcome("rejected", name, 3, path, run_id=run_id).query
+    assert len(query.splitlines()) == 1
+    assert isinstance(ast.parse(query).body[0], ast.Expr)
+
+
+def test_a_quote_in_a_name_does_not_end_the_condition() -> None:
+    assert Outcome("rejected", "a' OR '1'='1", 3, "/lake").where == r"reason = 'a\' OR \'1\'=\'1'"
+
+
+@given(st.lists(st.text(), unique=True))
+def test_no_two_outcomes_share_an_anchor(names: list[str]) -> None:
+    anchors = {Outcome("rejected", name, 1, "/lake").anchor for name in names}
+    assert len(anchors) == len(names)
+    assert all(" " not in anchor and anchor.isascii() for anchor in anchors)
