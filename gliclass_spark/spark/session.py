@@ -29,6 +29,7 @@ _LOCAL = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
+_TASK_GPUS = "spark.task.resource.gpu.amount"
 
 
 def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-spark") -> SparkSession:
@@ -48,7 +49,13 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
         raise JavaError(found)
     settings = {**_DELTA, **read_conf(conf)}
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has chosen the master and the jars
-    if not submitted and settings.get("spark.master", "local").startswith("local"):
+    master = settings.get("spark.master", "local")
+    if not submitted and master.startswith("local"):
+        if _TASK_GPUS in settings and not master.startswith("local-cluster"):
+            raise ConfigError(
+                f"{conf}: {_TASK_GPUS} is set, but Spark on one machine gives tasks no GPUs, and would wait for "
+                "them for ever; set spark.master to a cluster, or remove the setting"
+            )
         settings = {**_LOCAL, **settings}
         # A worker is started as whatever `python3` is on the PATH unless this says otherwise.
         os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -66,7 +73,10 @@ def active_session() -> SparkSession | None:
 
 
 def read_conf(path: str | Path | None) -> dict[str, str]:
-    """A file of conf/spark: a flat mapping of Spark's settings. Raises ConfigError that names file and key."""
+    """A file of conf/spark: a flat mapping of Spark's settings. Raises ConfigError that names file and key.
+
+    A discovery script's relative path is relative to the folder of the file.
+    """
     if path is None:
         return {}
     document = strict_yaml.load(path)
@@ -79,6 +89,8 @@ def read_conf(path: str | Path | None) -> dict[str, str]:
         if not isinstance(value, (str, int, float, bool)):
             raise ConfigError(f"{path}: {key}: expected a text, a number or true/false, found {value!r}")
         settings[key] = str(value).lower() if isinstance(value, bool) else str(value)
+        if key.endswith(".discoveryScript"):
+            settings[key] = os.path.normpath(Path(path).absolute().parent / settings[key])
     return settings
 
 

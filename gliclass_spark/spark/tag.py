@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -14,9 +15,11 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import ModelRef
 from gliclass_spark.spark import worker
 from gliclass_spark.spark.meter import Meter
+from gliclass_spark.spark.resources import gpu_sharing, tagging_profile
 from gliclass_spark.spark.schema import TAG_FIELDS, TAGS
 from gliclass_spark.spark.session import task_slots
-from gliclass_spark.spark.worker import TaskReport, WorkerSettings
+from gliclass_spark.spark.tag_columns import tag_columns
+from gliclass_spark.spark.worker import WorkerSettings
 
 # Parts for each task slot: enough to spread uneven texts, few enough to fill the engine's batches.
 _PARTS_PER_SLOT = 4
@@ -50,28 +53,24 @@ def tag(
     context = getattr(spark, "_sc", None)
     question = context.broadcast(label_set.canonical_json) if context is not None else None
     spelled_out = None if question is not None else label_set.canonical_json
+    settings = replace(settings, gpu_sharing=gpu_sharing(spark))
     arrow_schema = to_arrow_schema(_CLASSIFIED)
 
     def classify(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         asked = str(question.value) if question is not None else str(spelled_out)
-        for batch in batches:
-            texts = batch.column("text").to_pylist()
-            results, loads = worker.classify(texts, asked, settings)
+        for batch, results, report in worker.classify(batches, _texts, asked, settings):
             if meter is not None:
-                meter.add(TaskReport(results.usage, loads))
-            columns = zip(batch.column("doc_id"), batch.column("content_hash"), results.classifications(), strict=True)
-            yield pa.RecordBatch.from_pylist(
-                [
-                    {
-                        "doc_id": doc_id.as_py(),
-                        "content_hash": content_hash.as_py(),
-                        **worker.tag_record(found, results.label_set, settings.model),
-                    }
-                    for doc_id, content_hash, found in columns
-                ],
-                schema=arrow_schema,
-            )
+                meter.add(report)
+            kept = {name: batch.column(name) for name in _CLASSIFIED.names[:2]}
+            columns = {**kept, **tag_columns(results, settings.model)}
+            yield pa.RecordBatch.from_pydict(columns, schema=arrow_schema)
 
     parts = task_slots(spark) * _PARTS_PER_SLOT
-    classified = contents.repartition(parts, "doc_id").mapInArrow(classify, _CLASSIFIED)
+    spread = contents.repartition(parts, "doc_id")
+    classified = spread.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
     return classified.withColumns({"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()})
+
+
+def _texts(batch: pa.RecordBatch) -> list[bytes | None]:
+    found: list[bytes | None] = batch.column("text").to_pylist()
+    return found

@@ -17,6 +17,7 @@ from gliclass_spark.inference.results import Classification
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import resolve
 from gliclass_spark.spark import worker
+from gliclass_spark.spark.resources import gpu_sharing
 from gliclass_spark.spark.schema import SCORED_LABELS, TAG_FIELDS
 from gliclass_spark.spark.session import threads_per_task
 from gliclass_spark.spark.worker import WorkerSettings
@@ -94,7 +95,7 @@ def _prepare(
     ref = resolve(model)
 
     def with_session(spark: SparkSession) -> Any:
-        settings = WorkerSettings(ref, device, precision, threads_per_task(spark))
+        settings = WorkerSettings(ref, device, precision, threads_per_task(spark), gpu_sharing(spark))
         return _pandas_udf(_shared(spark, label_set.canonical_json), settings, output)
 
     return with_session
@@ -111,8 +112,7 @@ def _shared(spark: SparkSession, text: str) -> Callable[[], str]:
 
 def _pandas_udf(label_set_json: Callable[[], str], settings: WorkerSettings, output: Output) -> Any:
     def classify(batches: Iterator[pd.Series]) -> Iterator[Any]:
-        for batch in batches:
-            results, _ = worker.classify(batch.tolist(), label_set_json(), settings)
+        for _, results, _ in worker.classify(batches, pd.Series.tolist, label_set_json(), settings):
             found = results.classifications()
             if output == "full":
                 records = [worker.tag_record(item, results.label_set, settings.model) for item in found]

@@ -7,30 +7,45 @@ kept in a closure, each task would unpickle the closure and load the model again
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import torch
+from pyspark import TaskContext
 
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.inference.device import Precision
+from gliclass_spark.inference.device import Precision, choose_device
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import Classification, Results, Usage
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import ModelRef, resolve
+from gliclass_spark.spark import gpu
+from gliclass_spark.spark.gpu import GpuSharing
+
+Batch = TypeVar("Batch")
 
 _engines: dict[WorkerSettings, Engine] = {}
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """How a worker loads its engine. `threads` is its share of the machine's processors."""
+    """How a worker loads its engine.
+
+    device: None takes the GPU that Spark gave to the task; where it gave none, one that is there, else "cpu".
+    threads: the worker's share of the machine's processors.
+    gpu_sharing: what to do about a GPU that holds another process's model.
+    """
 
     model: ModelRef
     device: str | None
     precision: Precision
     threads: int
+    gpu_sharing: GpuSharing = "warn"
 
 
 @dataclass(frozen=True)
@@ -41,13 +56,33 @@ class TaskReport:
     loads: int
 
 
-def classify(texts: list[str | bytes | None], label_set_json: str, settings: WorkerSettings) -> tuple[Results, int]:
-    """Score texts with this process's engine; gives the results and the models loaded for it (0 or 1).
+def classify(
+    batches: Iterator[Batch],
+    texts: Callable[[Batch], Sequence[str | bytes | None]],
+    label_set_json: str,
+    settings: WorkerSettings,
+) -> Generator[tuple[Batch, Results, TaskReport], None, None]:
+    """Score the texts of each batch with this process's engine: gives the batch, its results, what they cost.
 
-    Texts may come as UTF-8 bytes: what is not valid UTF-8 becomes an `undecodable_text` error.
+    Texts may come as UTF-8 bytes: what is not valid UTF-8 becomes an `undecodable_text` error. The next
+    batch is taken and tokenised while the device scores the present one. Without a batch no model is
+    loaded. Raises DeviceError, ModelNotFoundError, CheckpointError.
     """
+    first = list(islice(batches, 1))
+    if not first:
+        return
     engine, loads = _engine(settings)
-    return engine.run([_decode(text) for text in texts], _label_set(label_set_json)), loads
+    waiting: deque[Batch] = deque()
+
+    def decoded() -> Iterator[list[str | None]]:
+        for batch in chain(first, batches):
+            waiting.append(batch)
+            yield [_decode(text) for text in texts(batch)]
+
+    with closing(engine.stream(decoded(), _label_set(label_set_json))) as stream:
+        for results in stream:
+            yield waiting.popleft(), results, TaskReport(results.usage, loads)
+            loads = 0
 
 
 def tag_record(found: Classification, label_set: LabelSet, model: ModelRef) -> dict[str, Any]:
@@ -67,9 +102,15 @@ def tag_record(found: Classification, label_set: LabelSet, model: ModelRef) -> d
 
 
 def _engine(settings: WorkerSettings) -> tuple[Engine, int]:
+    """This process's engine on the task's device, and the models loaded for it (0 or 1)."""
+    device = choose_device(settings.device or _given_device())
     engine = _engines.get(settings)
-    if engine is not None:
+    if engine is not None and engine.device == device:
         return engine, 0
+    if engine is not None:
+        # An executor with several GPUs: the task before had another one, which is free for others from now on.
+        del engine
+        _leave(settings)
     # Several workers share one machine: each keeps to its threads, in torch and in the tokenizer.
     torch.set_num_threads(settings.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(settings.threads))
@@ -79,9 +120,35 @@ def _engine(settings: WorkerSettings) -> tuple[Engine, int]:
             f"model {model.uri!r} has digest {model.digest[:12]} on this worker, expected {settings.model.digest[:12]} "
             "as on the driver; give both the same files"
         )
-    engine = Engine.from_pretrained(model, device=settings.device, precision=settings.precision)
-    _engines[settings] = engine
-    return engine, 1
+    if device.type == "cuda":
+        gpu.claim(_name(device), settings.gpu_sharing)
+    _engines[settings] = Engine.from_pretrained(model, device=str(device), precision=settings.precision)
+    return _engines[settings], 1
+
+
+def _given_device() -> str | None:
+    """The GPU that Spark gave to this task, in torch's words; None if it gave none."""
+    task = TaskContext.get()
+    given = task.resources().get("gpu") if task is not None else None
+    if given is None:
+        return None
+    # Discovery scripts count as nvidia-smi does; CUDA, left alone, puts its fastest GPU first.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return gpu.task_device(given.addresses, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _leave(settings: WorkerSettings) -> None:
+    """Drop an engine, and with the last one on a GPU the claim to it."""
+    device = _engines.pop(settings).device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        if all(engine.device != device for engine in _engines.values()):
+            gpu.release(_name(device))
+
+
+def _name(device: torch.device) -> str:
+    """The same for every process that sees this GPU, whatever number each gives to it."""
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 @lru_cache(maxsize=64)
