@@ -1,0 +1,109 @@
+"""Only the tagging stage asks for GPUs, and its workers take the ones that they were given.
+
+The cluster's GPUs are addresses that a stand-in for the discovery script prints: to Spark, a GPU is
+no more than that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from standalone import StandaloneCluster
+
+PROGRAM = """
+import json, sys
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import SparkSession
+from gliclass_spark.spark.resources import tagging_profile
+
+url, conf = sys.argv[1], json.loads(sys.argv[2])
+builder = SparkSession.builder.master(url)
+for key, value in {
+    "spark.driver.host": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.executor.cores": "2",
+    "spark.executor.memory": "512m",
+    "spark.executor.resource.gpu.amount": "1",
+    "spark.task.maxFailures": "1",
+    **conf,
+}.items():
+    builder = builder.config(key, value)
+spark = builder.getOrCreate()
+
+def seen(batches):
+    for _ in batches:
+        pass
+    given = TaskContext.get().resources()
+    yield pa.RecordBatch.from_pydict({"gpus": [given["gpu"].addresses if "gpu" in given else []]})
+
+def gpus(profile):
+    rows = spark.range(0, 8, 1, 8).mapInArrow(seen, "gpus array<string>", profile=profile).collect()
+    assert len(rows) == 8
+    return sorted({tuple(row["gpus"]) for row in rows})
+
+profile = tagging_profile(spark)
+found = {"profile": profile is not None, "other stages": gpus(None), "tagging stage": gpus(profile)}
+"""
+
+TAGGING = """
+from dataclasses import replace
+from gliclass_spark import LabelSet
+from gliclass_spark.model.checkpoint import resolve
+from gliclass_spark.spark.tag import tag
+from gliclass_spark.spark.worker import WorkerSettings
+
+rows = [("1", "h", b"a lake"), ("2", "h", None)]
+contents = spark.createDataFrame(rows, "doc_id string, content_hash string, text binary")
+on_cpu = WorkerSettings(resolve(sys.argv[3]), "cpu", "float32", 1)
+rows = tag(contents, LabelSet.of("spam", "ham"), on_cpu, "r").orderBy("doc_id").collect()
+found["tagged"] = [[row["doc_id"], sorted(row["scores"]), row["error"] and row["error"]["code"]] for row in rows]
+try:
+    tag(contents, LabelSet.of("spam", "ham"), replace(on_cpu, device=None), "r").collect()
+    found["error"] = None
+except Exception as error:
+    found["error"] = str(error)
+"""
+
+REPORT = """
+print(json.dumps(found))
+spark.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def gpu_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneCluster]:
+    """Two workers with a GPU each, which torch can't see."""
+    folder = tmp_path_factory.mktemp("gpu_cluster")
+    script: Path = folder / "gpus.sh"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0"]}'\n""")
+    script.chmod(0o755)
+    gpus = {"spark.worker.resource.gpu.amount": "1", "spark.worker.resource.gpu.discoveryScript": str(script)}
+    with StandaloneCluster(folder, worker_conf=gpus, env={"CUDA_VISIBLE_DEVICES": ""}) as started:
+        yield started
+
+
+def outcome(cluster: StandaloneCluster, program: str, conf: dict[str, str], *arguments: str) -> dict:
+    done = cluster.run(program + REPORT, json.dumps(conf), *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_only_the_tagging_stage_has_gpus_and_each_task_takes_its_own(
+    gpu_cluster: StandaloneCluster, tiny_model: str
+) -> None:
+    found = outcome(gpu_cluster, PROGRAM + TAGGING, {}, tiny_model)
+    assert found["profile"]
+    assert found["other stages"] == [[]]
+    assert found["tagging stage"] == [["0"]]
+    assert found["tagged"] == [["1", ["ham", "spam"], None], ["2", [], "null_text"]]
+    # There is no such GPU here, but the worker has looked for the one that Spark gave to its task.
+    assert "device 'cuda:0' can't be used here" in found["error"]
+
+
+def test_where_every_task_asks_for_a_gpu_the_stage_asks_for_nothing_more(gpu_cluster: StandaloneCluster) -> None:
+    found = outcome(gpu_cluster, PROGRAM, {"spark.task.resource.gpu.amount": "1"})
+    assert found == {"profile": False, "other stages": [["0"]], "tagging stage": [["0"]]}
