@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := spark,airflow,train,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench java
+.PHONY: help setup demo test check format bench chaos java
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,8 +26,13 @@ format: setup  ## Bring the code into shape.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup  ## Measure the engine against the gliclass library on this machine.
+bench: setup  ## Measure on this machine: the engine against the gliclass library, Spark against the engine, a night's cost.
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/spark_share.py
+	@$(BIN)/python benchmarks/night.py
+
+chaos: setup  ## Kill processes of a Spark cluster at random moments, and count what is lost: KILLS=50 SEED=0.
+	@$(BIN)/pytest tests/cluster/test_chaos.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0)
 
 setup: java $(READY)
 

@@ -1,0 +1,40 @@
+"""A pipeline in a folder of its own, for benchmarks of the jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pyspark.sql import SparkSession
+
+from gliclass_spark.config import Pipeline
+from gliclass_spark.spark.session import spark_session
+from gliclass_spark.spark.steps import Run
+
+
+def session(folder: Path) -> SparkSession:
+    """Two task slots on this machine."""
+    conf = folder / "spark.yaml"
+    conf.write_text(yaml.safe_dump({"spark.master": "local[2]"}))
+    return spark_session(conf, app_name="benchmark")
+
+
+def run(spark: SparkSession, folder: Path, run_id: str, labels: list[str], **settings: Any) -> Run:
+    """A run over the Delta table `folder`/documents; its tables stand in `folder`/lake."""
+    document = {
+        "name": "benchmark",
+        "source": {"path": "documents", "id": "id", "text": "body"},
+        "label_set": labels,
+        "tables": "lake",
+        **settings,
+    }
+    file = folder / "pipeline.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return Run(spark, Pipeline.from_yaml(file), run_id)
+
+
+def add(spark: SparkSession, folder: Path, rows: list[tuple[str, str]]) -> None:
+    frame = spark.createDataFrame(rows, "id string, body string").coalesce(2)
+    writer = frame.write.format("delta").mode("append").option("delta.enableChangeDataFeed", "true")
+    writer.save(str(folder / "documents"))

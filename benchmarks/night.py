@@ -1,0 +1,107 @@
+"""What a night costs that adds a few documents to a small table, and to a large one, turn by turn.
+
+    python benchmarks/night.py [--old 1000 100000] [--new 500] [--rounds R] [--out FOLDER]
+
+The embedded model, two labels, short texts, `tag`, `filter` and `route` on local[2].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lake
+import machine
+from pyspark.sql import SparkSession
+from rich.console import Console
+from rich.table import Table
+
+from gliclass_spark.spark.steps import STEPS
+
+LABELS = ["software", "weather"]
+RULES = {
+    "reject": [{"reason": "weather", "when": "scores['weather'] >= 0.9"}],
+    "routes": [{"route": "software", "when": "scores['software'] >= 0.5"}],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--old", type=int, nargs=2, default=[1000, 100_000])
+    parser.add_argument("--new", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    console = Console(width=140)
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder), options.old, options.new, options.rounds, console)
+    show(result, console)
+    path = options.out / "night.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+
+
+def measure(folder: Path, sizes: list[int], new: int, rounds: int, console: Console) -> dict[str, Any]:
+    spark = lake.session(folder)
+    for size in sizes:
+        (folder / str(size)).mkdir()
+        add(spark, folder / str(size), "old", size)
+        with console.status(f"the first night of {size:,} documents"):
+            night(spark, folder / str(size), "first")
+    nights: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
+    for number in range(-1, rounds):  # the first one warms up, and is not counted
+        for size in sizes:
+            add(spark, folder / str(size), f"night-{number}", new)
+            with console.status(f"night {number} over {size:,}"):
+                took = night(spark, folder / str(size), f"night-{number}")
+            if number >= 0:
+                nights[size].append(took)
+    small, large = (nights[size] for size in sizes)
+    ratios = [there["total"] / here["total"] for here, there in zip(small, large, strict=True)]
+    return {
+        "machine": machine.describe(),
+        "new_documents": new,
+        "old_documents": sizes,
+        "ratio": {"median": statistics.median(ratios), "smallest": min(ratios), "largest": max(ratios)},
+        "seconds": {str(size): nights[size] for size in sizes},
+    }
+
+
+def add(spark: SparkSession, folder: Path, name: str, count: int) -> None:
+    lake.add(
+        spark, folder, [(f"{name}-{number}", f"package {number} reads and writes tables") for number in range(count)]
+    )
+
+
+def night(spark: SparkSession, folder: Path, run_id: str) -> dict[str, float]:
+    """Seconds of each job and each part of it, and of all."""
+    run = lake.run(spark, folder, run_id, LABELS, **RULES)
+    took: dict[str, float] = {}
+    for name, step in STEPS.items():
+        started = time.perf_counter()
+        done = step(run)
+        took[name] = time.perf_counter() - started
+        took |= {f"{name}: {part}": seconds for part, seconds in done.step_seconds.items()}
+    return {"total": sum(took[name] for name in STEPS), **took}
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    table = Table(title=f"A night of {result['new_documents']} new documents", title_justify="left")
+    table.add_column("seconds (median)")
+    for size in result["old_documents"]:
+        table.add_column(f"over {size:,}", justify="right")
+    columns = [result["seconds"][str(size)] for size in result["old_documents"]]
+    for part in columns[0][0]:
+        table.add_row(part, *(f"{statistics.median(night[part] for night in nights):.2f}" for nights in columns))
+    console.print(table)
+    ratio = result["ratio"]
+    console.print(f"ratio {ratio['median']:.2f} ({ratio['smallest']:.2f}-{ratio['largest']:.2f})", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
