@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import uuid4
 
 import typer
@@ -16,12 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gliclass_spark.config import Pipeline
-from gliclass_spark.errors import GliclassSparkError
+from gliclass_spark.errors import ConfigError, GliclassSparkError
 
 # Torch and Spark take seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
-    from gliclass_spark.spark.manifest import Manifest
+    from gliclass_spark.manifest import Manifest
     from gliclass_spark.spark.steps import Run
+
+Retag = Literal["changed", "all", "none"]
 
 app = typer.Typer(
     help="Tag, filter and route the text of a data lake with GLiClass, a zero-shot classifier.",
@@ -35,6 +39,11 @@ PipelineFile = Annotated[Path, typer.Argument(help="A file of conf/pipelines.", 
 RunId = Annotated[
     str | None, typer.Option(help="The run's id. Give an earlier one to finish a run that was stopped. Default: new.")
 ]
+RetagChoice = Annotated[
+    Retag,
+    typer.Option(help='What to ask the model again: what "changed" (texts, labels, model), "all", or "none".'),
+]
+Full = Annotated[bool, typer.Option("--full", help="Look at every document, not only at what changed.")]
 SparkConf = Annotated[Path | None, typer.Option("--conf", help="A file of conf/spark. Default: this machine.")]
 
 
@@ -51,34 +60,109 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @app.command()
-def run(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+def run(
+    pipeline: PipelineFile,
+    run_id: RunId = None,
+    conf: SparkConf = None,
+    retag: RetagChoice = "changed",
+    full: Full = False,
+    every: Annotated[
+        str | None, typer.Option(help="Go on, and run again after this time if there is something new: 30s, 5m, 2h.")
+    ] = None,
+) -> None:
     """Tag, filter and route in one go, then show what became of the documents.
 
-    Only new and changed documents are tagged. A run that was stopped is finished by running again.
+    Only what is new or changed is looked at. A run that was stopped is finished by running again.
     """
     from gliclass_spark.show import show_run
     from gliclass_spark.spark.steps import STEPS
 
-    with _started(pipeline, run_id, conf) as started:
-        show_run(console, started, [_step(started, name) for name in STEPS])
+    pause = _seconds(every) if every is not None else None
+    with _started(pipeline, run_id, conf, retag, full) as started:
+        if pause is None:
+            show_run(console, started, [_step(started, name) for name in STEPS])
+        else:
+            _run_on(started, pause)
 
 
 @app.command()
-def tag(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+def tag(
+    pipeline: PipelineFile,
+    run_id: RunId = None,
+    conf: SparkConf = None,
+    retag: RetagChoice = "changed",
+    full: Full = False,
+) -> None:
     """Classify new and changed documents: every score of every label goes into `tags`. Loads the model."""
-    _one_step("tag", pipeline, run_id, conf)
+    _one_step("tag", pipeline, run_id, conf, retag, full)
 
 
 @app.command(name="filter")
-def filter_(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+def filter_(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None, full: Full = False) -> None:
     """Apply the reject rules to the tags: `kept`, `rejected` with a reason, `quarantined`. Loads no model."""
-    _one_step("filter", pipeline, run_id, conf)
+    _one_step("filter", pipeline, run_id, conf, full=full)
 
 
 @app.command()
-def route(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None) -> None:
+def route(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None, full: Full = False) -> None:
     """Send the kept documents to the tables of their routes. Loads no model."""
-    _one_step("route", pipeline, run_id, conf)
+    _one_step("route", pipeline, run_id, conf, full=full)
+
+
+@app.command()
+def plan(
+    pipeline: PipelineFile,
+    conf: SparkConf = None,
+    retag: RetagChoice = "changed",
+    full: Full = False,
+    sample: Annotated[int, typer.Option(min=1, help="How many of the texts to score for the estimates.")] = 200,
+) -> None:
+    """Show what a run would do, before it does it: what it would tag, keep, reject and route. Writes nothing."""
+    from gliclass_spark.show import show_plan
+    from gliclass_spark.spark.plan import plan as planned
+
+    with _started(pipeline, None, conf, retag, full) as started:
+        with console.status("scoring a sample"):
+            found = planned(started, sample)
+        show_plan(console, started.pipeline.name, found)
+
+
+@app.command()
+def report(
+    pipeline: PipelineFile,
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The run's id. Default: the latest.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write. Default: RUN.html, here.")] = None,
+    conf: SparkConf = None,
+) -> None:
+    """Write a run's report, one HTML page: flow of rows, scores of each label, drift, throughput, samples."""
+    from gliclass_spark.report import outcomes, render
+    from gliclass_spark.spark.samples import samples
+
+    with _started(pipeline, run_id, conf) as started:
+        manifests, history = started.runs.with_history(run_id)
+        found = samples(started, outcomes(manifests, started.pipeline.tables))
+        page = render(manifests, history, found, label_set=started.pipeline.label_set)
+    target = out or Path(f"{manifests[0].run_id}.html")
+    target.write_text(page, encoding="utf-8")
+    console.print(f"Report of run {manifests[0].run_id}: {target}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def maintain(
+    pipeline: PipelineFile,
+    retention_hours: Annotated[
+        float, typer.Option(min=0, help="Files that left the tables longer ago than this are removed.")
+    ] = 168,
+    conf: SparkConf = None,
+) -> None:
+    """Compact the pipeline's tables, and remove files that no version within the retention needs."""
+    from gliclass_spark.show import show_care
+    from gliclass_spark.spark.maintain import maintain as maintained
+
+    with _started(pipeline, None, conf) as started:
+        with console.status("compacting and vacuuming"):
+            done = list(maintained(started.spark, started.pipeline, retention_hours))
+        show_care(console, done)
 
 
 @app.command()
@@ -87,13 +171,15 @@ def demo(pipeline: PipelineFile = Path("conf/pipelines/demo.yaml"), conf: SparkC
     from gliclass_spark.demo import installed_packages
     from gliclass_spark.show import show_run
     from gliclass_spark.spark.steps import STEPS
-    from gliclass_spark.spark.tables import converge
+    from gliclass_spark.spark.tables import decisions_spec, ensure, place
 
     with _started(pipeline, None, conf) as started:
         columns = "doc_id string, package string, version string, description string, topics array<string>"
         rows = [{"doc_id": document.package, **asdict(document)} for document in installed_packages()]
-        frame = started.spark.createDataFrame(rows, columns)
-        converge(started.spark, str(started.pipeline.source.path), frame.coalesce(1))
+        frame = started.spark.createDataFrame(rows, columns).coalesce(1)
+        path = str(started.pipeline.source.path)
+        ensure(started.spark, path, decisions_spec(frame))
+        place(frame, None, path)
         show_run(console, started, [_step(started, name) for name in STEPS])
 
 
@@ -182,14 +268,44 @@ def evaluate(
     show_scores(console, model, scores)
 
 
-def _one_step(name: str, pipeline: Path, run_id: str | None, conf: Path | None) -> None:
-    with _started(pipeline, run_id, conf) as started:
+def _one_step(
+    name: str, pipeline: Path, run_id: str | None, conf: Path | None, retag: Retag = "changed", full: bool = False
+) -> None:
+    with _started(pipeline, run_id, conf, retag, full) as started:
         manifest = _step(started, name)
     console.print_json(data=asdict(manifest), default=str)
 
 
+def _run_on(run: Run, pause_s: float) -> None:
+    """Run whenever there is something new, until interrupted. A run that is interrupted is finished by the next."""
+    from gliclass_spark.show import show_line
+    from gliclass_spark.spark.steps import STEPS, up_to_date
+
+    console.print(f"Looking for new documents every {pause_s:g} s; Ctrl-C ends it.", highlight=False)
+    try:
+        while True:
+            if not up_to_date(run):
+                show_line(console, [_step(replace(run, run_id=_new_id()), name) for name in STEPS])
+            time.sleep(pause_s)
+    except KeyboardInterrupt:
+        console.print("stopped")
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if found is None or float(found[1]) == 0:
+        raise ConfigError(f"--every {text!r} is no time; write a number and s, m or h, as in 30s, 5m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _new_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}"
+
+
 @contextmanager
-def _started(pipeline: Path, run_id: str | None, conf: Path | None) -> Iterator[Run]:
+def _started(
+    pipeline: Path, run_id: str | None, conf: Path | None, retag: Retag = "changed", full: bool = False
+) -> Iterator[Run]:
     """A run of the pipeline. A Spark session that was there before is used, and left running."""
     settings = Pipeline.from_yaml(pipeline)  # before Spark: a wrong file is told at once
 
@@ -200,7 +316,7 @@ def _started(pipeline: Path, run_id: str | None, conf: Path | None) -> Iterator[
     with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
         spark = spark_session(conf)
     try:
-        yield Run(spark, settings, run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}")
+        yield Run(spark, settings, run_id or _new_id(), retag=retag, full=full)
     finally:
         if not borrowed:
             spark.stop()

@@ -28,7 +28,7 @@ from gliclass_spark import strict_yaml
 from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.rules import RESERVED_TABLES, RejectRule, Route, Rules
+from gliclass_spark.rules import RESERVED_TABLES, RejectRule, Route, Routing, Rules
 
 EMBEDDED_MODEL = "embedded"
 
@@ -134,6 +134,7 @@ class Pipeline(BaseModel):
     reject: tuple[RejectRule, ...] = ()
     routes: tuple[Route, ...] = ()
     default_route: str = "unrouted"
+    routing: Routing = "first_match"
     max_error_ratio: Share = 0.01
 
     @classmethod
@@ -180,7 +181,7 @@ class Pipeline(BaseModel):
     @cached_property
     def rules(self) -> Rules:
         """The rules by themselves, with their hash."""
-        return Rules(reject=self.reject, routes=self.routes, default_route=self.default_route)
+        return Rules(reject=self.reject, routes=self.routes, default_route=self.default_route, routing=self.routing)
 
     def _written(self) -> Iterator[tuple[str, str]]:
         for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):

@@ -59,6 +59,24 @@ class ManifestError(GliclassSparkError):
     exit_code = 1
 
 
+class JobError(GliclassSparkError):
+    """Spark failed while a job was at work: a full disk, a lost cluster, a table that can't be read."""
+
+    exit_code = 1
+
+
+class SupersededError(GliclassSparkError):
+    """A later run of the same pipeline took over; this one has stopped writing."""
+
+    exit_code = 1
+
+
+class ConflictError(GliclassSparkError):
+    """Another writer kept changing a table that a job was writing."""
+
+    exit_code = 1
+
+
 class TrainingError(GliclassSparkError):
     """Training data that can't be learned from, or a training that diverged."""
 

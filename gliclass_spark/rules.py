@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 from sqlglot import exp
@@ -17,8 +17,10 @@ from gliclass_spark.conditions import STRINGS, TAG_COLUMNS, near, parse, root, s
 from gliclass_spark.errors import RulesError
 
 # Tables that stand beside the routes' tables: a route of that name would overwrite one of them.
-RESERVED_TABLES = frozenset({"tags", "kept", "rejected", "quarantined", "runs", "feedback", "documents"})
+RESERVED_TABLES = frozenset({"tags", "kept", "rejected", "quarantined", "runs", "feedback", "documents", "staged"})
 
+
+Routing = Literal["first_match", "every_match"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 _MANY = 20
@@ -68,7 +70,8 @@ class Route(_Rule):
 
 class Rules(BaseModel):
     """What becomes of a tagged document. The first reject rule that matches rejects it; the others
-    are kept, and go to the first route that matches, or to `default_route`.
+    are kept, and go to the first route that matches, or with `routing: every_match` to every route
+    that does; to `default_route` if none does.
 
     Raises RulesError on a name that is used twice, is reserved, or could leave its folder.
     """
@@ -78,6 +81,7 @@ class Rules(BaseModel):
     reject: tuple[RejectRule, ...] = ()
     routes: tuple[Route, ...] = ()
     default_route: str = "unrouted"
+    routing: Routing = "first_match"
 
     @model_validator(mode="after")
     def _named_apart(self) -> Rules:

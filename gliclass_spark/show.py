@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from gliclass_spark.spark.manifest import Manifest
+    from gliclass_spark.manifest import Manifest
+    from gliclass_spark.spark.maintain import Care
+    from gliclass_spark.spark.plan import Plan
     from gliclass_spark.spark.steps import Run
     from gliclass_spark.training.evaluate import SetScore
 
 _SAMPLES = 6
 _SAMPLE_CHARS = 34
+_LINE_CHARS = 60
 
 
 def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
@@ -34,6 +38,55 @@ def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
     console.print(f"  {line}", soft_wrap=True, highlight=False)
 
 
+def show_line(console: Console, manifests: Sequence[Manifest]) -> None:
+    """Print what a run did on one line, for one that is run again and again."""
+    by_job = {manifest.job: manifest for manifest in manifests}
+    tagged, filtered, routed = by_job["tag"], by_job["filter"], by_job["route"]
+    rejected = sum(filtered.rejected.values())
+    to = ", ".join(f"{count} to {name}" for name, count in routed.routed.items() if count)
+    console.print(
+        f"{tagged.started_at:%H:%M:%S} UTC  {tagged.rows_in} new or changed, {tagged.tagged} tagged, "
+        f"{filtered.kept} kept, {rejected} rejected, {filtered.quarantined} quarantined{'; ' if to else ''}{to}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_plan(console: Console, name: str, plan: Plan) -> None:
+    """Print what a run would tag, what that would cost, and what would become of the documents."""
+    console.print(f"A run of pipeline {name} would look at {plan.documents:,} documents", highlight=False)
+    if plan.tokens is None or plan.seconds is None:
+        console.print("and tag none of them: they have their scores.")
+    else:
+        console.print(
+            f"and tag {plan.to_tag:,} of them: about {plan.tokens:,} tokens, {_duration(plan.seconds)} of scoring "
+            f"(from a sample of {plan.sampled:,}).",
+            highlight=False,
+        )
+    table = Table(title="What would become of them", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("known", justify="right")
+    table.add_column("estimated", justify="right")
+    table.add_column("some of them", no_wrap=True, overflow="ellipsis")
+    for expected in plan.outcomes:
+        lines = [f"{each.doc_id}: {' '.join((each.text or '').split())}"[:_LINE_CHARS] for each in expected.documents]
+        guess = f"~{expected.estimated:,}" if expected.estimated else "0"
+        table.add_row(expected.outcome, f"{expected.known:,}", guess, escape("\n".join(lines)))
+    console.print(table)
+
+
+def show_care(console: Console, done: Sequence[Care]) -> None:
+    """Print what maintenance did for each table."""
+    table = Table(title="Compacted and vacuumed", title_justify="left")
+    table.add_column("table")
+    for name in ("files before", "files after", "MB before", "MB after"):
+        table.add_column(name, justify="right")
+    for care in done:
+        sizes = (f"{care.bytes_before / 1e6:.1f}", f"{care.bytes_after / 1e6:.1f}")
+        table.add_row(care.table, str(care.files_before), str(care.files_after), *sizes)
+    console.print(table)
+
+
 def show_scores(console: Console, model: str, scores: Sequence[SetScore]) -> None:
     """Print the macro-F1 on each set, and their mean."""
     table = Table(title=f"Zero-shot macro-F1 of {model}", title_justify="left")
@@ -47,18 +100,31 @@ def show_scores(console: Console, model: str, scores: Sequence[SetScore]) -> Non
     console.print(table)
 
 
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _flow(run: Run, by_job: dict[str, Manifest]) -> Table:
     filtered, routed = by_job["filter"], by_job["route"]
     table = Table(title=f"Run {run.run_id} of pipeline {run.pipeline.name}", title_justify="left")
     table.add_column("step")
     table.add_column("outcome")
     table.add_column("rows", justify="right")
-    table.add_row("documents", "in", str(filtered.rows_in))
-    tagged = by_job["tag"].tagged or 0
-    table.add_row("tag", "tagged now", str(tagged))
-    table.add_row("", "unchanged since an earlier run", str(by_job["tag"].rows_in - tagged))
+    tag = by_job["tag"]
+    table.add_row("documents", "in the source", str(tag.documents))
+    if not tag.whole:
+        table.add_row("", "new or changed since the last run", str(tag.rows_in))
+    table.add_row("tag", "tagged now", str(tag.tagged))
+    if tag.tombstoned:
+        table.add_row("", "gone from the source", str(tag.tombstoned))
     table.add_section()
-    table.add_row("filter", "[green]kept[/]", str(filtered.kept))
+    table.add_row("filter", "decided about", str(filtered.rows_in))
+    if filtered.waiting:
+        table.add_row("", "waiting to be tagged", str(filtered.waiting))
+    table.add_row("", "[green]kept[/]", str(filtered.kept))
     for rule in run.pipeline.reject:
         table.add_row("", f"[yellow]rejected: {rule.reason}[/]", str(filtered.rejected.get(rule.reason, 0)))
     table.add_row("", "[red]quarantined: could not be scored[/]", str(filtered.quarantined))

@@ -11,9 +11,24 @@ from gliclass_spark.model.configuration import GLiClassConfig
 from gliclass_spark.model.modeling import GLiClassModel
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="how many processes tests/cluster/test_chaos.py kills")
+    parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a GLiClass with random weights: its scores mean nothing, but differ from text to text."""
+    return _random_model(0, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def other_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Another one, with other weights."""
+    return _random_model(1, tmp_path_factory)
+
+
+def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer = embedded.tokenizer()
     encoder = AutoConfig.for_model(
         "bert",
@@ -23,7 +38,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
         num_attention_heads=4,
         intermediate_size=64,
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = GLiClassModel(
         GLiClassConfig(
             encoder_config=encoder,

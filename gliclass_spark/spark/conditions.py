@@ -32,6 +32,12 @@ def first_match(conditions: Sequence[tuple[str, str]]) -> Column:
     return result
 
 
+def every_match(conditions: Sequence[tuple[str, str]]) -> Column:
+    """The names behind every (condition, name) that holds, in their order."""
+    names = [F.when(F.expr(condition), F.lit(name)) for condition, name in conditions]
+    return F.array_compact(F.array(*names).cast("array<string>"))
+
+
 def check_analysis(tagged: DataFrame, rules: Rules, source: str) -> None:
     """Let Spark itself read each rule against the columns. Raises RulesError for one that it refuses."""
     for rule in (*rules.reject, *rules.routes):

@@ -8,12 +8,17 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.rules import Rules
 from gliclass_spark.spark.conditions import first_match
-from gliclass_spark.spark.tables import KEY
+from gliclass_spark.spark.schema import KEY
 
 
-def with_tags(documents: DataFrame, contents: DataFrame, tags: DataFrame, label_set: LabelSet) -> DataFrame:
-    """Documents beside their tags for this label set; a document whose text was not tagged as it is now is left out."""
-    asked = tags.where(F.col("label_set_hash") == label_set.hash).drop("run_id")
+def asked(tags: DataFrame, label_set: LabelSet) -> DataFrame:
+    """The tags of this label set, without tombstones, and without what says when they were written."""
+    live = tags.where((F.col("label_set_hash") == label_set.hash) & F.col("deleted_at").isNull())
+    return live.drop("run_id", "deleted_at")
+
+
+def with_tags(documents: DataFrame, contents: DataFrame, asked: DataFrame) -> DataFrame:
+    """Documents beside their tags; a document whose text was not tagged as it is now is left out."""
     hashed = documents.join(contents.select(KEY, "content_hash"), KEY)
     matching = (F.col(f"h.{KEY}") == F.col(f"t.{KEY}")) & F.col("h.content_hash").eqNullSafe(F.col("t.content_hash"))
     joined = hashed.alias("h").join(asked.alias("t"), matching)

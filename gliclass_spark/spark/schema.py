@@ -13,6 +13,10 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+KEY = "doc_id"
+# What decisions add beside the tags; a document's own column of such a name would be overwritten.
+DECISION_COLUMNS = ("rules_hash", "reason", "route")
+
 # Fields inside are nullable: Delta holds a null struct's fields against a NOT NULL, too.
 _ERROR = StructType([StructField("code", StringType()), StructField("message", StringType())])
 
@@ -33,11 +37,13 @@ TAG_FIELDS = StructType(
 
 TAGS = StructType(
     [
-        StructField("doc_id", StringType()),
+        StructField(KEY, StringType()),
         StructField("content_hash", StringType()),
         *TAG_FIELDS.fields,
         StructField("run_id", StringType()),
         StructField("tagged_at", TimestampType()),
+        # When the document was found gone from the source: such a row is a tombstone, its scores empty.
+        StructField("deleted_at", TimestampType()),
     ]
 )
 

@@ -1,25 +1,60 @@
-"""Reading the documents and writing the lake's Delta tables, so that writing twice changes nothing."""
+"""The lake's Delta tables: made as they should be, and written so that writing twice changes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 from delta.tables import DeltaTable
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
-from pyspark.sql.types import BinaryType, MapType, StringType, StructType
+from pyspark.sql.types import MapType, StructType
 
-from gliclass_spark.conditions import TAG_COLUMNS
-from gliclass_spark.config import Source
 from gliclass_spark.errors import TableError
+from gliclass_spark.spark.changes import DeltaAddress
+from gliclass_spark.spark.commits import conflicts_retried
+from gliclass_spark.spark.schema import KEY, TAGS
 
-KEY = "doc_id"
-# What decisions add beside the tags; a document's own column of such a name would be overwritten.
-DECISION_COLUMNS = ("rules_hash", "reason", "route")
 # Says when a row was written, not what it says: a row that differs in these alone is not written again.
 _LINEAGE_OF_WRITING = ("run_id", "tagged_at")
-_READ_OPTIONS = {"csv": {"header": "true", "multiLine": "true", "escape": '"'}}
+# The jobs read what changed in each other's tables, and change single rows of large files.
+_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What a table must be. Columns may be added by others; those of the schema must stay as they are.
+
+    cluster_by: the columns that queries select by. constraints: CHECK conditions, by name.
+    """
+
+    schema: StructType
+    not_null: tuple[str, ...] = ()
+    cluster_by: tuple[str, ...] = ()
+    constraints: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+TAGS_SPEC = TableSpec(
+    TAGS,
+    not_null=(KEY, "label_set_hash", "scores", "model_digest", "run_id"),
+    cluster_by=("label_set_hash", KEY),
+    constraints={
+        # No lambda: Delta stores a constraint token by token, and "->" would come back as "- >".
+        "scores_are_probabilities": "size(scores) = 0 OR "
+        "(array_min(map_values(scores)) >= 0 AND array_max(map_values(scores)) <= 1)"
+    },
+    properties=_PROPERTIES,
+)
+
+# Scores that a tag job has made, and not merged yet.
+STAGED_SPEC = TableSpec(TAGS, properties={"delta.enableDeletionVectors": "true"})
+
+
+def decisions_spec(rows: DataFrame) -> TableSpec:
+    """The table of documents that a decision fell about: found by id."""
+    return TableSpec(rows.schema, not_null=(KEY,), cluster_by=(KEY,), properties=_PROPERTIES)
 
 
 @dataclass(frozen=True)
@@ -31,137 +66,156 @@ class Lake:
     def path(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
 
+    def address(self, table: str) -> DeltaAddress:
+        return DeltaAddress(path=self.path(table))
+
     def exists(self, spark: SparkSession, table: str) -> bool:
         return DeltaTable.isDeltaTable(spark, self.path(table))
 
     def read(self, spark: SparkSession, table: str) -> DataFrame:
         """The table as it is now. Raises TableError if there is none."""
-        if not self.exists(spark, table):
-            raise TableError(f"there is no Delta table at {self.path(table)}; run the job that writes it first")
-        return spark.read.format("delta").load(self.path(table))
+        return self.address(table).read(spark, None)
 
 
-def read_documents(spark: SparkSession, source: Source) -> DataFrame:
-    """The documents: `doc_id` (the id column as a string), the text column, and the others that go along.
+def check(spark: SparkSession, path: str, schema: StructType) -> tuple[str, ...]:
+    """The columns of `schema` that the table at `path` lacks; none if there is no table yet.
 
-    Raises TableError if the source or a column is missing, if the text is no string, or if a column
-    has the name of one that tagging adds.
+    Raises TableError if something else than a Delta table is there, or a column has another type.
     """
-    frame = _read(spark, source)
-    by_name = {name.lower(): name for name in frame.columns}
-    named = [("id", source.id), ("text", source.text), *(("columns", name) for name in source.columns or ())]
-    for key, wanted in named:
-        if wanted.lower() not in by_name:
+    if not DeltaTable.isDeltaTable(spark, path):
+        if _has_files(spark, path):
             raise TableError(
-                f"{_address(source)} has no column {wanted!r} (source.{key}); it has {', '.join(frame.columns)}"
+                f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'"
             )
-    text_type = frame.schema[by_name[source.text.lower()]].dataType
-    if not isinstance(text_type, (StringType, BinaryType)):
-        raise TableError(
-            f"{_address(source)}: the text column {source.text!r} is {text_type.simpleString()}, expected string; "
-            "name another column, or cast it in a view"
-        )
-    chosen = frame.columns if source.columns is None else [source.id, source.text, *source.columns]
-    own = [name for name in chosen if name.lower() != KEY]
-    for name in own:
-        if name.lower() in (*TAG_COLUMNS, *DECISION_COLUMNS):
+        return ()
+    found = {each.name.lower(): each for each in spark.read.format("delta").load(path).schema}
+    for expected in schema:
+        present = found.get(expected.name.lower())
+        if present is not None and present.dataType.simpleString() != expected.dataType.simpleString():
             raise TableError(
-                f"{_address(source)}: the column {name!r} has the name of one that the jobs add; "
-                "rename it, or name the columns to keep in source.columns"
+                f"{path}: column {expected.name!r} should be {expected.dataType.simpleString()}, found "
+                f"{present.dataType.simpleString()}; someone altered it: bring back an earlier version (RESTORE TABLE "
+                "... TO VERSION AS OF ...), or move the table away and run again"
             )
-    return frame.select(_quoted(source.id).cast("string").alias(KEY), *(_quoted(name) for name in own))
+    return tuple(each.name for each in schema if each.name.lower() not in found)
 
 
-def check_ids(documents: DataFrame, source: Source) -> None:
-    """Raise TableError if an id is null or stands on two rows: scores could not be told apart then."""
-    counts = documents.groupBy(KEY).count().where(F.col(KEY).isNull() | (F.col("count") > 1))
-    found = counts.orderBy(F.col(KEY).isNotNull(), KEY).limit(3).collect()
-    if not found:
-        return
-    if found[0][KEY] is None:
-        raise TableError(
-            f"{_address(source)}: {found[0]['count']} rows have no id (source.id {source.id!r} is null); "
-            "give each row an id of its own"
-        )
-    listed = ", ".join(f"{row[KEY]!r} ({row['count']} rows)" for row in found)
-    raise TableError(f"{_address(source)}: ids of source.id {source.id!r} repeat: {listed}; give each row its own")
+def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
+    """Make the table, or what a killed run left unfinished of it. Gives the columns that it lacked.
+
+    Raises TableError as `check` does.
+    """
+    missing = check(spark, path, spec.schema)
+    if not DeltaTable.isDeltaTable(spark, path):
+        conflicts_retried(lambda: _create(spark, path, spec), path)
+    elif missing:
+        added = StructType([each for each in spec.schema if each.name in missing])
+        columns = ", ".join(f"{_name(each.name)} {each.dataType.simpleString()}" for each in added)
+        conflicts_retried(lambda: spark.sql(f"ALTER TABLE {_sql_path(path)} ADD COLUMNS ({columns})"), path)
+    if not spec.constraints:
+        return missing
+    set_already = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0]["properties"]
+    for name, condition in spec.constraints.items():
+        if f"delta.constraints.{name}" not in {key.lower() for key in set_already}:
+            statement = f"ALTER TABLE {_sql_path(path)} ADD CONSTRAINT {name} CHECK ({condition})"
+            conflicts_retried(partial(spark.sql, statement), path)
+    return missing
 
 
-def source_version(spark: SparkSession, source: Source) -> int | None:
-    """The Delta version that is read now; None for a source that has no versions."""
-    if source.format != "delta" and source.table is None:
-        return None
-    try:
-        table = DeltaTable.forName(spark, source.table) if source.table else DeltaTable.forPath(spark, str(source.path))
-    except AnalysisException:
-        return None  # a catalog table of another format
-    return int(table.history(1).collect()[0]["version"])
+def place(rows: DataFrame, keys: DataFrame | None, path: str) -> None:
+    """Make the Delta table hold exactly `rows` of the documents `keys`, in one commit; None: of all documents.
+
+    Rows that say the same stay as they were written. So it can be done again, or anew after it was
+    killed, with the same outcome. With `keys`, `rows` must have a column rules_hash that is never null.
+    """
+    table = DeltaTable.forPath(rows.sparkSession, path)
+    changed = _differs(rows, table.toDF())
+    source = rows if keys is None else keys.join(rows, KEY, "left")
+    merge = table.alias("t").merge(source.alias("s"), f"t.{KEY} = s.{KEY}").withSchemaEvolution()
+    if keys is None:
+        everything = merge.whenMatchedUpdateAll(condition=changed).whenNotMatchedInsertAll()
+        everything.whenNotMatchedBySourceDelete().execute()
+    else:
+        some = merge.whenMatchedDelete(condition="s.rules_hash IS NULL").whenMatchedUpdateAll(condition=changed)
+        some.whenNotMatchedInsertAll(condition="s.rules_hash IS NOT NULL").execute()
 
 
-def upsert(spark: SparkSession, path: str, rows: DataFrame, schema: StructType, key: list[str]) -> None:
-    """Write rows into the Delta table, replacing those with the same key. Creates the table if need be."""
-    DeltaTable.createIfNotExists(spark).location(path).addColumns(schema).execute()
-    table = DeltaTable.forPath(spark, path)
+def differs(spark: SparkSession, path: str, rows: DataFrame) -> bool:
+    """Whether the Delta table holds other documents than `rows`, or says other things of them."""
+    current = DeltaTable.forPath(spark, path).toDF()
+    joined = rows.alias("s").join(current.alias("t"), F.col(f"s.{KEY}") == F.col(f"t.{KEY}"), "full_outer")
+    one_sided = F.col(f"s.{KEY}").isNull() | F.col(f"t.{KEY}").isNull()
+    return not joined.where(one_sided | _differs(rows, current)).isEmpty()
+
+
+def append(rows: DataFrame, path: str) -> None:
+    """Add rows to the Delta table, in one commit."""
+    rows.write.format("delta").mode("append").save(path)
+
+
+def upsert(rows: DataFrame, key: tuple[str, ...], path: str) -> None:
+    """Write rows into the Delta table, replacing those with the same key, in one commit."""
     same_key = " AND ".join(f"t.{column} = s.{column}" for column in key)
-    merge = table.alias("t").merge(rows.alias("s"), same_key)
+    merge = DeltaTable.forPath(rows.sparkSession, path).alias("t").merge(rows.alias("s"), same_key)
     merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
 
-def converge(spark: SparkSession, path: str, wanted: DataFrame) -> None:
-    """Make the Delta table hold exactly the rows of `wanted` (one for each doc_id), in one commit.
-
-    Rows that say the same stay as they were written; nothing is committed if all do. So it can be
-    run again, or anew after it was killed, with the same outcome.
-    """
-    if not DeltaTable.isDeltaTable(spark, path):
-        wanted.write.format("delta").save(path)
-        return
-    table = DeltaTable.forPath(spark, path)
-    current = table.toDF()
-    differs = _differs(wanted, current)
-    joined = wanted.alias("s").join(current.alias("t"), F.col(f"s.{KEY}") == F.col(f"t.{KEY}"), "full_outer")
-    one_sided = F.col(f"s.{KEY}").isNull() | F.col(f"t.{KEY}").isNull()
-    if joined.where(one_sided | differs).isEmpty():
-        return
-    merge = table.alias("t").merge(wanted.alias("s"), f"t.{KEY} = s.{KEY}").withSchemaEvolution()
-    merge = merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll()
-    merge.whenNotMatchedBySourceDelete().execute()
+def bury(gone: DataFrame, run_id: str, path: str) -> None:
+    """Turn the tags of documents that are gone into tombstones, in one commit."""
+    table = DeltaTable.forPath(gone.sparkSession, path)
+    merge = table.alias("t").merge(gone.alias("s"), f"t.{KEY} = s.{KEY}")
+    tombstone: dict[str, str | Column] = {
+        "scores": "CAST(map() AS MAP<STRING, FLOAT>)",
+        "labels": "CAST(array() AS ARRAY<STRING>)",
+        "run_id": F.lit(run_id),
+        "deleted_at": "current_timestamp()",
+    }
+    merge.whenMatchedUpdate(condition="t.deleted_at IS NULL", set=tombstone).execute()
 
 
-def _differs(wanted: DataFrame, current: DataFrame) -> Column:
+def clear(spark: SparkSession, path: str, condition: str | None = None) -> None:
+    """Take all rows, or those of the condition, out of the Delta table, in one commit."""
+    DeltaTable.forPath(spark, path).delete(condition)
+
+
+def _create(spark: SparkSession, path: str, spec: TableSpec) -> None:
+    table = DeltaTable.createIfNotExists(spark).location(path)
+    for each in spec.schema:
+        table = table.addColumn(each.name, each.dataType, nullable=each.name not in spec.not_null)
+    if spec.cluster_by:
+        table = table.clusterBy(*spec.cluster_by)
+    for name, value in spec.properties.items():
+        table = table.property(name, value)
+    table.execute()
+
+
+def _differs(rows: DataFrame, current: DataFrame) -> Column:
     """Whether rows `s` and `t` say different things. Maps can't be compared: scores follow from the other columns."""
     known = {name.lower() for name in current.columns}
     compared = [
-        field.name
-        for field in wanted.schema.fields
-        if field.name not in _LINEAGE_OF_WRITING and not isinstance(field.dataType, MapType)
+        each.name
+        for each in rows.schema
+        if each.name not in _LINEAGE_OF_WRITING and not isinstance(each.dataType, MapType)
     ]
     differs = F.lit(any(name.lower() not in known for name in compared))
     for name in compared:
         if name.lower() in known:
-            differs = differs | ~F.col(f"s.`{name}`").eqNullSafe(F.col(f"t.`{name}`"))
+            differs = differs | ~F.col(f"s.{_name(name)}").eqNullSafe(F.col(f"t.{_name(name)}"))
     return differs
 
 
-def _read(spark: SparkSession, source: Source) -> DataFrame:
-    try:
-        if source.table is not None:
-            return spark.read.table(source.table)
-        reader = spark.read.format(source.format).options(**_READ_OPTIONS.get(source.format, {}))
-        return reader.load(source.path)
-    except AnalysisException as error:
-        missing = "NOT_FOUND" in (error.getCondition() or "") or "MISSING" in (error.getCondition() or "")
-        if missing or "is not a Delta table" in str(error) or "doesn't exist" in str(error):
-            raise TableError(
-                f"there is no {source.format if source.path else 'table'} at {_address(source)}; "
-                "check source.path, source.table and source.format"
-            ) from None
-        raise TableError(f"{_address(source)} can't be read: {str(error).splitlines()[0]}") from None
+def _has_files(spark: SparkSession, path: str) -> bool:
+    jvm, session = spark._jvm, spark._jsparkSession
+    if jvm is None:
+        return False
+    place_ = jvm.org.apache.hadoop.fs.Path(path)
+    files = place_.getFileSystem(session.sessionState().newHadoopConf())
+    return bool(files.exists(place_)) and len(files.listStatus(place_)) > 0
 
 
-def _address(source: Source) -> str:
-    return f"table {source.table}" if source.table else str(source.path)
+def _sql_path(path: str) -> str:
+    return f"delta.{_name(path)}"
 
 
-def _quoted(name: str) -> Column:
-    return F.col(f"`{name}`")
+def _name(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"

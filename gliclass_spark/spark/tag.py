@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -12,11 +11,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.checkpoint import ModelRef
 from gliclass_spark.spark import worker
 from gliclass_spark.spark.meter import Meter
-from gliclass_spark.spark.resources import gpu_sharing, tagging_profile
-from gliclass_spark.spark.schema import TAG_FIELDS, TAGS
+from gliclass_spark.spark.resources import tagging_profile
+from gliclass_spark.spark.schema import KEY, TAG_FIELDS, TAGS
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.tag_columns import tag_columns
 from gliclass_spark.spark.worker import WorkerSettings
@@ -26,26 +24,17 @@ _PARTS_PER_SLOT = 4
 _CLASSIFIED = StructType([*TAGS.fields[:2], *TAG_FIELDS.fields])
 
 
-def with_content(documents: DataFrame, text: str) -> DataFrame:
-    """doc_id, content_hash (SHA-256 of the text's bytes, null for null) and the text as bytes."""
-    content = F.col(f"`{text}`").cast("binary")
-    return documents.select("doc_id", F.sha2(content, 256).alias("content_hash"), content.alias("text"))
-
-
-def untagged(contents: DataFrame, tags: DataFrame, label_set: LabelSet, model: ModelRef) -> DataFrame:
-    """The contents that these tags do not cover: new or changed, or asked of another model."""
-    covered = tags.where((F.col("label_set_hash") == label_set.hash) & (F.col("model_digest") == model.digest))
-    return contents.alias("c").join(
-        covered.alias("t"),
-        (F.col("c.doc_id") == F.col("t.doc_id")) & F.col("c.content_hash").eqNullSafe(F.col("t.content_hash")),
-        "left_anti",
-    )
+def unanswered(wanted: DataFrame, answers: DataFrame) -> DataFrame:
+    """The rows of `wanted` (doc_id, content_hash) for whose text, as it is now, there is no answer."""
+    same_text = F.col("w.content_hash").eqNullSafe(F.col("a.content_hash"))
+    matching = (F.col(f"w.{KEY}") == F.col(f"a.{KEY}")) & same_text
+    return wanted.alias("w").join(answers.alias("a"), matching, "left_anti")
 
 
 def tag(
     contents: DataFrame, label_set: LabelSet, settings: WorkerSettings, run_id: str, meter: Meter | None = None
 ) -> DataFrame:
-    """Rows of the `tags` table for `contents` (see `with_content`).
+    """Rows of the `tags` table for `contents` (see `documents.with_content`).
 
     A text that can't be scored becomes a row with an error.
     """
@@ -53,7 +42,6 @@ def tag(
     context = getattr(spark, "_sc", None)
     question = context.broadcast(label_set.canonical_json) if context is not None else None
     spelled_out = None if question is not None else label_set.canonical_json
-    settings = replace(settings, gpu_sharing=gpu_sharing(spark))
     arrow_schema = to_arrow_schema(_CLASSIFIED)
 
     def classify(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -21,6 +21,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.sql.shuffle.partitions: 2\n"
         "spark.sql.codegen.wholeStage: false\n"
         "spark.sql.codegen.factoryMode: NO_CODEGEN\n"
+        "spark.sql.adaptive.enabled: false\n"
+        "spark.databricks.delta.snapshotPartitions: 1\n"
     )
     session = spark_session(conf, app_name="tests")
     yield session

@@ -29,8 +29,10 @@ MAY_IMPORT = {
     "model": {"labels"},
     "inference": {"labels", "model"},
     "training": {"labels", "model", "inference"},
+    "manifest": set(),
+    "report": {"labels", "manifest"},
     "registry": {"labels", "model"},
-    "spark": {"labels", "rules", "conditions", "config", "model", "inference"},
+    "spark": {"labels", "rules", "conditions", "config", "model", "inference", "manifest", "report"},
 }
 # What importing a part may load of the packages that weigh hundreds of megabytes.
 MAY_LOAD = {
@@ -41,6 +43,8 @@ MAY_LOAD = {
     "labels": set(),
     "rules": set(),
     "config": set(),
+    "manifest": set(),
+    "report": set(),
     "model": {"torch", "transformers"},
     "inference": {"torch", "transformers"},
     # pandas: scikit-learn, which scores evaluations, loads it where it is installed.
@@ -49,7 +53,7 @@ MAY_LOAD = {
 # Parts that are imported in one process, one behind the other. Each may import all that stand before it, so what
 # it adds to sys.modules is what it would load alone. (Loading torch once for each would take a minute.)
 CHAINS = [
-    ["gliclass_spark", "errors", "strict_yaml", "conditions", "labels", "rules", "config"],
+    ["gliclass_spark", "errors", "strict_yaml", "conditions", "labels", "rules", "config", "manifest", "report"],
     ["model", "inference", "training"],
 ]
 

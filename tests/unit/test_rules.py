@@ -409,7 +409,7 @@ def test_the_hash_is_that_of_the_canonical_json() -> None:
     )
     expected = (
         '{"default_route":"unrouted","reject":[{"reason":"short","when":"token_count < 20"}],'
-        '"routes":[{"route":"a","when":"title = \'é\'"}]}'
+        '"routes":[{"route":"a","when":"title = \'é\'"}],"routing":"first_match"}'
     )
     assert rules.canonical_json == expected
     assert rules.hash == hashlib.sha256(expected.encode("utf-8")).hexdigest()

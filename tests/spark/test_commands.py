@@ -1,0 +1,156 @@
+"""What people type around the nightly run: plan, report, maintain, and a run that goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from gliclass_spark.cli import main
+from gliclass_spark.spark.tables import Lake
+
+TEXTS = {
+    **{f"plain-{number}": f"document number {number} speaks of a lake of data" for number in range(6)},
+    "shop": "buy this boat for the lake",
+    "short": "short",
+    "blank": " ",
+    "script": "<script>alert('lake')</script> is no way to greet a lake",
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline(spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    add(spark, folder, TEXTS)
+    document = {
+        "name": "mail",
+        "source": {"path": "mail", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": tiny_model,
+        "tables": "lake",
+        "reject": [{"reason": "too_short", "when": "token_count < 4"}, {"reason": "never", "when": "token_count < 0"}],
+        "routes": [{"route": "shop", "when": "body like 'buy%'"}],
+        "max_error_ratio": 0.5,
+    }
+    (folder / "mail.yaml").write_text(yaml.safe_dump(document))
+    return folder / "mail.yaml"
+
+
+def add(spark: SparkSession, folder: Path, texts: dict[str, str]) -> None:
+    frame = spark.createDataFrame(list(texts.items()), "id string, body string").coalesce(1)
+    writer = frame.write.format("delta").mode("append").option("delta.enableChangeDataFeed", "true")
+    writer.save(str(folder / "mail"))
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def rows_of(table: str) -> dict[str, list[str]]:
+    """A printed table: its cells, by the first."""
+    lines = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in table.splitlines() if "│" in line]
+    return {cells[0]: cells[1:] for cells in lines if cells[0]}
+
+
+def test_a_pipeline_from_plan_to_care(
+    spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(pipeline.parent / "lake"))
+
+    planned = command(capsys, "plan", pipeline)
+    assert "would look at 10 documents" in planned
+    assert "tag 10 of them" in planned
+    cells = rows_of(planned)
+    assert {name: cells[name][:2] for name in cells if name.startswith(("kept", "rejected", "quarantined", "to "))} == {
+        "kept": ["0", "~8"],
+        "rejected: too_short": ["0", "~1"],
+        "rejected: never": ["0", "0"],
+        "quarantined: empty_text": ["0", "~1"],
+        "to shop": ["0", "~1"],
+        "to unrouted": ["0", "~7"],
+    }
+    assert "short: short" in cells["rejected: too_short"][2]
+    assert not Path(lake.root).exists(), "a plan writes nothing"
+
+    ran = command(capsys, "run", pipeline, "--run-id", "night-1")
+    assert rows_of(ran)["filter"] == ["decided about", "10"]
+    again = command(capsys, "plan", pipeline)
+    assert "tag none of them" in again
+    assert rows_of(again)["kept"][:2] == ["8", "0"]
+
+    page = pipeline.parent / "night-1.html"
+    assert str(page.name) in command(capsys, "report", pipeline, "--out", page)
+    html = page.read_text(encoding="utf-8")
+    assert "night-1" in html
+    assert "plain-0" in html
+    assert "<script>alert" not in html
+    assert main(["report", str(pipeline), "night-7"]) == 2
+    assert "there is no run 'night-7' among the last ones; the latest are night-1" in capsys.readouterr().err
+
+    for _ in range(3):
+        add(spark, pipeline.parent, {f"more-{_}": "one more lake of data"})
+        main(["run", str(pipeline)])
+    cared = rows_of(command(capsys, "maintain", pipeline))
+    before, after = (int(cell) for cell in cared["kept"][:2])
+    assert (before > 1, after) == (True, 1)
+    assert lake.read(spark, "kept").count() == 11
+    assert main(["maintain", str(pipeline), "--retention-hours", "1"]) == 2
+    assert "can't remove files of the last 1 hours" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_takes_what_comes_and_ends_when_asked(spark: SparkSession, pipeline: Path) -> None:
+    program = [sys.executable, "-u", "-c", "from gliclass_spark.cli import main; raise SystemExit(main())"]
+    program += ["run", str(pipeline), "--every", "1s"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    lake = Lake(str(pipeline.parent / "lake"))
+    try:
+        wait_for(lambda: finished(spark, lake, "route") >= 1, going)
+        before = finished(spark, lake, "route")
+        add(spark, pipeline.parent, {"late": "a late document about the lake"})
+        wait_for(lambda: finished(spark, lake, "route") > before, going)
+        assert lake.read(spark, "unrouted").where("doc_id = 'late'").count() == 1
+        time.sleep(2)
+        going.send_signal(signal.SIGINT)
+        out, _ = going.communicate(timeout=60)
+    finally:
+        going.kill()
+    assert going.returncode == 0, out
+    assert "1 new or changed, 1 tagged, 1 kept, 0 rejected, 0 quarantined; 1 to unrouted" in out
+    assert out.rstrip().endswith("stopped")
+
+
+def finished(spark: SparkSession, lake: Lake, job: str) -> int:
+    if not lake.exists(spark, "runs"):
+        return 0
+    return lake.read(spark, "runs").where(f"job = '{job}' AND status = 'succeeded'").count()
+
+
+def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "waited five minutes"
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("every", ["1", "soon", "0s", "-1m"])
+def test_a_time_that_is_none_is_refused(every: str, pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(pipeline), "--every", every]) == 2
+    assert "write a number and s, m or h" in capsys.readouterr().err
+
+
+def test_a_step_prints_its_manifest(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = json.loads(command(capsys, "tag", pipeline))
+    assert printed["job"] == "tag"
+    assert printed["status"] == "succeeded"
