@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lake
+import lake_runs
 import machine
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(folder: Path, sizes: list[int], new: int, rounds: int, console: Console) -> dict[str, Any]:
-    spark = lake.session(folder)
+    spark = lake_runs.session(folder)
     for size in sizes:
         (folder / str(size)).mkdir()
         add(spark, folder / str(size), "old", size)
@@ -73,14 +73,14 @@ def measure(folder: Path, sizes: list[int], new: int, rounds: int, console: Cons
 
 
 def add(spark: SparkSession, folder: Path, name: str, count: int) -> None:
-    lake.add(
+    lake_runs.add(
         spark, folder, [(f"{name}-{number}", f"package {number} reads and writes tables") for number in range(count)]
     )
 
 
 def night(spark: SparkSession, folder: Path, run_id: str) -> dict[str, float]:
     """Seconds of each job and each part of it, and of all."""
-    run = lake.run(spark, folder, run_id, LABELS, **RULES)
+    run = lake_runs.run(spark, folder, run_id, LABELS, **RULES)
     took: dict[str, float] = {}
     for name, step in STEPS.items():
         started = time.perf_counter()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-import lake
+import lake_runs
 import machine
 import torch
 from memory import LABELS
@@ -48,17 +48,17 @@ def main() -> None:
 
 def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     texts = corpus.texts(count, seed=0)
-    spark = lake.session(folder)
+    spark = lake_runs.session(folder)
     engine = Engine.from_pretrained("embedded", device="cpu")
     engine.run(texts[:64], LABELS)
-    lake.add(spark, folder, [(str(number), text) for number, text in enumerate(texts)])
+    lake_runs.add(spark, folder, [(str(number), text) for number, text in enumerate(texts)])
     found = []
     for number in range(-1, rounds):  # the first one loads the workers' models, and is not counted
         started = time.perf_counter()
         engine.run(texts, LABELS)
         alone = time.perf_counter() - started
         started = time.perf_counter()
-        done = tag_step(lake.run(spark, folder, f"round-{number}", LABELS, tables=f"lake-{number}"))
+        done = tag_step(lake_runs.run(spark, folder, f"round-{number}", LABELS, tables=f"lake-{number}"))
         if number >= 0:
             found.append({"engine": alone, "spark": time.perf_counter() - started, **done.step_seconds})
     shares = {part: [each["engine"] / each[part] for each in found] for part in ("spark", "score")}
