@@ -64,7 +64,7 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
             highlight=False,
         )
     table = Table(title="What would become of them", title_justify="left")
-    table.add_column("outcome")
+    table.add_column("outcome", no_wrap=True)
     table.add_column("known", justify="right")
     table.add_column("estimated", justify="right")
     table.add_column("some of them", no_wrap=True, overflow="ellipsis")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from pyspark.sql import SparkSession
+from rich.console import Console
 
+from gliclass_spark import cli
 from gliclass_spark.cli import main
 from gliclass_spark.spark.tables import Lake
 
@@ -66,6 +66,7 @@ def test_a_pipeline_from_plan_to_care(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(pipeline.parent / "lake"))
+    monkeypatch.setattr(cli, "console", Console(width=160))
 
     planned = command(capsys, "plan", pipeline)
     assert "would look at 10 documents" in planned
@@ -97,51 +98,47 @@ def test_a_pipeline_from_plan_to_care(
     assert main(["report", str(pipeline), "night-7"]) == 2
     assert "there is no run 'night-7' among the last ones; the latest are night-1" in capsys.readouterr().err
 
-    for _ in range(3):
-        add(spark, pipeline.parent, {f"more-{_}": "one more lake of data"})
-        main(["run", str(pipeline)])
+    add(spark, pipeline.parent, {"more": "one more lake of data"})
+    shown = command(capsys, "run", pipeline)
+    assert rows_of(shown)["tag"] == ["tagged now", "1"]
     cared = rows_of(command(capsys, "maintain", pipeline))
     before, after = (int(cell) for cell in cared["kept"][:2])
     assert (before > 1, after) == (True, 1)
-    assert lake.read(spark, "kept").count() == 11
+    assert lake.read(spark, "kept").count() == 9
     assert main(["maintain", str(pipeline), "--retention-hours", "1"]) == 2
     assert "can't remove files of the last 1 hours" in capsys.readouterr().err
 
 
-def test_a_run_that_goes_on_takes_what_comes_and_ends_when_asked(spark: SparkSession, pipeline: Path) -> None:
+def test_a_run_that_goes_on_takes_what_comes_and_ends_when_asked(
+    spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(capsys, "run", pipeline)
     program = [sys.executable, "-u", "-c", "from gliclass_spark.cli import main; raise SystemExit(main())"]
     program += ["run", str(pipeline), "--every", "1s"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    lake = Lake(str(pipeline.parent / "lake"))
+    going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        wait_for(lambda: finished(spark, lake, "route") >= 1, going)
-        before = finished(spark, lake, "route")
+        said_by(going, "Looking for new documents")
         add(spark, pipeline.parent, {"late": "a late document about the lake"})
-        wait_for(lambda: finished(spark, lake, "route") > before, going)
-        assert lake.read(spark, "unrouted").where("doc_id = 'late'").count() == 1
-        time.sleep(2)
+        line = said_by(going, " tagged, ")
         going.send_signal(signal.SIGINT)
         out, _ = going.communicate(timeout=60)
     finally:
         going.kill()
-    assert going.returncode == 0, out
-    assert "1 new or changed, 1 tagged, 1 kept, 0 rejected, 0 quarantined; 1 to unrouted" in out
-    assert out.rstrip().endswith("stopped")
+    assert "1 new or changed, 1 tagged, 1 kept, 0 rejected, 0 quarantined; 1 to unrouted" in line
+    assert (going.returncode, out.rstrip().splitlines()[-1:]) == (0, ["stopped"])
+    lake = Lake(str(pipeline.parent / "lake"))
+    assert lake.read(spark, "unrouted").where("doc_id = 'late'").count() == 1
 
 
-def finished(spark: SparkSession, lake: Lake, job: str) -> int:
-    if not lake.exists(spark, "runs"):
-        return 0
-    return lake.read(spark, "runs").where(f"job = '{job}' AND status = 'succeeded'").count()
-
-
-def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "waited five minutes"
-        time.sleep(1)
+def said_by(process: subprocess.Popen[str], words: str) -> str:
+    """The next line that it prints with these words in it."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return line
+    raise AssertionError(f"it ended without saying {words!r}:\n{''.join(lines)}")
 
 
 @pytest.mark.parametrize("every", ["1", "soon", "0s", "-1m"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -34,8 +35,7 @@ TEXTS = {
 }
 
 
-@pytest.fixture
-def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
+def configuration(tiny_model: str) -> dict[str, Any]:
     return {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
@@ -53,11 +53,37 @@ def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> Run:
+def config(tiny_model: str) -> dict[str, Any]:
+    return configuration(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def first_night(
+    spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Manifest]]:
+    """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
+    folder = tmp_path_factory.mktemp("first_night")
     rows = [(key, text, "xx") for key, text in TEXTS.items()]
     frame = spark.createDataFrame(rows, "id string, body string, lang string")
-    frame.coalesce(1).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(tmp_path / "mail"))
+    frame.coalesce(1).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
+    run = Run(spark, pipeline_of(configuration(tiny_model), folder), "night-1", precision="float32")
+    return folder, night(run, "night-1")
+
+
+@pytest.fixture
+def run(
+    spark: SparkSession, config: dict[str, Any], tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]
+) -> Run:
+    """The pipeline before its first night."""
+    shutil.copytree(first_night[0] / "mail", tmp_path / "mail")
     return Run(spark, pipeline_of(config, tmp_path), "night-1", precision="float32")
+
+
+@pytest.fixture
+def ran(run: Run, tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]) -> Run:
+    """The pipeline behind its first night."""
+    shutil.copytree(first_night[0] / "lake", tmp_path / "lake")
+    return run
 
 
 def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
@@ -106,9 +132,9 @@ def ids(run: Run, name: str) -> set[str]:
 
 
 def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
-    run: Run, config: dict[str, Any], tmp_path: Path
+    ran: Run, first_night: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
 ) -> None:
-    first = night(run, "night-1")
+    run, first = ran, first_night[1]
     assert [done.whole for done in first.values()] == [True, True, True]
     assert first["route"].routed == {"shop": 1, "water": 7, "unrouted": 0}
     assert (first["route"].rows_in, first["route"].routed_documents) == (7, 7)
@@ -146,26 +172,32 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
     assert (fourth["tag"].tagged, fourth["filter"].kept) == (1, 1)
 
 
-def test_a_document_added_while_the_night_runs_waits_for_the_next(run: Run) -> None:
+def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: Run) -> None:
+    run = replace(ran, run_id="night-2")
+    add(run, early="an early document on the lake")
     tag_step(run)
     add(run, late="a late document on the lake")
     done = filter_step(run)
-    assert (done.rows_in, done.waiting) == (len(TEXTS), 0)
+    assert (done.rows_in, done.waiting) == (1, 0)
+    assert ids(run, "kept") >= {"early"}
     assert "late" not in ids(run, "kept")
     route_step(run)
-    second = night(run, "night-2")
+    second = night(run, "night-3")
     assert (second["tag"].tagged, second["filter"].rows_in, second["route"].rows_in) == (1, 1, 1)
     assert "late" in ids(run, "water")
 
 
-def test_a_finished_job_that_is_run_again_under_its_id_does_nothing(run: Run) -> None:
-    done = tag_step(run)
-    add(run, late="a late document on the lake")
-    assert tag_step(run) == done
+def test_a_finished_job_that_is_run_again_under_its_id_does_nothing(
+    ran: Run, first_night: tuple[Path, dict[str, Manifest]]
+) -> None:
+    add(ran, late="a late document on the lake")
+    done = tag_step(ran)
+    assert (done.sequence, done.tagged) == (1, len(TEXTS))
+    assert done.finished_at == first_night[1]["tag"].finished_at
 
 
-def test_changed_rules_take_back_what_they_no_longer_say(run: Run, config: dict[str, Any], tmp_path: Path) -> None:
-    night(run, "night-1")
+def test_changed_rules_take_back_what_they_no_longer_say(ran: Run, config: dict[str, Any], tmp_path: Path) -> None:
+    run = ran
     config["routes"] = [{"route": "water", "when": "body like '%lake%'"}]
     changed = replace(run, pipeline=pipeline_of(config, tmp_path))
     with pytest.raises(TableError, match=r"kept: no run has filtered by this label set and these rules"):
@@ -179,9 +211,9 @@ def test_changed_rules_take_back_what_they_no_longer_say(run: Run, config: dict[
 
 
 def test_a_new_model_tags_again_by_choice(
-    run: Run, config: dict[str, Any], tmp_path: Path, tiny_model: str, other_tiny_model: str
+    ran: Run, config: dict[str, Any], tmp_path: Path, other_tiny_model: str
 ) -> None:
-    tag_step(run)
+    run = ran
     add(run, new="a new lake, to buy")
     config["model"] = other_tiny_model
     changed = replace(run, pipeline=pipeline_of(config, tmp_path))
@@ -230,11 +262,10 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("what", "note"), UNREADABLE.items(), ids=UNREADABLE)
-def test_a_feed_that_cannot_answer_means_looking_at_everything(run: Run, what: str, note: str | None) -> None:
-    spark, path = run.spark, str(run.pipeline.source.path)
+def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: Run, what: str, note: str | None) -> None:
+    run, spark, path = ran, ran.spark, str(ran.pipeline.source.path)
     if what == "no feed":
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.enableChangeDataFeed = false)")
-    tag_step(run)
     if what == "another table":
         rows = spark.read.format("delta").load(path).where("id != 'plain-5'").localCheckpoint()
         (Path(path) / "_delta_log").rename(Path(path).parent / "old_log")
@@ -259,8 +290,8 @@ def tables_of_tags(run: Run) -> dict[str, dict[str, Any]]:
     return said(run.lake.read(run.spark, "tags").where("deleted_at IS NULL"))
 
 
-def test_ids_that_repeat_are_found_among_what_changed(run: Run) -> None:
-    tag_step(run)
+def test_ids_that_repeat_are_found_among_what_changed(ran: Run) -> None:
+    run = ran
     add(run, **{"plain-0": "a second document of the same id"})
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'plain-0' \(2 rows\)"):
         tag_step(replace(run, run_id="night-2"))
@@ -270,15 +301,15 @@ def test_ids_that_repeat_are_found_among_what_changed(run: Run) -> None:
     assert tag_step(replace(run, run_id="night-3")).tagged == 0
 
 
-def test_an_altered_lake_is_refused_or_mended(run: Run) -> None:
-    spark, lake = run.spark, run.lake
-    Path(lake.path("tags")).mkdir(parents=True)
-    Path(lake.path("tags"), "notes.txt").write_text("mine")
+def test_a_table_that_is_none_is_refused(run: Run) -> None:
+    Path(run.lake.path("tags")).mkdir(parents=True)
+    Path(run.lake.path("tags"), "notes.txt").write_text("mine")
     with pytest.raises(TableError, match=r"tags holds files, but is no Delta table"):
         tag_step(run)
-    Path(lake.path("tags"), "notes.txt").unlink()
-    night(run, "night-1")
 
+
+def test_an_altered_lake_is_refused_or_mended(ran: Run) -> None:
+    run, spark, lake = ran, ran.spark, ran.lake
     # Rows that someone took away are missed, and come back when everything is looked at.
     DeltaTable.forPath(spark, lake.path("kept")).delete("doc_id = 'plain-0'")
     add(run, new="a new lake, to buy")
@@ -304,8 +335,8 @@ def test_an_altered_lake_is_refused_or_mended(run: Run) -> None:
         tag_step(replace(run, run_id="night-6"))
 
 
-def test_tables_refuse_what_is_no_probability(run: Run) -> None:
-    tag_step(run)
+def test_tables_refuse_what_is_no_probability(ran: Run) -> None:
+    run = ran
     bad = (
         run.lake.read(run.spark, "tags")
         .limit(1)
@@ -315,9 +346,9 @@ def test_tables_refuse_what_is_no_probability(run: Run) -> None:
         bad.write.format("delta").mode("append").save(run.lake.path("tags"))
 
 
-def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(run: Run) -> None:
+def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: Run) -> None:
     """The earlier run is alive, and slow: it writes after the later one has finished."""
-    tag_step(run)
+    run = ran
     add(run, new="a new lake, to buy")
     message = r"run 'early' of tag was superseded by run 'late', which does all of its work"
     with job(replace(run, run_id="early"), "tag", "", run.runs.recent()) as early:

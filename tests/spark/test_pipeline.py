@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,7 @@ def write_json(path: Path, texts: dict[str, str | None]) -> None:
     (path / "part.json").write_text("\n".join(lines) + "\n")
 
 
-@pytest.fixture
-def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
-    write_json(tmp_path / "mail", TEXTS)
+def configuration(tiny_model: str) -> dict[str, Any]:
     return {
         "name": "mail",
         "source": {"path": "mail", "format": "json", "id": "id", "text": "body"},
@@ -55,6 +54,12 @@ def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
+    write_json(tmp_path / "mail", TEXTS)
+    return configuration(tiny_model)
+
+
 def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
     return Pipeline.from_yaml(folder / "pipeline.yaml")
@@ -69,6 +74,23 @@ def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> Run:
     return Run(spark, pipeline_of(config, tmp_path), "night-1")
 
 
+@pytest.fixture(scope="module")
+def first_night(
+    spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Manifest]]:
+    """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
+    folder = tmp_path_factory.mktemp("first_night")
+    write_json(folder / "mail", TEXTS)
+    return folder, run_all(Run(spark, pipeline_of(configuration(tiny_model), folder), "night-1"))
+
+
+@pytest.fixture
+def ran(first_night: tuple[Path, dict[str, Manifest]], run: Run, tmp_path: Path) -> Run:
+    """The pipeline behind its first night."""
+    shutil.copytree(first_night[0] / "lake", tmp_path / "lake")
+    return run
+
+
 def table(run: Run, name: str) -> dict[str, Any]:
     return {row["doc_id"]: row for row in run.lake.read(run.spark, name).collect()}
 
@@ -79,8 +101,8 @@ def versions(run: Run) -> dict[str, int]:
     return {name: len(list(Path(run.lake.path(name), "_delta_log").glob("*.json"))) for name in names}
 
 
-def test_promise_2_nothing_is_lost_nothing_is_doubled(run: Run) -> None:
-    done = run_all(run)
+def test_promise_2_nothing_is_lost_nothing_is_doubled(ran: Run, first_night: tuple[Path, dict[str, Manifest]]) -> None:
+    run, done = ran, first_night[1]
     assert done["tag"].tagged == len(TEXTS)
     assert set(table(run, "kept")) == {"a", "c", "e"}
     assert {key: row["reason"] for key, row in table(run, "rejected").items()} == {"b": "too_short", "g": "german"}
@@ -108,8 +130,8 @@ def test_promise_2_nothing_is_lost_nothing_is_doubled(run: Run) -> None:
     assert stored["tag"]["model_loads"] <= 2
 
 
-def test_promise_4_run_again_change_nothing(run: Run) -> None:
-    run_all(run)
+def test_promise_4_run_again_change_nothing(ran: Run) -> None:
+    run = ran
     before = versions(run)
     again = run_all(replace(run, run_id="night-2"))
     assert again["tag"].tagged == 0
@@ -118,8 +140,8 @@ def test_promise_4_run_again_change_nothing(run: Run) -> None:
     assert table(run, "kept")["a"]["run_id"] == "night-1"
 
 
-def test_promise_4_a_manifest_row_is_written_once(run: Run) -> None:
-    run_all(run)
+def test_promise_4_a_manifest_row_is_written_once(ran: Run) -> None:
+    run = ran
     run_all(run)
     rows = run.lake.read(run.spark, "runs").where("run_id = 'night-1'")
     assert rows.where("status = 'running'").count() == len(STEPS)
@@ -127,8 +149,8 @@ def test_promise_4_a_manifest_row_is_written_once(run: Run) -> None:
     assert rows.count() == 2 * len(STEPS)
 
 
-def test_promise_5_every_decision_can_be_explained(run: Run) -> None:
-    run_all(run)
+def test_promise_5_every_decision_can_be_explained(ran: Run) -> None:
+    run = ran
     for name in ("kept", "rejected", "quarantined", "shop", "unrouted"):
         for row in table(run, name).values():
             assert row["run_id"] == "night-1"
@@ -139,8 +161,8 @@ def test_promise_5_every_decision_can_be_explained(run: Run) -> None:
     assert table(run, "shop")["c"]["route"] == "shop"
 
 
-def test_only_new_and_changed_documents_are_tagged(run: Run, tmp_path: Path) -> None:
-    run_all(run)
+def test_only_new_and_changed_documents_are_tagged(ran: Run, tmp_path: Path) -> None:
+    run = ran
     changed = {"a": "buy this lake today, it has data in it", "h": "a new document, never seen"}
     write_json(tmp_path / "mail", {**TEXTS, **changed})
     night_2 = replace(run, run_id="night-2")
@@ -155,8 +177,8 @@ def test_only_new_and_changed_documents_are_tagged(run: Run, tmp_path: Path) -> 
     assert set(table(run, "unrouted")) == {"e", "h"}
 
 
-def test_a_document_that_is_gone_leaves_every_table_it_was_in(run: Run, tmp_path: Path) -> None:
-    run_all(run)
+def test_a_document_that_is_gone_leaves_every_table_it_was_in(ran: Run, tmp_path: Path) -> None:
+    run = ran
     write_json(tmp_path / "mail", {key: text for key, text in TEXTS.items() if key not in "cg"})
     run_all(replace(run, run_id="night-2"))
     assert set(table(run, "kept")) == {"a", "e"}
@@ -164,8 +186,8 @@ def test_a_document_that_is_gone_leaves_every_table_it_was_in(run: Run, tmp_path
     assert set(table(run, "shop")) == set()
 
 
-def test_a_changed_rule_needs_no_model(run: Run, config: dict[str, Any], tmp_path: Path) -> None:
-    run_all(run)
+def test_a_changed_rule_needs_no_model(ran: Run, config: dict[str, Any], tmp_path: Path) -> None:
+    run = ran
     config["reject"] = [{"reason": "too_short", "when": "token_count < 5"}]
     config["model"] = "./gone"  # there is none: filter and route must not look for it
     changed = replace(run, pipeline=pipeline_of(config, tmp_path), run_id="night-2")
