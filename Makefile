@@ -15,7 +15,7 @@ demo: setup  ## Set everything up, run the nightly pipeline on real documents, s
 	@$(BIN)/gliclass-spark demo
 
 test: setup check  ## Set everything up, check style and types, pass every test.
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## Style and types only.
 	@$(BIN)/ruff check .
