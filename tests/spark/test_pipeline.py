@@ -261,6 +261,12 @@ def test_duplicate_and_null_ids_are_refused(run: Run, tmp_path: Path) -> None:
     assert not Path(run.pipeline.tables).exists()
 
 
+def test_duplicate_ids_are_refused_on_a_later_night_too(ran: Run, tmp_path: Path) -> None:
+    (tmp_path / "mail" / "more.json").write_text('{"id": "a", "body": "again"}\n')
+    with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'a' \(2 rows\)"):
+        tag_step(replace(ran, run_id="night-2"))
+
+
 def test_a_column_that_the_jobs_add_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mail" / "more.json").write_text('{"id": "z", "body": "text", "Reason": "mine"}\n')
     with pytest.raises(TableError, match="the column 'Reason' has the name of one that the jobs add"):

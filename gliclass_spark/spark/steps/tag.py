@@ -75,7 +75,8 @@ def tag_step(run: Run) -> Manifest:
     done = last_success(known, "tag", run_id=run.run_id, settings_hash=settings)
     if done is not None:
         return done
-    if run.full or last_success(known, "tag", settings_hash=settings) is None:
+    looks_at_all = source is None or run.full or last_success(known, "tag", settings_hash=settings) is None
+    if looks_at_all:
         run.documents.check_ids(documents)  # before anything is written
     with job(run, "tag", settings, known, model_digest=model.digest) as work:
         if run.retag == "all":
@@ -86,6 +87,8 @@ def tag_step(run: Run) -> Manifest:
                 changed = work.changes("source", source, read, run.documents.shaped)
             if not changed.whole:
                 _check_changed_ids(run, documents, changed)
+            elif not looks_at_all:
+                run.documents.check_ids(documents)
             contents = with_content(changed.rows, run.pipeline.source.text)
             wanted = work.hold(unanswered_texts(run, contents, model))
             gone = _gone(run, changed)
