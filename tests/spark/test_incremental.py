@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,6 @@ from pyspark.sql import DataFrame, SparkSession
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import JobError, ManifestError, SupersededError, TableError
 from gliclass_spark.manifest import Manifest
-from gliclass_spark.spark.commits import Commits, conflicts_retried
 from gliclass_spark.spark.steps import STEPS, Run, filter_step, route_step, tag_step
 from gliclass_spark.spark.steps.run import finish, job
 from gliclass_spark.spark.tables import clear
@@ -356,45 +354,6 @@ def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: Ru
     rows = run.lake.read(run.spark, "runs").where("sequence > 1 AND status != 'running'").collect()
     assert [(row["run_id"], row["status"]) for row in rows] == [("late", "succeeded")]
     assert len(tables_of_tags(run)) == len(TEXTS) + 1
-
-
-def counter(spark: SparkSession, path: Path) -> str:
-    spark.createDataFrame([("a", 0)], "doc_id string, n int").coalesce(1).write.format("delta").save(str(path))
-    return str(path)
-
-
-def test_promise_4_a_superseded_run_cannot_write(spark: SparkSession, tmp_path: Path) -> None:
-    path = counter(spark, tmp_path / "counter")
-    early, late = (Commits(spark, "mail/tag", sequence) for sequence in (1, 2))
-
-    def increase() -> None:
-        DeltaTable.forPath(spark, path).update(set={"n": "n + 1"})
-
-    early.commit(path, increase)
-    late.commit(path, increase)
-    early.commit(path, increase)  # left out by Delta
-    late.commit(path, increase)
-    assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [3]
-
-
-def test_writers_in_conflict_all_get_their_turn(spark: SparkSession, tmp_path: Path) -> None:
-    path = counter(spark, tmp_path / "counter")
-    failures: list[BaseException] = []
-
-    def increase_twice() -> None:
-        try:
-            for _ in range(2):
-                conflicts_retried(lambda: DeltaTable.forPath(spark, path).update(set={"n": "n + 1"}), path)
-        except BaseException as error:
-            failures.append(error)
-
-    writers = [threading.Thread(target=increase_twice) for _ in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert failures == []
-    assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [6]
 
 
 def test_a_disk_that_fills_up_is_one_clear_error_and_the_night_is_finished_later(run: Run, small_disk: Path) -> None:
