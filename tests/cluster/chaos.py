@@ -30,11 +30,13 @@ from gliclass_spark.spark.steps import STEPS, Run
 spark = spark_session(sys.argv[1])
 """
 # The documents of night n: some more, some changed, some gone.
-WRITE = (
-    SESSION
-    + """
+# Imports as little as it can: torch alone takes longer than the writing.
+WRITE = """
+import sys
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
+from gliclass_spark.spark.session import spark_session
+spark = spark_session(sys.argv[1])
 path, night, rows = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 first = 0 if night == 0 else rows + 100 * (night - 1)
 new = spark.range(first, first + (rows if night == 0 else 100), 1, 2).select(
@@ -48,7 +50,6 @@ if night:
     source.update(f"id % 31 = {night % 31}", {"body": f"concat(body, ' of night {night}')"})
     source.delete(f"id % 101 = {night % 101}")
 """
-)
 NIGHT = (
     SESSION
     + """
