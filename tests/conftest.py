@@ -12,7 +12,7 @@ from gliclass_spark.model.modeling import GLiClassModel
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="how many processes tests/cluster/test_chaos.py kills")
+    parser.addoption("--kills", type=int, default=1, help="how many processes tests/cluster/test_chaos.py kills")
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
 
 
