@@ -18,7 +18,8 @@ _DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 # What suits one machine. Spark's own defaults are made for clusters: 200 shuffle partitions, and
-# Delta's 50 snapshot partitions, make the first write of a few rows take a quarter of a minute.
+# Delta's 50 snapshot partitions, make the first write of a few rows take a quarter of a minute, and
+# the 10,000 tasks that list a table's files make a vacuum take a minute.
 _LOCAL = {
     "spark.master": "local[*]",
     "spark.driver.memory": "2g",
@@ -26,6 +27,7 @@ _LOCAL = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.shuffle.partitions": "4",
     "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
