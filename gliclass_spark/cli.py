@@ -148,20 +148,17 @@ def report(
 
 
 @app.command()
-def maintain(
-    pipeline: PipelineFile,
-    retention_hours: Annotated[
-        float, typer.Option(min=0, help="Files that left the tables longer ago than this are removed.")
-    ] = 168,
-    conf: SparkConf = None,
-) -> None:
-    """Compact the pipeline's tables, and remove files that no version within the retention needs."""
+def maintain(pipeline: PipelineFile, conf: SparkConf = None) -> None:
+    """Compact the pipeline's tables, and remove files that no version within the retention needs.
+
+    The retention is a table's property delta.deletedFileRetentionDuration: 7 days unless you set it.
+    """
     from gliclass_spark.show import show_care
     from gliclass_spark.spark.maintain import maintain as maintained
 
     with _started(pipeline, None, conf) as started:
         with console.status("compacting and vacuuming"):
-            done = list(maintained(started.spark, started.pipeline, retention_hours))
+            done = list(maintained(started.spark, started.pipeline))
         show_care(console, done)
 
 

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
-from pyspark.errors import IllegalArgumentException
 from pyspark.sql import SparkSession
 
 from gliclass_spark.config import Pipeline
-from gliclass_spark.errors import ConfigError
 from gliclass_spark.spark.commits import conflicts_retried
 from gliclass_spark.spark.tables import Lake
 
-DEFAULT_RETENTION_HOURS = 168.0
 _OWN_TABLES = ("tags", "staged", "kept", "rejected", "quarantined", "runs")
 
 
@@ -29,11 +26,12 @@ class Care:
     bytes_after: int
 
 
-def maintain(spark: SparkSession, pipeline: Pipeline, retention_hours: float) -> Iterator[Care]:
-    """Compact each table of the pipeline, then remove files that left it longer than `retention_hours` ago.
+def maintain(spark: SparkSession, pipeline: Pipeline) -> Iterator[Care]:
+    """Compact each table of the pipeline, then remove the files that left it longer ago than its retention.
 
-    A version, or a change data feed, that reaches back further can't be read afterwards; a run that needs
-    one compares whole tables instead. Raises ConfigError for a retention below what Delta holds safe.
+    The retention is the table's property `delta.deletedFileRetentionDuration`, 7 days unless it was set; Delta
+    takes no other. A version, or a change data feed, that reaches back further can't be read afterwards; a
+    run that needs one compares whole tables instead.
     """
     lake = Lake(pipeline.tables)
     names = [name for name in (*_OWN_TABLES, *pipeline.rules.destinations) if lake.exists(spark, name)]
@@ -41,15 +39,7 @@ def maintain(spark: SparkSession, pipeline: Pipeline, retention_hours: float) ->
         table = DeltaTable.forPath(spark, lake.path(name))
         before = _size(table)
         conflicts_retried(lambda table=table: table.optimize().executeCompaction(), lake.path(name))  # type: ignore[misc]
-        try:
-            table.vacuum(retention_hours)
-        except IllegalArgumentException as error:
-            why = str(error).strip().splitlines()[0]
-            raise ConfigError(
-                f"{lake.path(name)}: can't remove files of the last {retention_hours:g} hours: {why}; runs that are at "
-                f"work may need them: keep {DEFAULT_RETENTION_HOURS:g} hours, or shorten the table's "
-                "delta.deletedFileRetentionDuration"
-            ) from None
+        table.vacuum()
         after = _size(table)
         yield Care(name, before[0], after[0], before[1], after[1])
 

@@ -49,24 +49,28 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
     found = java.problem()
     if found:
         raise JavaError(found)
-    settings = {**_DELTA, **read_conf(conf)}
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit has chosen the master and the jars
-    master = settings.get("spark.master", "local")
-    if not submitted and master.startswith("local"):
-        if _TASK_GPUS in settings and not master.startswith("local-cluster"):
-            raise ConfigError(
-                f"{conf}: {_TASK_GPUS} is set, but Spark on one machine gives tasks no GPUs, and would wait for "
-                "them for ever; set spark.master to a cluster, or remove the setting"
-            )
-        settings = {**_LOCAL, **settings}
+    settings = read_conf(conf)
+    if not submitted and settings.get("spark.master", "local").startswith("local"):
+        settings = on_one_machine(settings, conf)
         # A worker is started as whatever `python3` is on the PATH unless this says otherwise.
         os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName(app_name)
-    for key, value in settings.items():
+    for key, value in {**_DELTA, **settings}.items():
         builder = builder.config(key, value)
     if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
         builder = configure_spark_with_delta_pip(builder)
     return builder.getOrCreate()
+
+
+def on_one_machine(settings: dict[str, str], conf: str | Path | None) -> dict[str, str]:
+    """The settings of the file `conf` on top of what suits one machine. Raises ConfigError for GPUs for tasks."""
+    if _TASK_GPUS in settings and not settings.get("spark.master", "local").startswith("local-cluster"):
+        raise ConfigError(
+            f"{conf}: {_TASK_GPUS} is set, but Spark on one machine gives tasks no GPUs, and would wait for "
+            "them for ever; set spark.master to a cluster, or remove the setting"
+        )
+    return {**_LOCAL, **settings}
 
 
 def active_session() -> SparkSession | None:

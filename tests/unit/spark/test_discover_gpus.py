@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.spark.session import read_conf, spark_session
+from gliclass_spark.spark.session import on_one_machine, read_conf
 
 CONF = Path(__file__).parents[3] / "conf" / "spark"
 SCRIPT = CONF / "discover_gpus.sh"
@@ -81,4 +81,4 @@ def test_gpus_for_tasks_on_one_machine_are_refused_because_spark_would_wait_for_
     conf = tmp_path / "a.yaml"
     conf.write_text("spark.master: local[2]\nspark.task.resource.gpu.amount: 1\n")
     with pytest.raises(ConfigError, match=r"a\.yaml: spark\.task\.resource\.gpu\.amount is set, but Spark on one"):
-        spark_session(conf)
+        on_one_machine(read_conf(conf), conf)
