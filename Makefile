@@ -6,13 +6,16 @@ READY := $(VENV)/.ready
 EXTRAS := spark,airflow,train,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench chaos java
+.PHONY: help setup demo airflow test check format bench chaos java
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: setup  ## Set everything up, run the nightly pipeline on real documents, show what it did.
 	@$(BIN)/gliclass-spark demo
+
+airflow: setup  ## Start Airflow with the pipelines' DAGs on this machine: PORT=8080.
+	@$(BIN)/python -m gliclass_spark.airflow.local --port $(or $(PORT),8080)
 
 test: setup check  ## Set everything up, check style and types, pass every test.
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

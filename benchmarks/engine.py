@@ -37,7 +37,7 @@ from transformers import AutoTokenizer
 from gliclass_spark.inference.device import Precision, native_bfloat16
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, Usage
-from gliclass_spark.model import checkpoint
+from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.configuration import GLiClassConfig
 from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
 
@@ -87,7 +87,7 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
     memory: dict[str, float] = {precision: peak_memory_mib(model, precision, threads) for precision in precisions}
     engines = {precision: Engine.from_pretrained(model, device="cpu", precision=precision) for precision in precisions}
     with tempfile.TemporaryDirectory() as folder:
-        loaded = checkpoint.load(checkpoint.resolve(model))
+        loaded = checkpoint.load(location.resolve(model))
         checkpoint.save(loaded.model, loaded.tokenizer, folder)
         config = loaded.model.config
         del loaded

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config import Pipeline, Step
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 
 # Torch and Spark take seconds to import: each command imports what it needs, so that --help is quick.
@@ -43,6 +43,13 @@ RetagChoice = Annotated[
     Retag,
     typer.Option(help='What to ask the model again: what "changed" (texts, labels, model), "all", or "none".'),
 ]
+Until = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"],
+        help="Take the source as it was at this time (UTC unless it says otherwise): for a night that is made up for.",
+    ),
+]
 Full = Annotated[bool, typer.Option("--full", help="Look at every document, not only at what changed.")]
 SparkConf = Annotated[Path | None, typer.Option("--conf", help="A file of conf/spark. Default: this machine.")]
 
@@ -66,6 +73,7 @@ def run(
     conf: SparkConf = None,
     retag: RetagChoice = "changed",
     full: Full = False,
+    until: Until = None,
     every: Annotated[
         str | None, typer.Option(help="Go on, and run again after this time if there is something new: 30s, 5m, 2h.")
     ] = None,
@@ -75,12 +83,13 @@ def run(
     Only what is new or changed is looked at. A run that was stopped is finished by running again.
     """
     from gliclass_spark.show import show_run
-    from gliclass_spark.spark.steps import STEPS
 
     pause = _seconds(every) if every is not None else None
-    with _started(pipeline, run_id, conf, retag, full) as started:
+    if pause is not None and until is not None:
+        raise ConfigError("--every goes on with what comes, --until ends at a time; give one of them")
+    with _started(pipeline, run_id, conf, retag, full, until) as started:
         if pause is None:
-            show_run(console, started, [_step(started, name) for name in STEPS])
+            show_run(console, started, [_step(started, name) for name in started.pipeline.steps])
         else:
             _run_on(started, pause)
 
@@ -92,9 +101,10 @@ def tag(
     conf: SparkConf = None,
     retag: RetagChoice = "changed",
     full: Full = False,
+    until: Until = None,
 ) -> None:
     """Classify new and changed documents: every score of every label goes into `tags`. Loads the model."""
-    _one_step("tag", pipeline, run_id, conf, retag, full)
+    _one_step("tag", pipeline, run_id, conf, retag, full, until)
 
 
 @app.command(name="filter")
@@ -132,19 +142,15 @@ def report(
     pipeline: PipelineFile,
     run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The run's id. Default: the latest.")] = None,
     out: Annotated[Path | None, typer.Option(help="The page to write. Default: RUN.html, here.")] = None,
-    conf: SparkConf = None,
 ) -> None:
     """Write a run's report, one HTML page: flow of rows, scores of each label, drift, throughput, samples."""
-    from gliclass_spark.report import outcomes, render
-    from gliclass_spark.spark.samples import samples
+    from gliclass_spark.history import page
 
-    with _started(pipeline, run_id, conf) as started:
-        manifests, history = started.runs.with_history(run_id)
-        found = samples(started, outcomes(manifests, started.pipeline.tables))
-        page = render(manifests, history, found, label_set=started.pipeline.label_set)
-    target = out or Path(f"{manifests[0].run_id}.html")
-    target.write_text(page, encoding="utf-8")
-    console.print(f"Report of run {manifests[0].run_id}: {target}", soft_wrap=True, highlight=False)
+    found = page(Pipeline.from_yaml(pipeline), run_id)
+    run = found.manifests[0].run_id
+    target = out or Path(f"{run}.html")
+    target.write_text(found.html, encoding="utf-8")
+    console.print(f"Report of run {run}: {target}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -163,21 +169,14 @@ def maintain(pipeline: PipelineFile, conf: SparkConf = None) -> None:
 
 
 @app.command()
-def demo(pipeline: PipelineFile = Path("conf/pipelines/demo.yaml"), conf: SparkConf = None) -> None:
+def demo(pipeline: PipelineFile = Path("conf/pipelines/corpus.yaml"), conf: SparkConf = None) -> None:
     """Run the demo pipeline on real documents: the descriptions of the Python packages installed here."""
-    from gliclass_spark.demo import installed_packages
+    from gliclass_spark.demo import write_documents
     from gliclass_spark.show import show_run
-    from gliclass_spark.spark.steps import STEPS
-    from gliclass_spark.spark.tables import decisions_spec, ensure, place
 
     with _started(pipeline, None, conf) as started:
-        columns = "doc_id string, package string, version string, description string, topics array<string>"
-        rows = [{"doc_id": document.package, **asdict(document)} for document in installed_packages()]
-        frame = started.spark.createDataFrame(rows, columns).coalesce(1)
-        path = str(started.pipeline.source.path)
-        ensure(started.spark, path, decisions_spec(frame))
-        place(frame, None, path)
-        show_run(console, started, [_step(started, name) for name in STEPS])
+        write_documents(str(started.pipeline.source.path))
+        show_run(console, started, [_step(started, name) for name in started.pipeline.steps])
 
 
 @app.command()
@@ -237,7 +236,8 @@ def train(
     if model == "encoder":
         start, tokenizer = untrained_model()
     else:
-        from gliclass_spark.model.checkpoint import load, resolve
+        from gliclass_spark.model.checkpoint import load
+        from gliclass_spark.model.location import resolve
 
         checkpoint = load(resolve(model))
         start, tokenizer = checkpoint.model, checkpoint.tokenizer
@@ -266,9 +266,18 @@ def evaluate(
 
 
 def _one_step(
-    name: str, pipeline: Path, run_id: str | None, conf: Path | None, retag: Retag = "changed", full: bool = False
+    name: Step,
+    pipeline: Path,
+    run_id: str | None,
+    conf: Path | None,
+    retag: Retag = "changed",
+    full: bool = False,
+    until: datetime | None = None,
 ) -> None:
-    with _started(pipeline, run_id, conf, retag, full) as started:
+    with _started(pipeline, run_id, conf, retag, full, until) as started:
+        if name not in started.pipeline.steps:
+            has = ", ".join(started.pipeline.steps)
+            raise ConfigError(f"{pipeline}: this pipeline has no step {name!r} (steps: [{has}]); add it to 'steps'")
         manifest = _step(started, name)
     console.print_json(data=asdict(manifest), default=str)
 
@@ -276,13 +285,13 @@ def _one_step(
 def _run_on(run: Run, pause_s: float) -> None:
     """Run whenever there is something new, until interrupted. A run that is interrupted is finished by the next."""
     from gliclass_spark.show import show_line
-    from gliclass_spark.spark.steps import STEPS, up_to_date
+    from gliclass_spark.spark.steps import up_to_date
 
     console.print(f"Looking for new documents every {pause_s:g} s; Ctrl-C ends it.", highlight=False)
     try:
         while True:
             if not up_to_date(run):
-                show_line(console, [_step(replace(run, run_id=_new_id()), name) for name in STEPS])
+                show_line(console, [_step(replace(run, run_id=_new_id()), name) for name in run.pipeline.steps])
             time.sleep(pause_s)
     except KeyboardInterrupt:
         console.print("stopped")
@@ -301,7 +310,12 @@ def _new_id() -> str:
 
 @contextmanager
 def _started(
-    pipeline: Path, run_id: str | None, conf: Path | None, retag: Retag = "changed", full: bool = False
+    pipeline: Path,
+    run_id: str | None,
+    conf: Path | None,
+    retag: Retag = "changed",
+    full: bool = False,
+    until: datetime | None = None,
 ) -> Iterator[Run]:
     """A run of the pipeline. A Spark session that was there before is used, and left running."""
     settings = Pipeline.from_yaml(pipeline)  # before Spark: a wrong file is told at once
@@ -313,7 +327,8 @@ def _started(
     with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
         spark = spark_session(conf)
     try:
-        yield Run(spark, settings, run_id or _new_id(), retag=retag, full=full)
+        moment = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
+        yield Run(spark, settings, run_id or _new_id(), retag=retag, full=full, until=moment)
     finally:
         if not borrowed:
             spark.stop()

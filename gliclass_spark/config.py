@@ -1,12 +1,7 @@
-"""The files of conf/pipelines: what to tag, what to ask, and what becomes of each document.
-
-One rule for paths: a relative path is relative to the folder of the file that says it. Absolute paths
-and addresses with a scheme (s3a://, dbfs:/, file:/) are left as they are.
-"""
+"""The files of conf/pipelines: what to tag, what to ask, and what becomes of each document."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -25,37 +20,27 @@ from pydantic import (
 )
 
 from gliclass_spark import strict_yaml
+from gliclass_spark.addresses import ConfigPath, has_scheme, place, resolve
 from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.rules import RESERVED_TABLES, RejectRule, Route, Routing, Rules
+from gliclass_spark.schedule import Schedule
 
 EMBEDDED_MODEL = "embedded"
+Step = Literal["tag", "filter", "route"]
+# In the order in which they run: each reads what the one before it wrote.
+STEPS: tuple[Step, ...] = ("tag", "filter", "route")
 
 # The source of the documents may stand beside the tables that are written; all others are written.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}")
 
 
-def _resolve(value: str, info: ValidationInfo) -> str:
-    """The path as seen from the folder of the file, if there is one. Links are left as they are, so
-    that a configuration behind a link (git-sync, a config map) keeps its address when the link moves.
-    """
-    if value != value.strip() or not value.isprintable() or not value:
-        raise ValueError(f"{value!r} is empty, or holds spaces at its ends or control characters; correct it")
-    if value.startswith("~"):
-        raise ValueError(f"{value!r} starts with ~, which differs from machine to machine; write the whole path")
-    folder = (info.context or {}).get("folder")
-    if folder is None or _SCHEME.match(value):
-        return value
-    return os.path.normpath(Path(folder, value))
-
-
 def _resolve_model(value: str, info: ValidationInfo) -> str:
-    if value.startswith((".", "/", "~")) or _SCHEME.match(value):
-        return _resolve(value, info)
+    if value.startswith((".", "/", "~")) or has_scheme(value):
+        return resolve(value, info)
     if not _HUB_ID.fullmatch(value):
         raise ValueError(f"{value!r} is neither {EMBEDDED_MODEL!r} nor a hub id; begin the path of a folder with ./")
     return value
@@ -69,7 +54,6 @@ def _column(value: str) -> str:
     return value
 
 
-ConfigPath = Annotated[str, AfterValidator(_resolve)]
 ColumnName = Annotated[str, AfterValidator(_column)]
 # Strict, because a lax share would take `true` for 1.0.
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
@@ -121,7 +105,8 @@ class Pipeline(BaseModel):
 
     `model` is "embedded", a hub id, or a folder; a folder begins with `.` or `/`, or has a scheme.
     `tables` is the folder that all tables are written to. `max_error_ratio` is the share of rows, in
-    [0, 1], that may fail before the job does.
+    [0, 1], that may fail before the job does. `steps` are the jobs of a run: `[tag]` leaves the documents
+    where they are, with their tags beside them. `airflow` says when Airflow runs it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
@@ -136,6 +121,8 @@ class Pipeline(BaseModel):
     default_route: str = "unrouted"
     routing: Routing = "first_match"
     max_error_ratio: Share = 0.01
+    steps: tuple[Step, ...] = STEPS
+    airflow: Schedule | None = None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Pipeline:
@@ -156,22 +143,32 @@ class Pipeline(BaseModel):
     @classmethod
     def _read_label_set(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
-            if _SCHEME.match(value):
+            if has_scheme(value):
                 raise ValueError(f"{value!r} is not a local file, which a label set must be; copy it beside this file")
-            return LabelSet.from_yaml(_resolve(value, info))
+            return LabelSet.from_yaml(resolve(value, info))
         if isinstance(value, list):
             value = {"labels": value}
         if isinstance(value, dict):
             return {"name": info.data.get("name", "labels"), **value}
         return value
 
+    @field_validator("steps")
+    @classmethod
+    def _in_order(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        if not steps or steps != STEPS[: len(steps)]:
+            raise ValueError("each step reads what the one before it wrote: write [tag], [tag, filter], or all three")
+        return steps
+
     @model_validator(mode="after")
     def _consistent(self) -> Pipeline:
+        for key, step in (("reject", "filter"), ("routes", "route")):
+            if getattr(self, key) and step not in self.steps:
+                raise ValueError(f"{key!r} has rules, but 'steps' has no {step!r}; add it, or remove the rules")
         self.rules.check_labels(self.label_set.names, f"label set {self.label_set.name!r}")
         if self.source.path is not None:
-            place = _place(self.source.path)
+            documents = place(self.source.path)
             for name, table in self._written():
-                if place.startswith(table) or table.startswith(place):
+                if documents.startswith(table) or table.startswith(documents):
                     raise ValueError(
                         f"source.path {self.source.path!r} and the table {name!r}, which is written to {table!r}, "
                         "overlap; choose another path or other tables"
@@ -185,13 +182,4 @@ class Pipeline(BaseModel):
 
     def _written(self) -> Iterator[tuple[str, str]]:
         for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):
-            yield name, _place(f"{self.tables}/{name}")
-
-
-def _place(path: str) -> str:
-    """One spelling for one folder, ending in a slash: a folder's spelling begins all that it holds."""
-    scheme, rest = (match[1].lower(), path[match.end() :]) if (match := _SCHEME.match(path)) else ("file", path)
-    if scheme == "file":
-        local = Path("/" + rest.lstrip("/") if match else rest).absolute()
-        return os.path.normpath(local).rstrip("/") + "/"
-    return f"{scheme}:{os.path.normpath('/' + rest)}".rstrip("/") + "/"
+            yield name, place(f"{self.tables}/{name}")

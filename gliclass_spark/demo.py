@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("package", "version", "description")),
+        ("topics", pa.list_(pa.string())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -36,3 +46,14 @@ def installed_packages() -> list[Document]:
             ],
         )
     return [found[name] for name in sorted(found)]
+
+
+def write_documents(path: str) -> None:
+    """Make the Delta table at `path` hold them: what is the same there is left as it is."""
+    rows = pa.Table.from_pylist([asdict(document) for document in installed_packages()], _SCHEMA)
+    if not DeltaTable.is_deltatable(path):
+        write_deltalake(path, rows, configuration={"delta.enableChangeDataFeed": "true"})
+        return
+    merge = DeltaTable(path).merge(rows, "new.package = old.package", source_alias="new", target_alias="old")
+    merge = merge.when_matched_update_all("new.version <> old.version or new.description <> old.description")
+    merge.when_not_matched_insert_all().when_not_matched_by_source_delete().execute()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from gliclass_spark.errors import ManifestError
 
@@ -80,6 +82,14 @@ class Manifest:
     inputs: dict[str, VersionRange] = field(default_factory=dict)
     outputs: dict[str, VersionRange] = field(default_factory=dict)
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Manifest:
+        """The manifest that a row of `runs` holds, whose times have a zone."""
+        values = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
+        for name in ("inputs", "outputs"):
+            values[name] = {table: VersionRange(**part) for table, part in values[name].items()}
+        return cls(**values)
+
     @property
     def seconds(self) -> float:
         return (self.finished_at - self.started_at).total_seconds()
@@ -99,3 +109,22 @@ class Manifest:
                 f"run {self.run_id!r}, {self.job}: expected {what} = {self.rows_in} rows in, found {found} = "
                 f"{sum(parts)}; another writer changed these tables: run {self.job} again with --full"
             )
+
+
+def check_run(manifests: Sequence[Manifest], run_id: str, steps: Sequence[str]) -> None:
+    """Raise ManifestError, with both sides, unless each of the steps of the run succeeded and its counts add up.
+
+    `manifests` are those of the run's jobs as they ended or stand.
+    """
+    jobs = {manifest.job: manifest for manifest in manifests}
+    for step in steps:
+        if step not in jobs:
+            raise ManifestError(f"run {run_id!r}: expected a manifest of {step}, found none; run {step} again")
+        found = jobs[step]
+        if found.status != SUCCEEDED:
+            why = f" ({found.message})" if found.message else ""
+            raise ManifestError(
+                f"run {run_id!r}, {step}: expected status {SUCCEEDED!r}, found {found.status!r}{why}; "
+                f"mend that, and run {step} again"
+            )
+        found.check()

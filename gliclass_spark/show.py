@@ -25,14 +25,15 @@ def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
     """Print the flow of rows, some documents with their labels, the speed, and what to type next."""
     by_job = {manifest.job: manifest for manifest in manifests}
     console.print(_flow(run, by_job))
-    samples = _samples(run)
-    if samples.row_count:
-        console.print(samples)
+    if "filter" in by_job:
+        samples = _samples(run)
+        if samples.row_count:
+            console.print(samples)
     _tell_speed(console, by_job["tag"])
-    console.print(
-        f"Tables: {run.lake.root} (tags, kept, rejected, quarantined, runs, one for each route)", soft_wrap=True
-    )
-    first = run.pipeline.rules.destinations[0]
+    decisions = {"filter": "kept, rejected, quarantined, ", "route": "one for each route, "}
+    listed = "".join(names for job, names in decisions.items() if job in by_job)
+    console.print(f"Tables: {run.lake.root} (tags, {listed}runs)", soft_wrap=True)
+    first = {"tag": "tags", "filter": "kept", "route": run.pipeline.rules.destinations[0]}[manifests[-1].job]
     console.print("Next, in PySpark:", style="dim")
     line = f'spark.read.format("delta").load("{run.lake.path(first)}").select("doc_id", "labels", "scores").show()'
     console.print(f"  {line}", soft_wrap=True, highlight=False)
@@ -41,15 +42,15 @@ def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
 def show_line(console: Console, manifests: Sequence[Manifest]) -> None:
     """Print what a run did on one line, for one that is run again and again."""
     by_job = {manifest.job: manifest for manifest in manifests}
-    tagged, filtered, routed = by_job["tag"], by_job["filter"], by_job["route"]
-    rejected = sum(filtered.rejected.values())
-    to = ", ".join(f"{count} to {name}" for name, count in routed.routed.items() if count)
-    console.print(
-        f"{tagged.started_at:%H:%M:%S} UTC  {tagged.rows_in} new or changed, {tagged.tagged} tagged, "
-        f"{filtered.kept} kept, {rejected} rejected, {filtered.quarantined} quarantined{'; ' if to else ''}{to}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    tagged = by_job["tag"]
+    line = f"{tagged.started_at:%H:%M:%S} UTC  {tagged.rows_in} new or changed, {tagged.tagged} tagged"
+    if filtered := by_job.get("filter"):
+        rejected = sum(filtered.rejected.values())
+        line += f", {filtered.kept} kept, {rejected} rejected, {filtered.quarantined} quarantined"
+    if routed := by_job.get("route"):
+        to = ", ".join(f"{count} to {name}" for name, count in routed.routed.items() if count)
+        line += f"; {to}" if to else ""
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def show_plan(console: Console, name: str, plan: Plan) -> None:
@@ -63,6 +64,8 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
             f"(from a sample of {plan.sampled:,}).",
             highlight=False,
         )
+    if not plan.outcomes:
+        return
     table = Table(title="What would become of them", title_justify="left")
     table.add_column("outcome", no_wrap=True)
     table.add_column("known", justify="right")
@@ -108,7 +111,6 @@ def _duration(seconds: float) -> str:
 
 
 def _flow(run: Run, by_job: dict[str, Manifest]) -> Table:
-    filtered, routed = by_job["filter"], by_job["route"]
     table = Table(title=f"Run {run.run_id} of pipeline {run.pipeline.name}", title_justify="left")
     table.add_column("step")
     table.add_column("outcome")
@@ -120,17 +122,19 @@ def _flow(run: Run, by_job: dict[str, Manifest]) -> Table:
     table.add_row("tag", "tagged now", str(tag.tagged))
     if tag.tombstoned:
         table.add_row("", "gone from the source", str(tag.tombstoned))
-    table.add_section()
-    table.add_row("filter", "decided about", str(filtered.rows_in))
-    if filtered.waiting:
-        table.add_row("", "waiting to be tagged", str(filtered.waiting))
-    table.add_row("", "[green]kept[/]", str(filtered.kept))
-    for rule in run.pipeline.reject:
-        table.add_row("", f"[yellow]rejected: {rule.reason}[/]", str(filtered.rejected.get(rule.reason, 0)))
-    table.add_row("", "[red]quarantined: could not be scored[/]", str(filtered.quarantined))
-    table.add_section()
-    for position, (name, count) in enumerate(routed.routed.items()):
-        table.add_row("" if position else "route", f"to {name}", str(count))
+    if filtered := by_job.get("filter"):
+        table.add_section()
+        table.add_row("filter", "decided about", str(filtered.rows_in))
+        if filtered.waiting:
+            table.add_row("", "waiting to be tagged", str(filtered.waiting))
+        table.add_row("", "[green]kept[/]", str(filtered.kept))
+        for rule in run.pipeline.reject:
+            table.add_row("", f"[yellow]rejected: {rule.reason}[/]", str(filtered.rejected.get(rule.reason, 0)))
+        table.add_row("", "[red]quarantined: could not be scored[/]", str(filtered.quarantined))
+    if routed := by_job.get("route"):
+        table.add_section()
+        for position, (name, count) in enumerate(routed.routed.items()):
+            table.add_row("" if position else "route", f"to {name}", str(count))
     return table
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from gliclass_spark.model import checkpoint, embedded
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.modeling import GLiClassModel
 
 
@@ -29,7 +30,7 @@ def other_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
-    tokenizer = embedded.tokenizer()
+    tokenizer = weights.tokenizer()
     encoder = AutoConfig.for_model(
         "bert",
         vocab_size=len(tokenizer),

@@ -22,7 +22,8 @@ from gliclass_spark.inference.prefetch import prefetched
 from gliclass_spark.inference.prepare import Prepared, prepare
 from gliclass_spark.inference.results import OUT_OF_MEMORY, Classification, FloatArray, Results, Usage
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.checkpoint import Checkpoint, ModelRef, load, resolve
+from gliclass_spark.model.checkpoint import Checkpoint, load
+from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.model.prompt import PromptBuilder
 
 logger = logging.getLogger(__name__)

@@ -1,53 +1,27 @@
-"""From an address to a local folder, its digest, and the model and tokenizer in it."""
+"""The model and the tokenizer of a checkpoint, whole or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-from gliclass_spark.errors import CheckpointError, ModelNotFoundError
+from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import embedded
 from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.embedded import weights as embedded_weights
+from gliclass_spark.model.location import WEIGHTS, ModelRef
 from gliclass_spark.model.modeling import GLiClassModel
 from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
 
-WEIGHTS = "model.safetensors"
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "spm.model",
-    "vocab.txt",
-)
-# Everything that a checkpoint can consist of. Pickled weights and code are never fetched.
-_FETCHED = ["config.json", "*.safetensors", *_TOKENIZER_FILES]
 # Buffers that older versions of transformers wrote beside the weights; nothing is lost with them.
 _IGNORED_SUFFIXES = ("position_ids",)
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A checkpoint, resolved once: the address that the user gave, where its files are, and their digest.
-
-    `digest` is the SHA-256 of weights, configuration and tokenizer. It travels with a job, so that
-    every worker can check that it scores with the very same model.
-    """
-
-    uri: str
-    folder: Path
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -55,16 +29,6 @@ class Checkpoint:
     ref: ModelRef
     model: GLiClassModel
     tokenizer: PreTrainedTokenizerFast
-
-
-def resolve(uri: str) -> ModelRef:
-    """Find a checkpoint: "embedded", a local folder, or a hub id. Raises ModelNotFoundError, CheckpointError."""
-    if uri == embedded.NAME:
-        return ModelRef(uri, embedded.FOLDER, _digest(embedded.files()))
-    folder = _local_folder(uri) or _fetch(uri)
-    _refuse_unsafe(folder)
-    files = [folder / "config.json", folder / WEIGHTS, *(folder / name for name in _TOKENIZER_FILES)]
-    return ModelRef(uri, folder, _digest(path for path in files if path.exists()))
 
 
 def load(ref: ModelRef) -> Checkpoint:
@@ -75,7 +39,7 @@ def load(ref: ModelRef) -> Checkpoint:
     """
     config = GLiClassConfig.from_folder(ref.folder)
     if ref.uri == embedded.NAME:
-        state, tokenizer = embedded.state_dict(), embedded.tokenizer()
+        state, tokenizer = embedded_weights.state_dict(), embedded_weights.tokenizer()
     else:
         state = _read_weights(ref.folder / WEIGHTS)
         tokenizer = _read_tokenizer(ref.folder)
@@ -95,36 +59,6 @@ def save(model: GLiClassModel, tokenizer: PreTrainedTokenizerFast, folder: str |
     (folder / "config.json").write_text(document + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def _local_folder(uri: str) -> Path | None:
-    try:
-        folder = Path(uri).expanduser()
-    except RuntimeError:  # "~name" of nobody
-        return None
-    return folder if uri and folder.is_dir() else None
-
-
-def _fetch(uri: str) -> Path:
-    try:
-        return Path(snapshot_download(uri, allow_patterns=_FETCHED))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError) as error:
-        raise ModelNotFoundError(
-            f"model {uri!r} is not a folder, and the hub does not give it ({type(error).__name__}); "
-            'check the address, or use "embedded"'
-        ) from None
-
-
-def _refuse_unsafe(folder: Path) -> None:
-    if (folder / WEIGHTS).is_file():
-        return
-    pickled = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt"))
-    if pickled:
-        raise CheckpointError(
-            f"{folder} holds {pickled[0]} but no {WEIGHTS}: pickled weights can run code and are never loaded; "
-            "convert the checkpoint to safetensors"
-        )
-    raise CheckpointError(f"{folder} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -187,11 +121,3 @@ def _assign(model: GLiClassModel, state: dict[str, Tensor], uri: str) -> None:
         listed = "; ".join(sorted(problems)[:8])
         raise CheckpointError(f"the weights of {uri!r} do not fit its config.json: {len(problems)} differ: {listed}")
     model.load_state_dict({name: weight.float() for name, weight in state.items()}, assign=True)
-
-
-def _digest(files: Iterable[Path]) -> str:
-    total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()

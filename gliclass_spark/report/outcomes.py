@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from gliclass_spark.manifest import Manifest
 
 KEPT, REJECTED, QUARANTINED, ROUTED = "kept", "rejected", "quarantined", "routed"
 KINDS = (KEPT, REJECTED, QUARANTINED, ROUTED)
 MOST_LISTED = 1000
+# Documents that are shown of an outcome, and how much of each.
+SAMPLES = 3
+_TEXT_CHARS = 600
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,18 @@ class Outcome:
         return f"documents-{self.kind}-{plain}" if plain else f"documents-{self.kind}"
 
     @cached_property
-    def where(self) -> str:
-        """The condition, in Spark SQL, that holds for its rows of the table; empty if it holds for all."""
+    def values(self) -> dict[str, str]:
+        """What columns of its table hold in its rows, and in no others; empty if all rows are its."""
         column = {REJECTED: "reason", QUARANTINED: "error.code"}.get(self.kind)
-        named = [f"{column} = {_sql(self.name)}"] if column and self.name else []
-        return " AND ".join([*named, *([f"run_id = {_sql(self.run_id)}"] if self.run_id else [])])
+        named = {column: self.name} if column and self.name else {}
+        return {**named, **({"run_id": self.run_id} if self.run_id else {})}
 
     @cached_property
     def query(self) -> str:
         """One line of PySpark that lists its documents."""
         version = f'.option("versionAsOf", {self.version})' if self.version is not None else ""
-        where = f".where({self.where!r})" if self.where else ""
+        condition = " AND ".join(f"{column} = {_spark_sql(value)}" for column, value in self.values.items())
+        where = f".where({condition!r})" if condition else ""
         columns = '"doc_id", "error"' if self.kind == QUARANTINED else '"doc_id", "labels", "scores"'
         rows = min(max(self.documents, 1), MOST_LISTED)
         load = f'spark.read.format("delta"){version}.load({self.path!r})'
@@ -64,6 +69,13 @@ class Document:
     text: str | None
     scores: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+
+    @classmethod
+    def of(cls, row: Any, text: str) -> Document:
+        """A row of a decision's table; `text` names the column of the text."""
+        error = row["error"]
+        scores = {label: row["scores"][label] for label in row["labels"]}
+        return cls(row["doc_id"], _readable(row[text]), scores, error["message"] if error else None)
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,13 @@ def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:
     return found
 
 
-def _sql(text: str) -> str:
+def _readable(text: str | bytes | None) -> str | None:
+    if isinstance(text, (bytes, bytearray)):
+        text = bytes(text[: 4 * _TEXT_CHARS]).decode("utf-8", errors="replace")
+    return None if text is None else str(text)[:_TEXT_CHARS]
+
+
+def _spark_sql(text: str) -> str:
     """A string literal of Spark SQL."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -62,6 +62,12 @@ def render(
     return page.encode("utf-8", "replace").decode("utf-8").translate(_CONTROL)
 
 
+def warnings(manifests: Sequence[Manifest], history: Sequence[Manifest]) -> list[str]:
+    """What the page of these would warn of, a line each, the worst first; empty when all is well."""
+    found = notices(Facts.of(manifests, history, ()))
+    return [f"{notice.name}: {notice.text}" for notice in found if notice.tone != "note"]
+
+
 @cache
 def _template() -> Template:
     environment = Environment(

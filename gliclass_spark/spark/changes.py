@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
@@ -75,11 +76,19 @@ class DeltaAddress:
                 f"there is no Delta table at {self.name}; run the job that writes it first"
             ) from None
 
-    def latest(self, spark: SparkSession) -> VersionRange:
-        """All that the table holds now."""
+    def latest(self, spark: SparkSession, until: datetime | None = None) -> VersionRange:
+        """All that the table holds now, or held at the time `until`. Raises TableError if it is younger."""
         handle = self.handle(spark)
         table_id = handle.detail().select("id").collect()[0]["id"]
-        return VersionRange(table_id, None, int(handle.history(1).select("version").collect()[0]["version"]))
+        commits = handle.history(1) if until is None else handle.history().where(F.col("timestamp") <= F.lit(until))
+        last = commits.agg(F.max("version").alias("version")).collect()[0]["version"]
+        if last is None:
+            first = handle.history().agg(F.min("timestamp").alias("first")).collect()[0]["first"]
+            raise TableError(
+                f"{self.name} has no version of {until} or before: the earliest that is known is of {first}; "
+                "take a later time"
+            )
+        return VersionRange(table_id, None, int(last))
 
     def read(self, spark: SparkSession, version: int | None) -> DataFrame:
         """The table as it was at the version. Raises TableError if that version is gone."""

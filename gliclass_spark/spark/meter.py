@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark import AccumulatorParam, SparkContext
 
 from gliclass_spark.inference.results import Usage
-from gliclass_spark.spark.worker import TaskReport
+from gliclass_spark.spark.worker_settings import TaskReport
 
 _NOTHING = TaskReport(Usage(), 0)
 

@@ -9,8 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.inference.results import Usage
-from gliclass_spark.manifest import VersionRange
-from gliclass_spark.report import Document
+from gliclass_spark.report import SAMPLES, Document
 from gliclass_spark.spark import changes as change_feed
 from gliclass_spark.spark import filter as filtering
 from gliclass_spark.spark import route as routing
@@ -19,11 +18,10 @@ from gliclass_spark.spark.conditions import lenient_sql
 from gliclass_spark.spark.documents import with_content
 from gliclass_spark.spark.meter import Meter
 from gliclass_spark.spark.runs import last_success
-from gliclass_spark.spark.samples import SAMPLES, document
 from gliclass_spark.spark.schema import KEY
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.steps.run import Run
-from gliclass_spark.spark.steps.tag import check, live_tags, tag_settings, unanswered_texts, worker_settings
+from gliclass_spark.spark.steps.tag import check, live_tags, tag_settings, to_read, unanswered_texts, worker_settings
 
 DEFAULT_SAMPLE = 200
 
@@ -44,7 +42,8 @@ class Expected:
 class Plan:
     """documents: in the source. to_tag: those that the model would be asked about. sampled: how many of
     these were scored for the estimates. tokens, seconds: estimates for all of to_tag, without the
-    model's loading and the writing; None if there was nothing to score.
+    model's loading and the writing; None if there was nothing to score. outcomes: empty for a pipeline
+    that only tags.
     """
 
     documents: int
@@ -60,9 +59,10 @@ def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     model = check(run)
     spark, pipeline = run.spark, run.pipeline
     source = run.documents.delta
-    read = source.latest(spark) if source is not None else VersionRange()
+    known = run.runs.recent()
+    read = to_read(run, source, known)
     documents = run.documents.read(read.until)
-    base = last_success(run.runs.recent(), "tag", settings_hash=tag_settings(run, model))
+    base = last_success(known, "tag", settings_hash=tag_settings(run, model))
     changed = change_feed.whole(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
         changed = change_feed.changes(spark, source, base.inputs["source"], read, run.documents.shaped)
@@ -78,12 +78,12 @@ def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     usage = meter.total.usage
     scale = to_tag / sampled if sampled else 0.0
     with lenient_sql(spark):
-        known: list[DataFrame] = []
+        settled: list[DataFrame] = []
         if run.lake.exists(spark, "tags"):
-            settled = documents.join(wanted.select(KEY), KEY, "left_anti")
-            known = [_decided(run, settled, live_tags(run))]
+            answered = documents.join(wanted.select(KEY), KEY, "left_anti")
+            settled = [_decided(run, answered, live_tags(run))]
         guessed = _decided(run, documents.join(chosen, KEY, "left_semi"), sample.withColumn("deleted_at", F.lit(None)))
-        outcomes = _outcomes(run, known, guessed, scale)
+        outcomes = _outcomes(run, settled, guessed, scale)
     return Plan(documents.count(), to_tag, sampled, *_estimate(usage, scale, task_slots(spark)), outcomes)
 
 
@@ -99,20 +99,24 @@ def _decided(run: Run, documents: DataFrame, tags: DataFrame) -> DataFrame:
     asked = filtering.asked(tags, pipeline.label_set)
     tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
     decided = routing.route(filtering.decide(tagged, pipeline.rules, run.run_id), pipeline.rules, run.run_id)
-    kept = F.array_union(F.array(F.lit("kept")), F.transform("routes", lambda name: F.concat(F.lit("to "), name)))
+    to = F.transform("routes", lambda name: F.concat(F.lit("to "), name)) if "route" in pipeline.steps else F.array()
+    kept = F.array_union(F.array(F.lit("kept")), to)
     rejected = F.array(F.concat(F.lit("rejected: "), F.col("reason")))
     quarantined = F.array(F.concat(F.lit("quarantined: "), F.col("error.code")))
     came_to = F.when(F.col("error").isNotNull(), quarantined).when(F.col("reason").isNotNull(), rejected)
     return decided.withColumn("outcomes", came_to.otherwise(kept))
 
 
-def _outcomes(run: Run, known: Iterable[DataFrame], guessed: DataFrame, scale: float) -> list[Expected]:
+def _outcomes(run: Run, settled: Iterable[DataFrame], guessed: DataFrame, scale: float) -> list[Expected]:
     """One for each outcome that the rules name, in their order, then those that only the documents brought up."""
+    if "filter" not in run.pipeline.steps:
+        return []
     rules = run.pipeline.rules
     found = {"kept": Expected("kept")}
-    for name in (*(f"rejected: {rule.reason}" for rule in rules.reject), *(f"to {to}" for to in rules.destinations)):
+    to = rules.destinations if "route" in run.pipeline.steps else ()
+    for name in (*(f"rejected: {rule.reason}" for rule in rules.reject), *(f"to {name}" for name in to)):
         found[name] = Expected(name)
-    for frame, factor in (*((each, 0.0) for each in known), (guessed, scale)):
+    for frame, factor in (*((each, 0.0) for each in settled), (guessed, scale)):
         rows = frame.select("*", F.explode("outcomes").alias("outcome"))
         for row in rows.groupBy("outcome").count().orderBy("outcome").collect():
             before = found.get(row["outcome"], Expected(row["outcome"]))
@@ -120,7 +124,7 @@ def _outcomes(run: Run, known: Iterable[DataFrame], guessed: DataFrame, scale: f
             documents = before.documents
             if len(documents) < SAMPLES:
                 some = rows.where(F.col("outcome") == row["outcome"]).orderBy("content_hash", KEY).limit(SAMPLES)
-                documents = [*documents, *(document(each, run.pipeline.source.text) for each in some.collect())]
+                documents = [*documents, *(Document.of(each, run.pipeline.source.text) for each in some.collect())]
             found[row["outcome"]] = Expected(
                 row["outcome"], before.known + exact, before.estimated + estimated, documents[:SAMPLES]
             )

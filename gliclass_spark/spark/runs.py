@@ -26,8 +26,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from gliclass_spark.errors import ConflictError, SupersededError, TableError
-from gliclass_spark.manifest import RUNNING, SUCCEEDED, Manifest, VersionRange
+from gliclass_spark.errors import ConflictError, SupersededError
+from gliclass_spark.manifest import RUNNING, SUCCEEDED, Manifest
 from gliclass_spark.spark.commits import conflicts_retried
 from gliclass_spark.spark.tables import TableSpec, ensure
 
@@ -117,26 +117,6 @@ class Runs:
         order = (F.desc("started_at"), F.col("status") == RUNNING)
         return [manifest_of(row) for row in self._all().orderBy(*order).limit(_RECENT).collect()]
 
-    def with_history(self, run_id: str | None) -> tuple[list[Manifest], list[Manifest]]:
-        """The jobs of a run (None: the latest) as they ended or stand, and the successes before it, oldest first.
-
-        Raises TableError if there is no such run.
-        """
-        found = self.recent()
-        if not found:
-            raise TableError(f"{self.path}: pipeline {self.pipeline!r} has not run yet; run it first")
-        wanted = run_id or found[0].run_id
-        jobs: dict[str, Manifest] = {}
-        for each in found:
-            if each.run_id == wanted and (each.job not in jobs or jobs[each.job].sequence < each.sequence):
-                jobs[each.job] = each
-        if not jobs:
-            known = ", ".join(dict.fromkeys(each.run_id for each in found[:9]))
-            raise TableError(f"{self.path}: there is no run {wanted!r} among the last ones; the latest are {known}")
-        mine = sorted(jobs.values(), key=lambda each: each.started_at)
-        before = [each for each in found if each.status == SUCCEEDED and each.started_at < mine[0].started_at]
-        return mine, before[::-1]
-
     def destinations(self) -> set[str]:
         """Every destination that any run of this pipeline ever set out to write."""
         names = self._of("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()
@@ -166,10 +146,6 @@ def last_success(manifests: Iterable[Manifest], job: str, **same: str) -> Manife
 def manifest_of(row: Row) -> Manifest:
     """The manifest that a row of `runs` holds."""
     values = row.asDict(recursive=True)
-    values.pop("seconds")
     for name in ("started_at", "finished_at"):
         values[name] = values[name].astimezone(UTC)  # Spark gives local times without a zone
-    for name in ("inputs", "outputs"):
-        values[name] = {table: VersionRange(**part) for table, part in values[name].items()}
-    known = set(Manifest.__dataclass_fields__)
-    return Manifest(**{name: value for name, value in values.items() if name in known})
+    return Manifest.from_row(values)

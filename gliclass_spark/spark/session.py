@@ -9,9 +9,9 @@ from pathlib import Path
 from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
-from gliclass_spark import strict_yaml
 from gliclass_spark.errors import ConfigError, JavaError
 from gliclass_spark.spark import java
+from gliclass_spark.spark_conf import read_conf
 
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -20,16 +20,19 @@ _DELTA = {
 # What suits one machine. Spark's own defaults are made for clusters: 200 shuffle partitions, and
 # Delta's 50 snapshot partitions, make the first write of a few rows take a quarter of a minute, and
 # the 10,000 tasks that list a table's files make a vacuum take a minute.
-_LOCAL = {
-    "spark.master": "local[*]",
-    "spark.driver.memory": "2g",
-    "spark.log.level": "ERROR",
+_LOCAL_SQL = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.shuffle.partitions": "4",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+}
+_LOCAL = {
+    "spark.master": "local[*]",
+    "spark.driver.memory": "2g",
+    "spark.log.level": "ERROR",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    **_LOCAL_SQL,
 }
 _TASK_GPUS = "spark.task.resource.gpu.amount"
 
@@ -39,7 +42,7 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
 
     An active session (Databricks, EMR, a notebook) is left as it is. `conf` names a file of
     conf/spark: Spark's settings as `key: value`; they come on top of the defaults for one machine
-    where the file, or spark-submit, names no master. Raises JavaError, ConfigError.
+    where the file, or spark-submit, names no other master. Raises JavaError, ConfigError.
     """
     active = active_session()
     if active is not None:
@@ -60,7 +63,13 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
         builder = builder.config(key, value)
     if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
         builder = configure_spark_with_delta_pip(builder)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    if submitted and str(spark.sparkContext.master).startswith("local"):
+        chosen = spark.sparkContext.getConf()
+        for key, value in _LOCAL_SQL.items():
+            if not chosen.contains(key):
+                spark.conf.set(key, value)
+    return spark
 
 
 def on_one_machine(settings: dict[str, str], conf: str | Path | None) -> dict[str, str]:
@@ -76,28 +85,6 @@ def on_one_machine(settings: dict[str, str], conf: str | Path | None) -> dict[st
 def active_session() -> SparkSession | None:
     """The session that this process already has, if any."""
     return SparkSession.getActiveSession()
-
-
-def read_conf(path: str | Path | None) -> dict[str, str]:
-    """A file of conf/spark: a flat mapping of Spark's settings. Raises ConfigError that names file and key.
-
-    A discovery script's relative path is relative to the folder of the file.
-    """
-    if path is None:
-        return {}
-    document = strict_yaml.load(path)
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines of Spark settings, found {document!r}")
-    settings: dict[str, str] = {}
-    for key, value in document.items():
-        if not isinstance(key, str) or not key.startswith("spark."):
-            raise ConfigError(f"{path}: unknown key {key!r}; Spark's settings begin with 'spark.'")
-        if not isinstance(value, (str, int, float, bool)):
-            raise ConfigError(f"{path}: {key}: expected a text, a number or true/false, found {value!r}")
-        settings[key] = str(value).lower() if isinstance(value, bool) else str(value)
-        if key.endswith(".discoveryScript"):
-            settings[key] = os.path.normpath(Path(path).absolute().parent / settings[key])
-    return settings
 
 
 def task_slots(spark: SparkSession) -> int:

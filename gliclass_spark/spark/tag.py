@@ -11,13 +11,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.spark import worker
 from gliclass_spark.spark.meter import Meter
 from gliclass_spark.spark.resources import tagging_profile
 from gliclass_spark.spark.schema import KEY, TAG_FIELDS, TAGS
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.tag_columns import tag_columns
-from gliclass_spark.spark.worker import WorkerSettings
+from gliclass_spark.spark.worker_settings import WorkerSettings
 
 # Parts for each task slot: enough to spread uneven texts, few enough to fill the engine's batches.
 _PARTS_PER_SLOT = 4
@@ -45,6 +44,8 @@ def tag(
     arrow_schema = to_arrow_schema(_CLASSIFIED)
 
     def classify(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from gliclass_spark.spark import worker  # here, because it loads torch, which the driver does without
+
         asked = str(question.value) if question is not None else str(spelled_out)
         for batch, results, report in worker.classify(batches, _texts, asked, settings):
             if meter is not None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from gliclass_spark.inference.results import FloatArray, Results
-from gliclass_spark.model.checkpoint import ModelRef
+from gliclass_spark.model.location import ModelRef
 from gliclass_spark.spark.schema import TAG_FIELDS
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(TAG_FIELDS)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pyspark.sql import Column, SparkSession
@@ -12,15 +12,16 @@ from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import DataType, FloatType, MapType, StringType
 
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.inference.device import Precision
 from gliclass_spark.inference.results import Classification
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.checkpoint import resolve
-from gliclass_spark.spark import worker
+from gliclass_spark.model.location import resolve
 from gliclass_spark.spark.resources import gpu_sharing
 from gliclass_spark.spark.schema import SCORED_LABELS, TAG_FIELDS
 from gliclass_spark.spark.session import threads_per_task
-from gliclass_spark.spark.worker import WorkerSettings
+from gliclass_spark.spark.worker_settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from gliclass_spark.inference.device import Precision
 
 Output = Literal["labels", "scores", "full"]
 
@@ -112,6 +113,8 @@ def _shared(spark: SparkSession, text: str) -> Callable[[], str]:
 
 def _pandas_udf(label_set_json: Callable[[], str], settings: WorkerSettings, output: Output) -> Any:
     def classify(batches: Iterator[pd.Series]) -> Iterator[Any]:
+        from gliclass_spark.spark import worker  # here, because it loads torch, which the driver does without
+
         for _, results, _ in worker.classify(batches, pd.Series.tolist, label_set_json(), settings):
             found = results.classifications()
             if output == "full":

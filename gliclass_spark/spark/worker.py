@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -19,41 +18,17 @@ import torch
 from pyspark import TaskContext
 
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.inference.device import Precision, choose_device
+from gliclass_spark.inference.device import choose_device
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.inference.results import Classification, Results, Usage
+from gliclass_spark.inference.results import Classification, Results
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.checkpoint import ModelRef, resolve
+from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.spark import gpu
-from gliclass_spark.spark.gpu import GpuSharing
+from gliclass_spark.spark.worker_settings import TaskReport, WorkerSettings
 
 Batch = TypeVar("Batch")
 
 _engines: dict[WorkerSettings, Engine] = {}
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """How a worker loads its engine.
-
-    device: None takes the GPU that Spark gave to the task; where it gave none, one that is there, else "cpu".
-    threads: the worker's share of the machine's processors.
-    gpu_sharing: what to do about a GPU that holds another process's model.
-    """
-
-    model: ModelRef
-    device: str | None
-    precision: Precision
-    threads: int
-    gpu_sharing: GpuSharing = "warn"
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """What a call in a worker cost: the engine's usage, and how many models it had to load for it."""
-
-    usage: Usage
-    loads: int
 
 
 def classify(

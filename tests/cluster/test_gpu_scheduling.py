@@ -52,9 +52,9 @@ found = {"profile": profile is not None, "other stages": gpus(None), "tagging st
 TAGGING = """
 from dataclasses import replace
 from gliclass_spark import LabelSet
-from gliclass_spark.model.checkpoint import resolve
+from gliclass_spark.model.location import resolve
 from gliclass_spark.spark.tag import tag
-from gliclass_spark.spark.worker import WorkerSettings
+from gliclass_spark.spark.worker_settings import WorkerSettings
 
 rows = [("1", "h", b"a lake"), ("2", "h", None)]
 contents = spark.createDataFrame(rows, "doc_id string, content_hash string, text binary")

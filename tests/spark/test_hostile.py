@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from gliclass_spark import Engine, LabelSet
-from gliclass_spark.model.checkpoint import resolve
+from gliclass_spark.model.location import resolve
 from gliclass_spark.spark.documents import with_content
 from gliclass_spark.spark.tag import tag
-from gliclass_spark.spark.worker import WorkerSettings
+from gliclass_spark.spark.worker_settings import WorkerSettings
 
 LABELS = LabelSet.of("spam", "ham", "lake")
 HOSTILE = 10_000

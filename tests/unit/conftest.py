@@ -63,11 +63,11 @@ def folder(reference: Callable[..., Reference]) -> Iterator[Path]:
 def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
     """`engine(backbone, precision=..., max_batch_tokens=..., **config)`: on the CPU, float32 unless told otherwise."""
     from gliclass_spark.inference.engine import Engine
-    from gliclass_spark.model import checkpoint
+    from gliclass_spark.model import checkpoint, location
 
     @cache
     def loaded(backbone: str, precision: str, **changes: Any) -> checkpoint.Checkpoint:
-        return checkpoint.load(checkpoint.resolve(str(reference(backbone, **changes).folder)))
+        return checkpoint.load(location.resolve(str(reference(backbone, **changes).folder)))
 
     @cache
     def of(

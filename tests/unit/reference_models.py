@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-from gliclass_spark.model import embedded
 from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.modeling import GLiClassModel
 
 TOLERANCE = 1e-5  # between two logits, float32
@@ -175,7 +175,7 @@ def logits_alone(model: GLiClassModel, input_ids: list[int]) -> Tensor:
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """The embedded model's tokenizer: it knows <<LABEL>> and <<SEP>>."""
-    return embedded.tokenizer()
+    return weights.tokenizer()
 
 
 def build(backbone: str = "bert", **changes: Any) -> Reference:

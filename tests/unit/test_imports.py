@@ -25,14 +25,21 @@ MAY_IMPORT = {
     "conditions": set(),
     "labels": set(),
     "rules": {"labels", "conditions"},
-    "config": {"labels", "rules", "conditions"},
+    "addresses": set(),
+    "schedule": {"addresses"},
+    "config": {"labels", "rules", "conditions", "addresses", "schedule"},
     "model": {"labels"},
     "inference": {"labels", "model"},
     "training": {"labels", "model", "inference"},
     "manifest": set(),
     "report": {"labels", "manifest"},
+    "reader": set(),
+    "history": {"labels", "rules", "conditions", "config", "addresses", "schedule", "manifest", "report", "reader"},
     "registry": {"labels", "model"},
-    "spark": {"labels", "rules", "conditions", "config", "model", "inference", "manifest", "report"},
+    "spark_conf": set(),
+    "spark": {"labels", "rules", "conditions", "config", "model", "inference", "manifest", "report", "spark_conf"},
+    # What Airflow's own processes run: they parse the DAGs, and read the tables without Spark.
+    "airflow": {"addresses", "config", "schedule", "manifest", "history", "reader", "spark_conf", "demo"},
 }
 # What importing a part may load of the packages that weigh hundreds of megabytes.
 MAY_LOAD = {
@@ -42,9 +49,13 @@ MAY_LOAD = {
     "conditions": set(),
     "labels": set(),
     "rules": set(),
+    "addresses": set(),
+    "schedule": set(),
     "config": set(),
     "manifest": set(),
     "report": set(),
+    "reader": set(),
+    "history": set(),
     "model": {"torch", "transformers"},
     "inference": {"torch", "transformers"},
     # pandas: scikit-learn, which scores evaluations, loads it where it is installed.
@@ -53,7 +64,20 @@ MAY_LOAD = {
 # Parts that are imported in one process, one behind the other. Each may import all that stand before it, so what
 # it adds to sys.modules is what it would load alone. (Loading torch once for each would take a minute.)
 CHAINS = [
-    ["gliclass_spark", "errors", "strict_yaml", "conditions", "labels", "rules", "config", "manifest", "report"],
+    [
+        *(
+            "gliclass_spark",
+            "errors",
+            "strict_yaml",
+            "conditions",
+            "labels",
+            "rules",
+            "addresses",
+            "schedule",
+            "config",
+        ),
+        *("manifest", "report", "reader", "history"),
+    ],
     ["model", "inference", "training"],
 ]
 
@@ -154,8 +178,16 @@ def test_only_the_spark_package_names_pyspark() -> None:
     assert {name for name in naming if not name.startswith("gliclass_spark.spark.")} == set()
 
 
+@pytest.mark.parametrize("module", ["spark.steps", "spark.udf", "spark.plan", "cli"])
+def test_a_driver_loads_neither_torch_nor_transformers(module: str) -> None:
+    program = f"import sys, gliclass_spark.{module}; print(*sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert {"torch", "transformers"}.isdisjoint(finished.stdout.split())
+
+
 def test_dags_name_neither_pyspark_nor_torch_nor_transformers() -> None:
-    for path in (ROOT / "dags").rglob("*.py"):
+    for path in [*(ROOT / "dags").rglob("*.py"), *modules(PACKAGE / "airflow")]:
         assert {name.split(".")[0] for name in imported(path)}.isdisjoint(HEAVY), path
 
 

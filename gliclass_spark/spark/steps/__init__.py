@@ -25,18 +25,24 @@ def up_to_date(run: Run) -> bool:
     if source is None:
         return False
     known, asked = run.runs.recent(), run.pipeline.label_set.hash
-    tagged, filtered, routed = (last_success(known, job, label_set_hash=asked) for job in STEPS)
-    if tagged is None or filtered is None or routed is None:
+    done = {job: last_success(known, job, label_set_hash=asked) for job in run.pipeline.steps}
+    tagged, filtered, routed = done.get("tag"), done.get("filter"), done.get("route")
+    if tagged is None or not all(done.values()):
         return False
-    same_rules = filtered.rules_hash == routed.rules_hash == run.pipeline.rules.hash
     read_all = tagged.inputs["source"] == replace(source.latest(run.spark), since=tagged.inputs["source"].since)
-    filtered_all = filtered.inputs["tags"].until == tagged.outputs["tags"].until
-    same_source = filtered.inputs["source"].until == tagged.inputs["source"].until
-    return same_rules and read_all and filtered_all and same_source and _reads(routed, filtered)
+    return read_all and _follows(run, filtered, tagged, "tags") and _follows(run, routed, filtered, "kept")
 
 
-def _reads(routed: Manifest, filtered: Manifest) -> bool:
-    return routed.inputs["kept"].until == filtered.outputs["kept"].until
+def _follows(run: Run, job: Manifest | None, before: Manifest | None, table: str) -> bool:
+    """Whether a job, if the pipeline has it, has decided by today's rules about all that the one before it left."""
+    if job is None or before is None:
+        return True
+    same_source = "source" not in job.inputs or job.inputs["source"].until == before.inputs["source"].until
+    return (
+        job.rules_hash == run.pipeline.rules.hash
+        and same_source
+        and job.inputs[table].until == before.outputs[table].until
+    )
 
 
 __all__ = ["STEPS", "Run", "filter_step", "route_step", "tag_step", "up_to_date"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
@@ -18,7 +18,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import JobError
-from gliclass_spark.inference.device import Precision
 from gliclass_spark.manifest import FAILED, RUNNING, SUCCEEDED, Manifest, VersionRange
 from gliclass_spark.spark import changes as change_feed
 from gliclass_spark.spark import tables
@@ -27,6 +26,9 @@ from gliclass_spark.spark.commits import Commits
 from gliclass_spark.spark.documents import Documents
 from gliclass_spark.spark.runs import Runs, last_success
 from gliclass_spark.spark.tables import Lake, TableSpec
+
+if TYPE_CHECKING:
+    from gliclass_spark.inference.device import Precision
 
 Progress = Callable[[int, int], None]
 _SPARK_ERRORS = (PySparkException, Py4JJavaError)
@@ -39,7 +41,8 @@ class Run:
 
     retag: what `tag` asks the model again: "changed" texts, label sets and models; "all"; or "none",
     which leaves the tags of an earlier model as they are. full: look at every document, not only at
-    those that changed since the last run.
+    those that changed since the last run. until: take the source as it was at this time, or as an
+    earlier run has already taken it, if that is later; None: as it is.
     """
 
     spark: SparkSession
@@ -49,6 +52,7 @@ class Run:
     precision: Precision = "auto"
     retag: Retag = "changed"
     full: bool = False
+    until: datetime | None = None
     on_progress: Progress = lambda done, total: None
 
     @property
@@ -117,7 +121,7 @@ class Job:
         return rows
 
     def release(self) -> None:
-        for rows in self._held:
+        for rows in reversed(self._held):  # what others build on goes last: Spark would plan those anew
             rows.unpersist()
 
     def commit(self, table: str, write: Callable[[str], object]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from threading import Event, Thread
@@ -18,13 +19,13 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
-from gliclass_spark.errors import ErrorShareError, ManifestError, TableError
+from gliclass_spark.errors import ConfigError, ErrorShareError, ManifestError, TableError
 from gliclass_spark.manifest import HISTOGRAM_BINS, Manifest, VersionRange
-from gliclass_spark.model.checkpoint import ModelRef, resolve
+from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.spark import changes as change_feed
 from gliclass_spark.spark import filter as filtering
 from gliclass_spark.spark import tables, tag
-from gliclass_spark.spark.changes import Changes
+from gliclass_spark.spark.changes import Changes, DeltaAddress
 from gliclass_spark.spark.conditions import check_analysis, lenient_sql
 from gliclass_spark.spark.documents import with_content
 from gliclass_spark.spark.meter import Meter
@@ -34,7 +35,7 @@ from gliclass_spark.spark.schema import KEY, TAGS
 from gliclass_spark.spark.session import threads_per_task
 from gliclass_spark.spark.steps.run import Job, Run, counts, finish, job, outputs, settings_of
 from gliclass_spark.spark.tables import STAGED_SPEC, TAGS_SPEC
-from gliclass_spark.spark.worker import WorkerSettings
+from gliclass_spark.spark.worker_settings import WorkerSettings
 
 _POLL_SECONDS = 0.2
 # What a killed job has to score again, at most.
@@ -68,10 +69,10 @@ def tag_step(run: Run) -> Manifest:
     model = check(run)
     spark, lake = run.spark, run.lake
     source = run.documents.delta
-    read = source.latest(spark) if source is not None else VersionRange()
+    known = run.runs.recent()
+    read = to_read(run, source, known)
     documents = run.documents.read(read.until)
     settings = tag_settings(run, model)
-    known = run.runs.recent()
     done = last_success(known, "tag", run_id=run.run_id, settings_hash=settings)
     if done is not None:
         return done
@@ -122,6 +123,22 @@ def tag_step(run: Run) -> Manifest:
         facts: dict[str, Any] = {**work.known, **found, "retagged": again, "tombstoned": leaving, "documents": held}
         inputs = {"source": change_feed.since(work.since("source"), read)}
         return finish(work, work.facts(inputs=inputs, outputs=outputs(run, ["tags"]), **facts))
+
+
+def to_read(run: Run, source: DeltaAddress | None, known: list[Manifest]) -> VersionRange:
+    """The version of the source that `run.until` asks for, but none before one that was read: tags don't go back."""
+    if source is None:
+        if run.until is not None:
+            raise ConfigError(
+                f"{run.documents.name} keeps no versions: it can't be read as it was at {run.until}; use a Delta table"
+            )
+        return VersionRange()
+    asked = source.latest(run.spark, run.until)
+    last = last_success(known, "tag")
+    taken = last.inputs["source"] if last is not None else VersionRange()
+    if taken.until is None or taken.table_id != asked.table_id:
+        return asked
+    return replace(asked, until=max(taken.until, asked.until or 0))
 
 
 def tag_settings(run: Run, model: ModelRef) -> str:

@@ -24,7 +24,7 @@ from gliclass_spark.inference.results import (
     TextError,
 )
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model import checkpoint, prompt
+from gliclass_spark.model import checkpoint, location, prompt
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.modeling import GLiClassModel
 
@@ -291,7 +291,7 @@ class TestConstruction:
 
     def test_a_resolved_checkpoint_is_as_good_as_its_address(self, reference: Callable[..., Reference]) -> None:
         folder = str(reference("bert").folder)
-        ref = checkpoint.resolve(folder)
+        ref = location.resolve(folder)
         ours, same = (Engine.from_pretrained(model, device="cpu", precision="float32") for model in (folder, ref))
         assert ours.ref == same.ref == ref
         np.testing.assert_array_equal(ours.scores(TEXTS, LABELS), same.scores(TEXTS, LABELS))
@@ -327,7 +327,7 @@ class TestConstruction:
 
 def loaded(reference: Callable[..., Reference]) -> Checkpoint:
     """The small BERT, for an engine of one's own."""
-    return checkpoint.load(checkpoint.resolve(str(reference("bert").folder)))
+    return checkpoint.load(location.resolve(str(reference("bert").folder)))
 
 
 class Watched(GLiClassModel):
@@ -377,7 +377,7 @@ class Cramped(GLiClassModel):
 
 def grown(kind: type[GLiClassModel], reference: Reference, **attributes: Any) -> Checkpoint:
     """The reference's checkpoint with a model of this kind, same weights."""
-    ref = checkpoint.resolve(str(reference.folder))
+    ref = location.resolve(str(reference.folder))
     model = reference.twin()
     model.__class__ = kind
     for name, value in attributes.items():

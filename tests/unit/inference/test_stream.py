@@ -16,7 +16,7 @@ from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.prefetch import THREAD_NAME
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import checkpoint, prompt
+from gliclass_spark.model import location, prompt
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.modeling import GLiClassModel
 
@@ -134,7 +134,7 @@ class Waiting(GLiClassModel):
         model = reference.twin()
         model.__class__ = cls
         model.events, model.error, model.met = events, error, 0
-        return Checkpoint(checkpoint.resolve(str(reference.folder)), model, tokenizer())
+        return Checkpoint(location.resolve(str(reference.folder)), model, tokenizer())
 
 
 class Announcing:

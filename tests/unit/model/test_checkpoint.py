@@ -17,7 +17,7 @@ from reference_models import Reference
 from safetensors.torch import load_file, save_file
 
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError
-from gliclass_spark.model import checkpoint
+from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.configuration import GLiClassConfig
 
 MISSING = object()
@@ -42,12 +42,12 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> 
 def refusal(folder: Path, *, of: type[Exception] = CheckpointError) -> str:
     """The one line that a user reads."""
     with pytest.raises(of) as refused:
-        checkpoint.load(checkpoint.resolve(str(folder)))
+        checkpoint.load(location.resolve(str(folder)))
     return str(refused.value)
 
 
 def digest(folder: Path) -> str:
-    return checkpoint.resolve(str(folder)).digest
+    return location.resolve(str(folder)).digest
 
 
 class TestDigest:
@@ -102,7 +102,7 @@ class TestAddress:
     """What an address can be, and what is told when nothing is there."""
 
     def test_a_folder_is_found_under_its_path(self, folder: Path) -> None:
-        ref = checkpoint.resolve(str(folder))
+        ref = location.resolve(str(folder))
         assert (ref.uri, ref.folder) == (str(folder), folder)
 
     @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ class TestAddress:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ModelNotFoundError) as refused:
-            checkpoint.resolve(uri)
+            location.resolve(uri)
         assert repr(uri) in str(refused.value)
         assert 'use "embedded"' in str(refused.value)
         assert "\n" not in str(refused.value)
@@ -123,11 +123,11 @@ class TestAddress:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
         with pytest.raises(ModelNotFoundError, match="'some/model' is not a folder, and the hub does not give it"):
-            checkpoint.resolve("some/model")
+            location.resolve("some/model")
 
     def test_a_file_is_no_checkpoint(self, folder: Path) -> None:
         with pytest.raises(ModelNotFoundError):
-            checkpoint.resolve(str(folder / checkpoint.WEIGHTS))
+            location.resolve(str(folder / checkpoint.WEIGHTS))
 
 
 class TestUnsafe:
@@ -148,17 +148,17 @@ class TestUnsafe:
 
     def test_pickled_weights_beside_safe_ones_are_not_read(self, folder: Path, tmp_path: Path) -> None:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-        checkpoint.load(checkpoint.resolve(str(folder)))
+        checkpoint.load(location.resolve(str(folder)))
         assert not (tmp_path / "sprung").exists()
 
     def test_a_tokenizer_that_brings_code_is_read_without_it(self, folder: Path, tmp_path: Path) -> None:
-        expected = checkpoint.load(checkpoint.resolve(str(folder))).tokenizer("deep water").input_ids
+        expected = checkpoint.load(location.resolve(str(folder))).tokenizer("deep water").input_ids
         write_code(folder, tmp_path / "sprung")
         path = folder / "tokenizer_config.json"
         document = json.loads(path.read_text(encoding="utf-8"))
         document.update(tokenizer_class="Trap", auto_map={"AutoTokenizer": ["trap.Trap", "trap.Trap"]})
         path.write_text(json.dumps(document), encoding="utf-8")
-        assert checkpoint.load(checkpoint.resolve(str(folder))).tokenizer("deep water").input_ids == expected
+        assert checkpoint.load(location.resolve(str(folder))).tokenizer("deep water").input_ids == expected
         assert not (tmp_path / "sprung").exists()
 
     def test_a_backbone_that_brings_code_is_built_without_it(self, folder: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ class TestUnsafe:
         code = {"AutoConfig": "trap.Trap", "AutoModel": "trap.Trap"}
         document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         reconfigure(folder, auto_map=code, encoder_config={**document["encoder_config"], "auto_map": code})
-        loaded = checkpoint.load(checkpoint.resolve(str(folder)))
+        loaded = checkpoint.load(location.resolve(str(folder)))
         assert type(loaded.model.encoder_model).__module__.startswith("transformers.")
         assert not (tmp_path / "sprung").exists()
 
@@ -190,27 +190,27 @@ class TestWeights:
     """Every weight of the file is used, and every weight of the model is in the file."""
 
     def test_the_model_comes_ready_to_score(self, folder: Path) -> None:
-        model = checkpoint.load(checkpoint.resolve(str(folder))).model
+        model = checkpoint.load(location.resolve(str(folder))).model
         assert not model.training
         assert {(weight.dtype, weight.device.type) for weight in model.state_dict().values()} == {
             (torch.float32, "cpu")
         }
 
     def test_the_weights_are_those_of_the_file(self, folder: Path) -> None:
-        model = checkpoint.load(checkpoint.resolve(str(folder))).model
+        model = checkpoint.load(location.resolve(str(folder))).model
         stored = load_file(folder / checkpoint.WEIGHTS)
         assert {f"model.{name}" for name in model.state_dict()} == set(stored)
         assert all(torch.equal(weight, stored[f"model.{name}"]) for name, weight in model.state_dict().items())
 
     def test_half_precision_weights_are_read_as_float32(self, folder: Path) -> None:
         reweigh(folder, lambda state: state.update({name: weight.bfloat16() for name, weight in state.items()}))
-        model = checkpoint.load(checkpoint.resolve(str(folder))).model
+        model = checkpoint.load(location.resolve(str(folder))).model
         assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
 
     def test_the_position_buffers_of_old_files_are_left_out(self, folder: Path) -> None:
         name = "model.encoder_model.embeddings.position_ids"
         reweigh(folder, lambda state: state.update({name: torch.arange(512)}))
-        checkpoint.load(checkpoint.resolve(str(folder)))
+        checkpoint.load(location.resolve(str(folder)))
 
     def test_missing_extra_and_misshapen_weights_are_listed(self, folder: Path) -> None:
         def damage(state: dict[str, torch.Tensor]) -> None:
@@ -371,10 +371,10 @@ class TestTokenizer:
 
 
 def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:
-    loaded = checkpoint.load(checkpoint.resolve(str(folder)))
+    loaded = checkpoint.load(location.resolve(str(folder)))
     saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "new" / "folder")
     assert digest(checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "once more")) == digest(saved)
-    again = checkpoint.load(checkpoint.resolve(str(saved)))
+    again = checkpoint.load(location.resolve(str(saved)))
     state = loaded.model.state_dict()
     assert set(again.model.state_dict()) == set(state)
     assert all(torch.equal(weight, state[name]) for name, weight in again.model.state_dict().items())

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gliclass_spark.model import checkpoint, embedded
+from gliclass_spark.model import checkpoint, embedded, location
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.embedded import weights
 
 WORDS = "encoder_model.embeddings.word_embeddings.weight"
 MAX_BYTES = 25_000_000
@@ -19,12 +20,12 @@ MAX_BYTES = 25_000_000
 
 @pytest.fixture(scope="module")
 def loaded() -> Checkpoint:
-    return checkpoint.load(checkpoint.resolve("embedded"))
+    return checkpoint.load(location.resolve("embedded"))
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    return embedded.state_dict()
+    return weights.state_dict()
 
 
 def test_the_weights_take_at_most_25_megabytes() -> None:
@@ -54,30 +55,30 @@ def test_the_tokenizer_is_the_one_that_the_config_speaks_of(loaded: Checkpoint) 
 
 def test_the_words_of_the_encoder_are_those_of_its_package(loaded: Checkpoint) -> None:
     words = loaded.model.state_dict()[WORDS]
-    assert torch.equal(words[:-2], embedded.base_state_dict()[WORDS])
+    assert torch.equal(words[:-2], weights.base_state_dict()[WORDS])
 
 
 def test_the_digest_covers_layers_config_words_and_tokenizer(loaded: Checkpoint) -> None:
     assert {path.name for path in embedded.files()} == {"config.json", "model.safetensors", "tokenizer.json"}
     assert len(embedded.files()) == 4
-    assert checkpoint.resolve("embedded").digest == loaded.ref.digest
+    assert location.resolve("embedded").digest == loaded.ref.digest
 
 
 def test_the_digest_changes_with_the_layers(state: dict[str, Tensor], tmp_path: Path) -> None:
-    before = checkpoint.resolve("embedded").digest
+    before = location.resolve("embedded").digest
     changed = tmp_path / "model.safetensors"
-    embedded.save_layers({**state, "logit_scale": torch.tensor(3.0)}, changed)
+    weights.save_layers({**state, "logit_scale": torch.tensor(3.0)}, changed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedded, "WEIGHTS", changed)
-        assert checkpoint.resolve("embedded").digest != before
+        assert location.resolve("embedded").digest != before
 
 
 def test_what_is_saved_is_read_again(state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
-    embedded.save_layers(state, path)
+    weights.save_layers(state, path)
     assert path.stat().st_size == embedded.WEIGHTS.stat().st_size
     monkeypatch.setattr(embedded, "WEIGHTS", path)
-    again = embedded.state_dict()
+    again = weights.state_dict()
     assert set(again) == set(state)
     assert all(torch.equal(again[name], weight) for name, weight in state.items())
 
@@ -88,9 +89,9 @@ def test_new_words_that_were_trained_are_saved_with_the_layers(
     path = tmp_path / "model.safetensors"
     words = state[WORDS].clone()
     words[-2:] = torch.tensor([[1.0], [2.0]])
-    embedded.save_layers({**state, WORDS: words}, path)
+    weights.save_layers({**state, WORDS: words}, path)
     monkeypatch.setattr(embedded, "WEIGHTS", path)
-    assert torch.equal(embedded.state_dict()[WORDS], words)
+    assert torch.equal(weights.state_dict()[WORDS], words)
 
 
 def test_the_configuration_names_no_path_of_the_machine_that_it_was_made_on() -> None:

@@ -27,7 +27,7 @@ from reference_models import (
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model import checkpoint
+from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.pooling import POOLINGS
 from gliclass_spark.model.scoring import SCORERS
 
@@ -111,11 +111,11 @@ def test_a_task_prompt_is_read_as_the_reference_reads_it(
 def test_the_reference_loads_what_we_save(name: str, reference: Callable[..., Reference]) -> None:
     backbone, config = PUBLISHED[name]
     original = reference(backbone, **config)
-    loaded = checkpoint.load(checkpoint.resolve(str(original.folder)))
+    loaded = checkpoint.load(location.resolve(str(original.folder)))
     with TemporaryDirectory() as folder:
         checkpoint.save(loaded.model, loaded.tokenizer, folder)
         model, report = ReferenceModel.from_pretrained(folder, output_loading_info=True)
-        again = checkpoint.load(checkpoint.resolve(folder))
+        again = checkpoint.load(location.resolve(folder))
     assert report["missing_keys"] == set()
     assert report["unexpected_keys"] == set()
     for text in TEXTS:

@@ -11,7 +11,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from gliclass_spark.inference.results import EMPTY_TEXT, OUT_OF_MEMORY, Results, TextError
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model.checkpoint import ModelRef
+from gliclass_spark.model.location import ModelRef
 from gliclass_spark.spark.schema import TAG_FIELDS
 from gliclass_spark.spark.tag_columns import tag_columns
 from gliclass_spark.spark.worker import tag_record

@@ -16,9 +16,9 @@ from pyspark.resource import ResourceInformation
 from gliclass_spark.errors import CheckpointError, DeviceError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.checkpoint import ModelRef, resolve
+from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.spark import gpu, worker
-from gliclass_spark.spark.worker import WorkerSettings
+from gliclass_spark.spark.worker_settings import WorkerSettings
 
 LABELS = LabelSet.of("spam", "ham")
 BATCHES: list[list[str | bytes | None]] = [["a lake", None], [b"ham \xff"], [], [b"spam", "eggs", b""]]

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from gliclass_spark.cli import main
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model import checkpoint
+from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.modeling import GLiClassModel
 from gliclass_spark.model.prompt import PromptBuilder
 from gliclass_spark.training.dataset import LabelledSet, QuestionDataset, collate, read_folder, read_set
@@ -40,7 +40,7 @@ def questions(tokenizer: PreTrainedTokenizerFast, **changes: object) -> Question
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model: str) -> checkpoint.Checkpoint:
-    return checkpoint.load(checkpoint.resolve(tiny_model))
+    return checkpoint.load(location.resolve(tiny_model))
 
 
 def test_the_same_seed_asks_the_same_questions_whatever_was_asked_before(loaded: checkpoint.Checkpoint) -> None:
@@ -74,7 +74,7 @@ def test_collate_pads_on_the_right_and_marks_missing_labels() -> None:
 
 
 def test_training_lowers_the_loss_and_its_checkpoint_loads(tiny_model: str, tmp_path: Path) -> None:
-    start = checkpoint.load(checkpoint.resolve(tiny_model))
+    start = checkpoint.load(location.resolve(tiny_model))
     asked = questions(start.tokenizer)
     batch = collate([asked[position] for position in range(len(asked))], start.tokenizer.pad_token_id)
 
@@ -85,7 +85,7 @@ def test_training_lowers_the_loss_and_its_checkpoint_loads(tiny_model: str, tmp_
     before = loss(start.model)
     words = start.model.encoder_model.get_input_embeddings().weight.clone()
     folder = train(start.model, start.tokenizer, [ANIMALS, COLOURS], replace(CONFIG, examples=480), tmp_path)
-    trained = checkpoint.load(checkpoint.resolve(str(folder))).model
+    trained = checkpoint.load(location.resolve(str(folder))).model
     assert torch.equal(trained.encoder_model.get_input_embeddings().weight, words)
     assert loss(trained) < before
 
@@ -102,7 +102,7 @@ def test_zero_shot_counts_an_answer_as_right_if_it_is_one_of_the_labels(tiny_mod
 
 def test_a_training_that_was_stopped_continues_to_the_same_weights(tiny_model: str, tmp_path: Path) -> None:
     def trained(folder: Path) -> dict[str, torch.Tensor]:
-        start = checkpoint.load(checkpoint.resolve(tiny_model))
+        start = checkpoint.load(location.resolve(tiny_model))
         train(start.model, start.tokenizer, [ANIMALS, COLOURS], CONFIG, folder)
         return start.model.state_dict()
 
@@ -115,7 +115,7 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights(tiny_model: s
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tiny_model: str, tmp_path: Path) -> None:
-    start = checkpoint.load(checkpoint.resolve(tiny_model))
+    start = checkpoint.load(location.resolve(tiny_model))
     with torch.no_grad():
         start.model.text_projector.linear_1.weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match="the loss is not a number at step"):

@@ -1,0 +1,90 @@
+"""What Airflow's workers look at by themselves, without Spark: the source before a run, its manifest afterwards."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from gliclass_spark import history
+from gliclass_spark.airflow import reports
+from gliclass_spark.airflow.alerts import tell
+from gliclass_spark.airflow.storage import storage_options
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import GliclassSparkError, ManifestError, TableError
+from gliclass_spark.manifest import check_run
+from gliclass_spark.reader import delta_table
+
+logger = logging.getLogger(__name__)
+
+
+def plan(file: str, until: datetime) -> None:
+    """Log what the run would read of the source. Fails the task if it can't be read, or lacks a column."""
+    try:
+        pipeline = Pipeline.from_yaml(file)
+        if pipeline.source.path is None or pipeline.source.format != "delta":
+            logger.info("%s is looked at as a whole, by the tag job", pipeline.source.path or pipeline.source.table)
+            return
+        _plan(pipeline, until)
+    except GliclassSparkError as error:
+        raise AirflowFailException(str(error)) from None
+
+
+def succeeded(file: str, run_id: str, step: str) -> str | None:
+    """None if the manifest of the run's step says that it did its work; else why not."""
+    pipeline = Pipeline.from_yaml(file)
+    try:
+        mine, _ = history.of_run(history.manifests(pipeline, storage_options(pipeline)), run_id)
+        check_run(mine, run_id, [step])
+    except (TableError, ManifestError) as error:
+        return str(error)
+    return None
+
+
+def verify(file: str, run_id: str) -> None:
+    """Fail the task unless every step of the run succeeded, and every row that came in came out."""
+    pipeline = Pipeline.from_yaml(file)
+    try:
+        mine, _ = history.of_run(history.manifests(pipeline, storage_options(pipeline)), run_id)
+        check_run(mine, run_id, pipeline.steps)
+    except (TableError, ManifestError) as error:
+        raise AirflowFailException(str(error)) from None
+    for each in mine:
+        logger.info("%s: %s in, %s in its tables, %.0f s", each.job, each.rows_in, each.documents, each.seconds)
+
+
+def report(file: str, run_id: str) -> None:
+    """Write the run's page, and tell what it warns of. Fails the task, the page written, if the run is not whole."""
+    pipeline = Pipeline.from_yaml(file)
+    options = storage_options(pipeline)
+    try:
+        page = history.page(pipeline, run_id, options)
+        logger.info("report: %s", reports.write(pipeline, run_id, page.html, options))
+        if page.warnings and pipeline.airflow is not None:
+            tell(pipeline.airflow.alerts, f"{pipeline.name}: run {run_id}", "\n".join(page.warnings))
+        check_run(page.manifests, run_id, pipeline.steps)
+    except (TableError, ManifestError) as error:
+        raise AirflowFailException(str(error)) from None
+
+
+def _plan(pipeline: Pipeline, until: datetime) -> None:
+    options = storage_options(pipeline)
+    source = delta_table(str(pipeline.source.path), storage_options=options)
+    columns = {field.name.lower(): field.name for field in source.schema().fields}
+    for key in ("id", "text"):
+        wanted = getattr(pipeline.source, key)
+        if wanted.lower() not in columns:
+            has = ", ".join(columns.values())
+            raise TableError(f"{pipeline.source.path} has no column {wanted!r} (source.{key}); it has {has}")
+    pipeline.rules.check(list(columns.values()), pipeline.label_set.names, f"pipeline {pipeline.name!r}")
+    newest = source.version()
+    source.load_as_version(until)
+    logger.info(
+        "%s as of %s: version %s of %s, %s rows",
+        pipeline.source.path,
+        until.isoformat(),
+        source.version(),
+        newest,
+        source.count(),
+    )

@@ -1,0 +1,60 @@
+"""A step of a pipeline as a Spark job, whose outcome the run's manifest decides."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException
+
+from gliclass_spark.spark_conf import read_conf
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_SCALA = "2.13"
+
+
+class SparkStep(SparkSubmitOperator):
+    """Submit the job of a step, then read what it wrote about itself.
+
+    spark-submit's exit code, and what a cluster tells of a driver, have both been wrong either way: a job counts
+    as done when its row in `runs` says so, and as failed when it does not.
+    """
+
+    template_fields = (*SparkSubmitOperator.template_fields, "run_id")
+
+    def __init__(self, *, pipeline_file: str, step: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline_file = pipeline_file
+        self.step = step
+        self.run_id = run_id
+
+    @staticmethod
+    def spark_settings(conf: str | None) -> dict[str, Any]:
+        """What SparkSubmitOperator is given of a file of conf/spark, besides what the connection says."""
+        settings = read_conf(conf)
+        settings.pop("spark.master", None)  # the connection's business
+        jars = settings.pop("spark.jars.packages", None) or _delta()
+        return {"conf": settings, "packages": jars}
+
+    def execute(self, context: Context) -> None:
+        from gliclass_spark.airflow.checks import succeeded
+
+        told: Exception | None = None
+        try:
+            super().execute(context)
+        except (AirflowException, RuntimeError) as error:
+            told = error
+        found = succeeded(self.pipeline_file, self.run_id, self.step)
+        if found is not None:
+            raise AirflowException(f"{found}; spark-submit: {told or 'success'}") from told
+        if told is not None:
+            self.log.warning("spark-submit told of a failure, but the manifest of %s is whole: %s", self.step, told)
+
+
+def _delta() -> str:
+    """Delta's coordinates for the Spark that is installed here."""
+    spark = ".".join(version("pyspark").split(".")[:2])
+    return f"io.delta:delta-spark_{spark}_{_SCALA}:{version('delta-spark')}"
