@@ -13,7 +13,7 @@ from gliclass_spark.airflow.alerts import tell
 from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import GliclassSparkError, ManifestError, TableError
-from gliclass_spark.manifest import check_run
+from gliclass_spark.manifest import Manifest, check_run
 from gliclass_spark.reader import delta_table
 
 logger = logging.getLogger(__name__)
@@ -31,15 +31,12 @@ def plan(file: str, until: datetime) -> None:
         raise AirflowFailException(str(error)) from None
 
 
-def succeeded(file: str, run_id: str, step: str) -> str | None:
-    """None if the manifest of the run's step says that it did its work; else why not."""
+def done(file: str, run_id: str, step: str) -> tuple[Pipeline, Manifest]:
+    """The manifest of the run's step. Raises TableError or ManifestError unless it says that the step did its work."""
     pipeline = Pipeline.from_yaml(file)
-    try:
-        mine, _ = history.of_run(history.manifests(pipeline, storage_options(pipeline)), run_id)
-        check_run(mine, run_id, [step])
-    except (TableError, ManifestError) as error:
-        return str(error)
-    return None
+    mine, _ = history.of_run(history.manifests(pipeline, storage_options(pipeline)), run_id)
+    check_run(mine, run_id, [step])
+    return pipeline, next(each for each in mine if each.job == step)
 
 
 def verify(file: str, run_id: str) -> None:

@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
 from gliclass_spark.demo import write_documents
@@ -28,29 +27,30 @@ _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 def environment(root: Path, home: Path, port: int) -> dict[str, str]:
     """What Airflow's processes are told: a sqlite database in `home`, the DAGs of `root`, Spark on this machine.
 
-    What the environment says already stays as it is.
+    Of what the environment says already, connections and the folder of the pipelines stay as they are.
     """
     address = f"http://127.0.0.1:{port}"
+    defaults = {
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[*]"}),
+        "GLICLASS_PIPELINES": str(root / "conf" / "pipelines"),
+    }
     told = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        # Tasks call home here; on another port than 8080 they would not find it by themselves.
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__API__HOST": "127.0.0.1",  # the default is every interface
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__WORKERS": "1",
-        # Tasks call home here; on another port than 8080 they would not find it by themselves.
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-        "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
-        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[*]"}),
-        "GLICLASS_PIPELINES": str(root / "conf" / "pipelines"),
         # spark-submit, and the Python that it starts, are those of this environment.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
-    kept = {name: value for name, value in os.environ.items() if name != "PATH"}
-    return {**told, **kept}
+    return {**defaults, **os.environ, **told}
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,8 @@ class LocalAirflow:
 
     def _healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.address}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
-                parts = json.load(answer)
-        except (urllib.error.URLError, OSError, ValueError):
+            parts = httpx.get(f"{self.address}/api/v2/monitor/health", timeout=5).raise_for_status().json()
+        except httpx.HTTPError:
             return False
         return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
+from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.spark_conf import read_conf
 
 if TYPE_CHECKING:
@@ -40,18 +41,26 @@ class SparkStep(SparkSubmitOperator):
         return {"conf": settings, "packages": jars}
 
     def execute(self, context: Context) -> None:
-        from gliclass_spark.airflow.checks import succeeded
+        from gliclass_spark.airflow.checks import done
 
         told: Exception | None = None
         try:
             super().execute(context)
         except (AirflowException, RuntimeError) as error:
             told = error
-        found = succeeded(self.pipeline_file, self.run_id, self.step)
-        if found is not None:
-            raise AirflowException(f"{found}; spark-submit: {told or 'success'}") from told
+        try:
+            done(self.pipeline_file, self.run_id, self.step)
+        except (TableError, ManifestError) as error:
+            raise AirflowException(f"{error}; spark-submit: {told or 'success'}") from told
         if told is not None:
             self.log.warning("spark-submit told of a failure, but the manifest of %s is whole: %s", self.step, told)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Called by Airflow's OpenLineage provider, where it is installed."""
+        from gliclass_spark.airflow.checks import done
+        from gliclass_spark.airflow.lineage import lineage
+
+        return lineage(*done(self.pipeline_file, self.run_id, self.step))
 
 
 def _delta() -> str:

@@ -1,0 +1,185 @@
+"""The DAGs that the pipeline files become, and what Airflow says of files that can't become one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+
+from gliclass_spark.airflow.dag import asset, pipeline_dag
+from gliclass_spark.airflow.pipelines import read_pipelines
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT: dict[str, Any] = {
+    "name": "mail",
+    "source": {"path": "documents", "id": "id", "text": "body"},
+    "label_set": ["spam"],
+    "tables": "lake",
+    "reject": [{"reason": "spam", "when": "scores['spam'] > 0.5 or body like '%|%'"}],
+    "routes": [{"route": "shop", "when": "body like 'buy%'"}],
+    "airflow": {"cron": "0 2 * * *"},
+}
+PARSE = """
+import json, runpy, sys, time
+import airflow.sdk
+started = time.perf_counter()
+found = runpy.run_path(sys.argv[1])
+dags = [name for name, value in found.items() if isinstance(value, airflow.sdk.DAG)]
+print(json.dumps({"seconds": time.perf_counter() - started, "dags": dags, "modules": sorted(sys.modules)}))
+"""
+HEAVY = {"pyspark", "torch", "transformers", "pandas", "matplotlib", "deltalake"}
+
+
+def write(folder: Path, file_name: str, **parts: Any) -> Path:
+    file = folder / f"{file_name}.yaml"
+    file.write_text(yaml.safe_dump({**DOCUMENT, "name": file_name, **parts}))
+    return file
+
+
+def dag_of(folder: Path, **parts: Any) -> DAG:
+    file = write(folder, "mail", **parts)
+    return pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs")
+
+
+def bag_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DagBag:
+    """What Airflow makes of the project's DAG files over the pipeline files of a folder."""
+    monkeypatch.setenv("GLICLASS_PIPELINES", str(folder))
+    bag = DagBag(ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags")
+    bag.collect_dags(safe_mode=True)
+    return bag
+
+
+@pytest.mark.parametrize(("file", "dags"), [("pipelines", ["corpus", "lake_tags"]), ("refused", [])])
+def test_parsing_a_dag_file_loads_nothing_heavy(file: str, dags: list[str], record_property: Any) -> None:
+    command = [sys.executable, "-c", PARSE, str(ROOT / "dags" / f"{file}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"dags/{file}.py: {found['seconds']:.2f} s besides Airflow's own import")
+    assert HEAVY & {name.split(".")[0] for name in found["modules"]} == set()
+    assert found["dags"] == dags
+
+
+def test_the_shipped_dags_have_no_import_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = bag_of(ROOT / "conf" / "pipelines", monkeypatch)
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"corpus", "lake_tags"}
+
+
+def test_the_tasks_of_a_pipeline_follow_each_other(tmp_path: Path) -> None:
+    dag = dag_of(tmp_path)
+    order = ["plan", "tag", "filter", "route", "verify", "report"]
+    assert set(dag.task_ids) == set(order)
+    for one, next_ in itertools.pairwise(order):
+        assert dag.get_task(one).downstream_task_ids == {next_}
+    assert dag.max_active_runs == 1
+    tags_only = dag_of(tmp_path, steps=["tag"], reject=[], routes=[])
+    assert set(tags_only.task_ids) == {"plan", "tag", "verify", "report"}
+
+
+def test_a_dag_is_made_as_its_file_says(tmp_path: Path) -> None:
+    (tmp_path / "gpu.yaml").write_text("spark.master: yarn\nspark.executor.cores: 4\n")
+    schedule = {
+        "cron": "30 4 * * 1",
+        "timezone": "Europe/Vienna",
+        "start": "2026-02-03",
+        "catchup": True,
+        "owner": "curation",
+        "tags": ["corpus"],
+        "retries": 5,
+        "retry_delay_s": 7,
+        "timeout_s": 600,
+        "pool": "gpu",
+        "spark_conf": "gpu.yaml",
+        "connection": "cluster",
+    }
+    dag = dag_of(tmp_path, airflow=schedule)
+    assert dag.schedule == "30 4 * * 1"
+    assert (str(dag.start_date), dag.timezone.name) == ("2026-02-02 23:00:00+00:00", "Europe/Vienna")
+    assert (dag.catchup, dag.tags) == (True, {"corpus", "gliclass"})
+    tag, filter_ = dag.get_task("tag"), dag.get_task("filter")
+    assert (tag.owner, tag.retries, tag.retry_delay) == ("curation", 5, timedelta(seconds=7))
+    assert (tag.retry_exponential_backoff, tag.execution_timeout) == (True, timedelta(minutes=10))
+    assert (tag.pool, filter_.pool) == ("gpu", "default_pool")
+    assert (tag._conn_id, tag.conf) == ("cluster", {"spark.executor.cores": "4"})
+    assert tag.application == str(ROOT / "jobs" / "tag.py")
+    assert tag.application_args[:3] == [str(tmp_path / "mail.yaml"), "--run-id", "{{ run_id }}"]
+    assert tag.application_args[3] == "--until"
+    assert "--until" not in filter_.application_args
+
+
+def test_files_without_versions_are_read_as_they_are(tmp_path: Path) -> None:
+    source = {"path": "documents", "id": "id", "text": "body", "format": "parquet"}
+    assert "--until" not in dag_of(tmp_path, source=source).get_task("tag").application_args
+
+
+def test_the_tables_are_assets_and_one_pipelines_tables_start_another(tmp_path: Path) -> None:
+    dag = dag_of(tmp_path)
+    outlets = {step: {each.name for each in dag.get_task(step).outlets} for step in ("tag", "filter", "route")}
+    assert outlets == {
+        "tag": {"mail.tags"},
+        "filter": {"mail.kept", "mail.rejected", "mail.quarantined"},
+        "route": {"mail.shop", "mail.unrouted"},
+    }
+    pipeline = Pipeline.from_yaml(write(tmp_path, "mail", tables="s3a://bucket/lake"))
+    assert asset(pipeline, "kept").uri == "s3a://bucket/lake/kept"
+    after = dag_of(tmp_path, airflow={"after": ["corpus.kept"]})
+    assert [each.name for each in after.schedule] == ["corpus.kept"]
+
+
+def test_a_dag_tells_its_pipelines_own_configuration(tmp_path: Path) -> None:
+    told = str(dag_of(tmp_path).doc_md)
+    assert "| reject: spam | `scores['spam'] > 0.5 or body like '%\\|%'` |" in told
+    assert "| to unrouted | no route matched |" in told
+    assert f"`{tmp_path / 'mail.yaml'}`" in told
+
+
+WRONG = {
+    "an unknown key": ({"tabels": "x"}, "unknown key 'tabels'"),
+    "a cron that does not parse": ({"airflow": {"cron": "61 2 * * *"}}, "airflow.cron: '61 2 * * *' is no cron"),
+    "a conf that is not there": ({"airflow": {"spark_conf": "none.yaml"}}, "none.yaml"),
+    "an alert that nothing can send": (
+        {"airflow": {"alerts": {"slack": "#data"}}},
+        "airflow.alerts.slack needs apache-",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parts", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_an_import_error_and_takes_no_other_dag_down(
+    parts: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "good")
+    file = write(tmp_path, "wrong", **parts)
+    bag = bag_of(tmp_path, monkeypatch)
+    assert set(bag.dags) == {"good"}
+    assert set(bag.import_errors) == {"refused.py"}
+    assert message in bag.import_errors["refused.py"]
+    assert str(file) in bag.import_errors["refused.py"] or "none.yaml" in message
+
+
+def test_two_pipelines_with_one_name_are_refused_but_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = write(tmp_path, "a", name="mail"), write(tmp_path, "b", name="mail")
+    bag = bag_of(tmp_path, monkeypatch)
+    assert set(bag.dags) == {"mail"}
+    assert f"{second}: name: 'mail' is the name of {first} too; give it another" in bag.import_errors["refused.py"]
+
+
+def test_a_pipeline_that_is_not_scheduled_is_no_dag(tmp_path: Path) -> None:
+    write(tmp_path, "mail", airflow=None)
+    assert read_pipelines(tmp_path).scheduled == {}
+    with pytest.raises(ConfigError, match=r"there is no folder .*none; set GLICLASS_PIPELINES"):
+        read_pipelines(tmp_path / "none")

@@ -1,0 +1,200 @@
+"""Airflow itself, as `make airflow` starts it: three nights made up for, one job of them killed, the scheduler too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import psutil
+import pyarrow as pa
+import pytest
+import yaml
+from deltalake import write_deltalake
+
+from gliclass_spark import history
+from gliclass_spark.airflow.local import LocalAirflow, environment, started
+from gliclass_spark.config import Pipeline
+from gliclass_spark.reader import delta_table, query
+
+ROOT = Path(__file__).parents[2]
+DAYS = 3
+WAIT_S = 900
+# The same nights as single runs, one behind the other, each over the source as it was then.
+SINGLE_RUNS = """
+import sys
+from datetime import datetime
+from gliclass_spark.config import Pipeline
+from gliclass_spark.spark.session import spark_session
+from gliclass_spark.spark.steps import STEPS, Run
+spark = spark_session()
+pipeline = Pipeline.from_yaml(sys.argv[1])
+for until in sys.argv[2:]:
+    for step in pipeline.steps:
+        STEPS[step](Run(spark, pipeline, until, until=datetime.fromisoformat(until)))
+"""
+
+
+def midnight(day: int) -> datetime:
+    return datetime(2026, 3, 1 + day, tzinfo=UTC)
+
+
+def write_days(folder: Path) -> None:
+    """Three days' documents, each committed at the noon of its day: some new, some that were there in other words."""
+    for day in range(DAYS):
+        ids = [f"{day}-{number}" for number in range(20)]
+        texts = [f"document {name} of a lake" + (" to buy" if number % 3 else "") for number, name in enumerate(ids)]
+        rows = pa.table({"id": ids, "body": texts})
+        write_deltalake(str(folder / "mail"), rows, mode="append", configuration={"delta.enableChangeDataFeed": "true"})
+        noon = midnight(day).timestamp() + 12 * 3600
+        os.utime(folder / "mail" / "_delta_log" / f"{day:020}.json", (noon, noon))
+
+
+def write_pipeline(folder: Path, name: str, model: str) -> Path:
+    document = {
+        "name": name,
+        "source": {"path": "../mail", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": model,
+        "tables": f"../{name}",
+        "reject": [{"reason": "even", "when": "id like '%2'"}],
+        "routes": [{"route": "shop", "when": "body like '%buy%'"}],
+        "airflow": {"cron": "0 0 * * *", "start": "2026-03-01", "retries": 5, "retry_delay_s": 1},
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    return folder / f"{name}.yaml"
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def logged_in(airflow: LocalAirflow) -> httpx.Client:
+    """A client of Airflow's REST API, as `admin`."""
+    client = httpx.Client(base_url=airflow.address, timeout=60)
+    answer = client.post("/auth/token", json={"username": "admin", "password": airflow.password}).raise_for_status()
+    client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+    return client
+
+
+def states(api: httpx.Client, dag: str) -> dict[str, str]:
+    """The runs of a DAG, and how they stand."""
+    found = api.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
+    return {run["dag_run_id"]: run["state"] for run in found}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="module")
+def airflow(folder: Path, tiny_model: str) -> Iterator[LocalAirflow]:
+    write_days(folder)
+    write_pipeline(folder / "pipelines", "mail", tiny_model)
+    home = folder / "home"
+    env = {
+        **environment(ROOT, home, free_port()),
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
+        "GLICLASS_PIPELINES": str(folder / "pipelines"),
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    }
+    with started(env, home / "standalone.log") as running:
+        running.wait_until_ready()
+        yield running
+
+
+def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_killed(
+    airflow: LocalAirflow, folder: Path, tiny_model: str
+) -> None:
+    api = logged_in(airflow)
+    wait_for(lambda: api.get("/api/v2/dags/mail").status_code == 200, airflow)
+    window = {"from_date": midnight(1).isoformat(), "to_date": midnight(DAYS).isoformat()}
+    asked = {"dag_id": "mail", "max_active_runs": 1, **window}
+    assert api.post("/api/v2/backfills", json=asked).status_code == 200
+    api.patch("/api/v2/dags/mail", json={"is_paused": False}).raise_for_status()
+
+    wait_for(lambda: job_pids(airflow, "tag"), airflow)
+    time.sleep(5)
+    for pid in job_pids(airflow, "tag"):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: job_pids(airflow, "filter"), airflow)
+    restart_scheduler(airflow)
+    wait_for(lambda: {"running", "queued"}.isdisjoint(states(api, "mail").values()), airflow)
+    assert list(states(api, "mail").values()) == ["success"] * DAYS
+
+    single = write_pipeline(folder / "single", "single", tiny_model)
+    moments = [midnight(day).isoformat() for day in range(1, DAYS + 1)]
+    done = subprocess.run([sys.executable, "-c", SINGLE_RUNS, str(single), *moments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    mine, theirs = (Pipeline.from_yaml(folder / where) for where in ("pipelines/mail.yaml", "single/single.yaml"))
+    for table in ("tags", "kept", "rejected", "quarantined", "shop", "unrouted"):
+        assert rows(mine, table) == rows(theirs, table), table
+    assert nights(mine) == nights(theirs)
+
+    last = f"/gliclass/report/mail/{quote(sorted(states(api, 'mail'))[-1])}"
+    assert "20 documents in" in api.get(last).raise_for_status().text
+    assert httpx.get(airflow.address + last).status_code == 401
+
+
+def rows(pipeline: Pipeline, table: str) -> list[dict[str, Any]]:
+    """What a table says, but for which run said it, and when; scores to five digits."""
+    found = query(delta_table(f"{pipeline.tables}/{table}"), "select * from t order by doc_id")
+    for row in found:
+        for name in ("run_id", "tagged_at"):
+            row.pop(name, None)
+        row["scores"] = {label: round(score, 4) for label, score in row["scores"].items()}
+    return found
+
+
+def nights(pipeline: Pipeline) -> list[tuple[Any, ...]]:
+    """What each night's jobs counted."""
+    done = [each for each in history.manifests(pipeline) if each.status == "succeeded"][::-1]
+    return [(each.job, each.rows_in, each.documents, each.kept, each.rejected, each.routed) for each in done]
+
+
+def wait_for(reached: Any, airflow: LocalAirflow) -> None:
+    until = time.monotonic() + WAIT_S
+    while not reached():
+        assert time.monotonic() < until, airflow.log.read_text(errors="replace")[-5000:]
+        time.sleep(0.5)
+
+
+def job_pids(airflow: LocalAirflow, job: str) -> list[int]:
+    """The processes of a submitted job: spark-submit's JVM, and the driver's Python."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if (
+                f"jobs/{job}.py" in " ".join(process.cmdline())
+                and process.environ().get("AIRFLOW_HOME") == airflow.env["AIRFLOW_HOME"]
+            ):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def restart_scheduler(airflow: LocalAirflow) -> None:
+    """Kill it while a job is at work, and start another, as a supervisor would."""
+    for process in psutil.Process(airflow.process.pid).children(recursive=True):
+        command = " ".join(process.cmdline())
+        if command.endswith("airflow scheduler") or "airflow scheduler" in process.name():
+            process.kill()
+    with airflow.log.open("ab") as log:
+        subprocess.Popen([sys.executable, "-m", "airflow", "scheduler"], stdout=log, stderr=log, env=dict(airflow.env))

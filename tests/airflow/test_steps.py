@@ -1,0 +1,206 @@
+"""What decides about a task: the run's manifest. A stand-in for spark-submit says one thing, the manifest another."""
+
+from __future__ import annotations
+
+import json
+import socket
+from datetime import UTC, datetime, timedelta
+from email import message_from_string
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from deltalake import write_deltalake
+from written_runs import manifest, night, write_runs
+
+from gliclass_spark.airflow import checks, reports
+from gliclass_spark.airflow.alerts import tell
+from gliclass_spark.airflow.dag import pipeline_dag
+from gliclass_spark.airflow.step import SparkStep
+from gliclass_spark.config import Pipeline
+from gliclass_spark.manifest import VersionRange
+from gliclass_spark.schedule import Alerts
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    document = {
+        "name": "mail",
+        "source": {"path": "mail", "id": "id", "text": "body"},
+        "label_set": ["spam"],
+        "tables": "lake",
+        "airflow": {"cron": "@daily"},
+    }
+    path = tmp_path / "mail.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def step(file: Path, name: str) -> SparkStep:
+    task = pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs").get_task(name)
+    task.run_id = "night-1"
+    return task
+
+
+def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """From now on spark-submit does nothing, and exits with the code."""
+    program = folder / "bin" / "spark-submit"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
+
+
+def test_success_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted(tmp_path, monkeypatch, 0)
+    with pytest.raises(AirflowException, match=r"there is no Delta table at .*lake/runs.*; spark-submit: success"):
+        step(file, "tag").execute({})
+    write_runs(tmp_path, night(2))
+    with pytest.raises(AirflowException, match=r"there is no run 'night-1'.*; spark-submit: success"):
+        step(file, "tag").execute({})
+
+
+@pytest.mark.parametrize("status", ["failed", "running"])
+def test_success_with_a_manifest_that_says_otherwise_is_a_failure(
+    status: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(tmp_path, monkeypatch, 0)
+    write_runs(tmp_path, [manifest("tag", "night-1", status)])
+    with pytest.raises(AirflowException, match=f"expected status 'succeeded', found '{status}'"):
+        step(file, "tag").execute({})
+
+
+def test_a_failure_with_a_whole_manifest_is_a_success(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted(tmp_path, monkeypatch, 1)
+    write_runs(tmp_path, night(1))
+    step(file, "filter").execute({})
+    assert "spark-submit told of a failure, but the manifest of filter is whole" in capsys.readouterr().out
+
+
+def test_a_failure_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted(tmp_path, monkeypatch, 1)
+    write_runs(tmp_path, night(1)[:1])
+    with pytest.raises(AirflowException, match=r"expected a manifest of filter, found none.*Error code is: 1"):
+        step(file, "filter").execute({})
+
+
+def test_an_attempt_that_failed_after_one_that_succeeded_is_a_failure(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(tmp_path, monkeypatch, 0)
+    write_runs(tmp_path, [*night(1), manifest("tag", "night-1", "failed", sequence=2, message="the disk is full")])
+    with pytest.raises(AirflowException, match="the disk is full"):
+        step(file, "tag").execute({})
+
+
+def test_a_run_is_verified_by_its_counts(file: Path, tmp_path: Path) -> None:
+    write_runs(tmp_path, night(1))
+    checks.verify(str(file), "night-1")
+    tagged, filtered, routed = night(2)
+    write_runs(tmp_path, [tagged, manifest("filter", "night-2", rows_in=3, kept=1, quarantined=0), routed])
+    with pytest.raises(AirflowFailException, match=r"expected kept \+ rejected \+ quarantined = 3 rows in, found 1"):
+        checks.verify(str(file), "night-2")
+    with pytest.raises(AirflowFailException, match="there is no run 'night-7'"):
+        checks.verify(str(file), "night-7")
+    assert filtered.kept == 2
+
+
+def test_a_report_is_written_beside_the_tables_even_of_a_run_that_failed(file: Path, tmp_path: Path) -> None:
+    write_runs(tmp_path, [manifest("tag", "night-1", "failed", message="the disk is full")])
+    with pytest.raises(AirflowFailException, match="the disk is full"):
+        checks.report(str(file), "night-1")
+    page = reports.read(Pipeline.from_yaml(file), "night-1")
+    assert page is not None
+    assert "The tag job failed" in page
+
+
+def test_the_file_of_a_report_is_in_its_folder_whatever_the_runs_id_is(file: Path) -> None:
+    pipeline = Pipeline.from_yaml(file)
+    for run_id in ("scheduled__2026-11-23T02:00:00+00:00", "../../../etc/passwd", "a/b\\c"):
+        address = Path(reports.address(pipeline, run_id))
+        assert address.parent == Path(pipeline.tables) / "reports"
+    assert reports.read(pipeline, "none") is None
+
+
+def write_source(folder: Path, **columns: list[Any]) -> None:
+    write_deltalake(str(folder / "mail"), pa.table(columns), mode="append")
+
+
+def test_a_plan_fails_before_anything_is_submitted(
+    file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(AirflowFailException, match=r"there is no Delta table at .*mail"):
+        checks.plan(str(file), now)
+    write_source(tmp_path, id=["a", "b"], body=["text", "text"])
+    between = datetime.now(UTC)
+    write_source(tmp_path, id=["c"], body=["text"])
+    with caplog.at_level("INFO"):
+        checks.plan(str(file), between)
+        checks.plan(str(file), datetime.now(UTC) + timedelta(seconds=1))
+    assert "version 0 of 1, 2 rows" in caplog.text
+    assert "version 1 of 1, 3 rows" in caplog.text
+    file.write_text(file.read_text().replace("text: body", "text: content"))
+    with pytest.raises(AirflowFailException, match=r"has no column 'content' \(source.text\); it has id, body"):
+        checks.plan(str(file), now)
+    file.write_text("name: mail\n")
+    with pytest.raises(AirflowFailException, match="'source' is missing"):
+        checks.plan(str(file), now)
+
+
+def test_openlineage_is_told_the_tables_and_the_digests(file: Path, tmp_path: Path) -> None:
+    tagged = manifest(
+        "tag",
+        "night-1",
+        inputs={"source": VersionRange("id", None, 4)},
+        outputs={"tags": VersionRange("id", None, 9)},
+        model_digest="d1",
+        rules_hash="r1",
+    )
+    write_runs(tmp_path, [tagged])
+    told = step(file, "tag").get_openlineage_facets_on_complete(None)
+    [read], [written] = told.inputs, told.outputs
+    assert (read.namespace, read.name, read.facets["version"].datasetVersion) == ("file", str(tmp_path / "mail"), "4")
+    assert (written.name, written.facets["version"].datasetVersion) == (str(tmp_path / "lake" / "tags"), "9")
+    facet = told.run_facets["gliclass"]
+    assert (facet.run_id, facet.model_digest, facet.rules_hash) == ("night-1", "d1", "r1")
+
+
+class Inbox:
+    """A mail server's handler that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self.mails.append(envelope.content.decode())
+        return "250 OK"
+
+
+def test_who_wants_to_know_gets_a_mail_in_which_nothing_of_a_document_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = Inbox()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    server = Controller(inbox, hostname=host, port=port)
+    server.start()
+    try:
+        extra = {"disable_ssl": True, "disable_tls": True, "from_email": "lake@example.com"}
+        connection = {"conn_type": "smtp", "host": host, "port": port, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        tell(Alerts(email=("data@example.com",)), "mail: run night-1", "Large drift: {{ 7 * 7 }} <script>x</script>")
+    finally:
+        server.stop()
+    [mail] = inbox.mails
+    sent = message_from_string(mail)
+    body = "".join(part.get_payload(decode=True).decode() for part in sent.walk() if not part.is_multipart())
+    assert (sent["To"], sent["Subject"]) == ("data@example.com", "mail: run night-1")
+    assert "Large drift: {{ 7 * 7 }} &lt;script&gt;x&lt;/script&gt;" in body

@@ -1,0 +1,53 @@
+"""A step of a DAG, submitted to a cluster: the same DAG, another connection."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from deltalake import write_deltalake
+from standalone import StandaloneCluster
+
+from gliclass_spark import history
+from gliclass_spark.airflow.dag import pipeline_dag
+from gliclass_spark.config import Pipeline
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_dags_job_runs_where_its_connection_says(
+    cluster: StandaloneCluster, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", json.dumps({"conn_type": "spark", "host": cluster.master_url}))
+    write_deltalake(str(tmp_path / "mail"), pa.table({"id": ["a", "b"], "body": ["a lake of data", "spam"]}))
+    (tmp_path / "cluster.yaml").write_text(
+        "spark.driver.host: 127.0.0.1\nspark.executor.memory: 1g\nspark.cores.max: 2\n"
+        "spark.sql.shuffle.partitions: 2\nspark.databricks.delta.snapshotPartitions: 1\n"
+    )
+    document = {
+        "name": "mail",
+        "source": {"path": "mail", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": tiny_model,
+        "tables": "lake",
+        "steps": ["tag"],
+        "airflow": {"connection": "cluster", "spark_conf": "cluster.yaml"},
+    }
+    file = tmp_path / "mail.yaml"
+    file.write_text(yaml.safe_dump(document))
+    pipeline = Pipeline.from_yaml(file)
+    tag = pipeline_dag(file, pipeline, ROOT / "jobs").get_task("tag")
+    tag.run_id = "night-1"
+    tag.application_args = [str(file), "--run-id", "night-1"]
+
+    tag.execute({})
+
+    [done] = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
+    assert (done.run_id, done.job, done.tagged) == ("night-1", "tag", 2)
+    logs = "".join(path.read_text(errors="replace") for path in cluster.folder.rglob("*.log"))
+    assert "Registered app mail.tag" in logs
