@@ -10,10 +10,11 @@ from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
 from gliclass_spark.errors import ConfigError, JavaError
-from gliclass_spark.spark import java
+from gliclass_spark.spark import daemon, java
 from gliclass_spark.spark_conf import read_conf
 
-_DELTA = {
+_ALWAYS = {
+    "spark.python.daemon.module": daemon.MODULE,
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
@@ -59,7 +60,7 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
         # A worker is started as whatever `python3` is on the PATH unless this says otherwise.
         os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName(app_name)
-    for key, value in {**_DELTA, **settings}.items():
+    for key, value in {**_ALWAYS, **settings}.items():
         builder = builder.config(key, value)
     if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
         builder = configure_spark_with_delta_pip(builder)

@@ -1,0 +1,24 @@
+"""The process that Python workers are forked from, with torch and transformers imported already.
+
+Spark ends a worker that had nothing to do for a minute. Importing the two takes a quarter of a minute on a slow
+processor, in each worker; forked from here, they share one import, and a new worker is ready at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+MODULE = "gliclass_spark.spark.daemon"
+
+if __name__ == "__main__":
+    # To count GPUs must not start CUDA here: it can't be used behind a fork then.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
+    from pyspark.daemon import manager
+
+    import gliclass_spark.spark.worker  # noqa: F401
+
+    # A worker collects garbage behind each task: what was imported is none, and need not be looked through.
+    gc.freeze()
+    manager()
