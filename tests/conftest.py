@@ -1,6 +1,9 @@
-"""A small checkpoint that loads at once, for tests of what is around the model."""
+"""What the tests share: a Spark session with Delta, and a small checkpoint that loads at once."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,10 +14,35 @@ from gliclass_spark.model.configuration import GLiClassConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.modeling import GLiClassModel
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=1, help="how many processes tests/cluster/test_chaos.py kills")
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """One session for all tests of a process."""
+    from gliclass_spark.spark.session import spark_session
+
+    folder = tmp_path_factory.mktemp("spark")
+    conf = folder / "test.yaml"
+    conf.write_text(
+        "spark.master: local[2]\n"
+        f"spark.sql.warehouse.dir: {folder / 'warehouse'}\n"
+        # For a handful of rows, planning and compiling take the time, not the rows.
+        "spark.sql.shuffle.partitions: 2\n"
+        "spark.sql.codegen.wholeStage: false\n"
+        "spark.sql.codegen.factoryMode: NO_CODEGEN\n"
+        "spark.sql.adaptive.enabled: false\n"
+        "spark.databricks.delta.snapshotPartitions: 1\n"
+    )
+    session = spark_session(conf, app_name="tests")
+    yield session
+    session.stop()
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ class SparkStep(SparkSubmitOperator):
         """What SparkSubmitOperator is given of a file of conf/spark, besides what the connection says."""
         settings = read_conf(conf)
         settings.pop("spark.master", None)  # the connection's business
+        settings.setdefault("spark.log.level", "WARN")  # a task's log is read by people
         jars = settings.pop("spark.jars.packages", None) or _delta()
         return {"conf": settings, "packages": jars}
 

@@ -42,6 +42,7 @@ _UNREADABLE = {
     "INCOMPATIBLE_SCHEMA_CHANGE": "its schema changed",
     "INCOMPATIBLE_DATA_SCHEMA": "its schema changed",
     "DELTA_CDC_START_VERSION_AFTER_LATEST": "it has fewer versions than it had",
+    "TIME_TRAVEL_BEYOND_DELETED_FILE_RETENTION": "it is older than the table's delta.deletedFileRetentionDuration",
     "DELTA_VERSION_NOT_FOUND": "its log was cleaned up",
     "DELTA_LOG_FILE_NOT_FOUND": "its log was cleaned up",
     "DELTA_FILE_NOT_FOUND": "vacuum removed its files",
