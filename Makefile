@@ -34,8 +34,8 @@ bench: setup  ## Measure on this machine: the engine against the gliclass librar
 	@$(BIN)/python benchmarks/spark_share.py
 	@$(BIN)/python benchmarks/night.py
 
-chaos: setup  ## Kill processes of a Spark cluster at random moments, and count what is lost: KILLS=50 SEED=0.
-	@$(BIN)/pytest tests/cluster/test_chaos.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0)
+chaos: setup  ## Kill processes of a Spark cluster, and of Airflow, and count what is lost: KILLS=50 SEED=0.
+	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --nights 3
 
 setup: java $(READY)
 

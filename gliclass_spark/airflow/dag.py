@@ -103,17 +103,17 @@ def _plan(file: str, until: str) -> None:
 
 
 @task(task_id="verify", retries=0)
-def _verify(file: str, run_id: str) -> None:
+def _verify(file: str, run: str) -> None:
     """Success is what the manifest says, not what was seen of the jobs."""
     from gliclass_spark.airflow.checks import verify
 
-    verify(file, run_id)
+    verify(file, run)
 
 
 # Of a run that failed there is a report too; it fails behind it, so that the run does not count as a success.
 @task(task_id="report", retries=0, trigger_rule=TriggerRule.ALL_DONE)
-def _report(file: str, run_id: str) -> None:
+def _report(file: str, run: str) -> None:
     """Write the run's page, and tell what it warns of."""
     from gliclass_spark.airflow.checks import report
 
-    report(file, run_id)
+    report(file, run)

@@ -19,7 +19,7 @@ import psutil
 
 from gliclass_spark.demo import write_documents
 
-_STARTS_S = 180
+_STARTS_S = 300
 _STOPS_S = 30
 _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 

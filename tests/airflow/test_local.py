@@ -1,4 +1,4 @@
-"""Airflow itself, as `make airflow` starts it: three nights made up for, one job of them killed, the scheduler too."""
+"""Airflow itself, as `make airflow` starts it: nights made up for, with a job of theirs killed, and the scheduler."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from gliclass_spark import history
+from gliclass_spark.airflow import reports
 from gliclass_spark.airflow.local import LocalAirflow, environment, started
 from gliclass_spark.config import Pipeline
 from gliclass_spark.reader import delta_table, query
 from gliclass_spark.spark.steps import STEPS, Run
 
 ROOT = Path(__file__).parents[2]
-DAYS = 3
 WAIT_S = 900
 # Of short-lived JVMs the start is what takes the time.
 QUICK = {
@@ -43,16 +44,16 @@ QUICK = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
 # Not longer ago than a week: Delta's tables can't be read as they were before that.
-FIRST = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS + 2)
+FIRST = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=5)
 
 
 def midnight(day: int) -> datetime:
     return FIRST + timedelta(days=day)
 
 
-def write_days(folder: Path) -> None:
-    """Three days' documents, each committed at the noon of its day: some new, some that were there in other words."""
-    for day in range(DAYS):
+def write_days(folder: Path, days: int) -> None:
+    """The documents of some days, each committed at the noon of its day."""
+    for day in range(days):
         ids = [f"{day}-{number}" for number in range(20)]
         texts = [f"document {name} of a lake" + (" to buy" if number % 3 else "") for number, name in enumerate(ids)]
         rows = pa.table({"id": ids, "body": texts})
@@ -61,7 +62,7 @@ def write_days(folder: Path) -> None:
         os.utime(folder / "mail" / "_delta_log" / f"{day:020}.json", (noon, noon))
 
 
-def write_pipeline(folder: Path, name: str, model: str) -> Path:
+def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any) -> Path:
     document = {
         "name": name,
         "source": {"path": "../mail", "id": "id", "text": "body"},
@@ -69,14 +70,15 @@ def write_pipeline(folder: Path, name: str, model: str) -> Path:
         "model": model,
         "tables": f"../lake_{name}",
         "reject": [{"reason": "even", "when": "id like '%2'"}],
-        "steps": ["tag", "filter"],
+        "routes": [{"route": "shop", "when": "body like '%buy%'"}],
         "airflow": {
-            "cron": f"0 0 {','.join(str(midnight(day).day) for day in range(1, DAYS + 1))} * *",
+            "cron": f"0 0 {','.join(str(midnight(day).day) for day in range(1, days + 1))} * *",
             "start": FIRST.date(),
             "retries": 5,
             "retry_delay_s": 1,
             "spark_conf": "../quick.yaml",
         },
+        **parts,
     }
     folder.mkdir(exist_ok=True)
     (folder.parent / "quick.yaml").write_text(yaml.safe_dump(QUICK))
@@ -110,9 +112,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def airflow(folder: Path, tiny_model: str) -> Iterator[LocalAirflow]:
-    write_days(folder)
-    write_pipeline(folder / "pipelines", "mail", tiny_model)
+def days(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--nights"))
+
+
+@pytest.fixture(scope="module")
+def airflow(folder: Path, tiny_model: str, days: int) -> Iterator[LocalAirflow]:
+    write_days(folder, days)
+    write_pipeline(folder / "pipelines", "mail", tiny_model, days)
+    write_pipeline(folder / "pipelines", "notes", tiny_model, days, steps=["tag"], reject=[], routes=[])
     home = folder / "home"
     env = {
         **environment(ROOT, home, free_port()),
@@ -127,13 +135,25 @@ def airflow(folder: Path, tiny_model: str) -> Iterator[LocalAirflow]:
         yield running
 
 
+def test_a_pipeline_that_only_tags_runs_from_end_to_end(airflow: LocalAirflow, folder: Path) -> None:
+    command = [sys.executable, "-m", "airflow", "dags", "test", "notes"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(airflow.env))
+    assert done.returncode == 0, done.stdout[-3000:]
+    pipeline = Pipeline.from_yaml(folder / "pipelines" / "notes.yaml")
+    [tagged] = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
+    assert (tagged.job, tagged.rows_in) == ("tag", len(rows(pipeline, "tags")))
+    page = reports.read(pipeline, tagged.run_id)
+    assert page is not None
+    assert f"{tagged.rows_in} documents in" in page
+
+
 @pytest.mark.timeout(1200)
 def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_killed(
-    airflow: LocalAirflow, folder: Path, tiny_model: str, spark: SparkSession
+    airflow: LocalAirflow, folder: Path, tiny_model: str, days: int, spark: SparkSession
 ) -> None:
     api = logged_in(airflow)
     wait_for(lambda: api.get("/api/v2/dags/mail").status_code == 200, airflow)
-    window = {"from_date": midnight(1).isoformat(), "to_date": midnight(DAYS).isoformat()}
+    window = {"from_date": midnight(1).isoformat(), "to_date": midnight(days).isoformat()}
     asked = {"dag_id": "mail", "max_active_runs": 1, **window}
     assert api.post("/api/v2/backfills", json=asked).status_code == 200
     api.patch("/api/v2/dags/mail", json={"is_paused": False}).raise_for_status()
@@ -143,16 +163,16 @@ def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_kill
     for pid in job_pids(airflow, "tag"):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: job_pids(airflow, "filter"), airflow)
-    restart_scheduler(airflow)
-    wait_for(lambda: {"running", "queued"}.isdisjoint(states(api, "mail").values()), airflow)
-    assert list(states(api, "mail").values()) == ["success"] * DAYS
+    with another_scheduler(airflow):
+        wait_for(lambda: {"running", "queued"}.isdisjoint(states(api, "mail").values()), airflow)
+    assert list(states(api, "mail").values()) == ["success"] * days
 
     mine = Pipeline.from_yaml(folder / "pipelines" / "mail.yaml")
-    theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_model))
-    for day in range(1, DAYS + 1):
+    theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_model, days))
+    for day in range(1, days + 1):
         for step in theirs.steps:
             STEPS[step](Run(spark, theirs, f"day-{day}", until=midnight(day)))
-    for table in ("tags", "kept", "rejected", "quarantined"):
+    for table in ("tags", "kept", "rejected", "quarantined", "shop", "unrouted"):
         assert rows(mine, table) == rows(theirs, table), table
     assert nights(mine) == nights(theirs)
 
@@ -199,11 +219,18 @@ def job_pids(airflow: LocalAirflow, job: str) -> list[int]:
     return found
 
 
-def restart_scheduler(airflow: LocalAirflow) -> None:
-    """Kill it while a job is at work, and start another, as a supervisor would."""
+@contextmanager
+def another_scheduler(airflow: LocalAirflow) -> Iterator[None]:
+    """Kill the scheduler while a job is at work, and start another, as a supervisor would."""
     for process in psutil.Process(airflow.process.pid).children(recursive=True):
         command = " ".join(process.cmdline())
         if command.endswith("airflow scheduler") or "airflow scheduler" in process.name():
             process.kill()
     with airflow.log.open("ab") as log:
-        subprocess.Popen([sys.executable, "-m", "airflow", "scheduler"], stdout=log, stderr=log, env=dict(airflow.env))
+        command = [sys.executable, "-m", "airflow", "scheduler"]
+        scheduler = subprocess.Popen(command, stdout=log, stderr=log, env=dict(airflow.env))
+    try:
+        yield
+    finally:
+        scheduler.terminate()
+        scheduler.wait(30)
