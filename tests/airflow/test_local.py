@@ -126,6 +126,8 @@ def airflow(folder: Path, tiny_model: str, days: int) -> Iterator[LocalAirflow]:
         **environment(ROOT, home, free_port()),
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
         "GLICLASS_PIPELINES": str(folder / "pipelines"),
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",  # the pipelines stand there from the start
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",

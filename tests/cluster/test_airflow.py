@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ def test_a_dags_job_runs_where_its_connection_says(
 ) -> None:
     for name, value in cluster.env.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{cluster.env['PATH']}")
     monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", json.dumps({"conn_type": "spark", "host": cluster.master_url}))
     write_deltalake(str(tmp_path / "mail"), pa.table({"id": ["a", "b"], "body": ["a lake of data", "spam"]}))
     (tmp_path / "cluster.yaml").write_text(
