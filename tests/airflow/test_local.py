@@ -66,7 +66,7 @@ def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any)
     document = {
         "name": name,
         "source": {"path": "../mail", "id": "id", "text": "body"},
-        "label_set": ["spam", "lake"],
+        "label_set": {"name": "topics", "labels": ["spam", "lake"]},
         "model": model,
         "tables": f"../lake_{name}",
         "reject": [{"reason": "even", "when": "id like '%2'"}],
