@@ -28,8 +28,8 @@ def test_python_blocks_run_one_after_the_other(spark: SparkSession, capsys: Any)
 
 
 def test_the_pipeline_runs_on_a_users_own_table(spark: SparkSession, tmp_path: Path, capsys: Any) -> None:
-    [text] = blocks("yaml")
-    pipeline = yaml.safe_load(text)
+    pipeline, schedule = (yaml.safe_load(block) for block in blocks("yaml"))
+    pipeline |= schedule  # the part that Airflow reads
     pipeline["source"]["path"], pipeline["tables"] = "mail", "lake"
     (tmp_path / "support_mail.yaml").write_text(yaml.safe_dump(pipeline))
     rows = [("1", "Your parcel never arrived, and nobody answers me. I want my money back!"), ("2", "Hi")]
