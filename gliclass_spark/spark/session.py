@@ -59,7 +59,8 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
         settings = on_one_machine(settings, conf)
         # A worker is started as whatever `python3` is on the PATH unless this says otherwise.
         os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.appName(app_name)
+    # spark-submit has named the application too: by its --name, or by its file.
+    builder = SparkSession.builder if submitted else SparkSession.builder.appName(app_name)
     for key, value in {**_ALWAYS, **settings}.items():
         builder = builder.config(key, value)
     if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
