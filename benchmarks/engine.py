@@ -39,7 +39,7 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, Usage
 from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.configuration import GLiClassConfig
-from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
 SEED = 0
 REFERENCE_BATCH_SIZE = 8  # the pipeline's default

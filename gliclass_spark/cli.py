@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gliclass_spark.cli_learning import learning
 from gliclass_spark.config import Pipeline, Step
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+app.add_typer(learning)
 
 PipelineFile = Annotated[Path, typer.Argument(help="A file of conf/pipelines.", metavar="PIPELINE.yaml")]
 RunId = Annotated[
@@ -204,67 +206,6 @@ def classify(
         console.print(f"{text[:80]}\n  {found.error.message if found.error else shown}", markup=False, highlight=False)
 
 
-@app.command()
-def train(
-    data: Annotated[Path, typer.Option(help="A folder of Parquet files with the columns text and labels.")],
-    out: Annotated[Path, typer.Option(help="Where the checkpoint goes; a training that was stopped continues there.")],
-    model: Annotated[
-        str, typer.Option(help='What to start from: "embedded", a folder, a hub id, or "encoder" for a fresh one.')
-    ] = "embedded",
-    examples: Annotated[int, typer.Option(min=1, help="How many questions to learn from.")] = 100_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions for each step.")] = 32,
-    encoder_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of the encoder.")] = 1e-4,
-    head_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of projections and scorer.")] = 5e-4,
-    max_text_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = 128,
-    seed: Annotated[int, typer.Option(help="Decides every question that is asked.")] = 0,
-) -> None:
-    """Train a model on labelled text. The result is a folder that --model and Engine.from_pretrained take."""
-    from gliclass_spark.training.dataset import read_folder
-    from gliclass_spark.training.from_encoder import untrained_model
-    from gliclass_spark.training.supervised import TrainingConfig, train
-
-    sets = read_folder(data)
-    console.print(f"{sum(map(len, sets))} texts in {len(sets)} sets from {data}")
-    config = TrainingConfig(
-        examples=examples,
-        batch_size=batch_size,
-        encoder_lr=encoder_lr,
-        head_lr=head_lr,
-        max_text_tokens=max_text_tokens,
-        seed=seed,
-    )
-    if model == "encoder":
-        start, tokenizer = untrained_model()
-    else:
-        from gliclass_spark.model.checkpoint import load
-        from gliclass_spark.model.location import resolve
-
-        checkpoint = load(resolve(model))
-        start, tokenizer = checkpoint.model, checkpoint.tokenizer
-    console.print(f"trained: {train(start, tokenizer, sets, config, out)}")
-
-
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option(help="A folder of Parquet files with the columns text, labels and split.")],
-    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
-    split: Annotated[str, typer.Option(help="Which rows to ask.")] = "test",
-    max_rows: Annotated[int, typer.Option(min=1, help="At most this many texts of each set.")] = 600,
-) -> None:
-    """Ask a model for the best label of each text, and print the macro-F1 on every labelled set."""
-    from gliclass_spark.inference.engine import Engine
-    from gliclass_spark.show import show_scores
-    from gliclass_spark.training.dataset import read_folder
-    from gliclass_spark.training.evaluate import zero_shot
-
-    sets = read_folder(data, split)
-    engine = Engine.from_pretrained(model)
-    console.print(f"{engine}", style="dim", highlight=False, markup=False)
-    with console.status("scoring"):
-        scores = [zero_shot(engine, labelled, max_rows=max_rows) for labelled in sets]
-    show_scores(console, model, scores)
-
-
 def _one_step(
     name: Step,
     pipeline: Path,
@@ -279,7 +220,8 @@ def _one_step(
             has = ", ".join(started.pipeline.steps)
             raise ConfigError(f"{pipeline}: this pipeline has no step {name!r} (steps: [{has}]); add it to 'steps'")
         manifest = _step(started, name)
-    console.print_json(data=asdict(manifest), default=str)
+    # In a log, a line for each number of a histogram would bury what else the job says.
+    console.print_json(data=asdict(manifest), default=str, indent=2 if console.is_terminal else None)
 
 
 def _run_on(run: Run, pause_s: float) -> None:

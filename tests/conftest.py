@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
+from gliclass_spark.model.label_cached import LabelCachedModel
 from gliclass_spark.model.modeling import GLiClassModel
 
 if TYPE_CHECKING:
@@ -58,20 +59,25 @@ def other_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return _random_model(1, tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def tiny_label_cached_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model that reads each label once, with random weights."""
+    encoder = _encoder(30522)
+    torch.manual_seed(0)
+    model = LabelCachedModel(LabelCachedConfig(encoder, encoder.vocab_size, True, 20.0, -7.0))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=0.2)
+    return str(checkpoint.save(model.eval(), weights.base_tokenizer(), tmp_path_factory.mktemp("label_cached")))
+
+
 def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer = weights.tokenizer()
-    encoder = AutoConfig.for_model(
-        "bert",
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-    )
     torch.manual_seed(seed)
     model = GLiClassModel(
         GLiClassConfig(
-            encoder_config=encoder,
+            encoder_config=_encoder(len(tokenizer)),
             class_token_index=tokenizer.convert_tokens_to_ids("<<LABEL>>"),
             text_token_index=tokenizer.convert_tokens_to_ids("<<SEP>>"),
             vocab_size=len(tokenizer),
@@ -85,3 +91,14 @@ def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.2)
     return str(checkpoint.save(model.eval(), tokenizer, tmp_path_factory.mktemp("tiny_model")))
+
+
+def _encoder(vocab_size: int) -> PreTrainedConfig:
+    return AutoConfig.for_model(
+        "bert",
+        vocab_size=vocab_size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )

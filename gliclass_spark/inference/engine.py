@@ -10,27 +10,22 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from gliclass_spark.errors import DeviceError
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe, is_out_of_memory
-from gliclass_spark.inference.packed_bert import PackedBert
 from gliclass_spark.inference.prefetch import prefetched
 from gliclass_spark.inference.prepare import Prepared, prepare
+from gliclass_spark.inference.reading import padded, reading
 from gliclass_spark.inference.results import OUT_OF_MEMORY, Classification, FloatArray, Results, Usage
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import Checkpoint, load
 from gliclass_spark.model.location import ModelRef, resolve
-from gliclass_spark.model.prompt import PromptBuilder
 
 logger = logging.getLogger(__name__)
 
 # A processor works best on batches that stay in its caches; a GPU on ones that fill it.
 _MAX_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
-_DEFAULT_WINDOW = 512
 
 Labels = LabelSet | Sequence[str]
 
@@ -56,17 +51,10 @@ class Engine:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise DeviceError(f"max_batch_tokens must be at least 1, found {max_batch_tokens}")
         self.max_batch_tokens = max_batch_tokens or _MAX_BATCH_TOKENS.get(self.device.type, 4096)
-        self._model = checkpoint.model.to(self.device)
-        # The heads stay in float32: they cost next to nothing, and the scores are rounded once less.
-        self._model.encoder_model.to(self.dtype)
-        config = self._model.config
-        self._encode = None if config.use_segment_embeddings else PackedBert.of(self._model.encoder_model)
-        self.max_length = _window(self._model.encoder_model)
+        self._reading = reading(checkpoint, self.device, self.dtype)
+        self.max_length = self._reading.max_length
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
-        self._builder = PromptBuilder(
-            checkpoint.tokenizer, prompt_first=config.prompt_first, max_length=self.max_length
-        )
-        self._prompt = lru_cache(maxsize=64)(self._builder.prompt)
+        self._prompt = lru_cache(maxsize=64)(self._reading.tokenizer.prompt)
         logger.info("%s", self)
 
     @classmethod
@@ -126,7 +114,7 @@ class Engine:
         self, batches: Iterable[Sequence[str | None]], label_set: LabelSet
     ) -> Generator[Prepared, None, None]:
         prompt = self._prompt(label_set)
-        return (part for texts in batches for part in prepare(texts, self._builder, prompt))
+        return (part for texts in batches for part in prepare(texts, self._reading.tokenizer, prompt))
 
     def _results(self, parts: Generator[Prepared, None, None], label_set: LabelSet) -> Generator[Results, None, None]:
         """One for each batch that the parts make up."""
@@ -151,7 +139,7 @@ class Engine:
         while waiting:
             batch = waiting.pop()
             batch_rows = [rows[position] for position in batch.positions]
-            found = self._attempt([part.inputs[row] for row in batch_rows], batch.tokens)
+            found = self._attempt([part.inputs[row] for row in batch_rows], batch.tokens, label_set)
             if found is not None:
                 logits[batch_rows] = found
                 tokens = sum(len(part.inputs[row]) for row in batch_rows)
@@ -166,10 +154,10 @@ class Engine:
         chunk_counts = np.where(failed, 0, 1).astype(np.int32)
         return Results(label_set, logits, token_counts, chunk_counts, tuple(errors), usage)
 
-    def _attempt(self, inputs: list[list[int]], tokens: int) -> FloatArray | None:
+    def _attempt(self, inputs: list[list[int]], tokens: int, label_set: LabelSet) -> FloatArray | None:
         """Their logits, or None if the device has no memory for so many."""
         try:
-            return self._forward(inputs, tokens)
+            return self._forward(inputs, tokens, label_set)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -179,26 +167,8 @@ class Engine:
         return None
 
     @torch.inference_mode()
-    def _forward(self, inputs: list[list[int]], tokens: int) -> FloatArray:
-        input_ids = np.full((len(inputs), tokens), self._pad_id, dtype=np.int64)
-        attention_mask = np.zeros((len(inputs), tokens), dtype=np.int64)
-        for row, ids in enumerate(inputs):
-            input_ids[row, : len(ids)] = ids
-            attention_mask[row, : len(ids)] = 1
-        logits = self._model(self._on_device(input_ids), self._on_device(attention_mask), self._encode)
+    def _forward(self, inputs: list[list[int]], tokens: int, label_set: LabelSet) -> FloatArray:
+        input_ids, attention_mask = padded(inputs, tokens, self._pad_id, self.device)
+        logits = self._reading.logits(input_ids, attention_mask, label_set)
         found: FloatArray = logits.float().cpu().numpy()
         return found
-
-    def _on_device(self, array: NDArray[np.int64]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        # From pinned memory the copy goes on while the model's first steps are launched.
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
-
-
-def _window(encoder: PreTrainedModel) -> int:
-    """The tokens that an encoder reads at once."""
-    positions = int(getattr(encoder.config, "max_position_embeddings", 0) or _DEFAULT_WINDOW)
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    # RoBERTa and its kin count positions from behind the padding token's.
-    unused = getattr(table, "padding_idx", None)
-    return positions if unused is None else positions - unused - 1

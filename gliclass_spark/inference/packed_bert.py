@@ -1,119 +1,47 @@
-"""BERT on a processor: the sums of transformers' BertModel, with weights laid out for oneDNN and fused steps."""
+"""BERT on a processor: its linear layers laid out for oneDNN and fused with what follows them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import BertModel
+
+from gliclass_spark.model.bert import Bert
 
 # The operators that torch's own compiler emits for linear layers on x86 processors.
 _ONEDNN = torch.ops.mkldnn
 
 
-class PackedBert:
-    """A BertModel's weights, copied and packed when it is made. Gives (batch, tokens, hidden) in their precision.
-
-    In float32 the states are BertModel's but for rounding.
+def packed_bert(encoder: nn.Module) -> Bert | None:
+    """A copy of the encoder with packed weights; None where this encoder, its precision or its device has to take
+    its own way. In float32 the states are BertModel's but for rounding.
     """
-
-    def __init__(self, bert: BertModel) -> None:
-        embeddings = bert.embeddings
-        self._heads = bert.config.num_attention_heads
-        self._words = embeddings.word_embeddings.weight.detach()
-        # Every token is of segment 0: its embedding is added to the positions' once, not to each batch.
-        self._positions = (embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]).detach()
-        self._norm = _Norm.of(embeddings.LayerNorm)
-        self._layers = [_Layer.of(layer) for layer in bert.encoder.layer]
-
-    @staticmethod
-    def of(encoder: nn.Module) -> PackedBert | None:
-        """The packed encoder; None where this encoder, its precision or its device has to take its own way."""
-        if type(encoder) is not BertModel or encoder.config.hidden_act != "gelu" or encoder.config.is_decoder:
-            return None
-        if encoder.device.type != "cpu" or not _onednn_computes(encoder.dtype):
-            return None
-        with torch.no_grad():
-            return PackedBert(encoder)
-
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        rows, tokens = input_ids.shape
-        # Without padding there is nothing to mask, and attention is faster for it.
-        mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]
-        embedded = functional.embedding(input_ids, self._words) + self._positions[:tokens]
-        states = self._norm(embedded.flatten(0, 1))
-        for layer in self._layers:
-            query, key, value = layer.query_key_value(states).view(rows, tokens, 3, self._heads, -1).unbind(2)
-            read = functional.scaled_dot_product_attention(
-                query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
-            )
-            read = read.transpose(1, 2).reshape(rows * tokens, -1)
-            states = layer.attention_norm(layer.attention_out.added(read, states))
-            states = layer.norm(layer.down.added(layer.up.gelu(states), states))
-        return states.view(rows, tokens, -1)
+    if type(encoder) is not BertModel or encoder.config.hidden_act != "gelu" or encoder.config.is_decoder:
+        return None
+    if encoder.device.type != "cpu" or not _onednn_computes(encoder.dtype):
+        return None
+    with torch.no_grad():
+        return Bert(encoder, _Packed)
 
 
-@dataclass(frozen=True)
 class _Packed:
     """A linear layer: (tokens, inputs) -> (tokens, outputs)."""
 
-    weight: Tensor
-    bias: Tensor
-
-    @staticmethod
-    def of(*linears: nn.Linear) -> _Packed:
-        """Layers that read the same input, side by side."""
-        weight = torch.cat([linear.weight for linear in linears])
-        return _Packed(_ONEDNN._reorder_linear_weight(weight, None), torch.cat([linear.bias for linear in linears]))
+    def __init__(self, *linears: nn.Linear) -> None:
+        self._weight = _ONEDNN._reorder_linear_weight(torch.cat([linear.weight for linear in linears]), None)
+        self._bias = torch.cat([linear.bias for linear in linears])
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        return _tensor(_ONEDNN._linear_pointwise(inputs, self.weight, self.bias, "none", [], ""))
+        return _tensor(_ONEDNN._linear_pointwise(inputs, self._weight, self._bias, "none", [], ""))
 
     def gelu(self, inputs: Tensor) -> Tensor:
         # "none": no approximation.
-        return _tensor(_ONEDNN._linear_pointwise(inputs, self.weight, self.bias, "gelu", [], "none"))
+        return _tensor(_ONEDNN._linear_pointwise(inputs, self._weight, self._bias, "gelu", [], "none"))
 
     def added(self, inputs: Tensor, residual: Tensor) -> Tensor:
-        return _tensor(_ONEDNN._linear_pointwise.binary(inputs, residual, self.weight, self.bias, "add"))
-
-
-@dataclass(frozen=True)
-class _Norm:
-    weight: Tensor
-    bias: Tensor
-    epsilon: float
-
-    @staticmethod
-    def of(norm: nn.LayerNorm) -> _Norm:
-        return _Norm(norm.weight.detach(), norm.bias.detach(), norm.eps)
-
-    def __call__(self, states: Tensor) -> Tensor:
-        return functional.layer_norm(states, self.weight.shape, self.weight, self.bias, self.epsilon)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    query_key_value: _Packed
-    attention_out: _Packed
-    attention_norm: _Norm
-    up: _Packed
-    down: _Packed
-    norm: _Norm
-
-    @staticmethod
-    def of(layer: Any) -> _Layer:
-        attention = layer.attention.self
-        return _Layer(
-            query_key_value=_Packed.of(attention.query, attention.key, attention.value),
-            attention_out=_Packed.of(layer.attention.output.dense),
-            attention_norm=_Norm.of(layer.attention.output.LayerNorm),
-            up=_Packed.of(layer.intermediate.dense),
-            down=_Packed.of(layer.output.dense),
-            norm=_Norm.of(layer.output.LayerNorm),
-        )
+        return _tensor(_ONEDNN._linear_pointwise.binary(inputs, residual, self._weight, self._bias, "add"))
 
 
 def _onednn_computes(dtype: torch.dtype) -> bool:

@@ -15,7 +15,7 @@ from gliclass_spark.inference.results import (
     UNDECODABLE_TEXT,
     TextError,
 )
-from gliclass_spark.model.prompt import Prompt, PromptBuilder
+from gliclass_spark.model.text_tokenizer import Prompt, TextTokenizer
 
 # Texts are tokenised and sorted in groups of this size: enough to find neighbours of like length, and
 # little enough to hold all of their tokens in memory.
@@ -40,25 +40,25 @@ class Prepared:
     seconds: float
 
 
-def prepare(texts: Sequence[str | None], builder: PromptBuilder, prompt: Prompt) -> Iterator[Prepared]:
+def prepare(texts: Sequence[str | None], tokenizer: TextTokenizer, prompt: Prompt) -> Iterator[Prepared]:
     """Check and tokenise a batch, in as many parts as its size asks for; an empty batch is one empty part."""
     if isinstance(texts, str):
         raise TypeError(f"texts must be a list of texts, found the text {texts[:40]!r}; put it into a list")
     lengths = [len(text) if isinstance(text, str) else 0 for text in texts]
     for group in text_groups(lengths, _GROUP_TEXTS, _GROUP_CHARS):
         part = texts[group.start : group.stop]
-        yield _part(part, builder, prompt, ends_batch=group.stop == len(texts))
+        yield _part(part, tokenizer, prompt, ends_batch=group.stop == len(texts))
     if not lengths:
         yield Prepared([], [], [], ends_batch=True, seconds=0.0)
 
 
-def _part(texts: Sequence[str | None], builder: PromptBuilder, prompt: Prompt, *, ends_batch: bool) -> Prepared:
+def _part(texts: Sequence[str | None], tokenizer: TextTokenizer, prompt: Prompt, *, ends_batch: bool) -> Prepared:
     started = time.perf_counter()
     errors = [_check(text) for text in texts]
     inputs: list[list[int]] = [[] for _ in texts]
     token_counts = [0] * len(texts)
     readable = [row for row, error in enumerate(errors) if error is None]
-    found = builder.text_ids([texts[row] or "" for row in readable], prompt) if readable else []
+    found = tokenizer.text_ids([texts[row] or "" for row in readable], prompt) if readable else []
     for row, ids in zip(readable, found, strict=True):
         token_counts[row] = prompt.token_count(ids)
         if token_counts[row] > 0:

@@ -14,11 +14,14 @@ from transformers.initialization import no_init_weights
 
 from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import embedded
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig, read_config
 from gliclass_spark.model.embedded import weights as embedded_weights
+from gliclass_spark.model.label_cached import LabelCachedModel
 from gliclass_spark.model.location import WEIGHTS, ModelRef
 from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
+
+Model = GLiClassModel | LabelCachedModel
 
 # Buffers that older versions of transformers wrote beside the weights; nothing is lost with them.
 _IGNORED_SUFFIXES = ("position_ids",)
@@ -27,7 +30,7 @@ _IGNORED_SUFFIXES = ("position_ids",)
 @dataclass(frozen=True)
 class Checkpoint:
     ref: ModelRef
-    model: GLiClassModel
+    model: Model
     tokenizer: PreTrainedTokenizerFast
 
 
@@ -37,19 +40,20 @@ def load(ref: ModelRef) -> Checkpoint:
     Every weight of the file is used and every weight of the model comes from the file; otherwise
     CheckpointError lists the difference. The tokenizer's ids are those that the model was trained with.
     """
-    config = GLiClassConfig.from_folder(ref.folder)
+    config = read_config(ref.folder)
     if ref.uri == embedded.NAME:
         state, tokenizer = embedded_weights.state_dict(), embedded_weights.tokenizer()
     else:
         state = _read_weights(ref.folder / WEIGHTS)
         tokenizer = _read_tokenizer(ref.folder)
-    _check_tokens(tokenizer, config, ref.uri)
+    if isinstance(config, GLiClassConfig):
+        _check_tokens(tokenizer, config, ref.uri)
     model = _build(config, ref.uri)
     _assign(model, state, ref.uri)
     return Checkpoint(ref, model.eval(), tokenizer)
 
 
-def save(model: GLiClassModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> Path:
+def save(model: Model, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> Path:
     """Write the published layout: config.json, model.safetensors, tokenizer. Gives the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,10 +101,10 @@ def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: GLiClassConfig, ur
             )
 
 
-def _build(config: GLiClassConfig, uri: str) -> GLiClassModel:
+def _build(config: GLiClassConfig | LabelCachedConfig, uri: str) -> Model:
     try:
         with no_init_weights():
-            return GLiClassModel(config)
+            return LabelCachedModel(config) if isinstance(config, LabelCachedConfig) else GLiClassModel(config)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -108,7 +112,7 @@ def _build(config: GLiClassConfig, uri: str) -> GLiClassModel:
         ) from None
 
 
-def _assign(model: GLiClassModel, state: dict[str, Tensor], uri: str) -> None:
+def _assign(model: Model, state: dict[str, Tensor], uri: str) -> None:
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected.keys() - state.keys()]
     problems += [f"unused {name}" for name in state.keys() - expected.keys()]

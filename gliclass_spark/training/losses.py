@@ -7,14 +7,18 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def focal_loss(logits: Tensor, targets: Tensor, *, focal_alpha: float, focal_gamma: float) -> Tensor:
+def focal_loss(
+    logits: Tensor, targets: Tensor, *, focal_alpha: float, focal_gamma: float, label_smoothing: float = 0.0
+) -> Tensor:
     """Focal loss (Lin et al., arXiv 1708.02002, eq. 5), averaged over the labels that are there.
 
     FL = -alpha_t (1 - p_t)^gamma log(p_t), alpha_t = alpha for a true label and 1 - alpha for a
     false one; a negative alpha weighs both alike. gamma > 0 turns the eye from the easy labels.
+    Smoothed by s, a target y is y (1 - s) + s / 2 (Szegedy et al., arXiv 1512.00567, section 7, for
+    two classes).
     """
     present = targets >= 0
-    target = targets.clamp(min=0)
+    target = targets.clamp(min=0) * (1 - label_smoothing) + label_smoothing / 2
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p_t = torch.exp(-cross_entropy)
     loss = (1 - p_t) ** focal_gamma * cross_entropy

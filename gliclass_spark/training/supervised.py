@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,48 @@ from transformers.trainer_utils import get_last_checkpoint
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.model.prompt import PromptBuilder
-from gliclass_spark.training.dataset import LabelledSet, QuestionDataset, collate
+from gliclass_spark.model.checkpoint import Model
+from gliclass_spark.training.adapters import add_adapters, merge_adapters
+from gliclass_spark.training.asking import Asking, asking
+from gliclass_spark.training.labelled import LabelledSet
 from gliclass_spark.training.losses import focal_loss, softmax_loss
+from gliclass_spark.training.questions import QuestionConfig, Questions
+
+# The parameters that are single numbers, or one for each head of attention.
+_SCALARS = ("logit_scale", "logit_offset", "label_bias")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. Learning rates are peaks of a linear warm-up and decay over all steps."""
+    """How to train. Learning rates are peaks of a linear warm-up and decay over all steps.
 
-    examples: int = 100_000
-    batch_size: int = 32
-    encoder_lr: float = 1e-4
-    head_lr: float = 5e-4
+    A step learns from `accumulation` questions. `head_lr` is for the projections and the scorer,
+    `scalar_lr` for the single numbers behind them: scale, offset, biases of heads. `lora_rank` trains
+    low-rank additions to the encoder's linear layers (arXiv 2106.09685) and leaves the rest of it as
+    it is; they are merged into its weights at the end.
+    """
+
+    steps: int = 1000
+    accumulation: int = 1
+    question: QuestionConfig = field(default_factory=QuestionConfig)
+    encoder_lr: float = 3e-5
+    head_lr: float = 3e-4
+    scalar_lr: float = 1e-2
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     focal_alpha: float = -1.0
     focal_gamma: float = 2.0
-    softmax_weight: float = 0.3
-    min_labels: int = 4
-    max_labels: int = 20
-    foreign_share: float = 0.15
+    label_smoothing: float = 0.0
+    focal_weight: float = 1.0
+    softmax_weight: float = 1.0
+    lora_rank: int | None = None
     max_text_tokens: int = 128
     save_steps: int = 250
     seed: int = 0
 
 
 def train(
-    model: GLiClassModel,
-    tokenizer: PreTrainedTokenizerFast,
-    sets: Sequence[LabelledSet],
-    config: TrainingConfig,
-    folder: Path,
+    model: Model, tokenizer: PreTrainedTokenizerFast, sets: Sequence[LabelledSet], config: TrainingConfig, folder: Path
 ) -> Path:
     """Train `model` in place and save it in `folder`; gives the folder.
 
@@ -56,32 +64,24 @@ def train(
     stopped continues from the newest one. Raises TrainingError when the loss is no longer a number:
     the last checkpoint is then kept.
     """
+    if config.lora_rank is not None:
+        add_adapters(model.encoder_model, config.lora_rank)
     model.encoder_model.get_input_embeddings().requires_grad_(False)
-    builder = PromptBuilder(tokenizer, prompt_first=model.config.prompt_first, max_length=512)
-    questions = QuestionDataset(
-        sets,
-        builder,
-        size=config.examples,
-        batch_size=config.batch_size,
-        min_labels=config.min_labels,
-        max_labels=config.max_labels,
-        foreign_share=config.foreign_share,
-        max_text_tokens=config.max_text_tokens,
-        seed=config.seed,
-    )
+    asked = asking(model, tokenizer, config.max_text_tokens)
     device = choose_device(None)
     steps = folder / "steps"
     arguments = TrainingArguments(
         output_dir=str(steps),
-        num_train_epochs=1,
-        per_device_train_batch_size=config.batch_size,
+        max_steps=config.steps,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=config.accumulation,
         learning_rate=config.encoder_lr,
         weight_decay=config.weight_decay,
         warmup_steps=config.warmup_share,
         max_grad_norm=1.0,
         bf16=native_bfloat16(device),
         use_cpu=device.type == "cpu",
-        # The dataset has put questions of like length into one batch, in an order of its own.
+        # Every question is decided by its position: to shuffle them would only hide that.
         train_sampling_strategy="sequential",
         save_steps=config.save_steps,
         save_total_limit=2,
@@ -92,30 +92,41 @@ def train(
         remove_unused_columns=False,
     )
     trainer = Trainer(
-        model=_WithLoss(model, config),
+        model=_WithLoss(model, asked, config),
         args=arguments,
-        train_dataset=questions,
-        data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
+        train_dataset=Questions(sets, config.question, size=config.steps * config.accumulation, seed=config.seed),
+        data_collator=lambda questions: asked.inputs(questions[0]),
         optimizers=(_optimizer(model, config), None),
         callbacks=[_StopOnDivergence()],
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(steps)) if steps.is_dir() else None)
+    if config.lora_rank is not None:
+        merge_adapters(model.encoder_model)
     return checkpoint.save(model.eval(), tokenizer, folder)
 
 
 class _WithLoss(nn.Module):
     """The model and what it is trained for, as transformers' Trainer expects it."""
 
-    def __init__(self, model: GLiClassModel, config: TrainingConfig) -> None:
+    def __init__(self, model: Model, asked: Asking, config: TrainingConfig) -> None:
         super().__init__()
         self.gliclass = model
+        self._asked = asked
         self._config = config
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        logits = self.gliclass(input_ids, attention_mask)
-        loss = focal_loss(
-            logits, labels, focal_alpha=self._config.focal_alpha, focal_gamma=self._config.focal_gamma
-        ) + self._config.softmax_weight * softmax_loss(logits, labels)
+    def forward(self, targets: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        logits = self._asked.logits(inputs).float()
+        focal = focal_loss(
+            logits,
+            targets,
+            focal_alpha=self._config.focal_alpha,
+            focal_gamma=self._config.focal_gamma,
+            label_smoothing=self._config.label_smoothing,
+        )
+        # The focal loss is a mean over labels, and the softmax's a sum: so each label pulls as hard in both.
+        loss = self._config.focal_weight * focal * logits.shape[1] + self._config.softmax_weight * softmax_loss(
+            logits, targets
+        )
         return {"loss": loss, "logits": logits}
 
 
@@ -129,13 +140,19 @@ class _StopOnDivergence(TrainerCallback):
             )
 
 
-def _optimizer(model: GLiClassModel, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            rate = config.encoder_lr if name.startswith("encoder_model.") else config.head_lr
-            decay = config.weight_decay if weight.dim() > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(weight)
+            groups.setdefault((_rate(name, config), config.weight_decay if weight.dim() > 1 else 0.0), []).append(
+                weight
+            )
     return torch.optim.AdamW(
         [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
     )
+
+
+def _rate(name: str, config: TrainingConfig) -> float:
+    if name.startswith("encoder_model."):
+        return config.encoder_lr
+    return config.scalar_lr if name in _SCALARS else config.head_lr

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "config": {"labels", "rules", "conditions", "addresses", "schedule"},
     "model": {"labels"},
     "inference": {"labels", "model"},
-    "training": {"labels", "model", "inference"},
+    "training": {"labels", "model", "inference", "reader"},
     "manifest": set(),
     "report": {"labels", "manifest"},
     "reader": set(),

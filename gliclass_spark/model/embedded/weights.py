@@ -46,6 +46,12 @@ def save_layers(state: dict[str, Tensor], path: Path = embedded.WEIGHTS) -> None
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """The package's tokenizer with the two tokens that mark labels and text."""
-    loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(get_model_path())
+    loaded = base_tokenizer()
     loaded.add_tokens(_TOKENS, special_tokens=True)
+    return loaded
+
+
+def base_tokenizer() -> PreTrainedTokenizerFast:
+    """The package's tokenizer."""
+    loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(get_model_path())
     return loaded

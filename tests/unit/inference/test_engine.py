@@ -24,7 +24,7 @@ from gliclass_spark.inference.results import (
     TextError,
 )
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model import checkpoint, location, prompt
+from gliclass_spark.model import checkpoint, location, text_tokenizer
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.modeling import GLiClassModel
 
@@ -224,7 +224,7 @@ class TestUsage:
     def test_labels_are_tokenised_once_for_a_label_set(
         self, reference: Callable[..., Reference], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(prompt, "Tokenizer", RecordingTokenizer)
+        monkeypatch.setattr(text_tokenizer, "Tokenizer", RecordingTokenizer)
         RecordingTokenizer.read.clear()
         measured = Engine(loaded(reference), device="cpu", precision="float32")
         for _ in range(3):

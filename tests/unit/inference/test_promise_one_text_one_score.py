@@ -141,6 +141,25 @@ def test_the_embedded_model_keeps_the_promise_too(precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_model_that_remembers_its_labels_keeps_the_promise_too(precision: str, tiny_label_cached_model: str) -> None:
+    engines = [
+        Engine.from_pretrained(tiny_label_cached_model, device="cpu", precision=precision, max_batch_tokens=budget)
+        for budget in BUDGETS
+    ]
+
+    @settings(deadline=None, max_examples=12)
+    @given(st.lists(TEXTS, min_size=1, max_size=6), st.data())
+    def holds(texts: list[str | None], data: st.DataObject) -> None:
+        order = data.draw(st.permutations(range(len(texts))))
+        expected = [engines[-1].run([text], LABELS) for text in texts]
+        found = data.draw(st.sampled_from(engines)).run([texts[position] for position in order], LABELS)
+        for row, position in enumerate(order):
+            same(found, row, expected[position], TOLERANCES[precision])
+
+    holds()
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
 def test_hostile_neighbours_change_nobody_elses_scores_and_get_a_score_or_an_error(
     backbone: str, precision: str, engine: Callable[..., Engine]
 ) -> None:

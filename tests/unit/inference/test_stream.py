@@ -16,7 +16,7 @@ from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.prefetch import THREAD_NAME
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import location, prompt
+from gliclass_spark.model import location, text_tokenizer
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.modeling import GLiClassModel
 
@@ -52,7 +52,7 @@ def test_the_next_batch_is_tokenised_before_the_present_forward_pass_ends(
 ) -> None:
     texts = [f"river {number}" for number in range(4)]
     read = {text: threading.Event() for text in texts}
-    monkeypatch.setattr(prompt, "Tokenizer", Announcing.to(read))
+    monkeypatch.setattr(text_tokenizer, "Tokenizer", Announcing.to(read))
     model = Waiting.on([read[text] for text in texts[1:]], reference("bert"))
     streaming = Engine(model, device="cpu", precision="float32").stream(([text] for text in texts), LABELS)
     # Were the next batch tokenised only after the pass, the pass would wait for it in vain.

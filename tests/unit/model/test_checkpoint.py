@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError
 from gliclass_spark.model import checkpoint, location
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.configuration import GLiClassConfig, read_config
 
 MISSING = object()
 
@@ -268,7 +268,10 @@ class TestConfig:
     @pytest.mark.parametrize("name", ["bi-encoder", "bi-encoder-fused", "encoder-decoder", "decoder-kv"])
     def test_another_architecture_is_refused_by_name(self, name: str, folder: Path) -> None:
         reconfigure(folder, architecture_type=name)
-        assert refusal(folder) == f"architecture_type {name!r} is not supported; use a 'uni-encoder' checkpoint"
+        assert (
+            refusal(folder)
+            == f"architecture_type {name!r} is not supported; use a 'uni-encoder' or 'label-cached' checkpoint"
+        )
 
     @pytest.mark.parametrize(
         ("key", "value", "supported"),
@@ -337,7 +340,7 @@ class TestConfig:
 
     def test_a_config_written_by_us_reads_as_the_same_config(self, reference: Callable[..., Reference]) -> None:
         folder = reference("modernbert", pooling_strategy="avg", scorer_type="mlp", use_segment_embeddings=True).folder
-        config = GLiClassConfig.from_folder(folder)
+        config = read_config(folder)
         again = GLiClassConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert again.encoder_config.to_dict() == config.encoder_config.to_dict()
         assert vars(again) == {**vars(config), "encoder_config": again.encoder_config}

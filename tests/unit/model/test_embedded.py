@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gliclass_spark.model import checkpoint, embedded, location
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.configuration import read_config
 from gliclass_spark.model.embedded import weights
 
 WORDS = "encoder_model.embeddings.word_embeddings.weight"
@@ -96,4 +96,4 @@ def test_new_words_that_were_trained_are_saved_with_the_layers(
 
 def test_the_configuration_names_no_path_of_the_machine_that_it_was_made_on() -> None:
     assert "site-packages" not in (embedded.FOLDER / "config.json").read_text(encoding="utf-8")
-    assert "_name_or_path" not in GLiClassConfig.from_folder(embedded.FOLDER).to_dict()["encoder_config"]
+    assert "_name_or_path" not in read_config(embedded.FOLDER).to_dict()["encoder_config"]

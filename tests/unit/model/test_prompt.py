@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import CheckpointError, LabelSetError
 from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, Label, LabelSet
-from gliclass_spark.model.prompt import MIN_TEXT_TOKENS, PromptBuilder
+from gliclass_spark.model.prompt import PromptBuilder
+from gliclass_spark.model.text_tokenizer import MIN_TEXT_TOKENS
 
 CLS, SEP = 101, 102
 LABELS = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))

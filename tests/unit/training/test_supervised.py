@@ -1,8 +1,9 @@
-"""Labelled text in, a checkpoint out: the questions, the training, the stop and the continuation."""
+"""Labelled text in, a checkpoint out: the training of each kind of model, the stop and the continuation."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.cli import main
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model import checkpoint, location
-from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.model.prompt import PromptBuilder
-from gliclass_spark.training.dataset import LabelledSet, QuestionDataset, collate, read_folder, read_set
+from gliclass_spark.model.checkpoint import Checkpoint, Model
+from gliclass_spark.training.adapters import add_adapters, merge_adapters
+from gliclass_spark.training.asking import asking
 from gliclass_spark.training.evaluate import zero_shot
+from gliclass_spark.training.labelled import LabelledSet
 from gliclass_spark.training.losses import softmax_loss
+from gliclass_spark.training.questions import QuestionConfig, Questions
 from gliclass_spark.training.supervised import TrainingConfig, train
 
 _KINDS = ("cat", "dog", "owl")
@@ -28,66 +30,60 @@ ANIMALS = LabelledSet(
     "animals", _KINDS, tuple(f"a {kind} {number}" for number in range(8) for kind in _KINDS), ((0,), (1,), (2,)) * 8
 )
 COLOURS = LabelledSet("colours", ("red", "green", "Cat"), ("it is red", "red and green"), ((0,), (0, 1)))
-CONFIG = TrainingConfig(examples=48, batch_size=8, min_labels=2, max_labels=4, save_steps=2, head_lr=1e-3, seed=3)
+SETS = [ANIMALS, COLOURS]
+QUESTION = QuestionConfig(texts=4, min_labels=2, max_labels=4, foreign_share=0.3)
+CONFIG = TrainingConfig(steps=6, question=QUESTION, save_steps=2, encoder_lr=1e-4, head_lr=1e-3, seed=3)
+
+Start = Callable[[], Checkpoint]
 
 
-def questions(tokenizer: PreTrainedTokenizerFast, **changes: object) -> QuestionDataset:
-    settings = {"size": 60, "batch_size": 4, "min_labels": 2, "max_labels": 5, "foreign_share": 0.5}
-    settings |= {"max_text_tokens": 16, "seed": 1, **changes}
-    builder = PromptBuilder(tokenizer, prompt_first=True, max_length=64)
-    return QuestionDataset([ANIMALS, COLOURS], builder, **settings)  # type: ignore[arg-type]
+@pytest.fixture(scope="module", params=["joint", "label-cached"])
+def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_model: str) -> Start:
+    """A way to load the same small model again and again."""
+    uri = tiny_model if request.param == "joint" else tiny_label_cached_model
+    return lambda: checkpoint.load(location.resolve(uri))
 
 
-@pytest.fixture(scope="module")
-def loaded(tiny_model: str) -> checkpoint.Checkpoint:
-    return checkpoint.load(location.resolve(tiny_model))
+@torch.no_grad()
+def loss(model: Model, loaded: Checkpoint) -> float:
+    """Over questions that the training may have asked."""
+    asked = asking(model, loaded.tokenizer, 16)
+    questions = Questions(SETS, QUESTION, size=20, seed=3)
+    total = 0.0
+    for position in range(len(questions)):
+        inputs = asked.inputs(questions[position])
+        targets = inputs.pop("targets")
+        total += softmax_loss(asked.logits(inputs), targets).item()
+    return total
 
 
-def test_the_same_seed_asks_the_same_questions_whatever_was_asked_before(loaded: checkpoint.Checkpoint) -> None:
-    first, second = questions(loaded.tokenizer), questions(loaded.tokenizer)
-    backwards = [second[position] for position in reversed(range(len(second)))]
-    assert [first[position] for position in range(len(first))] == backwards[::-1]
-    other = questions(loaded.tokenizer, seed=2)
-    assert [first[position] for position in range(9)] != [other[position] for position in range(9)]
-
-
-def test_every_question_holds_the_texts_own_labels_and_no_label_twice(loaded: checkpoint.Checkpoint) -> None:
-    asked = questions(loaded.tokenizer)
-    for position in range(len(asked)):
-        question = asked[position]
-        decoded = loaded.tokenizer.decode(question["input_ids"])
-        labels = [part.strip() for part in decoded.split("<<SEP>>")[0].split("<<LABEL>>")[1:]]
-        text = decoded.split("<<SEP>>")[1]
-        assert len(labels) == len(question["labels"]) == len(set(labels))
-        true = {label for label, target in zip(labels, question["labels"], strict=True) if target}
-        assert true
-        assert all(label in text for label in true)
-        # "Cat" of the colours and "cat" of the animals read alike: they never stand in one question.
-        assert sum(label == "cat" for label in labels) <= 1
-
-
-def test_collate_pads_on_the_right_and_marks_missing_labels() -> None:
-    batch = collate([{"input_ids": [5, 6], "labels": [1.0]}, {"input_ids": [7], "labels": [0.0, 1.0]}], pad_id=9)
-    assert batch["input_ids"].tolist() == [[5, 6], [7, 9]]
-    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
-    assert batch["labels"].tolist() == [[1.0, -1.0], [0.0, 1.0]]
-
-
-def test_training_lowers_the_loss_and_its_checkpoint_loads(tiny_model: str, tmp_path: Path) -> None:
-    start = checkpoint.load(location.resolve(tiny_model))
-    asked = questions(start.tokenizer)
-    batch = collate([asked[position] for position in range(len(asked))], start.tokenizer.pad_token_id)
-
-    @torch.no_grad()
-    def loss(model: GLiClassModel) -> float:
-        return softmax_loss(model(batch["input_ids"], batch["attention_mask"]), batch["labels"]).item()
-
-    before = loss(start.model)
-    words = start.model.encoder_model.get_input_embeddings().weight.clone()
-    folder = train(start.model, start.tokenizer, [ANIMALS, COLOURS], replace(CONFIG, examples=480), tmp_path)
+@pytest.mark.parametrize("lora_rank", [None, 4], ids=["full", "lora"])
+def test_training_lowers_the_loss_and_its_checkpoint_loads(start: Start, lora_rank: int | None, tmp_path: Path) -> None:
+    loaded = start()
+    before = loss(loaded.model, loaded)
+    names = set(loaded.model.state_dict())
+    words = loaded.model.encoder_model.get_input_embeddings().weight.clone()
+    config = replace(CONFIG, steps=60, lora_rank=lora_rank, encoder_lr=1e-3)
+    folder = train(loaded.model, loaded.tokenizer, SETS, config, tmp_path)
     trained = checkpoint.load(location.resolve(str(folder))).model
+    assert set(trained.state_dict()) == names
     assert torch.equal(trained.encoder_model.get_input_embeddings().weight, words)
-    assert loss(trained) < before
+    assert loss(trained, loaded) < before
+
+
+def test_adapters_change_nothing_until_they_are_trained_and_leave_nothing_behind(start: Start) -> None:
+    loaded = start()
+    expected = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
+    before = loss(loaded.model, loaded)
+    add_adapters(loaded.model.encoder_model, rank=4)
+    trained = [name for name, weight in loaded.model.encoder_model.named_parameters() if weight.requires_grad]
+    assert trained
+    assert all("lora" in name for name in trained)
+    assert loss(loaded.model, loaded) == pytest.approx(before, abs=1e-5)
+    merge_adapters(loaded.model.encoder_model)
+    found = loaded.model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
 def test_zero_shot_counts_an_answer_as_right_if_it_is_one_of_the_labels(tiny_model: str) -> None:
@@ -100,11 +96,11 @@ def test_zero_shot_counts_an_answer_as_right_if_it_is_one_of_the_labels(tiny_mod
     assert (score.rows, score.labels, round(score.macro_f1, 6)) == (4, 2, round(1 / 3, 6))
 
 
-def test_a_training_that_was_stopped_continues_to_the_same_weights(tiny_model: str, tmp_path: Path) -> None:
+def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start, tmp_path: Path) -> None:
     def trained(folder: Path) -> dict[str, torch.Tensor]:
-        start = checkpoint.load(location.resolve(tiny_model))
-        train(start.model, start.tokenizer, [ANIMALS, COLOURS], CONFIG, folder)
-        return start.model.state_dict()
+        loaded = start()
+        train(loaded.model, loaded.tokenizer, SETS, CONFIG, folder)
+        return loaded.model.state_dict()
 
     whole = trained(tmp_path / "whole")
     # What a kill behind step 4 of 6 leaves: the steps up to there, and nothing else.
@@ -114,36 +110,19 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights(tiny_model: s
         torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
 
 
-def test_a_loss_that_is_no_number_stops_the_training(tiny_model: str, tmp_path: Path) -> None:
-    start = checkpoint.load(location.resolve(tiny_model))
+def test_a_loss_that_is_no_number_stops_the_training(start: Start, tmp_path: Path) -> None:
+    loaded = start()
     with torch.no_grad():
-        start.model.text_projector.linear_1.weight.fill_(float("nan"))
+        loaded.model.logit_scale.fill_(float("nan"))
+        next(loaded.model.text_projector.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="the loss is not a number at step"):
-        train(start.model, start.tokenizer, [ANIMALS], replace(CONFIG, examples=480), tmp_path)
+        train(loaded.model, loaded.tokenizer, [ANIMALS], replace(CONFIG, steps=60), tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_labelled_data_is_read_by_set_and_split(tmp_path: Path) -> None:
-    rows = {"text": ["x", "y", "", "z"], "labels": [["a"], ["b", "a"], ["a"], ["c"]], "split": ["train", "test"] * 2}
-    pq.write_table(pa.table(rows), tmp_path / "letters.parquet")
-    [letters] = read_folder(tmp_path, "test")
-    assert letters == LabelledSet("letters", ("a", "b", "c"), ("y", "z"), ((0, 1), (2,)))
-
-
-def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"holds no \.parquet file"):
-        read_folder(tmp_path)
-    pq.write_table(pa.table({"text": ["x"], "label": ["a"]}), tmp_path / "no_labels.parquet")
-    with pytest.raises(TrainingError, match=r"lacks the column\(s\) labels"):
-        read_set(tmp_path / "no_labels.parquet")
-    pq.write_table(pa.table({"text": ["x", "y"], "labels": [["a"], ["a"]]}), tmp_path / "one_class.parquet")
-    with pytest.raises(TrainingError, match="has 1 label"):
-        read_set(tmp_path / "one_class.parquet")
 
 
 def test_the_train_command_gives_a_folder_that_the_engine_takes(tiny_model: str, tmp_path: Path) -> None:
     rows = {"text": list(ANIMALS.texts), "labels": [[ANIMALS.labels[row]] for (row,) in ANIMALS.targets]}
     pq.write_table(pa.table(rows), tmp_path / "animals.parquet")
     places = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--model", tiny_model]
-    assert main(["train", *places, "--examples", "16", "--batch-size", "8"]) == 0
+    assert main(["train", *places, "--shots", "2", "--steps", "2", "--texts", "4"]) == 0
     assert Engine.from_pretrained(str(tmp_path / "out")).scores(["a cat"], ["cat", "dog"]).shape == (1, 2)

@@ -1,0 +1,125 @@
+"""Texts become token ids, and stay texts: no text is ever read as one of the model's control tokens."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from gliclass_spark.errors import LabelSetError
+from gliclass_spark.labels import LabelSet
+
+LABEL_TOKEN = "<<LABEL>>"
+SEP_TOKEN = "<<SEP>>"
+EXAMPLE_TOKEN = "<<EXAMPLE>>"
+
+# What labels and a task prompt must leave for the text: a window without it would score nothing.
+MIN_TEXT_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The token ids that stand before and behind every text of one label set.
+
+    `lead` is the string that is tokenised in front of a text: what stands before a text decides how
+    its first word is cut. `task` are the ids of the task prompt in it, without any text behind.
+    """
+
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    lead: str
+    task: tuple[int, ...]
+    max_text_tokens: int
+
+    def wrap(self, text_ids: Sequence[int]) -> list[int]:
+        """The model's input: the first `max_text_tokens` of the text, between head and tail."""
+        return [*self.head, *text_ids[: self.max_text_tokens], *self.tail]
+
+    def token_count(self, text_ids: Sequence[int]) -> int:
+        """How many tokens a text adds to the task prompt; 0 if it holds nothing that the tokenizer reads.
+
+        A text whose first word continues the prompt's last one adds at least one.
+        """
+        added = len(text_ids) - len(self.task)
+        if added > 0:
+            return added
+        return 0 if tuple(text_ids) == self.task else 1
+
+
+class TextTokenizer(ABC):
+    """Turns texts into token ids, for one tokenizer.
+
+    A text is only ever text: where the tokenizer would read a control token in it (`<<LABEL>>`,
+    `[SEP]`, ...), its characters are tokenised as plain characters instead.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+        self._max_length = max_length
+        # A copy without truncation and padding: both are decided here, and the full length is reported.
+        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._unknown_id: int | None = tokenizer.unk_token_id
+        self._control_ids = self._find_control_ids(tokenizer)
+        self._plain = _without_added_tokens(self._backend, self._control_ids)
+
+    @abstractmethod
+    def prompt(self, label_set: LabelSet) -> Prompt:
+        """What stands around each text of a label set. Raises LabelSetError for one that can't be asked."""
+
+    def text_ids(self, texts: Sequence[str], prompt: Prompt) -> list[list[int]]:
+        """The token ids of each text, untruncated, a task prompt before it included.
+
+        Raises UnicodeEncodeError for a text that is not valid Unicode.
+        """
+        encodings = self._backend.encode_batch_fast([prompt.lead + text for text in texts], add_special_tokens=False)
+        # A separator stands in the prompt's head already.
+        skip = 1 if prompt.lead.startswith(SEP_TOKEN) else 0
+        found = [encoding.ids[skip:] for encoding in encodings]
+        for position, ids in enumerate(found):
+            if not self._control_ids.isdisjoint(ids):
+                found[position] = self._plain_ids(prompt.lead.removeprefix(SEP_TOKEN) + texts[position])
+        return found
+
+    def _plain_ids(self, text: str) -> list[int]:
+        ids = self._plain.encode(text, add_special_tokens=False).ids
+        # A vocabulary may still hold a control token as a piece of its own: then it reads as unknown.
+        plain = [self._unknown_id if token in self._control_ids else token for token in ids]
+        return [token for token in plain if token is not None]
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _reads_control(self, text: str) -> bool:
+        return not self._control_ids.isdisjoint(self._ids(text))
+
+    def _task(self, label_set: LabelSet) -> tuple[str, tuple[int, ...]]:
+        """The task prompt and its ids. Raises LabelSetError if it holds a control token."""
+        task = label_set.prompt or ""
+        if self._reads_control(task):
+            raise LabelSetError(f"prompt {task[:40]!r} holds a control token of the model's tokenizer; reword it")
+        return task, self._ids(task)
+
+    def _frame(self, middle: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the tokenizer puts around every input: ([CLS], [SEP]) for BERT, ((), </s>) for T5."""
+        framed = self._backend.encode(middle, add_special_tokens=True).ids
+        inside = self._backend.encode(middle, add_special_tokens=False).ids
+        start = framed.index(inside[0])
+        return tuple(framed[:start]), tuple(framed[start + len(inside) :])
+
+    def _find_control_ids(self, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+        ours = {LABEL_TOKEN, SEP_TOKEN, EXAMPLE_TOKEN}
+        added = self._backend.get_added_tokens_decoder().items()
+        # Added tokens that are not special are text: runs of blanks in the GPT-NeoX vocabularies, say.
+        control = {index for index, token in added if token.special or token.content in ours}
+        return frozenset(control | set(tokenizer.all_special_ids)) - {self._unknown_id}
+
+
+def _without_added_tokens(backend: Tokenizer, dropped: frozenset[int]) -> Tokenizer:
+    document = json.loads(backend.to_str())
+    document["added_tokens"] = [token for token in document["added_tokens"] if token["id"] not in dropped]
+    return Tokenizer.from_str(json.dumps(document))

@@ -1,0 +1,22 @@
+"""Low-rank adapters (arXiv 2106.09685): little to train, and nothing left of them in the checkpoint."""
+
+from __future__ import annotations
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+
+def add_adapters(encoder: nn.Module, rank: int) -> None:
+    """Beside every linear layer of the encoder, in place; the encoder's own weights are no longer trained."""
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    inject_adapter_in_model(config, encoder)
+
+
+def merge_adapters(encoder: nn.Module) -> None:
+    """Add what was learned to the encoder's weights, in place: the modules are those of before."""
+    for name, layer in list(encoder.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(encoder.get_submodule(parent), child, layer.get_base_layer())

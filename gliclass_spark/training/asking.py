@@ -1,0 +1,108 @@
+"""How questions are put to each kind of model, with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from gliclass_spark.errors import LabelSetError
+from gliclass_spark.inference.reading import padded
+from gliclass_spark.labels import Label, LabelSet
+from gliclass_spark.model.checkpoint import Model
+from gliclass_spark.model.label_cached import LabelCachedModel, LabelCachedTokenizer
+from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.model.prompt import PromptBuilder
+from gliclass_spark.model.text_tokenizer import Prompt, TextTokenizer
+from gliclass_spark.training.questions import Question
+
+_WINDOW = 512
+
+
+class Asking(Protocol):
+    def inputs(self, question: Question) -> dict[str, Tensor]:
+        """What `logits` takes: token ids and masks, padded on the right."""
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(texts, labels), in the question's order."""
+
+
+def asking(model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> Asking:
+    """Texts are cut to `max_text_tokens`, a text's share of the window at most."""
+    if isinstance(model, LabelCachedModel):
+        return _LabelCached(model, tokenizer, max_text_tokens)
+    return _Joint(model, tokenizer, max_text_tokens)
+
+
+class _Joint:
+    def __init__(self, model: GLiClassModel, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
+        self._model = model
+        self._builder = PromptBuilder(tokenizer, prompt_first=model.config.prompt_first, max_length=_WINDOW)
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._max_text_tokens = max_text_tokens
+
+    def inputs(self, question: Question) -> dict[str, Tensor]:
+        prompt, asked = self._fitting(_label_set(question.labels))
+        texts = _text_inputs(self._builder, question.texts, prompt, self._max_text_tokens)
+        input_ids, attention_mask = _padded(texts, self._pad_id)
+        targets = torch.from_numpy(question.targets[:, :asked])
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "targets": targets}
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        found: Tensor = self._model(inputs["input_ids"], inputs["attention_mask"])
+        return found
+
+    def _fitting(self, label_set: LabelSet) -> tuple[Prompt, int]:
+        """The prompt of as many of the labels as leave room for a text."""
+        labels = label_set.labels
+        while True:
+            try:
+                return self._builder.prompt(label_set.model_copy(update={"labels": labels})), len(labels)
+            except LabelSetError:
+                if len(labels) == 1:
+                    raise
+                labels = labels[: max(1, len(labels) * 3 // 4)]
+
+
+class _LabelCached:
+    def __init__(self, model: LabelCachedModel, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
+        self._model = model
+        self._tokenizer = LabelCachedTokenizer(tokenizer, _WINDOW)
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._max_text_tokens = max_text_tokens
+
+    def inputs(self, question: Question) -> dict[str, Tensor]:
+        label_set = _label_set(question.labels)
+        prompt = self._tokenizer.prompt(label_set)
+        texts = _text_inputs(self._tokenizer, question.texts, prompt, self._max_text_tokens)
+        input_ids, attention_mask = _padded(texts, self._pad_id)
+        label_ids, label_mask = _padded([self._tokenizer.label_ids(text) for text in label_set.texts], self._pad_id)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "label_ids": label_ids,
+            "label_mask": label_mask,
+            "targets": torch.from_numpy(question.targets),
+        }
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        states = self._model.label_states(inputs["label_ids"], inputs["label_mask"])
+        found: Tensor = self._model(inputs["input_ids"], inputs["attention_mask"], states)
+        return found
+
+
+def _label_set(names: Sequence[str]) -> LabelSet:
+    return LabelSet(labels=tuple(Label(name=name) for name in names))
+
+
+def _text_inputs(
+    tokenizer: TextTokenizer, texts: Sequence[str], prompt: Prompt, max_text_tokens: int
+) -> list[list[int]]:
+    return [prompt.wrap(ids[:max_text_tokens]) for ids in tokenizer.text_ids(texts, prompt)]
+
+
+def _padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    return padded(rows, max(map(len, rows)), pad_id, torch.device("cpu"))
