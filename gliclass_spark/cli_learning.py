@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 # Torch takes seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
@@ -20,8 +23,8 @@ Data = Annotated[
     Path,
     typer.Option(help="Labelled texts: a Parquet file, a JSON-lines file, a Delta table, or a folder of such tables."),
 ]
-TextColumn = Annotated[str, typer.Option(help="The column of the texts.")]
-LabelsColumn = Annotated[str, typer.Option(help="The column of the labels: a string, or a list of strings.")]
+TextsIn = Annotated[str, typer.Option(help="The column of the texts.")]
+LabelsIn = Annotated[str, typer.Option(help="The column of the labels: a string, or a list of strings.")]
 
 
 class Attention(StrEnum):
@@ -60,8 +63,8 @@ def train(
     focal_gamma: Annotated[float, typer.Option(min=0, help="How far to look away from easy labels.")] = 2.0,
     label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="How far a target is from 1 and 0.")] = 0.0,
     max_text_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = 128,
-    text_column: TextColumn = "text",
-    labels_column: LabelsColumn = "labels",
+    text_column: TextsIn = "text",
+    labels_column: LabelsIn = "labels",
     seed: Annotated[int, typer.Option(help="Decides every question that is asked.")] = 0,
 ) -> None:
     """Train a model on labelled text. The result is a folder that --model and Engine.from_pretrained take.
@@ -104,24 +107,105 @@ def train(
 @learning.command()
 def evaluate(
     data: Data,
-    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help='"embedded", a folder, or a hub id. Give several to compare them.'),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which rows to ask.")] = "test",
     max_rows: Annotated[int, typer.Option(min=1, help="At most this many texts of each set.")] = 600,
-    text_column: TextColumn = "text",
-    labels_column: LabelsColumn = "labels",
+    baselines: Annotated[
+        bool, typer.Option(help="Beside each model: similarity by its encoder; with --shots a classifier on it, too.")
+    ] = False,
+    cross_encoder: Annotated[
+        str | None,
+        typer.Option(help="A model of pairs to compare with, a folder or a hub id: it is slow."),
+    ] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Also with this many examples of each label.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often the examples are drawn.")] = 1,
+    learn_from: Annotated[str, typer.Option(help="The split that the examples are drawn from.")] = "train",
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Ask texts that stand among the examples, too.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for scores.json and the picture quality.png.")] = None,
+    text_column: TextsIn = "text",
+    labels_column: LabelsIn = "labels",
 ) -> None:
-    """Ask a model for the best label of each text, and print the macro-F1 on every labelled set."""
-    from gliclass_spark.inference.engine import Engine
+    """Say how good a model is on labelled texts, and how fast: macro-F1 of the best label of each text.
+
+    gliclass-spark evaluate --data mail.parquet --baselines --shots 8 --seeds 5
+    """
     from gliclass_spark.show import show_scores
-    from gliclass_spark.training.evaluate import zero_shot
+    from gliclass_spark.training.comparison import Comparison
     from gliclass_spark.training.labelled import read_sets
 
-    sets = read_sets(data, split, _columns(text_column, labels_column))
-    engine = Engine.from_pretrained(model)
-    console.print(f"{engine}", style="dim", highlight=False, markup=False)
+    columns = _columns(text_column, labels_column)
+    comparison = Comparison(
+        asked=read_sets(data, split, columns),
+        learned=read_sets(data, learn_from, columns) if shots else [],
+        max_rows=max_rows,
+        allow_overlap=allow_overlap,
+    )
+    scores = []
+    with _progress(console) as progress:
+        task = progress.add_task("", total=None)
+        for found in comparison.scores(model or ["embedded"], baselines, cross_encoder, shots or 0, seeds):
+            scores.append(found)
+            progress.update(task, advance=1, description=f"{found.contender} on {found.name}: {found.macro_f1:.3f}")
+    show_scores(console, scores)
+    if out is not None:
+        from gliclass_spark.training.plots import quality_beside_speed
+
+        out.mkdir(parents=True, exist_ok=True)
+        document = json.dumps([asdict(found) for found in scores], indent=2)
+        (out / "scores.json").write_text(document + "\n", encoding="utf-8")
+        quality_beside_speed(scores).savefig(out / "quality.png", dpi=150)
+        console.print(f"written: {out}/scores.json, {out}/quality.png", soft_wrap=True, highlight=False)
+
+
+@learning.command()
+def calibrate(
+    labels: Annotated[Path, typer.Option(help="The label set to calibrate: a file of conf/labels.")],
+    data: Annotated[Path, typer.Option(help="Labelled texts: Parquet, JSON lines or Delta, with these labels.")],
+    out: Annotated[Path, typer.Option(help="Where the calibrated label set goes.")],
+    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
+    split: Annotated[str | None, typer.Option(help="Take these rows alone.")] = None,
+    max_rows: Annotated[int, typer.Option(min=4, help="At most this many texts.")] = 2000,
+    picture: Annotated[Path | None, typer.Option(help="Draw the reliability diagram here: a .png or .svg.")] = None,
+    text_column: TextsIn = "text",
+    labels_column: LabelsIn = "labels",
+    seed: Annotated[int, typer.Option(help="Decides which half of the texts is learned from.")] = 0,
+) -> None:
+    """Fit each label's temperature and threshold to labelled texts, so that scores are probabilities.
+
+    Half of the texts are learned from, the other half says what came of it. The label set that is
+    written has another hash: documents are tagged with it anew.
+    """
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.labels import LabelSet
+    from gliclass_spark.show import show_calibration
+    from gliclass_spark.training.calibrate import calibrate as fit
+    from gliclass_spark.training.labelled import read_sets
+
+    label_set = LabelSet.from_yaml(labels)
+    [labelled] = read_sets(data, split, _columns(text_column, labels_column))
     with console.status("scoring"):
-        scores = [zero_shot(engine, labelled, max_rows=max_rows) for labelled in sets]
-    show_scores(console, model, scores)
+        found = fit(Engine.from_pretrained(model), label_set, labelled, max_rows=max_rows, seed=seed)
+    out.write_text(found.label_set.to_yaml(), encoding="utf-8")
+    show_calibration(console, found)
+    console.print(f"written: {out}", soft_wrap=True, highlight=False)
+    if picture is not None:
+        from gliclass_spark.training.plots import reliability_diagram
+
+        reliability_diagram(found.before, found.after).savefig(picture, dpi=150)
+
+
+def _progress(shown_on: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.completed} scores, {task.description}"),
+        TimeElapsedColumn(),
+        console=shown_on,
+    )
 
 
 def _columns(text: str, labels: str) -> Columns:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gliclass_spark import strict_yaml
@@ -20,13 +21,14 @@ MAX_DESCRIPTION_CHARS = 1000
 
 # Strict, because a lax number would take `true` for 1.0.
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Temperature = Annotated[float, Field(gt=0.0, lt=float("inf"), strict=True)]
 
 
 class Label(BaseModel):
     """One answer that a text can get.
 
     A description is read by the model after the name (`name: description`); the name alone appears
-    in tables and rules.
+    in tables and rules. Logits are divided by the temperature before they become probabilities.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +36,7 @@ class Label(BaseModel):
     name: str
     description: str | None = None
     threshold: Probability | None = None
+    temperature: Temperature | None = None
     group: str | None = None
 
     @field_validator("name", "description", "group")
@@ -67,8 +70,8 @@ class LabelSet(BaseModel):
     """Named labels that are asked together, in their order.
 
     With `multi_label` (the default) every label is judged alone, by a sigmoid; without it exactly
-    one label holds, by a softmax over the set. `threshold` is for labels that state none of their
-    own. `prompt` is a task description that the model reads before the text.
+    one label holds, by a softmax over the set. `threshold` and `temperature` are for labels that
+    state none of their own. `prompt` is a task description that the model reads before the text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
@@ -76,6 +79,7 @@ class LabelSet(BaseModel):
     name: str = "labels"
     multi_label: bool = True
     threshold: Probability = DEFAULT_THRESHOLD
+    temperature: Temperature | None = None
     prompt: str | None = None
     labels: tuple[Label, ...]
 
@@ -128,6 +132,11 @@ class LabelSet(BaseModel):
         """The inverse of `canonical_json`."""
         return cls._validated(json.loads(text), "label set JSON")
 
+    def to_yaml(self) -> str:
+        """What `from_yaml` reads as this label set."""
+        document = self.model_dump(mode="json", exclude_none=True)
+        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
     @classmethod
     def _validated(cls, document: Any, source: str) -> LabelSet:
         try:
@@ -150,6 +159,11 @@ class LabelSet(BaseModel):
     @property
     def thresholds(self) -> tuple[float, ...]:
         return tuple(self.threshold if label.threshold is None else label.threshold for label in self.labels)
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        otherwise = self.temperature or 1.0
+        return tuple(otherwise if label.temperature is None else label.temperature for label in self.labels)
 
     @cached_property
     def canonical_json(self) -> str:

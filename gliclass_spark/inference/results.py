@@ -78,6 +78,22 @@ class Usage:
         return self.padding / computed if computed else 0.0
 
 
+def probabilities(logits: FloatArray, label_set: LabelSet) -> FloatArray:
+    """Sigmoid of each logit over its label's temperature, or softmax of these over a single-label set.
+
+    (texts, labels) to (texts, labels) in [0, 1]; NaN stays NaN.
+    """
+    scaled = logits.astype(np.float64) / np.array(label_set.temperatures)
+    if label_set.multi_label:
+        with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0, as it should
+            found = 1.0 / (1.0 + np.exp(-scaled))
+    else:
+        odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        found = odds / odds.sum(axis=1, keepdims=True)
+    rounded: FloatArray = found.astype(np.float32)
+    return rounded
+
+
 @dataclass(frozen=True)
 class Results:
     """One row for each text, in the order of the texts.
@@ -110,15 +126,8 @@ class Results:
 
     @cached_property
     def scores(self) -> FloatArray:
-        """Probabilities (texts, labels) in [0, 1]: sigmoid of each logit, or softmax over a single-label set."""
-        logits = self.logits.astype(np.float64)
-        if self.label_set.multi_label:
-            with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0, as it should
-                probabilities = 1.0 / (1.0 + np.exp(-logits))
-        else:
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            probabilities = odds / odds.sum(axis=1, keepdims=True)
-        return probabilities.astype(np.float32)
+        """Probabilities (texts, labels) in [0, 1], see `probabilities`."""
+        return probabilities(self.logits, self.label_set)
 
     def classifications(self) -> list[Classification]:
         """The readable form, one for each text."""

@@ -77,18 +77,17 @@ class LabelCachedModel(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, labels: LabelStates, bert: Bert | None = None
     ) -> Tensor:
         """Logits (batch, labels) of texts, (batch, tokens) ids padded on the right."""
-        return self.text_vectors(input_ids, attention_mask, labels, bert) @ labels.vectors.T * self.logit_scale + (
-            self.logit_offset
-        )
+        cosine = self.text_vectors(input_ids, attention_mask, labels.read, bert) @ labels.vectors.T
+        return cosine * self.logit_scale + self.logit_offset
 
     def text_vectors(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: LabelStates, bert: Bert | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, labels: KeysValues | None = None, bert: Bert | None = None
     ) -> Tensor:
-        """What the labels' vectors are compared with, (batch, hidden) of length 1."""
-        if labels.read is None:
+        """What labels' vectors are compared with, (batch, hidden) of length 1. `labels`: what texts read of them."""
+        if labels is None:
             states = self._encode(input_ids, attention_mask, bert)
         else:
-            states = (bert or Bert(self.encoder_model)).beside(input_ids, attention_mask, labels.read, self.label_bias)
+            states = (bert or Bert(self.encoder_model)).beside(input_ids, attention_mask, labels, self.label_bias)
         return _direction(states, attention_mask, self.text_projector)
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None) -> Tensor:

@@ -19,7 +19,6 @@ from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.checkpoint import Checkpoint, Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
 from gliclass_spark.training.asking import asking
-from gliclass_spark.training.evaluate import zero_shot
 from gliclass_spark.training.labelled import LabelledSet
 from gliclass_spark.training.losses import softmax_loss
 from gliclass_spark.training.questions import QuestionConfig, Questions
@@ -84,16 +83,6 @@ def test_adapters_change_nothing_until_they_are_trained_and_leave_nothing_behind
     found = loaded.model.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
-
-
-def test_zero_shot_counts_an_answer_as_right_if_it_is_one_of_the_labels(tiny_model: str) -> None:
-    engine = Engine.from_pretrained(tiny_model, precision="float32")
-    every = LabelledSet("all", ANIMALS.labels, ANIMALS.texts, ((0, 1, 2),) * len(ANIMALS))
-    assert zero_shot(engine, every, max_rows=10).macro_f1 == 1.0
-    none = LabelledSet("none", ("cat", "dog"), ("x",) * 4, ((0,), (1,), (0,), (1,)))
-    score = zero_shot(engine, none, max_rows=4)
-    # One text can get one answer: right for half of the rows, F1 of 2/3 for that label and 0 for the other.
-    assert (score.rows, score.labels, round(score.macro_f1, 6)) == (4, 2, round(1 / 3, 6))
 
 
 def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""A model fitted to one label set by a few examples of each label."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model.checkpoint import load
+from gliclass_spark.model.location import ModelRef
+from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.questions import QuestionConfig
+from gliclass_spark.training.supervised import TrainingConfig, train
+
+_TEXTS = 32
+# Each example is seen about this often, within these limits.
+_EPOCHS = 15
+_STEPS = (30, 150)
+
+
+def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
+    """Every question asks all labels, of these texts alone; so many steps that each text comes round some times."""
+    labels = len(examples.labels)
+    steps = min(max(len(examples) * _EPOCHS // _TEXTS, _STEPS[0]), _STEPS[1])
+    return TrainingConfig(
+        steps=steps,
+        question=QuestionConfig(_TEXTS, min_labels=labels, max_labels=labels, foreign_share=0.0),
+        encoder_lr=5e-5,
+        head_lr=5e-4,
+        save_steps=steps,
+        seed=seed,
+    )
+
+
+def fitted(model: ModelRef, examples: LabelledSet, seed: int) -> Engine:
+    """The model behind a training on the examples; nothing of it stays on the disk."""
+    loaded = load(model)
+    with tempfile.TemporaryDirectory() as folder:
+        place = train(loaded.model, loaded.tokenizer, [examples], few_shot_config(examples, seed), Path(folder))
+        return Engine.from_pretrained(str(place))

@@ -1,0 +1,174 @@
+"""A model beside what a user would pick instead: the figures, and what is refused before any are made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import BertConfig, BertForSequenceClassification
+
+from gliclass_spark.cli import main
+from gliclass_spark.errors import CheckpointError, TrainingError
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model.embedded import weights
+from gliclass_spark.training.baselines import CrossEncoder, EmbeddingClassifier, similarity
+from gliclass_spark.training.calibrate import calibrate
+from gliclass_spark.training.comparison import Comparison
+from gliclass_spark.training.evaluate import sample, score
+from gliclass_spark.training.labelled import LabelledSet, read_sets
+
+_KINDS = ("cat", "dog", "owl")
+TEXTS = tuple(f"a {kind} number {number}" for number in range(20) for kind in _KINDS)
+ANIMALS = LabelledSet("animals", _KINDS, TEXTS, ((0,), (1,), (2,)) * 20)
+LEARNED = ANIMALS.rows(range(30))
+ASKED = ANIMALS.rows(range(30, 60))
+
+
+class Fixed:
+    """Answers by the text's last character: the column to choose, or "?" for a text that can't be scored."""
+
+    def logits(self, texts: list[str], labels: LabelSet) -> np.ndarray:
+        found = np.zeros((len(texts), len(labels)), dtype=np.float32)
+        for row, text in enumerate(texts):
+            found[row] = np.nan if text[-1] == "?" else np.eye(len(labels))[int(text[-1])]
+        return found
+
+
+def pairs_model(folder: Path, names: list[str]) -> str:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    weights.base_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_figures_are_f1s_of_the_best_label() -> None:
+    asked = LabelledSet("x", ("a", "b", "c"), ("0", "0", "1", "1"), ((0,), (1,), (1, 2), (0,)))
+    found = score(Fixed(), asked, name="fixed")
+    # a: answered twice, once rightly, and missed once; b likewise; c was a right answer's other label.
+    assert found.per_label == {"a": 0.5, "b": 0.5}
+    assert (found.macro_f1, found.micro_f1, found.rows, found.labels) == (0.5, 0.5, 4, 3)
+
+
+def test_a_text_without_a_score_is_a_wrong_answer() -> None:
+    asked = LabelledSet("x", ("a", "b"), ("0", "?", "1", "1"), ((0,), (0,), (1,), (1,)))
+    found = score(Fixed(), asked, name="fixed")
+    assert found.per_label == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert found.micro_f1 == 0.75
+
+
+def test_the_same_rows_are_drawn_for_every_contender() -> None:
+    assert sample(ANIMALS, 10) == sample(ANIMALS, 10)
+    assert len(sample(ANIMALS, 10)) == 10
+    assert sorted(sample(ANIMALS, 999).texts) == sorted(TEXTS)
+
+
+def test_a_classifier_on_embeddings_learns_from_few_examples() -> None:
+    fitted = EmbeddingClassifier(similarity("embedded")).fit(LEARNED)
+    assert score(fitted, ASKED, name="regression").macro_f1 == 1.0
+
+
+def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_each() -> None:
+    two = LabelledSet("two", ("cat", "dog"), ("a cat", "a dog"), ((0,), (1,)))
+    several = LabelledSet("several", ("cat", "dog"), ("a cat", "a dog", "a cat and a dog"), ((0,), (1,), (0, 1)))
+    for labelled in (two, several):
+        logits = EmbeddingClassifier(similarity("embedded")).fit(labelled).logits(labelled.texts, LabelSet.of("x", "y"))
+        assert logits.shape == (len(labelled), 2)
+        assert logits[:2].argmax(axis=1).tolist() == [0, 1]
+
+
+def test_similarity_takes_the_encoder_of_any_checkpoint(tiny_model: str) -> None:
+    loaded = checkpoint.load(location.resolve(tiny_model))
+    bare = similarity(tiny_model)
+    ours, theirs = bare.model.encoder_model.state_dict(), loaded.model.encoder_model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert np.isfinite(Engine(bare).logits(["a cat"], ["cat", "dog"])).all()
+
+
+@pytest.mark.parametrize("names", [["contradiction", "entailment"], ["entailment", "neutral"], ["LABEL_0"]])
+def test_a_cross_encoder_gives_every_pair_the_score_that_it_has_alone(names: list[str], tmp_path: Path) -> None:
+    pairs = CrossEncoder(pairs_model(tmp_path, names), batch_size=4)
+    asked = LabelSet.of(*_KINDS)
+    together = pairs.logits(["a cat", "a very long text about " * 20, "owl"], asked)
+    alone = [pairs.logits([text], asked)[0] for text in ("a cat", "a very long text about " * 20, "owl")]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert together.std() > 0
+
+
+def test_a_model_that_judges_no_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="tells sad, glad apart; give a model with a label 'entailment'"):
+        CrossEncoder(pairs_model(tmp_path, ["sad", "glad"]))
+    with pytest.raises(CheckpointError, match="holds no model of pairs that can be loaded"):
+        CrossEncoder(str(tmp_path / "nowhere"))
+
+
+def test_texts_that_were_learned_from_are_counted_and_refused(tiny_model: str) -> None:
+    comparison = Comparison([ANIMALS], [LEARNED], max_rows=60)
+    with pytest.raises(TrainingError, match=r"6 of the 60 texts of animals that are asked stand among those learned"):
+        next(comparison.scores([tiny_model], baselines=False, cross_encoder=None, shots=2, seeds=1))
+
+
+def write(folder: Path) -> Path:
+    rows = {
+        "text": list(TEXTS),
+        "labels": [_KINDS[label] for (label,) in ANIMALS.targets],
+        "split": ["train"] * 30 + ["test"] * 30,
+    }
+    pq.write_table(pa.table(rows), folder / "animals.parquet")
+    return folder / "animals.parquet"
+
+
+def test_the_evaluate_command_compares_and_draws(
+    tiny_label_cached_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(write(tmp_path)), tmp_path / "out"
+    options = ["--baselines", "--shots", "4", "--seeds", "2", "--out", str(out)]
+    assert main(["evaluate", "--data", data, "--model", tiny_label_cached_model, *options]) == 0
+    scores = json.loads((out / "scores.json").read_text())
+    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0), (0, 0), (4, 0), (4, 0), (4, 1), (4, 1)]
+    assert [each["contender"].split(" ")[0] for each in scores[:4]] == [
+        tiny_label_cached_model,
+        "similarity",
+        tiny_label_cached_model,
+        "logistic",
+    ]
+    assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
+    assert "texts/s" in capsys.readouterr().out
+
+
+def test_the_calibrate_command_writes_a_label_set_that_can_be_asked(tiny_model: str, tmp_path: Path) -> None:
+    labels, out, picture = tmp_path / "animals.yaml", tmp_path / "calibrated.yaml", tmp_path / "picture.png"
+    labels.write_text(yaml.safe_dump({"name": "animals", "labels": list(_KINDS)}))
+    options = ["--out", str(out), "--model", tiny_model, "--picture", str(picture)]
+    assert main(["calibrate", "--labels", str(labels), "--data", str(write(tmp_path)), *options]) == 0
+    before, after = LabelSet.from_yaml(labels), LabelSet.from_yaml(out)
+    assert after.names == before.names
+    assert after.hash != before.hash
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_labels_that_the_label_set_lacks_are_refused(tiny_model: str) -> None:
+    engine = Engine.from_pretrained(tiny_model)
+    with pytest.raises(TrainingError, match=r"animals has 1 label\(s\) that 'pets' lacks: owl"):
+        calibrate(engine, LabelSet.of("cat", "dog", name="pets"), ANIMALS, max_rows=60, seed=0)
+
+
+def test_a_set_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_sets(write(tmp_path), "train") == [LEARNED]
