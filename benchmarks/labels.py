@@ -1,0 +1,115 @@
+"""What labels cost: the engine's texts/s with one label, with 128, with 1,000, turn by turn.
+
+    python benchmarks/labels.py [--texts N] [--rounds R] [--threads T] [--out FOLDER]
+
+The three ways of attending, on one encoder as it was before any training: speed does not depend on
+the weights. On the processor; texts of 200 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import corpus
+import machine
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from gliclass_spark.errors import LabelSetError
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.location import ModelRef
+from gliclass_spark.training.from_encoder import Attention, untrained_model
+
+COUNTS = (1, 32, 128, 1000)
+WORDS = 150  # about 200 tokens
+SEED = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--texts", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # the tokenizer's
+    result = measure(options.texts, options.rounds, options.threads)
+    show(result, Console(width=100))
+    path = options.out / "labels.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+
+
+def measure(text_count: int, rounds: int, threads: int) -> dict[str, Any]:
+    words = " ".join(corpus.texts(4 * text_count, SEED)).split()
+    texts = [" ".join(words[start * WORDS : (start + 1) * WORDS]) for start in range(text_count)]
+    labels = {count: [f"topic {number}" for number in range(count)] for count in COUNTS}
+    engines = {attention: engine(attention) for attention in get_args(Attention)}
+    asked = {(name, count) for name, each in engines.items() for count in COUNTS if fits(each, labels[count])}
+    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in sorted(asked)}
+    for number in track(range(-1, rounds), description="rounds", transient=True):  # the first warms up
+        for (name, count), taken in seconds.items():
+            started = time.perf_counter()
+            engines[name].logits(texts, labels[count])
+            if number >= 0:
+                taken.append(time.perf_counter() - started)
+    rows = [
+        {
+            "attention": name,
+            "labels": count,
+            "texts_per_s": len(texts) / statistics.median(taken),
+            "of_one_label": spread([one / many for one, many in zip(seconds[name, 1], taken, strict=True)]),
+        }
+        for (name, count), taken in seconds.items()
+    ]
+    return {
+        "machine": machine.describe(),
+        "threads": threads,
+        "rounds": rounds,
+        "texts": {"count": len(texts), "words": WORDS, "digest": corpus.digest(texts)},
+        "engine": repr(next(iter(engines.values()))),
+        "rows": rows,
+    }
+
+
+def engine(attention: Attention) -> Engine:
+    model, tokenizer = untrained_model(attention)
+    return Engine(Checkpoint(ModelRef(attention, Path(), ""), model.eval(), tokenizer), device="cpu")
+
+
+def fits(asked: Engine, labels: list[str]) -> bool:
+    try:
+        asked.logits([], labels)
+    except LabelSetError:
+        return False
+    return True
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    about = result["machine"]
+    table = Table(title=f"{about['cpu']}, {result['threads']} threads, {result['texts']['count']} texts of 200 tokens")
+    for heading in ("attention", "labels", "texts/s", "of one label's speed"):
+        table.add_column(heading)
+    for row in result["rows"]:
+        share = row["of_one_label"]
+        cells = [row["attention"], str(row["labels"]), f"{row['texts_per_s']:.1f}"]
+        table.add_row(*cells, f"{share['median']:.0%} ({share['min']:.0%}-{share['max']:.0%})")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
