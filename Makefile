@@ -29,8 +29,9 @@ format: setup  ## Bring the code into shape.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup  ## Measure on this machine: the engine against the gliclass library, Spark against the engine, a night's cost.
+bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, Spark against the engine, a night's cost.
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/labels.py
 	@$(BIN)/python benchmarks/spark_share.py
 	@$(BIN)/python benchmarks/night.py
 

@@ -23,8 +23,9 @@ from gliclass_spark.model.prompt import PromptBuilder
 from gliclass_spark.model.text_tokenizer import TextTokenizer
 
 _DEFAULT_WINDOW = 512
-# Of the embedded model, 65,536 labels take 100 MB.
-_REMEMBERED_LABELS = 65_536
+# With an encoder of the embedded model's size 25 MB, or 300 MB where texts read the labels in every layer.
+_REMEMBERED_LABELS = 16_384
+_REMEMBERED_SETS = 8
 _LABEL_BATCH_TOKENS = 4096
 
 
@@ -78,7 +79,7 @@ class _LabelCached:
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
         self._device = device
         self._remembered: OrderedDict[str, LabelStates] = OrderedDict()
-        self._states = lru_cache(maxsize=64)(self._states_of)
+        self._states = lru_cache(maxsize=_REMEMBERED_SETS)(self._states_of)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, label_set: LabelSet) -> Tensor:
         found: Tensor = self._model(input_ids, attention_mask, self._states(label_set.texts), self._bert)
