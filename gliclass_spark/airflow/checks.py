@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -19,14 +19,17 @@ from gliclass_spark.reader import delta_table
 logger = logging.getLogger(__name__)
 
 
-def plan(file: str, until: datetime) -> None:
-    """Log what the run would read of the source. Fails the task if it can't be read, or lacks a column."""
+def plan(file: str, until: datetime) -> bool:
+    """Log what the run would read of the source; gives whether it was there at all when the night was due.
+
+    Fails the task if the source can't be read, or lacks a column.
+    """
     try:
         pipeline = Pipeline.from_yaml(file)
         if pipeline.source.path is None or pipeline.source.format != "delta":
             logger.info("%s is looked at as a whole, by the tag job", pipeline.source.path or pipeline.source.table)
-            return
-        _plan(pipeline, until)
+            return True
+        return _plan(pipeline, until)
     except GliclassSparkError as error:
         raise AirflowFailException(str(error)) from None
 
@@ -65,7 +68,7 @@ def report(file: str, run_id: str) -> None:
         raise AirflowFailException(str(error)) from None
 
 
-def _plan(pipeline: Pipeline, until: datetime) -> None:
+def _plan(pipeline: Pipeline, until: datetime) -> bool:
     options = storage_options(pipeline)
     source = delta_table(str(pipeline.source.path), storage_options=options)
     columns = {field.name.lower(): field.name for field in source.schema().fields}
@@ -77,6 +80,12 @@ def _plan(pipeline: Pipeline, until: datetime) -> None:
     pipeline.rules.check(list(columns.values()), pipeline.label_set.names, f"pipeline {pipeline.name!r}")
     newest = source.version()
     source.load_as_version(until)
+    if source.version() == 0:  # delta-rs gives the first version for every time before it, too
+        [first] = source.history()
+        began = datetime.fromtimestamp(first["timestamp"] / 1000, UTC)
+        if began > until:
+            logger.info("%s begins at %s: at %s there was nothing to read yet", pipeline.source.path, began, until)
+            return False
     logger.info(
         "%s as of %s: version %s of %s, %s rows",
         pipeline.source.path,
@@ -85,3 +94,4 @@ def _plan(pipeline: Pipeline, until: datetime) -> None:
         newest,
         source.count(),
     )
+    return True

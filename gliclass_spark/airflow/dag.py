@@ -94,12 +94,15 @@ def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: P
     )
 
 
-@task(task_id="plan", retries=0)
-def _plan(file: str, until: str) -> None:
-    """Look at what the run would read, before anything is submitted: a missing table ends it here."""
+@task.short_circuit(task_id="plan", retries=0)
+def _plan(file: str, until: str) -> bool:
+    """Look at what the run would read, before anything is submitted: a missing table ends it here.
+
+    A night that was due before the table's first version is skipped.
+    """
     from gliclass_spark.airflow.checks import plan
 
-    plan(file, datetime.fromisoformat(until))
+    return plan(file, datetime.fromisoformat(until))
 
 
 @task(task_id="verify", retries=0)

@@ -144,8 +144,8 @@ def test_a_plan_fails_before_anything_is_submitted(
     between = datetime.now(UTC)
     write_source(tmp_path, id=["c"], body=["text"])
     with caplog.at_level("INFO"):
-        checks.plan(str(file), between)
-        checks.plan(str(file), datetime.now(UTC) + timedelta(seconds=1))
+        assert checks.plan(str(file), between)
+        assert checks.plan(str(file), datetime.now(UTC) + timedelta(seconds=1))
     assert "version 0 of 1, 2 rows" in caplog.text
     assert "version 1 of 1, 3 rows" in caplog.text
     file.write_text(file.read_text().replace("text: body", "text: content"))
@@ -154,6 +154,17 @@ def test_a_plan_fails_before_anything_is_submitted(
     file.write_text("name: mail\n")
     with pytest.raises(AirflowFailException, match="'source' is missing"):
         checks.plan(str(file), now)
+
+
+def test_a_night_that_was_due_before_there_was_a_source_is_skipped(
+    file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = datetime.now(UTC) - timedelta(hours=1)
+    write_source(tmp_path, id=["a"], body=["text"])
+    write_source(tmp_path, id=["b"], body=["text"])
+    with caplog.at_level("INFO"):
+        assert not checks.plan(str(file), before)
+    assert "there was nothing to read yet" in caplog.text
 
 
 def test_openlineage_is_told_the_tables_and_the_digests(file: Path, tmp_path: Path) -> None:
