@@ -81,7 +81,7 @@ def _plan(pipeline: Pipeline, until: datetime) -> bool:
     newest = source.version()
     source.load_as_version(until)
     if source.version() == 0:  # delta-rs gives the first version for every time before it, too
-        [first] = source.history()
+        first = source.history()[-1]
         began = datetime.fromtimestamp(first["timestamp"] / 1000, UTC)
         if began > until:
             logger.info("%s begins at %s: at %s there was nothing to read yet", pipeline.source.path, began, until)
