@@ -20,8 +20,9 @@ from gliclass_spark.schedule import Schedule
 
 # The run of the jobs is Airflow's own: a retry finishes what the attempt before it began.
 RUN_ID = "{{ run_id }}"
-# The documents as they were when the night was due, however late it runs. A run that somebody starts has no due time.
-UNTIL = "{{ (data_interval_end or dag_run.run_after).isoformat() }}"
+# The documents as they were when the night was due, however late it runs. A run that somebody or an asset starts has
+# no interval, and takes what is there when it may start.
+UNTIL = "{{ (data_interval_end | default(none) or dag_run.run_after).isoformat() }}"
 
 
 def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:

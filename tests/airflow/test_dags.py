@@ -6,8 +6,9 @@ import itertools
 import json
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
-from gliclass_spark.airflow.dag import asset, pipeline_dag
+from gliclass_spark.airflow.dag import UNTIL, asset, pipeline_dag
 from gliclass_spark.airflow.pipelines import read_pipelines
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ConfigError
@@ -117,6 +118,16 @@ def test_a_dag_is_made_as_its_file_says(tmp_path: Path) -> None:
     assert tag.application_args[:3] == [str(tmp_path / "mail.yaml"), "--run-id", "{{ run_id }}"]
     assert tag.application_args[3] == "--until"
     assert "--until" not in filter_.application_args
+
+
+def test_a_night_reads_up_to_its_due_time_and_a_run_without_one_up_to_when_it_may_start(tmp_path: Path) -> None:
+    due, now = datetime(2026, 11, 23, 2, tzinfo=UTC), datetime(2026, 11, 23, 17, tzinfo=UTC)
+    run = SimpleNamespace(run_after=now)
+    template = dag_of(tmp_path).get_template_env().from_string(UNTIL)
+    assert template.render(dag_run=run, data_interval_end=due) == due.isoformat()
+    # Of a run that an asset starts, or somebody without a date, Airflow leaves the interval out, or says None.
+    assert template.render(dag_run=run, data_interval_end=None) == now.isoformat()
+    assert template.render(dag_run=run) == now.isoformat()
 
 
 def test_files_without_versions_are_read_as_they_are(tmp_path: Path) -> None:
