@@ -29,6 +29,7 @@ from pyspark.sql.types import (
 from gliclass_spark.errors import ConflictError, SupersededError
 from gliclass_spark.manifest import RUNNING, SUCCEEDED, Manifest
 from gliclass_spark.spark.commits import conflicts_retried
+from gliclass_spark.spark.local_rows import local_rows
 from gliclass_spark.spark.tables import TableSpec, ensure
 
 _CLAIMS = 20
@@ -131,7 +132,7 @@ class Runs:
 
     def _append(self, manifest: Manifest, app_id: str, version: int) -> None:
         values = {**asdict(manifest), "seconds": manifest.seconds}
-        row = self.spark.createDataFrame([tuple(values[name] for name in RUNS.names)], RUNS).coalesce(1)
+        row = local_rows(self.spark, [{name: values[name] for name in RUNS.names}], RUNS).coalesce(1)
         writer = row.write.format("delta").mode("append").option("txnAppId", app_id).option("txnVersion", version)
         conflicts_retried(lambda: writer.save(self.path), self.path)
 

@@ -28,6 +28,7 @@ from gliclass_spark.spark import tables, tag
 from gliclass_spark.spark.changes import Changes, DeltaAddress
 from gliclass_spark.spark.conditions import check_analysis, lenient_sql
 from gliclass_spark.spark.documents import with_content
+from gliclass_spark.spark.local_rows import local_rows
 from gliclass_spark.spark.meter import Meter
 from gliclass_spark.spark.resources import gpu_sharing
 from gliclass_spark.spark.runs import last_success
@@ -49,7 +50,7 @@ def check(run: Run) -> ModelRef:
     documents, pipeline = run.documents.read(), run.pipeline
     pipeline.rules.check(documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(run.spark):
-        asked = filtering.asked(run.spark.createDataFrame([], TAGS), pipeline.label_set)
+        asked = filtering.asked(local_rows(run.spark, [], TAGS), pipeline.label_set)
         tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
         check_analysis(tagged, pipeline.rules, run.title)
     lacks = tables.check(run.spark, run.lake.path("tags"), TAGS)
