@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
+from pyarrow.fs import PyFileSystem
 
 from gliclass_spark.errors import TableError
 
 # Hadoop's names for stores that delta-rs, like all but Hadoop, calls otherwise.
 _HADOOP = {"s3a://": "s3://", "s3n://": "s3://"}
+
+_FIRST_COMMIT = "_delta_log/00000000000000000000.json"
 
 StorageOptions = Mapping[str, str] | None
 
@@ -29,6 +34,14 @@ def delta_table(address: str, version: int | None = None, storage_options: Stora
     except DeltaError as error:
         at = f"version {version} of " if version is not None else ""
         raise TableError(f"{at}{address} can't be read: {_first_line(error)}") from None
+
+
+def began(address: str, storage_options: StorageOptions = None) -> datetime:
+    """When version 0 of a table was written, as time travel counts it: the time of the commit's file, in UTC."""
+    options = dict(storage_options) if storage_options else None
+    files = PyFileSystem(DeltaStorageHandler(store_address(address), options))
+    written: datetime = files.get_file_info(_FIRST_COMMIT).mtime
+    return written
 
 
 def store_address(address: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -14,7 +14,7 @@ from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import GliclassSparkError, ManifestError, TableError
 from gliclass_spark.manifest import Manifest, check_run
-from gliclass_spark.reader import delta_table
+from gliclass_spark.reader import began, delta_table
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,10 @@ def _plan(pipeline: Pipeline, until: datetime) -> bool:
     pipeline.rules.check(list(columns.values()), pipeline.label_set.names, f"pipeline {pipeline.name!r}")
     newest = source.version()
     source.load_as_version(until)
-    if source.version() == 0:  # delta-rs gives the first version for every time before it, too
-        first = source.history()[-1]
-        began = datetime.fromtimestamp(first["timestamp"] / 1000, UTC)
-        if began > until:
-            logger.info("%s begins at %s: at %s there was nothing to read yet", pipeline.source.path, began, until)
-            return False
+    # delta-rs gives the first version for every time before it, too.
+    if source.version() == 0 and (first := began(str(pipeline.source.path), options)) > until:
+        logger.info("%s begins at %s: at %s there was nothing to read yet", pipeline.source.path, first, until)
+        return False
     logger.info(
         "%s as of %s: version %s of %s, %s rows",
         pipeline.source.path,

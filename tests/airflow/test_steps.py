@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from datetime import UTC, datetime, timedelta
 from email import message_from_string
@@ -159,12 +160,18 @@ def test_a_plan_fails_before_anything_is_submitted(
 def test_a_night_that_was_due_before_there_was_a_source_is_skipped(
     file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = datetime.now(UTC) - timedelta(hours=1)
     write_source(tmp_path, id=["a"], body=["text"])
     write_source(tmp_path, id=["b"], body=["text"])
+    # Time travel goes by the times of the commits' files, whatever stands in them.
+    commits = sorted((tmp_path / "mail" / "_delta_log").glob("*.json"))
+    for commit, day in zip(commits, (1, 3), strict=True):
+        at = datetime(2026, 11, day, tzinfo=UTC).timestamp()
+        os.utime(commit, (at, at))
     with caplog.at_level("INFO"):
-        assert not checks.plan(str(file), before)
-    assert "there was nothing to read yet" in caplog.text
+        assert checks.plan(str(file), datetime(2026, 11, 2, tzinfo=UTC))
+        assert "version 0 of 1, 1 rows" in caplog.text
+        assert not checks.plan(str(file), datetime(2026, 10, 31, tzinfo=UTC))
+        assert "there was nothing to read yet" in caplog.text
 
 
 def test_openlineage_is_told_the_tables_and_the_digests(file: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_promise_6_one_model_in_memory_for_each_worker(spark: SparkSession, tiny
     def loads(batches):
         for _ in batches:
             pass
-        mine = [settings for settings in worker._engines if settings.precision == "float32"]
+        mine = [each for each in worker._engines if (each.model.uri, each.precision) == (tiny_model, "float32")]
         yield pd.DataFrame({"pid": [os.getpid()], "loads": [len(mine)]})
 
     counted = spark.range(40).repartition(40).mapInPandas(loads, "pid long, loads long").distinct().collect()
