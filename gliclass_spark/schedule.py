@@ -19,7 +19,7 @@ Seconds = Annotated[int, Field(gt=0, strict=True)]
 class Alerts(BaseModel):
     """Who is told when a run fails, or when its report warns. What is told is always logged as well.
 
-    email: addresses, by the connection `smtp_default`. slack: a channel, by the connection `slack_default`.
+    email: addresses, by the connection `smtp_default`. slack: a channel, by the connection `slack_api_default`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

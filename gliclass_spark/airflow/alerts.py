@@ -39,9 +39,11 @@ def tell(alerts: Alerts, subject: str, text: str) -> None:
         with SmtpHook() as hook:
             hook.send_email_smtp(to=list(alerts.email), subject=subject, html_content=f"<pre>{escape(text)}</pre>")
     if alerts.slack:
-        from airflow.providers.slack.hooks.slack import SlackHook  # type: ignore[import-not-found,unused-ignore]
+        from airflow.providers.slack.hooks.slack import SlackHook
 
-        SlackHook().call("chat.postMessage", json={"channel": alerts.slack, "text": f"{subject}\n{text}"})
+        # Slack's own escapes: else a document's "<!channel>" would call everybody.
+        message = escape(f"{subject}\n{text}", quote=False)
+        SlackHook().call("chat.postMessage", json={"channel": alerts.slack, "text": message})
 
 
 @dataclass(frozen=True)

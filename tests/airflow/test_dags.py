@@ -173,6 +173,7 @@ def test_a_wrong_file_is_an_import_error_and_takes_no_other_dag_down(
 ) -> None:
     write(tmp_path, "good")
     file = write(tmp_path, "wrong", **parts)
+    monkeypatch.setitem(sys.modules, "airflow.providers.slack", None)  # as where the provider is not installed
     bag = bag_of(tmp_path, monkeypatch)
     assert set(bag.dags) == {"good"}
     assert set(bag.import_errors) == {"refused.py"}
