@@ -62,6 +62,9 @@ def write_days(folder: Path, days: int) -> None:
         os.utime(folder / "mail" / "_delta_log" / f"{day:020}.json", (noon, noon))
 
 
+JOBS = {"start": FIRST.date(), "retries": 5, "retry_delay_s": 1, "spark_conf": "../quick.yaml"}
+
+
 def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any) -> Path:
     document = {
         "name": name,
@@ -71,13 +74,7 @@ def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any)
         "tables": f"../lake_{name}",
         "reject": [{"reason": "even", "when": "id like '%2'"}],
         "routes": [{"route": "shop", "when": "body like '%buy%'"}],
-        "airflow": {
-            "cron": f"0 0 {','.join(str(midnight(day).day) for day in range(1, days + 1))} * *",
-            "start": FIRST.date(),
-            "retries": 5,
-            "retry_delay_s": 1,
-            "spark_conf": "../quick.yaml",
-        },
+        "airflow": {**JOBS, "cron": f"0 0 {','.join(str(midnight(day).day) for day in range(1, days + 1))} * *"},
         **parts,
     }
     folder.mkdir(exist_ok=True)
@@ -106,6 +103,12 @@ def states(api: httpx.Client, dag: str) -> dict[str, str]:
     return {run["dag_run_id"]: run["state"] for run in found}
 
 
+def ended(api: httpx.Client, dag: str) -> bool:
+    """Whether there were runs of the DAG, and none is left to do."""
+    found = set(states(api, dag).values())
+    return bool(found) and found.isdisjoint({"running", "queued"})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("airflow")
@@ -120,7 +123,12 @@ def days(request: pytest.FixtureRequest) -> int:
 def airflow(folder: Path, tiny_model: str, days: int) -> Iterator[LocalAirflow]:
     write_days(folder, days)
     write_pipeline(folder / "pipelines", "mail", tiny_model, days)
-    write_pipeline(folder / "pipelines", "notes", tiny_model, days, steps=["tag"], reject=[], routes=[])
+    write_pipeline(folder / "pipelines", "notes", tiny_model, days)
+    shop = {
+        "source": {"path": "../lake_mail/shop", "id": "doc_id", "text": "body", "columns": []},
+        "airflow": {**JOBS, "after": ["mail.shop"]},
+    }
+    write_pipeline(folder / "pipelines", "shop", tiny_model, days, steps=["tag"], reject=[], routes=[], **shop)
     home = folder / "home"
     env = {
         **environment(ROOT, home, free_port()),
@@ -137,28 +145,30 @@ def airflow(folder: Path, tiny_model: str, days: int) -> Iterator[LocalAirflow]:
         yield running
 
 
-def test_a_pipeline_that_only_tags_runs_from_end_to_end(airflow: LocalAirflow, folder: Path) -> None:
+def test_a_pipeline_runs_from_end_to_end(airflow: LocalAirflow, folder: Path, days: int) -> None:
     command = [sys.executable, "-m", "airflow", "dags", "test", "notes"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(airflow.env))
     assert done.returncode == 0, done.stdout[-3000:]
     pipeline = Pipeline.from_yaml(folder / "pipelines" / "notes.yaml")
-    [tagged] = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
-    assert (tagged.job, tagged.rows_in) == ("tag", len(rows(pipeline, "tags")))
-    page = reports.read(pipeline, tagged.run_id)
+    manifests = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
+    assert {each.job: each.rows_in for each in manifests} == {"tag": 20 * days, "filter": 20 * days, "route": 18 * days}
+    page = reports.read(pipeline, manifests[0].run_id)
     assert page is not None
-    assert f"{tagged.rows_in} documents in" in page
+    assert f"{20 * days} documents in" in page
 
 
 @pytest.mark.timeout(1200)
 def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_killed(
     airflow: LocalAirflow, folder: Path, tiny_model: str, days: int, spark: SparkSession
 ) -> None:
+    mine, behind = (Pipeline.from_yaml(folder / "pipelines" / f"{name}.yaml") for name in ("mail", "shop"))
     api = logged_in(airflow)
     wait_for(lambda: api.get("/api/v2/dags/mail").status_code == 200, airflow)
     window = {"from_date": midnight(1).isoformat(), "to_date": midnight(days).isoformat()}
     asked = {"dag_id": "mail", "max_active_runs": 1, **window}
     assert api.post("/api/v2/backfills", json=asked).status_code == 200
-    api.patch("/api/v2/dags/mail", json={"is_paused": False}).raise_for_status()
+    for dag in ("shop", "mail"):
+        api.patch(f"/api/v2/dags/{dag}", json={"is_paused": False}).raise_for_status()
 
     wait_for(lambda: job_pids(airflow, "tag"), airflow)
     time.sleep(5)
@@ -166,10 +176,12 @@ def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_kill
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: job_pids(airflow, "filter"), airflow)
     with another_scheduler(airflow):
-        wait_for(lambda: {"running", "queued"}.isdisjoint(states(api, "mail").values()), airflow)
+        wait_for(lambda: ended(api, "mail"), airflow)
+        # What the last of them routed to `shop` starts the pipeline behind it.
+        wait_for(lambda: ended(api, "shop") and ids(behind, "tags") == ids(mine, "shop"), airflow)
     assert list(states(api, "mail").values()) == ["success"] * days
+    assert set(states(api, "shop").values()) == {"success"}
 
-    mine = Pipeline.from_yaml(folder / "pipelines" / "mail.yaml")
     theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_model, days))
     for day in range(1, days + 1):
         for step in theirs.steps:
@@ -191,6 +203,11 @@ def rows(pipeline: Pipeline, table: str) -> list[dict[str, Any]]:
             row.pop(name, None)
         row["scores"] = {label: round(score, 4) for label, score in row["scores"].items()}
     return found
+
+
+def ids(pipeline: Pipeline, table: str) -> set[str]:
+    """The documents of a table."""
+    return {row["doc_id"] for row in query(delta_table(f"{pipeline.tables}/{table}"), "select doc_id from t")}
 
 
 def nights(pipeline: Pipeline) -> list[tuple[Any, ...]]:

@@ -20,6 +20,8 @@ from standalone import StandaloneCluster
 VICTIMS = ("driver", "executor", "python worker", "spark worker")
 ROWS = 3000
 _RUN_S = 600
+# The next kill falls at a random moment within it: shorter than a night, so that most nights see several.
+_NEXT_KILL_S = 40
 _SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 SESSION = """
@@ -115,7 +117,6 @@ class Chaos:
         self._cluster = cluster
         self._folder = folder
         self._random = random.Random(seed)  # noqa: S311 - no secret
-        self._moment_s = 40.0
         quick = {
             "spark.sql.shuffle.partitions": 2,
             "spark.databricks.delta.snapshotPartitions": 1,
@@ -168,7 +169,7 @@ class Chaos:
             driver = self._start(NIGHT, self._spread, self._pipeline, f"night-{outcome.nights}-{attempts}")
             before = sum(outcome.kills.values())
             while driver.poll() is None and sum(outcome.kills.values()) < kills:
-                self._wait(driver, self._random.uniform(0, self._moment_s))
+                self._wait(driver, self._random.uniform(0, _NEXT_KILL_S))
                 victim = victims[sum(outcome.kills.values()) % len(victims)]
                 if driver.poll() is None and self._kill(victim, driver):
                     outcome.kills[victim] += 1
@@ -178,7 +179,6 @@ class Chaos:
             if driver.returncode == 0:
                 outcome.survived += sum(outcome.kills.values()) - before
                 outcome.nights += 1
-                self._moment_s = time.monotonic() - started
                 return
             if sum(outcome.kills.values()) == before:
                 raise AssertionError(f"a run that nobody disturbed failed:\n{self._said()}")
