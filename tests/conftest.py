@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import yaml
+from quick_spark import QUICK_SQL
 from transformers import AutoConfig, PreTrainedConfig
 
 from gliclass_spark.model import checkpoint
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=1, help="how many processes tests/cluster/test_chaos.py kills")
+    parser.addoption("--kills", type=int, default=4, help="how many processes tests/cluster/test_chaos.py kills")
     parser.addoption("--nights", type=int, default=1, help="how many nights tests/airflow/test_local.py makes up for")
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
 
@@ -32,16 +34,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
     folder = tmp_path_factory.mktemp("spark")
     conf = folder / "test.yaml"
-    conf.write_text(
-        "spark.master: local[2]\n"
-        f"spark.sql.warehouse.dir: {folder / 'warehouse'}\n"
-        # For a handful of rows, planning and compiling take the time, not the rows.
-        "spark.sql.shuffle.partitions: 2\n"
-        "spark.sql.codegen.wholeStage: false\n"
-        "spark.sql.codegen.factoryMode: NO_CODEGEN\n"
-        "spark.sql.adaptive.enabled: false\n"
-        "spark.databricks.delta.snapshotPartitions: 1\n"
-    )
+    settings = {"spark.master": "local[2]", "spark.sql.warehouse.dir": str(folder / "warehouse"), **QUICK_SQL}
+    conf.write_text(yaml.safe_dump(settings))
     session = spark_session(conf, app_name="tests")
     yield session
     session.stop()

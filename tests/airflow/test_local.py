@@ -23,6 +23,7 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 from pyspark.sql import SparkSession
+from quick_spark import QUICK_SPARK
 
 from gliclass_spark import history
 from gliclass_spark.airflow import reports
@@ -33,16 +34,6 @@ from gliclass_spark.spark.steps import STEPS, Run
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 900
-# Of short-lived JVMs the start is what takes the time.
-QUICK = {
-    "spark.sql.codegen.wholeStage": False,
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": False,
-    "spark.sql.shuffle.partitions": 2,
-    "spark.databricks.delta.snapshotPartitions": 1,
-    "spark.ui.enabled": False,
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-}
 # Not longer ago than a week: Delta's tables can't be read as they were before that.
 FIRST = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=5)
 
@@ -78,7 +69,7 @@ def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any)
         **parts,
     }
     folder.mkdir(exist_ok=True)
-    (folder.parent / "quick.yaml").write_text(yaml.safe_dump(QUICK))
+    (folder.parent / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(document))
     return folder / f"{name}.yaml"
 

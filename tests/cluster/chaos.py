@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
 from standalone import StandaloneCluster
 
 VICTIMS = ("driver", "executor", "python worker", "spark worker")
@@ -22,7 +23,6 @@ ROWS = 3000
 _RUN_S = 600
 # The next kill falls at a random moment within it: shorter than a night, so that most nights see several.
 _NEXT_KILL_S = 40
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 SESSION = """
 import json, sys
@@ -117,20 +117,13 @@ class Chaos:
         self._cluster = cluster
         self._folder = folder
         self._random = random.Random(seed)  # noqa: S311 - no secret
-        quick = {
-            "spark.sql.shuffle.partitions": 2,
-            "spark.databricks.delta.snapshotPartitions": 1,
-            "spark.sql.adaptive.enabled": False,
-            "spark.ui.enabled": False,
-            "spark.driver.memory": "1g",
-            "spark.driver.extraJavaOptions": _SHORT_LIVED,
-        }
+        quick = {**QUICK_SPARK, "spark.driver.memory": "1g"}
         spread = {
             "spark.master": cluster.master_url,
             "spark.driver.host": "127.0.0.1",
             "spark.executor.cores": 1,
             "spark.executor.memory": "1g",
-            "spark.executor.extraJavaOptions": _SHORT_LIVED,
+            "spark.executor.extraJavaOptions": SHORT_LIVED_JVM,
             "spark.cores.max": 2,
         }
         self._local = self._write("local.yaml", {**quick, "spark.master": "local[2]"})
@@ -170,8 +163,8 @@ class Chaos:
             before = sum(outcome.kills.values())
             while driver.poll() is None and sum(outcome.kills.values()) < kills:
                 self._wait(driver, self._random.uniform(0, _NEXT_KILL_S))
-                victim = victims[sum(outcome.kills.values()) % len(victims)]
-                if driver.poll() is None and self._kill(victim, driver):
+                victim = self._kill_next(driver, victims, sum(outcome.kills.values()))
+                if victim is not None:
                     outcome.kills[victim] += 1
                     seconds = time.monotonic() - started
                     print(f"kill {sum(outcome.kills.values())}: {victim}, {seconds:.0f} s in", flush=True)
@@ -182,6 +175,14 @@ class Chaos:
                 return
             if sum(outcome.kills.values()) == before:
                 raise AssertionError(f"a run that nobody disturbed failed:\n{self._said()}")
+
+    def _kill_next(self, driver: subprocess.Popen[bytes], victims: tuple[str, ...], turn: int) -> str | None:
+        """Kill the one whose turn it is; the next one, where that one does not run just now. None: the run is over."""
+        for place in range(len(victims)):
+            victim = victims[(turn + place) % len(victims)]
+            if driver.poll() is None and self._kill(victim, driver):
+                return victim
+        return None
 
     def _kill(self, victim: str, driver: subprocess.Popen[bytes]) -> bool:
         """Whether there was one to kill."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from deltalake import write_deltalake
+from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
 from standalone import StandaloneCluster
 
 from gliclass_spark import history
@@ -27,10 +28,14 @@ def test_a_dags_job_runs_where_its_connection_says(
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{cluster.env['PATH']}")
     monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", json.dumps({"conn_type": "spark", "host": cluster.master_url}))
     write_deltalake(str(tmp_path / "mail"), pa.table({"id": ["a", "b"], "body": ["a lake of data", "spam"]}))
-    (tmp_path / "cluster.yaml").write_text(
-        "spark.driver.host: 127.0.0.1\nspark.executor.memory: 1g\nspark.cores.max: 2\n"
-        "spark.sql.shuffle.partitions: 2\nspark.databricks.delta.snapshotPartitions: 1\n"
-    )
+    settings = {
+        **QUICK_SPARK,
+        "spark.driver.host": "127.0.0.1",
+        "spark.executor.memory": "1g",
+        "spark.executor.extraJavaOptions": SHORT_LIVED_JVM,
+        "spark.cores.max": 2,
+    }
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(settings))
     document = {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},

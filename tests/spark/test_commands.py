@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pyspark.sql import SparkSession
+from quick_spark import QUICK_SPARK
 from rich.console import Console
 
 from gliclass_spark import cli
@@ -114,7 +115,8 @@ def test_a_run_that_goes_on_takes_what_comes_and_ends_when_asked(
 ) -> None:
     command(capsys, "run", pipeline)
     program = [sys.executable, "-u", "-c", "from gliclass_spark.cli import main; raise SystemExit(main())"]
-    program += ["run", str(pipeline), "--every", "1s"]
+    (pipeline.parent / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
+    program += ["run", str(pipeline), "--every", "1s", "--conf", str(pipeline.parent / "quick.yaml")]
     going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         said_by(going, "Looking for new documents")

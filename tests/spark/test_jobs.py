@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pyspark.sql import SparkSession
+from quick_spark import QUICK_SPARK
 
 from gliclass_spark.cli import main
 
@@ -21,7 +22,9 @@ DELTA = f"io.delta:delta-spark_4.2_2.13:{version('delta-spark')}"
 
 def submit(job: str, pipeline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("spark-submit")
-    command = [program, "--master", "local[2]", "--packages", DELTA, ROOT / "jobs" / f"{job}.py", pipeline, *arguments]
+    settings = [f"--conf={name}={value}" for name, value in QUICK_SPARK.items()]
+    where = ["--master", "local[2]", *settings, "--packages", DELTA]
+    command = [program, *where, ROOT / "jobs" / f"{job}.py", pipeline, *arguments]
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=500)
 

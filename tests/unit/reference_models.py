@@ -21,6 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
+from gliclass_spark.model import location
+from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.modeling import GLiClassModel
@@ -226,3 +228,13 @@ def _randomise(model: ReferenceModel) -> None:
             weight.copy_(0.05 * noise)
     if model.config.pooling_strategy == "sum":
         model.model.text_projector.linear_1.weight.mul_(1 / 16)
+
+
+def grown(kind: type[GLiClassModel], reference: Reference, **attributes: Any) -> Checkpoint:
+    """The reference's checkpoint with a model of this kind of ours, and these attributes; same weights."""
+    ref = location.resolve(str(reference.folder))
+    model = reference.twin()
+    model.__class__ = kind
+    for name, value in attributes.items():
+        setattr(model, name, value)
+    return Checkpoint(ref, model, tokenizer())

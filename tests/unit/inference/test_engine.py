@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from reference_models import BACKBONES, PUBLISHED, Reference, tokenizer
+from reference_models import BACKBONES, PUBLISHED, Reference, grown, tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from gliclass_spark.inference.results import (
     EMPTY_TEXT,
     MAX_TEXT_CHARS,
     NULL_TEXT,
-    OUT_OF_MEMORY,
     TEXT_TOO_LONG,
     UNDECODABLE_TEXT,
     TextError,
@@ -237,51 +235,6 @@ class TestUsage:
         assert sum("machine learning" in text for text in read) == 2
 
 
-class TestMemory:
-    """A batch that the device has no memory for runs in halves; a text that it has none for becomes an error."""
-
-    @pytest.mark.parametrize("rows", [1, 2, 3, 7])
-    @pytest.mark.parametrize("error", ["gpu", "processor", "python"])
-    def test_a_device_that_holds_few_rows_gives_the_same_scores(
-        self, rows: int, error: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
-    ) -> None:
-        texts = [text * times for times in (1, 3, 9) for text in TEXTS]
-        expected = engine("bert", max_batch_tokens=100_000).run(texts, LABELS)
-        small = Cramped.of(reference("bert"), rows=rows, error=OUT_OF_MEMORY_ERRORS[error])
-        found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
-        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5, rtol=0)
-        assert found.errors == (None,) * len(texts)
-        assert found.usage.tokens == expected.usage.tokens
-        assert small.model.refused > 0
-
-    @pytest.mark.parametrize("error", ["gpu", "processor", "python"])
-    def test_a_text_that_fails_alone_becomes_an_error_and_its_neighbours_are_scored(
-        self, error: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
-    ) -> None:
-        texts = ["deep water", "water " * 300, "spark"]
-        small = Cramped.of(reference("bert"), tokens=100, error=OUT_OF_MEMORY_ERRORS[error])
-        found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
-        assert found.errors == (None, OUT_OF_MEMORY, None)
-        assert np.isnan(found.scores[1]).all()
-        assert found.token_counts.tolist() == [2, 300, 1]
-        assert found.chunk_counts.tolist() == [1, 0, 1]
-        assert (found.usage.texts, found.usage.errors) == (3, 1)
-        assert found.usage.tokens == 2 * (FRAME + 1) + 3, "a forward pass that failed computed nothing"
-        expected = engine("bert").scores(texts, LABELS)
-        np.testing.assert_allclose(found.scores[[0, 2]], expected[[0, 2]], atol=1e-5, rtol=0)
-        assert found.classifications()[1].error == OUT_OF_MEMORY
-
-    def test_a_device_that_holds_nothing_makes_every_text_an_error(self, reference: Callable[..., Reference]) -> None:
-        none = Cramped.of(reference("bert"), rows=0)
-        found = Engine(none, device="cpu", precision="float32").run(TEXTS, LABELS)
-        assert found.errors == (OUT_OF_MEMORY,) * len(TEXTS)
-
-    def test_any_other_failure_of_the_model_is_not_hidden(self, reference: Callable[..., Reference]) -> None:
-        broken = Cramped.of(reference("bert"), rows=0, error=RuntimeError("broken"))
-        with pytest.raises(RuntimeError, match="broken"):
-            Engine(broken, device="cpu", precision="float32").run(TEXTS, LABELS)
-
-
 class TestConstruction:
     """From an address to an engine, or to a reason why not."""
 
@@ -342,47 +295,6 @@ class Watched(GLiClassModel):
     @classmethod
     def of(cls, reference: Reference) -> Checkpoint:
         return grown(cls, reference, seen=[])
-
-
-OUT_OF_MEMORY_ERRORS = {
-    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "processor": RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
-        "you tried to allocate 1600000000 bytes. Error code 12 (Cannot allocate memory)"
-    ),
-    "python": MemoryError(),
-}
-
-
-class Cramped(GLiClassModel):
-    """The real model on a device that holds at most this many rows of at most this many tokens."""
-
-    rows: int
-    tokens: int
-    error: Exception
-    refused: int
-
-    def forward(self, input_ids: Tensor, *rest: Any, **named: Any) -> Tensor:
-        if input_ids.shape[0] > self.rows or input_ids.shape[1] > self.tokens:
-            self.refused += 1
-            raise self.error
-        return super().forward(input_ids, *rest, **named)
-
-    @classmethod
-    def of(
-        cls, reference: Reference, *, rows: int = 10_000, tokens: int = 10_000, error: Exception | None = None
-    ) -> Checkpoint:
-        return grown(cls, reference, rows=rows, tokens=tokens, error=error or OUT_OF_MEMORY_ERRORS["gpu"], refused=0)
-
-
-def grown(kind: type[GLiClassModel], reference: Reference, **attributes: Any) -> Checkpoint:
-    """The reference's checkpoint with a model of this kind, same weights."""
-    ref = location.resolve(str(reference.folder))
-    model = reference.twin()
-    model.__class__ = kind
-    for name, value in attributes.items():
-        setattr(model, name, value)
-    return Checkpoint(ref, model, tokenizer())
 
 
 class RecordingTokenizer:
