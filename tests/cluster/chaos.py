@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import yaml
 from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
 from standalone import StandaloneCluster
 
-VICTIMS = ("driver", "executor", "python worker", "spark worker")
+# Behind a Spark worker's end the other one still scores; behind an executor's, Python workers are yet to come.
+VICTIMS = ("driver", "executor", "spark worker", "python worker")
 ROWS = 3000
 _RUN_S = 600
 # The next kill falls at a random moment within it: shorter than a night, so that most nights see several.
@@ -192,6 +194,8 @@ class Chaos:
         elif victim == "executor":
             return self._kill_one(self._cluster.java_pids("CoarseGrainedExecutorBackend"))
         elif victim == "python worker":
+            # They are there while texts are scored, and not for long.
+            self._wait(driver, _NEXT_KILL_S, until=self._python_workers)
             return self._kill_one(self._python_workers())
         else:
             self._cluster.kill(self._random.choice([each for each in self._cluster.workers if each.poll() is None]))
@@ -230,9 +234,10 @@ class Chaos:
             return subprocess.Popen(command, stdout=log, stderr=log, env=self._cluster.env, start_new_session=True)
 
     @staticmethod
-    def _wait(driver: subprocess.Popen[bytes], seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while driver.poll() is None and time.monotonic() < until:
+    def _wait(driver: subprocess.Popen[bytes], seconds: float, until: Callable[[], object] = lambda: False) -> None:
+        """So many seconds, or less if the run ends, or `until` gives something."""
+        end = time.monotonic() + seconds
+        while driver.poll() is None and time.monotonic() < end and not until():
             time.sleep(0.2)
 
     def _write(self, name: str, document: dict[str, object]) -> Path:
