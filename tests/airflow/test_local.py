@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -233,9 +233,10 @@ def job_pids(airflow: LocalAirflow, job: str) -> list[int]:
 def another_scheduler(airflow: LocalAirflow) -> Iterator[None]:
     """Kill the scheduler while a job is at work, and start another, as a supervisor would."""
     for process in psutil.Process(airflow.process.pid).children(recursive=True):
-        command = " ".join(process.cmdline())
-        if command.endswith("airflow scheduler") or "airflow scheduler" in process.name():
-            process.kill()
+        with suppress(psutil.Error):  # one that has just ended
+            command = " ".join(process.cmdline())
+            if command.endswith("airflow scheduler") or "airflow scheduler" in process.name():
+                process.kill()
     with airflow.log.open("ab") as log:
         command = [sys.executable, "-m", "airflow", "scheduler"]
         scheduler = subprocess.Popen(command, stdout=log, stderr=log, env=dict(airflow.env))
