@@ -14,10 +14,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 # Torch takes seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
-    from gliclass_spark.training.labelled import Columns
+    from collections.abc import Sequence
+
+    from gliclass_spark.training.labelled import Columns, LabelledSet
 
 learning = typer.Typer()
 console = Console()
+_LISTED = 5
 
 Data = Annotated[
     Path,
@@ -81,6 +84,7 @@ def train(
 
     sets = read_sets(data, split, _columns(text_column, labels_column))
     if shots is not None:
+        _tell_rare_labels(sets, shots)
         sets = [few_shot(labelled, shots, seed) for labelled in sets]
     console.print(f"{sum(map(len, sets)):,} texts in {len(sets)} sets from {data}", highlight=False)
     config = TrainingConfig(
@@ -139,9 +143,11 @@ def evaluate(
     from gliclass_spark.training.labelled import read_sets
 
     columns = _columns(text_column, labels_column)
+    learned = read_sets(data, learn_from, columns) if shots else []
+    _tell_rare_labels(learned, shots or 0)
     comparison = Comparison(
         asked=read_sets(data, split, columns),
-        learned=read_sets(data, learn_from, columns) if shots else [],
+        learned=learned,
         max_rows=max_rows,
         allow_overlap=allow_overlap,
     )
@@ -197,6 +203,18 @@ def calibrate(
         from gliclass_spark.training.plots import reliability_diagram
 
         reliability_diagram(found.before, found.after).savefig(picture, dpi=150)
+
+
+def _tell_rare_labels(sets: Sequence[LabelledSet], shots: int) -> None:
+    from gliclass_spark.training.labelled import rare_labels
+
+    for labelled in sets:
+        rare = rare_labels(labelled, shots)
+        if rare:
+            listed = ", ".join(f"{name} ({count})" for name, count in list(rare.items())[:_LISTED])
+            more = ", ..." if len(rare) > _LISTED else ""
+            told = f"{labelled.name}: {len(rare)} of {len(labelled.labels)} labels have fewer than {shots} texts"
+            console.print(f"{told}: {listed}{more}", style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def _progress(shown_on: Console) -> Progress:

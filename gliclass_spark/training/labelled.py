@@ -94,6 +94,12 @@ def few_shot(labelled: LabelledSet, shots: int, seed: int) -> LabelledSet:
     return labelled.rows(sorted(drawn))
 
 
+def rare_labels(labelled: LabelledSet, shots: int) -> dict[str, int]:
+    """Labels with fewer texts than `shots`, the rarest first, and how many they have: `few_shot` takes all of these."""
+    counts = zip(labelled.labels, map(len, labelled.by_label()), strict=True)
+    return {name: count for name, count in sorted(counts, key=lambda each: each[1]) if count < shots}
+
+
 def shared_texts(one: LabelledSet, other: LabelledSet) -> frozenset[int]:
     """The positions in `one` of texts that stand in `other` too, white space and case aside."""
     known = {_plain(text) for text in other.texts}

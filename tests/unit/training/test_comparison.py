@@ -139,10 +139,10 @@ def test_the_evaluate_command_compares_and_draws(
     tiny_label_cached_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = str(write(tmp_path)), tmp_path / "out"
-    options = ["--baselines", "--shots", "4", "--seeds", "2", "--out", str(out)]
+    options = ["--baselines", "--shots", "11", "--seeds", "2", "--out", str(out)]
     assert main(["evaluate", "--data", data, "--model", tiny_label_cached_model, *options]) == 0
     scores = json.loads((out / "scores.json").read_text())
-    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0), (0, 0), (4, 0), (4, 0), (4, 1), (4, 1)]
+    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0), (0, 0), (11, 0), (11, 0), (11, 1), (11, 1)]
     assert [each["contender"].split(" ")[0] for each in scores[:4]] == [
         tiny_label_cached_model,
         "similarity",
@@ -150,7 +150,9 @@ def test_the_evaluate_command_compares_and_draws(
         "logistic",
     ]
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
-    assert "texts/s" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in said
+    assert "texts/s" in said
 
 
 def test_the_calibrate_command_writes_a_label_set_that_can_be_asked(tiny_model: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.training.labelled import Columns, LabelledSet, few_shot, read_sets, shared_texts
+from gliclass_spark.training.labelled import Columns, LabelledSet, few_shot, rare_labels, read_sets, shared_texts
 
 ROWS: dict[str, list[Any]] = {
     "text": ["x", "y", "", "z", None],
@@ -103,6 +103,12 @@ def test_few_shots_are_so_many_of_each_label_and_the_same_for_one_seed() -> None
     assert [len(rows) for rows in drawn.by_label()] == [8, 8]
     assert drawn == few_shot(labelled, 8, seed=1) != few_shot(labelled, 8, seed=2)
     assert [len(rows) for rows in few_shot(labelled, 99, seed=1).by_label()] == [20, 20]
+
+
+def test_labels_with_fewer_texts_than_shots_are_counted() -> None:
+    labelled = LabelledSet("letters", ("a", "b", "c"), ("x", "y", "z"), ((0,), (0, 1), (0,)))
+    assert list(rare_labels(labelled, 2).items()) == [("c", 0), ("b", 1)]
+    assert rare_labels(labelled, 1) == {"c": 0}
 
 
 def test_a_label_without_an_example_is_named() -> None:
