@@ -1,8 +1,10 @@
 """The engine against the pipeline of the `gliclass` library: the same weights, texts and labels, turn by turn.
 
-    python benchmarks/engine.py [--model embedded|FOLDER] [--texts N] [--rounds R] [--threads T] [--out FOLDER]
+    python benchmarks/engine.py [--model joint|FOLDER] [--texts N] [--rounds R] [--threads T] [--out FOLDER]
 
-On the processor. benchmarks/README.md says how to read what it prints and writes.
+On the processor. The library reads published layouts only: "joint" is the embedded model's encoder in one of them, as
+it was before any training; speed does not depend on the weights. benchmarks/README.md says how to read what this
+prints and writes.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ from transformers import AutoTokenizer
 from gliclass_spark.inference.device import Precision, native_bfloat16
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, Usage
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig
 from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.training.from_encoder import untrained_model
 
 SEED = 0
+JOINT = "joint"
 REFERENCE_BATCH_SIZE = 8  # the pipeline's default
 REFERENCE_BATCH_SIZES: dict[Precision, tuple[int, ...]] = {
     "float32": (REFERENCE_BATCH_SIZE, 32),
@@ -64,7 +68,7 @@ class Contender:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="embedded", help="embedded, or the folder of a checkpoint")
+    parser.add_argument("--model", default=JOINT, help=f"{JOINT}, or the folder of a published checkpoint")
     parser.add_argument("--texts", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -72,7 +76,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # the tokenizer's
-    result = measure(options.model, options.texts, options.rounds, options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model
+        if model == JOINT:
+            model = str(checkpoint.save(*untrained_model("joint"), folder))
+        result = measure(model, options.texts, options.rounds, options.threads)
+    result = {"model": Path(options.model).name, **result}
     show(result, Console(width=None if sys.stdout.isatty() else 140))
     path = options.out / f"{slug(result)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +95,9 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
         precisions.append("bfloat16")
     memory: dict[str, float] = {precision: peak_memory_mib(model, precision, threads) for precision in precisions}
     engines = {precision: Engine.from_pretrained(model, device="cpu", precision=precision) for precision in precisions}
-    with tempfile.TemporaryDirectory() as folder:
-        loaded = checkpoint.load(location.resolve(model))
-        checkpoint.save(loaded.model, loaded.tokenizer, folder)
-        config = loaded.model.config
-        del loaded
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        pipelines = {precision: reference(folder, tokenizer, precision) for precision in precisions}
+    config = GLiClassConfig.from_dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    pipelines = {precision: reference(model, tokenizer, precision) for precision in precisions}
     texts = inside(corpus.texts(text_count, SEED), tokenizer, engines["float32"].max_length)
 
     alone = reference_scores(pipelines["float32"], texts[:AGREEMENT_TEXTS])
@@ -132,7 +137,6 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
                 row["share_of_matrix_rate"] = spread(shares)
         rows.append(row)
     return {
-        "model": model,
         "threads": threads,
         "rounds": rounds,
         "machine": machine.describe(),
@@ -232,8 +236,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def slug(result: dict[str, Any]) -> str:
-    model = Path(result["model"]).name
-    name = f"{result['machine']['cpu']} {result['machine']['cores']} cores {result['threads']} threads {model}"
+    about = result["machine"]
+    name = f"{about['cpu']} {about['cores']} cores {result['threads']} threads {result['model']}"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

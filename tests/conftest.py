@@ -16,6 +16,7 @@ from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.label_cached import LabelCachedModel
 from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.training.from_encoder import joint_tokenizer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -63,11 +64,11 @@ def tiny_label_cached_model(tmp_path_factory: pytest.TempPathFactory) -> str:
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(std=0.2)
-    return str(checkpoint.save(model.eval(), weights.base_tokenizer(), tmp_path_factory.mktemp("label_cached")))
+    return str(checkpoint.save(model.eval(), weights.tokenizer(), tmp_path_factory.mktemp("label_cached")))
 
 
 def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
-    tokenizer = weights.tokenizer()
+    tokenizer = joint_tokenizer()
     torch.manual_seed(seed)
     model = GLiClassModel(
         GLiClassConfig(

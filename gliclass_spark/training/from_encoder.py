@@ -16,7 +16,7 @@ from gliclass_spark.model.label_cached import LabelCachedModel
 from gliclass_spark.model.modeling import FeatureProjector, GLiClassModel
 from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
-# The tokens whose embeddings the new ones start from: both already mean "a slot" and "an end".
+# A joint model's own tokens, and those whose embeddings they start from: both already mean "a slot" and "an end".
 _TAUGHT_BY = {LABEL_TOKEN: "[MASK]", SEP_TOKEN: "[SEP]"}
 # A cosine of 1 becomes a logit of 10: a probability next to 1.
 _LOGIT_SCALE = 10.0
@@ -36,8 +36,15 @@ def untrained_model(attention: Attention) -> tuple[Model, PreTrainedTokenizerFas
     return _joint() if attention == "joint" else _label_cached(attention == "label-cached")
 
 
-def _joint() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
+def joint_tokenizer() -> PreTrainedTokenizerFast:
+    """The encoder's tokenizer, with the two tokens that mark labels and text."""
     tokenizer = weights.tokenizer()
+    tokenizer.add_tokens(list(_TAUGHT_BY), special_tokens=True)
+    return tokenizer
+
+
+def _joint() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
+    tokenizer = joint_tokenizer()
     vocabulary = tokenizer.get_vocab()
     encoder = _encoder_config()
     state = weights.base_state_dict()
@@ -80,7 +87,7 @@ def _label_cached(text_reads_labels: bool) -> tuple[LabelCachedModel, PreTrained
         )
     )
     model.load_state_dict(weights.base_state_dict(), strict=False)
-    return model, weights.base_tokenizer()
+    return model, weights.tokenizer()
 
 
 def _encoder_config() -> PreTrainedConfig:

@@ -24,8 +24,8 @@ from transformers.initialization import no_init_weights
 from gliclass_spark.model import location
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig
-from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.training.from_encoder import joint_tokenizer
 
 TOLERANCE = 1e-5  # between two logits, float32
 
@@ -176,8 +176,8 @@ def logits_alone(model: GLiClassModel, input_ids: list[int]) -> Tensor:
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """The embedded model's tokenizer: it knows <<LABEL>> and <<SEP>>."""
-    return weights.tokenizer()
+    """A joint model's tokenizer: it knows <<LABEL>> and <<SEP>>."""
+    return joint_tokenizer()
 
 
 def build(backbone: str = "bert", **changes: Any) -> Reference:

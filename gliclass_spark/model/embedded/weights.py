@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import embedded
 
-_TOKENS = ["<<LABEL>>", "<<SEP>>"]
 _WORDS = "encoder_model.embeddings.word_embeddings.weight"
-_NEW_WORDS = "new_word_embeddings"
+_SCALES = ".row_scales"
+_LARGEST = 127  # of 8 bits with a sign
 
 
 def base_state_dict() -> dict[str, Tensor]:
@@ -27,31 +28,41 @@ def base_state_dict() -> dict[str, Tensor]:
 
 
 def state_dict() -> dict[str, Tensor]:
-    """Every weight of the model: the package's word embeddings and this folder's layers."""
-    state = load_file(embedded.WEIGHTS)
-    words = load_file(get_model_path() / "model.safetensors")["embeddings.word_embeddings.weight"]
-    state[_WORDS] = torch.cat([words, state.pop(_NEW_WORDS).float()])
-    return state
+    """Every weight of the model, float32: the package's word embeddings and this folder's layers."""
+    stored = load_file(embedded.WEIGHTS)
+    layers = {
+        name: weight * stored[name + _SCALES] if name + _SCALES in stored else weight
+        for name, weight in stored.items()
+        if not name.endswith(_SCALES)
+    }
+    return {**layers, _WORDS: base_state_dict()[_WORDS]}
 
 
 def save_layers(state: dict[str, Tensor], path: Path = embedded.WEIGHTS) -> None:
     """Store a trained model's weights, less the word embeddings that the package brings.
 
-    The word embeddings must not have been trained, but for those of the new tokens.
+    A matrix is stored in 8 bits for each weight, and one scale for each row. Raises CheckpointError for
+    word embeddings that are not the package's.
     """
-    layers = {name: weight.to(torch.bfloat16).contiguous() for name, weight in state.items() if name != _WORDS}
-    layers[_NEW_WORDS] = state[_WORDS][-len(_TOKENS) :].to(torch.bfloat16).contiguous()
+    if not torch.equal(state[_WORDS], base_state_dict()[_WORDS]):
+        raise CheckpointError(
+            "the word embeddings are not those of all-MiniLM-L6-v2, which the embedded model reads from its package; "
+            "train a model whose word embeddings stay as they are"
+        )
+    layers = {}
+    for name, weight in state.items():
+        if name == _WORDS:
+            continue
+        if weight.dim() == 2:
+            scales = (weight.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
+            layers[name] = (weight / scales).round().to(torch.int8)
+            layers[name + _SCALES] = scales
+        else:
+            layers[name] = weight.contiguous()
     save_file(layers, path, metadata={"format": "pt"})
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """The package's tokenizer with the two tokens that mark labels and text."""
-    loaded = base_tokenizer()
-    loaded.add_tokens(_TOKENS, special_tokens=True)
-    return loaded
-
-
-def base_tokenizer() -> PreTrainedTokenizerFast:
     """The package's tokenizer."""
     loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(get_model_path())
     return loaded

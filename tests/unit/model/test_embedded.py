@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import checkpoint, embedded, location
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.configuration import read_config
 from gliclass_spark.model.embedded import weights
 
 WORDS = "encoder_model.embeddings.word_embeddings.weight"
-MAX_BYTES = 25_000_000
+MAX_BYTES = 12_000_000
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,13 @@ def state() -> dict[str, Tensor]:
     return weights.state_dict()
 
 
-def test_the_weights_take_at_most_25_megabytes() -> None:
+def test_the_weights_take_at_most_12_megabytes() -> None:
     assert embedded.WEIGHTS.stat().st_size <= MAX_BYTES
 
 
-def test_the_weights_hold_no_word_embeddings_but_those_of_the_new_tokens() -> None:
+def test_the_weights_hold_no_word_embeddings() -> None:
     stored = load_file(embedded.WEIGHTS)
-    assert not [name for name in stored if "word_embeddings" in name and name != "new_word_embeddings"]
-    assert stored["new_word_embeddings"].shape == (2, 384)
+    assert not [name for name in stored if "word_embeddings" in name]
     assert max(weight.shape[0] for weight in stored.values() if weight.dim()) < 10_000
 
 
@@ -44,18 +44,10 @@ def test_every_weight_of_the_model_is_there_and_none_is_left_over(loaded: Checkp
     assert all(torch.isfinite(weight).all() for weight in state.values())
 
 
-def test_the_tokenizer_is_the_one_that_the_config_speaks_of(loaded: Checkpoint) -> None:
-    config = loaded.model.config
-    assert loaded.tokenizer.convert_tokens_to_ids(["<<LABEL>>", "<<SEP>>"]) == [
-        config.class_token_index,
-        config.text_token_index,
-    ]
-    assert len(loaded.tokenizer) == config.vocab_size == len(loaded.model.state_dict()[WORDS])
-
-
-def test_the_words_of_the_encoder_are_those_of_its_package(loaded: Checkpoint) -> None:
+def test_words_and_tokenizer_are_those_of_the_encoders_package(loaded: Checkpoint) -> None:
     words = loaded.model.state_dict()[WORDS]
-    assert torch.equal(words[:-2], weights.base_state_dict()[WORDS])
+    assert torch.equal(words, weights.base_state_dict()[WORDS])
+    assert len(loaded.tokenizer) == loaded.model.config.vocab_size == len(words)
 
 
 def test_the_digest_covers_layers_config_words_and_tokenizer(loaded: Checkpoint) -> None:
@@ -73,25 +65,28 @@ def test_the_digest_changes_with_the_layers(state: dict[str, Tensor], tmp_path: 
         assert location.resolve("embedded").digest != before
 
 
-def test_what_is_saved_is_read_again(state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.safetensors"
-    weights.save_layers(state, path)
-    assert path.stat().st_size == embedded.WEIGHTS.stat().st_size
-    monkeypatch.setattr(embedded, "WEIGHTS", path)
-    again = weights.state_dict()
-    assert set(again) == set(state)
-    assert all(torch.equal(again[name], weight) for name, weight in state.items())
-
-
-def test_new_words_that_were_trained_are_saved_with_the_layers(
+def test_what_is_saved_is_read_again_to_half_a_step_of_each_row(
     state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.manual_seed(0)
+    name = "text_projector.weight"
+    trained = {**state, name: torch.randn(384, 384) * torch.logspace(-6, 2, 384)[:, None]}
+    trained[name][0] = 0.0
+    weights.save_layers(trained, tmp_path / "model.safetensors")
+    monkeypatch.setattr(embedded, "WEIGHTS", tmp_path / "model.safetensors")
+    again = weights.state_dict()
+    assert set(again) == set(state)
+    half_a_step = trained[name].abs().amax(dim=1, keepdim=True) / 127 / 2
+    assert ((again[name] - trained[name]).abs() <= half_a_step * 1.0001).all()
+    for other in state.keys() - {name}:
+        torch.testing.assert_close(again[other], state[other], rtol=1e-5, atol=0)
+
+
+def test_words_that_were_trained_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    words = state[WORDS].clone()
-    words[-2:] = torch.tensor([[1.0], [2.0]])
-    weights.save_layers({**state, WORDS: words}, path)
-    monkeypatch.setattr(embedded, "WEIGHTS", path)
-    assert torch.equal(weights.state_dict()[WORDS], words)
+    with pytest.raises(CheckpointError, match="the word embeddings are not those of all-MiniLM-L6-v2"):
+        weights.save_layers({**state, WORDS: state[WORDS] + 1}, path)
+    assert not path.exists()
 
 
 def test_the_configuration_names_no_path_of_the_machine_that_it_was_made_on() -> None:

@@ -38,7 +38,7 @@ def saved(folder: Path, *, text_reads_labels: bool) -> str:
         torch.nn.init.normal_(weight, std=0.2)
     with torch.no_grad():
         model.logit_scale.fill_(20.0)
-    return str(checkpoint.save(model.eval(), weights.base_tokenizer(), folder))
+    return str(checkpoint.save(model.eval(), weights.tokenizer(), folder))
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["bi-encoder", "text reads labels"])

@@ -55,7 +55,7 @@ def pairs_model(folder: Path, names: list[str]) -> str:
         label2id={name: index for index, name in enumerate(names)},
     )
     BertForSequenceClassification(config).save_pretrained(folder)
-    weights.base_tokenizer().save_pretrained(folder)
+    weights.tokenizer().save_pretrained(folder)
     return str(folder)
 
 

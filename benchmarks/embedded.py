@@ -1,0 +1,99 @@
+"""The embedded model beside its first version and its bare encoder, on labelled sets that none has seen.
+
+    python benchmarks/embedded.py DATA [--split test] [--max-rows 600] [--out FOLDER]
+
+DATA is a folder of tables with the columns text, labels and split. The first version comes out of the repository's
+history: run it in a clone that has all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import machine
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from safetensors.torch import load
+
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model import checkpoint, embedded
+from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.embedded import weights
+from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.training.baselines import similarity
+from gliclass_spark.training.evaluate import Score, sample, score
+from gliclass_spark.training.from_encoder import joint_tokenizer
+from gliclass_spark.training.labelled import read_sets
+
+ROOT = Path(__file__).parents[1]
+FIRST_COMMIT = "3d862d27864a3a45e2ac52a4c495a0c0578f7d8a"
+WORDS = "encoder_model.embeddings.word_embeddings.weight"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--max-rows", type=int, default=600)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    sets = [sample(labelled, options.max_rows) for labelled in read_sets(options.data, options.split)]
+    with tempfile.TemporaryDirectory() as folder:
+        engines = {
+            "embedded": Engine.from_pretrained("embedded"),
+            "its first version": Engine.from_pretrained(first_version(Path(folder))),
+            "similarity": Engine(similarity("embedded")),
+        }
+        scores = [
+            score(engine, labelled, name=name)
+            for labelled in track(sets, description="sets", transient=True)
+            for name, engine in engines.items()
+        ]
+    show(scores, list(engines), Console(width=120))
+    path = options.out / "embedded.json"
+    found = {"machine": machine.describe(), "split": options.split, "scores": [asdict(each) for each in scores]}
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+
+
+def first_version(folder: Path) -> str:
+    """The model that the package shipped first, a joint one, as a checkpoint in `folder`."""
+    config = GLiClassConfig.from_dict(json.loads(shown_by_git("config.json")))
+    state = load(shown_by_git("model.safetensors"))
+    words = weights.base_state_dict()[WORDS]
+    state[WORDS] = torch.cat([words, state.pop("new_word_embeddings").float()])
+    model = GLiClassModel(config)
+    model.load_state_dict(state)
+    return str(checkpoint.save(model, joint_tokenizer(), folder))
+
+
+def shown_by_git(name: str) -> bytes:
+    path = (embedded.FOLDER / name).relative_to(ROOT)
+    command = ["git", "-C", str(ROOT), "show", f"{FIRST_COMMIT}:{path}"]
+    return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
+
+
+def show(scores: Sequence[Score], names: Sequence[str], console: Console) -> None:
+    table = Table(title="macro-F1 of the best label of the whole set, nothing of which was trained on (texts/s)")
+    for heading in ("set", "labels", "texts", *names):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for start in range(0, len(scores), len(names)):
+        row = scores[start : start + len(names)]
+        cells = [f"{each.macro_f1:.3f} ({each.texts_per_s:.0f})" for each in row]
+        table.add_row(row[0].name, str(row[0].labels), str(row[0].rows), *cells)
+    means = [statistics.mean(each.macro_f1 for each in scores if each.contender == name) for name in names]
+    table.add_row("mean", "", "", *(f"{mean:.3f}" for mean in means))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
