@@ -74,6 +74,8 @@ def train(
 
     Eight texts a label are a start, in minutes on a processor: --shots 8 --steps 100
     """
+    from transformers import ProgressCallback
+
     from gliclass_spark.model.checkpoint import load
     from gliclass_spark.model.location import resolve
     from gliclass_spark.training.from_encoder import untrained_model
@@ -105,7 +107,8 @@ def train(
     else:
         checkpoint = load(resolve(model))
         start, tokenizer = checkpoint.model, checkpoint.tokenizer
-    console.print(f"trained: {trained(start, tokenizer, sets, config, out)}", soft_wrap=True, highlight=False)
+    place = trained(start, tokenizer, sets, config, out, [ProgressCallback()])
+    console.print(f"trained: {place}", soft_wrap=True, highlight=False)
 
 
 @learning.command()

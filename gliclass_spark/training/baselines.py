@@ -13,8 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from gliclass_spark.errors import CheckpointError
+from gliclass_spark.errors import CheckpointError, TrainingError
 from gliclass_spark.inference.batching import micro_batches
+from gliclass_spark.inference.device import choose_precision
+from gliclass_spark.inference.packed_bert import packed_bert
 from gliclass_spark.inference.reading import padded
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
@@ -26,8 +28,9 @@ from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.training.from_encoder import untrained_model
 from gliclass_spark.training.labelled import LabelledSet
 
-_BATCH_TOKENS = 4096
+_BATCH_TOKENS = 1024
 _WINDOW = 512
+_CPU = torch.device("cpu")
 
 
 def similarity(model: str) -> Checkpoint:
@@ -56,37 +59,49 @@ class EmbeddingClassifier:
     seed: int = 0
 
     def fit(self, labelled: LabelledSet) -> EmbeddingClassifier:
-        """Learn from labelled texts; every label needs one at least."""
+        """Learn from labelled texts. A label without one is never chosen: this is what zero-shot models are for.
+
+        Raises TrainingError if fewer than two labels have a text.
+        """
         self._several = any(len(true) > 1 for true in labelled.targets)
         regression = LogisticRegression(max_iter=1000, C=10.0, random_state=self.seed)
         vectors = self._vectors(labelled.texts)
+        self._known = [label for label, rows in enumerate(labelled.by_label()) if rows]
+        if len(self._known) < 2:
+            raise TrainingError(f"{labelled.name} has texts of {len(self._known)} label(s); a classifier needs two")
         if self._several:
             truth = np.zeros((len(labelled), len(labelled.labels)), dtype=np.int64)
             for row, true in enumerate(labelled.targets):
                 truth[row, list(true)] = 1
-            self._classifier: Any = OneVsRestClassifier(regression).fit(vectors, truth)
+            self._classifier: Any = OneVsRestClassifier(regression).fit(vectors, truth[:, self._known])
         else:
             self._classifier = regression.fit(vectors, [true[0] for true in labelled.targets])
         return self
 
     def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
-        """(texts, labels), for the labels that it was fitted to, in their order."""
+        """(texts, labels), for the labels of the set that it was fitted to, in their order."""
         found = np.asarray(self._classifier.decision_function(self._vectors(texts)), dtype=np.float32)
         # scikit-learn gives two classes one column: how far it is the second.
-        return np.stack([-found, found], axis=1) if found.ndim == 1 else found
+        known = np.stack([-found, found], axis=1) if found.ndim == 1 else found
+        logits = np.full((len(texts), len(labels)), -np.inf, dtype=np.float32)
+        logits[:, self._known] = known
+        return logits
 
     @torch.inference_mode()
     def _vectors(self, texts: Sequence[str]) -> FloatArray:
         model = self.checkpoint.model
         assert isinstance(model, LabelCachedModel)  # noqa: S101
+        # In the engine's own way: a baseline that is slower than it must be would flatter the engine.
+        model.encoder_model.to(choose_precision("auto", _CPU))
+        bert = packed_bert(model.encoder_model)
         tokenizer = LabelCachedTokenizer(self.checkpoint.tokenizer, _WINDOW)
         prompt = tokenizer.prompt(LabelSet.of("any"))
         inputs = [prompt.wrap(ids) for ids in tokenizer.text_ids(texts, prompt)]
         vectors = np.empty((len(inputs), model.config.encoder_config.hidden_size), dtype=np.float32)
         for batch in micro_batches([len(ids) for ids in inputs], _BATCH_TOKENS):
             rows = list(batch.positions)
-            ids, mask = padded([inputs[row] for row in rows], batch.tokens, 0, torch.device("cpu"))
-            vectors[rows] = model.text_vectors(ids, mask).numpy()
+            ids, mask = padded([inputs[row] for row in rows], batch.tokens, 0, _CPU)
+            vectors[rows] = model.text_vectors(ids, mask, bert=bert).numpy()
         return vectors
 
 

@@ -80,17 +80,10 @@ def read_sets(path: Path, split: str | None = None, columns: Columns | None = No
 def few_shot(labelled: LabelledSet, shots: int, seed: int) -> LabelledSet:
     """At most `shots` texts of each label, drawn by the seed: what a user would label by hand.
 
-    Raises TrainingError for labels that have no text to learn from.
+    `rare_labels` tells which labels get fewer, or none.
     """
-    by_label = labelled.by_label()
-    empty = [name for name, rows in zip(labelled.labels, by_label, strict=True) if not rows]
-    if empty:
-        listed = ", ".join(map(repr, empty[:_LISTED]))
-        raise TrainingError(
-            f"{labelled.name} has no example of {len(empty)} label(s): {listed}; give at least one each"
-        )
     rng = np.random.default_rng(seed)
-    drawn = {int(row) for rows in by_label for row in rng.permutation(rows)[:shots]}
+    drawn = {int(row) for rows in labelled.by_label() for row in rng.permutation(rows)[:shots]}
     return labelled.rows(sorted(drawn))
 
 

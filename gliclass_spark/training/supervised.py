@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from gliclass_spark.errors import TrainingError
@@ -56,9 +56,14 @@ class TrainingConfig:
 
 
 def train(
-    model: Model, tokenizer: PreTrainedTokenizerFast, sets: Sequence[LabelledSet], config: TrainingConfig, folder: Path
+    model: Model,
+    tokenizer: PreTrainedTokenizerFast,
+    sets: Sequence[LabelledSet],
+    config: TrainingConfig,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
-    """Train `model` in place and save it in `folder`; gives the folder.
+    """Train `model` in place and save it in `folder`; gives the folder. `callbacks` may show or log how it goes.
 
     The word embeddings stay as they are. Checkpoints go to `folder/steps`; a training that was
     stopped continues from the newest one. Raises TrainingError when the loss is no longer a number:
@@ -87,6 +92,7 @@ def train(
         save_total_limit=2,
         logging_steps=50,
         logging_nan_inf_filter=False,
+        disable_tqdm=True,
         seed=config.seed,
         report_to="none",
         remove_unused_columns=False,
@@ -97,8 +103,9 @@ def train(
         train_dataset=Questions(sets, config.question, size=config.steps * config.accumulation, seed=config.seed),
         data_collator=lambda questions: asked.inputs(questions[0]),
         optimizers=(_optimizer(model, config), None),
-        callbacks=[_StopOnDivergence()],
+        callbacks=[_StopOnDivergence(), *callbacks],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(steps)) if steps.is_dir() else None)
     if config.lora_rank is not None:
         merge_adapters(model.encoder_model)

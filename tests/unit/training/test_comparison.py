@@ -94,6 +94,18 @@ def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_eac
         assert logits[:2].argmax(axis=1).tolist() == [0, 1]
 
 
+def test_a_label_without_an_example_is_never_the_classifiers_answer() -> None:
+    for targets in [((0,), (2,), (2,)), ((0,), (2,), (0, 2))]:
+        labelled = LabelledSet("animals", _KINDS, ("a cat", "an owl", "both"), targets)
+        logits = EmbeddingClassifier(similarity("embedded")).fit(labelled).logits(["a dog"], LabelSet.of(*_KINDS))
+        assert np.isneginf(logits).tolist() == [[False, True, False]]
+
+
+def test_a_classifier_of_one_label_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"animals has texts of 1 label\(s\); a classifier needs two"):
+        EmbeddingClassifier(similarity("embedded")).fit(LabelledSet("animals", _KINDS, ("a cat",), ((0,),)))
+
+
 def test_similarity_takes_the_encoder_of_any_checkpoint(tiny_model: str) -> None:
     loaded = checkpoint.load(location.resolve(tiny_model))
     bare = similarity(tiny_model)
