@@ -24,7 +24,7 @@ _WINDOW = 512
 
 class Asking(Protocol):
     def inputs(self, question: Question) -> dict[str, Tensor]:
-        """What `logits` takes: token ids and masks, padded on the right."""
+        """What `logits` takes: token ids and masks, padded on the right; beside it `targets`, and `weights` if any."""
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
         """(texts, labels), in the question's order."""
@@ -48,8 +48,7 @@ class _Joint:
         prompt, asked = self._fitting(_label_set(question.labels))
         texts = _text_inputs(self._builder, question.texts, prompt, self._max_text_tokens)
         input_ids, attention_mask = _padded(texts, self._pad_id)
-        targets = torch.from_numpy(question.targets[:, :asked])
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "targets": targets}
+        return {"input_ids": input_ids, "attention_mask": attention_mask, **_answers(question, asked)}
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
         found: Tensor = self._model(inputs["input_ids"], inputs["attention_mask"])
@@ -85,13 +84,21 @@ class _LabelCached:
             "attention_mask": attention_mask,
             "label_ids": label_ids,
             "label_mask": label_mask,
-            "targets": torch.from_numpy(question.targets),
+            **_answers(question, len(question.labels)),
         }
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
         states = self._model.label_states(inputs["label_ids"], inputs["label_mask"])
         found: Tensor = self._model(inputs["input_ids"], inputs["attention_mask"], states)
         return found
+
+
+def _answers(question: Question, asked: int) -> dict[str, Tensor]:
+    """Of the first `asked` labels."""
+    found = {"targets": torch.from_numpy(question.targets[:, :asked])}
+    if question.weights is not None:
+        found["weights"] = torch.from_numpy(question.weights[:, :asked])
+    return found
 
 
 def _label_set(names: Sequence[str]) -> LabelSet:

@@ -8,9 +8,17 @@ from torch.nn import functional
 
 
 def focal_loss(
-    logits: Tensor, targets: Tensor, *, focal_alpha: float, focal_gamma: float, label_smoothing: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    focal_alpha: float,
+    focal_gamma: float,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Focal loss (Lin et al., arXiv 1708.02002, eq. 5), averaged over the labels that are there.
+
+    `weights`, of the shape of logits, multiply each answer's loss; the average stays that over all answers.
 
     FL = -alpha_t (1 - p_t)^gamma log(p_t), alpha_t = alpha for a true label and 1 - alpha for a
     false one; a negative alpha weighs both alike. gamma > 0 turns the eye from the easy labels.
@@ -24,6 +32,8 @@ def focal_loss(
     loss = (1 - p_t) ** focal_gamma * cross_entropy
     if focal_alpha >= 0:
         loss = loss * (focal_alpha * target + (1 - focal_alpha) * (1 - target))
+    if weights is not None:
+        loss = loss * weights
     return (loss * present).sum() / present.sum().clamp(min=1)
 
 

@@ -23,11 +23,16 @@ _DRAWN_FOR_LENGTH = 3
 
 @dataclass(frozen=True)
 class Question:
-    """Labels that are asked of every one of the texts. `targets` (texts, labels) float32: 1 or 0."""
+    """Labels that are asked of every one of the texts.
+
+    targets (texts, labels) float32: 1 or 0, -1 where nobody knows. weights (texts, labels) float32: how
+    much each of these answers counts; None: all alike.
+    """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     targets: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -20,7 +21,7 @@ from gliclass_spark.training.adapters import add_adapters, merge_adapters
 from gliclass_spark.training.asking import Asking, asking
 from gliclass_spark.training.labelled import LabelledSet
 from gliclass_spark.training.losses import focal_loss, softmax_loss
-from gliclass_spark.training.questions import QuestionConfig, Questions
+from gliclass_spark.training.questions import Question, QuestionConfig, Questions
 
 # The parameters that are single numbers, or one for each head of attention.
 _SCALARS = ("logit_scale", "logit_offset", "label_bias")
@@ -63,11 +64,24 @@ def train(
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
+    """Train `model` in place on questions about these sets and save it in `folder`: see `train_on`."""
+    questions = Questions(sets, config.question, size=config.steps * config.accumulation, seed=config.seed)
+    return train_on(questions, model, tokenizer, config, folder, callbacks)
+
+
+def train_on(
+    questions: Dataset[Question],
+    model: Model,
+    tokenizer: PreTrainedTokenizerFast,
+    config: TrainingConfig,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Path:
     """Train `model` in place and save it in `folder`; gives the folder. `callbacks` may show or log how it goes.
 
-    The word embeddings stay as they are. Checkpoints go to `folder/steps`; a training that was
-    stopped continues from the newest one. Raises TrainingError when the loss is no longer a number:
-    the last checkpoint is then kept.
+    Questions are asked in their order. The word embeddings stay as they are. Checkpoints go to
+    `folder/steps`; a training that was stopped continues from the newest one. Raises TrainingError when
+    the loss is no longer a number: the last checkpoint is then kept.
     """
     if config.lora_rank is not None:
         add_adapters(model.encoder_model, config.lora_rank)
@@ -100,7 +114,7 @@ def train(
     trainer = Trainer(
         model=_WithLoss(model, asked, config),
         args=arguments,
-        train_dataset=Questions(sets, config.question, size=config.steps * config.accumulation, seed=config.seed),
+        train_dataset=questions,
         data_collator=lambda questions: asked.inputs(questions[0]),
         optimizers=(_optimizer(model, config), None),
         callbacks=[_StopOnDivergence(), *callbacks],
@@ -121,7 +135,7 @@ class _WithLoss(nn.Module):
         self._asked = asked
         self._config = config
 
-    def forward(self, targets: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, targets: Tensor, weights: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         logits = self._asked.logits(inputs).float()
         focal = focal_loss(
             logits,
@@ -129,6 +143,7 @@ class _WithLoss(nn.Module):
             focal_alpha=self._config.focal_alpha,
             focal_gamma=self._config.focal_gamma,
             label_smoothing=self._config.label_smoothing,
+            weights=weights,
         )
         # The focal loss is a mean over labels, and the softmax's a sum: so each label pulls as hard in both.
         loss = self._config.focal_weight * focal * logits.shape[1] + self._config.softmax_weight * softmax_loss(

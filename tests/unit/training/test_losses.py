@@ -51,6 +51,13 @@ def test_padding_counts_neither_as_a_label_nor_as_a_true_negative() -> None:
         torch.testing.assert_close(loss(padded_logits, padded), loss(logits, targets))
 
 
+def test_an_answer_counts_as_much_as_its_weight_says() -> None:
+    logits, targets = torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]])
+    one, other = (focal_loss(logits[:, [at]], targets[:, [at]], focal_alpha=-1, focal_gamma=2) for at in (0, 1))
+    found = focal_loss(logits, targets, focal_alpha=-1, focal_gamma=2, weights=torch.tensor([[3.0, 0.5]]))
+    torch.testing.assert_close(found, (3.0 * one + 0.5 * other) / 2)
+
+
 def test_softmax_loss_is_the_share_that_the_true_labels_have_together() -> None:
     logits, targets = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
     share = (math.exp(1) + math.exp(2)) / (math.exp(1) + 1 + math.exp(2))
