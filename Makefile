@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := spark,airflow,train,dev
+EXTRAS := spark,airflow,train,registry,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo airflow test check format bench chaos java
