@@ -101,8 +101,9 @@ def _answers(question: Question, asked: int) -> dict[str, Tensor]:
     return found
 
 
-def _label_set(names: Sequence[str]) -> LabelSet:
-    return LabelSet(labels=tuple(Label(name=name) for name in names))
+def _label_set(texts: Sequence[str]) -> LabelSet:
+    # Not validated: what a model reads of a label, its description with it, may be longer than a name.
+    return LabelSet(labels=tuple(Label.model_construct(name=text) for text in texts))
 
 
 def _text_inputs(

@@ -1,0 +1,145 @@
+"""The snapshot of decisions and what came of them: how it is read, and what is asked about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gliclass_spark.errors import TrainingError
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.training.decisions import Decisions, read_decisions
+from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.labelled import LabelledSet
+
+LABELS = LabelSet.of("cat", "dog", "owl", name="animals")
+SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("text", pa.string()),
+        ("label", pa.string()),
+        ("target", pa.int8()),
+        ("reward", pa.float32()),
+        ("chosen", pa.bool_()),
+        ("propensity", pa.float64()),
+        ("score", pa.float32()),
+        ("held_out", pa.bool_()),
+    ]
+)
+
+
+def row(doc_id: str, label: str, **facts: Any) -> dict[str, Any]:
+    return {
+        "doc_id": doc_id,
+        "text": f"text {doc_id}",
+        "label": label,
+        "target": None,
+        "reward": None,
+        "chosen": None,
+        "propensity": None,
+        "score": 0.5,
+        "held_out": False,
+        **facts,
+    }
+
+
+def snapshot(folder: Path, *rows: dict[str, Any]) -> Decisions:
+    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), folder / "feedback.parquet")
+    (folder / "snapshot.json").write_text(json.dumps({"label_set": json.loads(LABELS.canonical_json)}))
+    return read_decisions(folder)
+
+
+def test_each_document_is_a_row_and_each_label_a_column(tmp_path: Path) -> None:
+    found = snapshot(
+        tmp_path,
+        row("b", "dog", target=1, chosen=True, propensity=0.25, reward=1.0),
+        row("a", "owl", target=0, held_out=True),
+        row("b", "cat", target=0, chosen=False, propensity=0.25, reward=-1.0),
+    )
+    nan = np.nan
+    assert found.texts == ("text b", "text a")
+    assert found.targets.tolist() == [[0, 1, -1], [-1, -1, 0]]
+    np.testing.assert_array_equal(found.chosen, [[0, 1, nan], [nan, nan, nan]])
+    np.testing.assert_array_equal(found.rewards, [[-1, 1, nan], [nan, nan, nan]])
+    assert found.action_propensities().tolist() == [[0.75, 0.25, 1], [1, 1, 1]]
+    assert found.held_out.tolist() == [False, True]
+    assert found.judged.sum() == 3
+    assert found.rewarded.sum() == 2
+    assert found.labelled("x").targets == ((1,),)
+
+
+@pytest.mark.parametrize(
+    ("facts", "target"),
+    [
+        ({"target": 0, "chosen": True, "reward": 1.0}, 0),
+        ({"chosen": True, "reward": 0.2}, 1),
+        ({"chosen": True, "reward": -0.2}, 0),
+        ({"chosen": False, "reward": 0.2}, 0),
+        ({"chosen": False, "reward": -0.2}, 1),
+        ({"chosen": True, "reward": 0.0}, -1),
+        ({"reward": 1.0}, -1),
+    ],
+)
+def test_without_a_verdict_the_reward_says_whether_the_decision_was_right(
+    facts: dict[str, Any], target: float, tmp_path: Path
+) -> None:
+    assert snapshot(tmp_path, row("a", "dog", **facts)).targets[0, 1] == target
+
+
+def test_a_snapshot_that_is_damaged_or_of_another_label_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no snapshot that can be read"):
+        read_decisions(tmp_path)
+    with pytest.raises(TrainingError, match="a label that its label set lacks: 'mouse'"):
+        snapshot(tmp_path, row("a", "mouse"))
+
+
+def test_an_answer_weighs_the_inverse_of_the_propensity_of_its_decision(tmp_path: Path) -> None:
+    found = snapshot(
+        tmp_path,
+        row("a", "cat", target=1, chosen=True, propensity=0.5),
+        row("a", "dog", target=0, chosen=False, propensity=0.2),
+        row("a", "owl", target=1, chosen=True, propensity=0.01),
+    )
+    questions = JudgedQuestions(found, (), texts=4, replay_share=0.5, max_weight=10, size=3, seed=0)
+    for question in (questions[position] for position in range(3)):
+        weights = dict(zip(question.labels, question.weights[0].tolist(), strict=True))
+        assert weights == {"cat": 2.0, "dog": 1.25, "owl": 10.0}
+
+
+def test_questions_are_decided_by_seed_and_position_and_some_are_replayed(tmp_path: Path) -> None:
+    found = snapshot(tmp_path, row("a", "cat", target=1), row("b", "dog", target=0))
+    letters = LabelledSet("letters", ("x", "y"), ("x is x", "y is y"), ((0,), (1,)))
+
+    def asked(seed: int) -> list[tuple[str, ...]]:
+        questions = JudgedQuestions(found, [letters], texts=2, replay_share=0.5, max_weight=1, size=20, seed=seed)
+        return [questions[position].texts for position in range(20)]
+
+    assert asked(1) == asked(1) != asked(2)
+    assert {text for texts in asked(1) for text in texts} == {"text a", "text b", "x is x", "y is y"}
+
+
+def test_labels_that_were_decided_about_find_room_before_others(tmp_path: Path) -> None:
+    names = [f"label {number}" for number in range(100)]
+    rewards = np.full((1, 100), np.nan, dtype=np.float32)
+    rewards[0, 99] = 1.0
+    nothing = np.full_like(rewards, np.nan)
+    label_set = LabelSet.of(*names)
+    targets = np.full_like(rewards, -1.0)
+    one = Decisions(label_set, ("a",), targets, rewards, np.ones_like(rewards), nothing, np.zeros(1, dtype=bool))
+    question = LoggedQuestions(one, texts=4, size=1, seed=0)[0]
+    assert len(question.labels) == 64
+    assert question.rewards[0, question.labels.index("label 99")] == 1.0
+    assert np.isnan(question.rewards).sum() == 63
+
+
+def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
+    found = snapshot(tmp_path, row("a", "cat"))
+    with pytest.raises(TrainingError, match="no document is judged, and there is nothing to replay"):
+        JudgedQuestions(found, (), texts=4, replay_share=0.5, max_weight=1, size=1, seed=0)
+    with pytest.raises(TrainingError, match="no decision was rewarded"):
+        LoggedQuestions(found, texts=4, size=1, seed=0)

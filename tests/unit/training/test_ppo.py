@@ -1,0 +1,279 @@
+"""Every term of the objective by hand and by numerical gradients, and the traps that such code falls into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.distributions import Bernoulli
+from torch.distributions import kl_divergence as exact_kl
+
+from gliclass_spark.errors import TrainingError
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.retrain_config import Ppo, RewardWeights
+from gliclass_spark.training.decisions import Decisions
+from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestion, LoggedQuestions
+from gliclass_spark.training.ppo import (
+    Experience,
+    Sources,
+    drawn_experience,
+    effective_sample_size,
+    entropy,
+    focal_weights,
+    kl_divergence,
+    log_prob,
+    logged_experience,
+    ppo_loss,
+    train,
+)
+
+PLAIN = Ppo(value_weight=0, kl_weight=0, entropy_weight=0)
+LOGITS = torch.tensor([[0.4, -1.2, 2.0], [0.0, 3.0, -0.5]], dtype=torch.float64)
+OLD = LOGITS + torch.tensor([[0.3, 0.1, -0.6], [0.0, -0.2, 0.5]], dtype=torch.float64)
+REFERENCE = LOGITS * 0.7 - 0.1
+ACTIONS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+REWARDS = torch.tensor([[0.5, -0.2, 1.0], [0.1, 0.9, -1.0]], dtype=torch.float64)
+VALUES = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], dtype=torch.float64)
+KNOWN = torch.tensor([[True, True, False], [True, False, True]])
+ADVANTAGES = REWARDS - VALUES
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def experience(weights: Tensor | None = None) -> Experience:
+    ones = torch.ones_like(ACTIONS)
+    return Experience(ACTIONS, log_prob(OLD, ACTIONS), REWARDS, ones if weights is None else weights, KNOWN)
+
+
+def loss(logits: Tensor, values: Tensor, config: Ppo) -> Tensor:
+    return ppo_loss(logits, values, experience(), ADVANTAGES, REFERENCE, config)[0]
+
+
+def test_the_clipped_objective_is_the_papers() -> None:
+    gains = []
+    for row, column in KNOWN.nonzero().tolist():
+        action, advantage = ACTIONS[row, column].item(), ADVANTAGES[row, column].item()
+        new, old = (sigmoid(logits[row, column].item()) for logits in (LOGITS, OLD))
+        ratio = new / old if action else (1 - new) / (1 - old)
+        gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
+    found = loss(LOGITS, VALUES, PLAIN)
+    assert found.item() == pytest.approx(-sum(gains) / len(gains))
+
+
+def test_the_values_error_the_distance_and_the_entropy_are_added_by_their_weights() -> None:
+    plain = loss(LOGITS, VALUES, PLAIN).item()
+    squares = ((VALUES - REWARDS)[KNOWN] ** 2).mean().item()
+    policy, reference = Bernoulli(logits=LOGITS), Bernoulli(logits=REFERENCE)
+    distance = exact_kl(policy, reference).mean().item()
+    spread = policy.entropy().mean().item()
+    for config, expected in (
+        (PLAIN.model_copy(update={"value_weight": 0.3}), plain + 0.3 * squares),
+        (PLAIN.model_copy(update={"kl_weight": 0.3}), plain + 0.3 * distance),
+        (PLAIN.model_copy(update={"entropy_weight": 0.3}), plain - 0.3 * spread),
+    ):
+        assert loss(LOGITS, VALUES, config).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0, "focal_alpha": 0.3}])
+def test_gradients_are_those_of_the_objective(changes: dict[str, float]) -> None:
+    config = Ppo(clip_ratio=0.5, entropy_weight=0.1).model_copy(update=changes)
+    inputs = LOGITS.clone().requires_grad_(), VALUES.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda logits, values: loss(logits, values, config), inputs)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_an_unchanged_policy_has_a_ratio_of_exactly_1(label_smoothing: float) -> None:
+    config = PLAIN.model_copy(update={"label_smoothing": label_smoothing})
+    targets = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    drawn = drawn_experience(LOGITS, ACTIONS, targets, config)
+    logged = logged_experience(LOGITS, question(), config)
+    for each in (drawn, logged):
+        found, metrics = ppo_loss(LOGITS, VALUES, each, ADVANTAGES, REFERENCE, config)
+        assert found.item() == -(ADVANTAGES * each.weights)[each.known].mean().item()
+        assert metrics["clipped_share"] == 0.0
+
+
+@pytest.mark.parametrize("term", ["value_weight", "kl_weight", "entropy_weight", "focal_gamma"])
+def test_a_weight_of_0_switches_a_term_off_and_a_negative_one_is_refused(term: str) -> None:
+    off = Ppo(**{term: 0.0})
+    _, metrics = ppo_loss(LOGITS, VALUES, experience(), ADVANTAGES, REFERENCE, off)
+    assert {"value_weight": "value_loss", "kl_weight": "kl", "entropy_weight": "entropy"}.get(term) not in metrics
+    for value in (-1.0, -1e-9):
+        with pytest.raises(ValidationError, match=term):
+            Ppo(**{term: value})
+
+
+def test_a_label_without_a_reward_changes_no_part_of_the_objective_but_the_distance() -> None:
+    elsewhere = torch.where(KNOWN, LOGITS, LOGITS + 5)
+    config = PLAIN.model_copy(update={"value_weight": 1.0})
+    assert loss(elsewhere, torch.where(KNOWN, VALUES, VALUES - 9), config) == loss(LOGITS, VALUES, config)
+
+
+def test_the_distance_is_that_of_the_two_distributions_and_not_of_one_outcome() -> None:
+    found = kl_divergence(LOGITS, REFERENCE)
+    torch.testing.assert_close(found, exact_kl(Bernoulli(logits=LOGITS), Bernoulli(logits=REFERENCE)))
+    p, q = sigmoid(0.4), sigmoid(0.4 * 0.7 - 0.1)
+    assert found[0, 0].item() == pytest.approx(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+    assert (kl_divergence(LOGITS, LOGITS) == 0).all()
+    torch.testing.assert_close(entropy(LOGITS), Bernoulli(logits=LOGITS).entropy())
+
+
+def test_focal_gamma_turns_the_eye_from_decisions_that_the_policy_is_sure_of() -> None:
+    log_probs = torch.log(torch.tensor([[0.9, 0.5, 0.1]]))
+    actions = torch.tensor([[1.0, 0.0, 1.0]])
+    found = focal_weights(actions, log_probs, Ppo(focal_gamma=2.0))
+    torch.testing.assert_close(found, torch.tensor([[0.01, 0.25, 0.81]]))
+    found = focal_weights(actions, log_probs, Ppo(focal_alpha=0.7))
+    torch.testing.assert_close(found, torch.tensor([[0.7, 0.3, 0.7]]))
+
+
+def test_smoothing_draws_an_actions_log_probability_towards_the_other_outcomes() -> None:
+    logits, action = torch.tensor([1.5]), torch.tensor([1.0])
+    p = sigmoid(1.5)
+    found = log_prob(logits, action, label_smoothing=0.2).item()
+    assert found == pytest.approx(0.9 * math.log(p) + 0.1 * math.log(1 - p), rel=1e-5)
+
+
+def question() -> LoggedQuestion:
+    nan = np.nan
+    return LoggedQuestion(
+        ("one", "two"),
+        ("cat", "dog", "owl"),
+        np.full((2, 3), -1.0, dtype=np.float32),
+        actions=np.array([[1, 0, nan], [0, nan, 1]], dtype=np.float32),
+        propensities=np.array([[0.5, 0.2, nan], [0.9, nan, 0.01]], dtype=np.float32),
+        rewards=np.array([[1, 0.5, nan], [-1, nan, 0.25]], dtype=np.float32),
+    )
+
+
+def test_logged_decisions_weigh_the_policys_probability_over_the_logged_propensity() -> None:
+    found = logged_experience(LOGITS, question(), Ppo(max_weight=10))
+    assert found.known.tolist() == [[True, True, False], [True, False, True]]
+    expected = [
+        sigmoid(0.4) / 0.5,
+        (1 - sigmoid(-1.2)) / 0.8,
+        (1 - sigmoid(0.0)) / 0.1,
+        10.0,  # sigmoid(-0.5) / 0.01, clipped
+    ]
+    assert found.weights[found.known].tolist() == pytest.approx(expected, rel=1e-5)
+    assert found.rewards[found.known].tolist() == [1.0, 0.5, -1.0, 0.25]
+    torch.testing.assert_close(found.log_probs, log_prob(LOGITS, found.actions.double()), check_dtype=False)
+
+
+def test_the_effective_sample_size_is_kishs() -> None:
+    weights, known = torch.tensor([[1.0, 3.0, 100.0]]), torch.tensor([[True, True, False]])
+    assert effective_sample_size(weights, known) == pytest.approx(16 / 10)
+    assert effective_sample_size(torch.ones(1, 5), torch.ones(1, 5, dtype=torch.bool)) == pytest.approx(5.0)
+
+
+_KINDS = ("cat", "dog", "owl")
+LABELS = LabelSet.of(*_KINDS, name="animals")
+TEXTS = tuple(f"a {kind} {number}" for number in range(8) for kind in _KINDS)
+HELD = np.tile(np.eye(3, dtype=np.float32), (8, 1))
+NOTHING = np.full((24, 3), np.nan, dtype=np.float32)
+DECISIONS = Decisions(LABELS, TEXTS, HELD, NOTHING, NOTHING, NOTHING, np.zeros(24, dtype=bool))
+CONFIG = Ppo(steps=6, texts=8, save_steps=2, encoder_lr=1e-3, head_lr=1e-2)
+
+Start = Callable[[], Checkpoint]
+
+
+@pytest.fixture(scope="module", params=["joint", "label-cached"])
+def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_model: str) -> Start:
+    uri = tiny_model if request.param == "joint" else tiny_label_cached_model
+    return lambda: checkpoint.load(location.resolve(uri))
+
+
+def known(size: int = 99) -> Sources:
+    return Sources(JudgedQuestions(DECISIONS, (), texts=8, replay_share=0, max_weight=1, size=size, seed=0), None)
+
+
+def logged() -> Sources:
+    """Each label was drawn with probability a half, and rewarded if it held."""
+    drawn = np.random.default_rng(5).random((24, 3)) < 0.5
+    earned = np.where(drawn == (HELD > 0), 1, -1).astype(np.float32)
+    half = np.full_like(HELD, 0.5)
+    decisions = replace(DECISIONS, rewards=earned, chosen=drawn.astype(np.float32), propensities=half)
+    return Sources(None, LoggedQuestions(decisions, texts=8, size=99, seed=0))
+
+
+def test_in_every_epoch_the_very_actions_are_replayed(start: Start, tmp_path: Path) -> None:
+    """Were they drawn anew, a policy that hardly moves would not keep a ratio of 1."""
+    loaded, found = start(), []
+    still = CONFIG.model_copy(update={"encoder_lr": 1e-30, "head_lr": 1e-30, "epochs": 4, "clip_ratio": 1e-6})
+    train(loaded.model, loaded.tokenizer, known(), still, tmp_path, on_step=lambda step, metrics: found.append(metrics))
+    assert [metrics["clipped_share"] for metrics in found] == [0.0] * CONFIG.steps
+    assert [metrics["kl"] for metrics in found] == pytest.approx([0.0] * CONFIG.steps, abs=1e-6)
+
+
+@pytest.mark.parametrize("sources", [known, logged])
+def test_rewards_rise_where_labels_are_known_and_where_only_outcomes_are(
+    start: Start, sources: Callable[[], Sources], tmp_path: Path
+) -> None:
+    loaded = start()
+    before = right(loaded)
+    accuracy = RewardWeights(f1=0, accuracy=1)
+    config = CONFIG.model_copy(update={"steps": 60, "kl_weight": 0.0, "reward": accuracy})
+    folder = train(loaded.model, loaded.tokenizer, sources(), config, tmp_path)
+    assert right(checkpoint.load(location.resolve(str(folder)))) > before
+
+
+@torch.no_grad()
+def right(loaded: Checkpoint) -> float:
+    """The mean probability of a right decision."""
+    from gliclass_spark.inference.engine import Engine
+
+    scores = Engine(loaded, device="cpu", precision="float32").scores(TEXTS, LABELS)
+    return float(np.where(HELD > 0, scores, 1 - scores).mean())
+
+
+def test_a_training_that_was_killed_continues_to_the_same_weights(start: Start, tmp_path: Path) -> None:
+    def trained(folder: Path, until: int) -> dict[str, Tensor]:
+        loaded = start()
+
+        def kill(step: int, metrics: object) -> None:
+            if step == until:
+                raise KeyboardInterrupt
+
+        train(loaded.model, loaded.tokenizer, known(), CONFIG, folder, seed=1, on_step=kill)
+        return loaded.model.state_dict()
+
+    whole = trained(tmp_path / "whole", until=0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", until=5)
+    continued = trained(tmp_path / "killed", until=0)
+    for name, weight in whole.items():
+        torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoint(
+    start: Start, tmp_path: Path
+) -> None:
+    loaded = start()
+
+    def spoil(step: int, metrics: object) -> None:
+        if step == 3:
+            with torch.no_grad():
+                loaded.model.logit_scale.fill_(float("nan"))
+                next(loaded.model.text_projector.parameters()).fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match="the loss is not a number"):
+        train(loaded.model, loaded.tokenizer, known(), CONFIG, tmp_path, on_step=spoil)
+    assert [path.name for path in (tmp_path / "steps").iterdir()] == ["step-2"]
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_there_must_be_something_to_learn_from(start: Start, tmp_path: Path) -> None:
+    loaded = start()
+    with pytest.raises(TrainingError, match="neither a known label nor a rewarded decision"):
+        train(loaded.model, loaded.tokenizer, Sources(None, None), CONFIG, tmp_path)
