@@ -1,0 +1,140 @@
+"""The gate's figures by hand, and each of its rules on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.retrain_config import GateRules
+from gliclass_spark.training.decisions import Decisions
+from gliclass_spark.training.gate import Judged, better, compare, given, judge, macro_f1
+from gliclass_spark.training.labelled import LabelledSet
+
+LABELS = LabelSet.of("cat", "dog", "owl", name="animals")
+TEXTS = tuple(f"{number}" for number in range(40))
+TRUTH = np.random.default_rng(0).random((40, 3)) < 0.4
+GOLDEN = LabelledSet("g", ("owl", "cat", "dog"), TEXTS, tuple(tuple(np.flatnonzero(row[[2, 0, 1]])) for row in TRUTH))
+LENIENT = GateRules(
+    min_f1_gain=-1, max_label_loss=1, max_calibration_loss=1, max_slowdown=1e9, min_agreement=0, min_label_texts=1
+)
+
+
+class Fixed:
+    """An engine that scores text number n by row n; the truth, with some answers turned round."""
+
+    def __init__(self, wrong: Sequence[tuple[int, int]] = (), sure: float = 0.9) -> None:
+        right = TRUTH.copy()
+        for at in wrong:
+            right[at] = ~right[at]
+        self._scores = np.where(right, sure, 1 - sure).astype(np.float32)
+
+    def scores(self, texts: Sequence[str], labels: LabelSet) -> np.ndarray:
+        return self._scores[[int(text) for text in texts]]
+
+    logits = scores
+
+
+def golden() -> Judged:
+    return Judged.of_labelled(GOLDEN, LABELS)
+
+
+def test_the_golden_set_is_asked_in_the_order_of_the_label_set() -> None:
+    np.testing.assert_array_equal(golden().targets, TRUTH.astype(np.float32))
+
+
+def test_macro_f1_is_scikit_learns_where_everything_is_known() -> None:
+    scores = Fixed([(0, 0), (1, 1), (2, 1), (3, 2)]).scores(TEXTS, LABELS)
+    assert macro_f1(given(scores, LABELS), golden()) == pytest.approx(f1_score(TRUTH, scores >= 0.5, average="macro"))
+
+
+def test_what_nobody_knows_does_not_count() -> None:
+    everything = golden()
+    some = everything.targets.copy()
+    some[0, 0] = -1
+    judged = Judged("some", TEXTS, some, everything.weights)
+    right, wrong = (Fixed(turned).scores(TEXTS, LABELS) >= 0.5 for turned in ([], [(0, 0)]))
+    assert macro_f1(wrong, judged) == macro_f1(right, judged) == 1.0
+    assert macro_f1(wrong, everything) < 1.0
+
+
+def test_an_answer_counts_by_its_weight() -> None:
+    judged = Judged("x", ("0", "1"), np.array([[1], [1]], dtype=np.float32), np.array([[3], [1]], dtype=np.float32))
+    assert macro_f1(np.array([[True], [False]]), judged) == pytest.approx(6 / 7)
+
+
+def test_feedback_is_judged_by_what_is_known_of_it_and_its_propensity() -> None:
+    nan = np.nan
+    decisions = Decisions(
+        LABELS,
+        ("a", "b"),
+        np.array([[1, 0, -1], [-1, -1, -1]], dtype=np.float32),
+        np.full((2, 3), nan, dtype=np.float32),
+        np.array([[1, 0, nan], [1, 1, 1]], dtype=np.float32),
+        np.array([[0.5, 0.75, nan], [0.1, 0.1, 0.1]], dtype=np.float32),
+        np.ones(2, dtype=bool),
+    )
+    judged = Judged.of_decisions(decisions, max_weight=3)
+    assert judged.texts == ("a",)
+    assert judged.weights.tolist() == [[2, 3, 1]]
+
+
+def test_of_one_label_a_text_the_best_is_given() -> None:
+    scores = np.array([[0.2, 0.3, 0.1], [0.9, 0.8, 0.1]], dtype=np.float32)
+    assert given(scores, LabelSet.of("a", "b", "c", multi_label=False)).argmax(axis=1).tolist() == [1, 0]
+    assert given(scores, LabelSet.of("a", "b", "c")).tolist() == [[False] * 3, [True, True, False]]
+
+
+def test_the_interval_of_the_gain_holds_the_gain_and_is_nothing_for_the_same_model() -> None:
+    found = compare(Fixed(), Fixed([(row, row % 3) for row in range(20)]), LABELS, golden())
+    low, high = found.f1_interval
+    assert 0 < low < found.f1_gain < high
+    assert found.agreement == 0.5
+    same = compare(Fixed(), Fixed(), LABELS, golden())
+    assert (same.f1_interval, same.agreement, same.f1_gain) == ((0.0, 0.0), 1.0, 0.0)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    one, other = (compare(Fixed([(1, 1)]), Fixed([(2, 2)]), LABELS, golden(), seed=3) for _ in range(2))
+    assert one == other
+
+
+SPOILED = [(row, 1) for row in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "candidate"),
+    [
+        ("min_f1_gain", -0.01, Fixed(SPOILED)),
+        ("max_label_loss", 0.1, Fixed(SPOILED)),
+        ("max_calibration_loss", 0.05, Fixed(sure=0.55)),
+        ("max_slowdown", 1e-9, Fixed()),
+        ("min_agreement", 0.9, Fixed(SPOILED)),
+    ],
+)
+def test_each_rule_refuses_alone_and_says_both_sides(rule: str, value: float, candidate: Any) -> None:
+    assert judge(candidate, Fixed(), LABELS, [golden()], LENIENT).promoted
+    verdict = judge(candidate, Fixed(), LABELS, [golden()], LENIENT.model_copy(update={rule: value}))
+    assert not verdict.promoted
+    [failed] = [finding for finding in verdict.findings if not finding.passed]
+    assert failed.rule == rule
+    assert "at " in failed.said
+
+
+def test_a_label_with_few_texts_is_not_judged_alone() -> None:
+    strict = LENIENT.model_copy(update={"max_label_loss": 0.1, "min_label_texts": 41})
+    verdict = judge(Fixed(SPOILED), Fixed(), LABELS, [golden()], strict)
+    assert verdict.promoted
+    assert any("no label has 41 texts" in finding.said for finding in verdict.findings)
+
+
+def test_the_better_candidate_has_the_higher_macro_f1_of_all_sets() -> None:
+    champion, good, bad = Fixed([(0, 0)]), Fixed(), Fixed(SPOILED)
+    good_, bad_ = ([compare(each, champion, LABELS, golden())] for each in (good, bad))
+    assert better(good_, bad_)
+    assert not better(bad_, good_)
+    assert not better(good_, good_)
