@@ -1,5 +1,5 @@
 """One rule for paths: a relative path is relative to the folder of the file that says it. Absolute paths
-and addresses with a scheme (s3a://, dbfs:/, file:/) are left as they are.
+and addresses with a scheme (s3a://, dbfs:/, file:/) are left as they are. And one form for registered models.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Annotated
 from pydantic import AfterValidator, ValidationInfo
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+REGISTERED = "models:/"
+MODEL_NAME = re.compile(r"[\w.-]+", re.ASCII)
+_REGISTERED_MODEL = re.compile(rf"{REGISTERED}({MODEL_NAME.pattern})(?:@([\w-]+)|/([0-9]+))", re.ASCII)
 
 
 def has_scheme(address: str) -> bool:
@@ -31,6 +34,15 @@ def resolve(value: str, info: ValidationInfo) -> str:
     if folder is None or has_scheme(value):
         return value
     return os.path.normpath(Path(folder, value))
+
+
+def registered_model(address: str) -> tuple[str, str]:
+    """Name, and version or alias, of models:/NAME/3 or models:/NAME@champion. Raises ValueError for anything else."""
+    found = _REGISTERED_MODEL.fullmatch(address)
+    if found is None:
+        raise ValueError(f"{address!r} is no registered model; write models:/NAME@champion or models:/NAME/3")
+    name, alias, number = found.groups()
+    return name, alias or str(int(number))
 
 
 def place(path: str) -> str:

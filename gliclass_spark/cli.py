@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gliclass_spark.cli_learning import learning
+from gliclass_spark.cli_models import models
 from gliclass_spark.config import Pipeline, Step
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 console = Console()
 app.add_typer(learning)
+app.add_typer(models)
 
 PipelineFile = Annotated[Path, typer.Argument(help="A file of conf/pipelines.", metavar="PIPELINE.yaml")]
 RunId = Annotated[
@@ -185,7 +187,7 @@ def demo(pipeline: PipelineFile = Path("conf/pipelines/corpus.yaml"), conf: Spar
 def classify(
     labels: Annotated[str, typer.Option(help="Label names, separated by commas, or a file of conf/labels.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
-    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
+    model: Annotated[str, typer.Option(help='"embedded", a folder, a hub id, or models:/NAME@champion.')] = "embedded",
 ) -> None:
     """Classify texts here and now, without Spark: to try labels and their wording.
 

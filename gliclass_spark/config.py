@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from gliclass_spark import strict_yaml
-from gliclass_spark.addresses import ConfigPath, has_scheme, place, resolve
+from gliclass_spark.addresses import REGISTERED, ConfigPath, has_scheme, place, registered_model, resolve
 from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
 from gliclass_spark.labels import LabelSet
@@ -39,6 +39,9 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}")
 
 
 def _resolve_model(value: str, info: ValidationInfo) -> str:
+    if value.startswith(REGISTERED):
+        registered_model(value)
+        return value
     if value.startswith((".", "/", "~")) or has_scheme(value):
         return resolve(value, info)
     if not _HUB_ID.fullmatch(value):
@@ -103,7 +106,8 @@ class Source(BaseModel):
 class Pipeline(BaseModel):
     """One file of conf/pipelines.
 
-    `model` is "embedded", a hub id, or a folder; a folder begins with `.` or `/`, or has a scheme.
+    `model` is "embedded", a hub id, a registered model (models:/NAME@champion, models:/NAME/3), or a
+    folder; a folder begins with `.` or `/`, or has a scheme.
     `tables` is the folder that all tables are written to. `max_error_ratio` is the share of rows, in
     [0, 1], that may fail before the job does. `steps` are the jobs of a run: `[tag]` leaves the documents
     where they are, with their tags beside them. `airflow` says when Airflow runs it.

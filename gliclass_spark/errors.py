@@ -31,6 +31,14 @@ class ModelNotFoundError(GliclassSparkError):
     """No checkpoint at the address that was given."""
 
 
+class RegistryError(GliclassSparkError):
+    """A model registry that refuses what it was asked."""
+
+
+class RegistryUnreachableError(RegistryError):
+    """A model registry that does not answer: what it holds is not known."""
+
+
 class CheckpointError(GliclassSparkError):
     """A checkpoint that is damaged, unsafe, or asks for something that is not supported."""
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from gliclass_spark.manifest import Manifest
+    from gliclass_spark.registry import Version
     from gliclass_spark.spark.maintain import Care
     from gliclass_spark.spark.plan import Plan
     from gliclass_spark.spark.steps import Run
@@ -134,6 +135,25 @@ def show_calibration(console: Console, found: Calibration) -> None:
         f"{found.before.error:.3f} before, [bold]{found.after.error:.3f}[/] after",
         highlight=False,
     )
+
+
+def show_versions(console: Console, name: str, versions: Sequence[Version]) -> None:
+    """Print the versions of a registered model, the latest first."""
+    table = Table(title=f"Versions of {name}", title_justify="left")
+    table.add_column("version", justify="right")
+    table.add_column("aliases")
+    table.add_column("digest")
+    table.add_column("created (UTC)")
+    table.add_column("macro-F1", justify="right")
+    for version in reversed(versions):
+        table.add_row(
+            str(version.number),
+            escape(", ".join(version.aliases)),
+            version.digest[:12],
+            f"{version.created_at:%Y-%m-%d %H:%M}",
+            escape(version.tags.get("macro_f1", "")),
+        )
+    console.print(table)
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -66,7 +66,7 @@ class Engine:
         precision: Precision = "auto",
         max_batch_tokens: int | None = None,
     ) -> Engine:
-        """Load "embedded", a folder or a hub id.
+        """Load "embedded", a folder, a hub id, or a registered model: models:/NAME@champion, models:/NAME/3.
 
         `device` None takes a GPU if there is one. `precision` "auto" takes bfloat16 where the hardware
         multiplies it natively, float32 elsewhere; `repr(engine)` says which. `max_batch_tokens` bounds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _TOKENIZER_FILES = (
 )
 # Everything that a checkpoint can consist of. Pickled weights and code are never fetched.
 _FETCHED = ["config.json", "*.safetensors", *_TOKENIZER_FILES]
+# What the digest covers, in this order.
+CHECKPOINT_FILES = ("config.json", WEIGHTS, *_TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class ModelRef:
     """A checkpoint, resolved once: the address that the user gave, where its files are, and their digest.
 
     `digest` is the SHA-256 of weights, configuration and tokenizer. It travels with a job, so that
-    every worker can check that it scores with the very same model.
+    every worker scores with the very same model: `resolve(uri, digest)` finds it again, even if the
+    address is an alias that has moved meanwhile.
     """
 
     uri: str
@@ -39,14 +43,28 @@ class ModelRef:
     digest: str
 
 
-def resolve(uri: str) -> ModelRef:
-    """Find a checkpoint: "embedded", a local folder, or a hub id. Raises ModelNotFoundError, CheckpointError."""
+def resolve(uri: str, digest: str | None = None) -> ModelRef:
+    """Find a checkpoint: "embedded", a local folder, a hub id, models:/NAME@champion or models:/NAME/3.
+
+    digest: of a registered model, take the version with this digest, wherever its alias points now;
+    any other address stands for one checkpoint, whose digest is the caller's to compare. Raises
+    ModelNotFoundError, CheckpointError, RegistryError.
+    """
     if uri == embedded.NAME:
         return ModelRef(uri, embedded.FOLDER, _digest(embedded.files()))
+    if uri.startswith("models:/"):
+        # The registry builds on this module, and only such an address needs it: hence not at the top.
+        from gliclass_spark.registry.address import resolve as resolve_registered
+
+        return resolve_registered(uri, digest)
     folder = _local_folder(uri) or _fetch(uri)
-    _refuse_unsafe(folder)
-    files = [folder / "config.json", folder / WEIGHTS, *(folder / name for name in _TOKENIZER_FILES)]
-    return ModelRef(uri, folder, _digest(path for path in files if path.exists()))
+    return ModelRef(uri, folder, digest_of(folder))
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of a checkpoint's files. Raises CheckpointError if its weights are missing, or pickled."""
+    refuse_unsafe([path.name for path in folder.glob("*")], str(folder))
+    return _digest(path for path in (folder / name for name in CHECKPOINT_FILES) if path.exists())
 
 
 def _local_folder(uri: str) -> Path | None:
@@ -67,16 +85,22 @@ def _fetch(uri: str) -> Path:
         ) from None
 
 
-def _refuse_unsafe(folder: Path) -> None:
-    if (folder / WEIGHTS).is_file():
+def refuse_unsafe(names: Sequence[str], place: str) -> None:
+    """Raise CheckpointError unless weights that run no code are among the names of a place's files."""
+    if WEIGHTS in names:
         return
-    pickled = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt"))
+    pickled = sorted(name for name in names if name.endswith((".bin", ".pt")))
     if pickled:
         raise CheckpointError(
-            f"{folder} holds {pickled[0]} but no {WEIGHTS}: pickled weights can run code and are never loaded; "
+            f"{place} holds {pickled[0]} but no {WEIGHTS}: pickled weights can run code and are never loaded; "
             "convert the checkpoint to safetensors"
         )
-    raise CheckpointError(f"{folder} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
+    raise CheckpointError(f"{place} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
+
+
+def is_digest(text: str) -> bool:
+    """Whether it can be a digest. What is none must never become the name of a folder."""
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def _digest(files: Iterable[Path]) -> str:

@@ -28,14 +28,15 @@ MAY_IMPORT = {
     "addresses": set(),
     "schedule": {"addresses"},
     "config": {"labels", "rules", "conditions", "addresses", "schedule"},
-    "model": {"labels"},
+    # "registry": for an address of the registry, and then only (see the test below).
+    "model": {"labels", "registry"},
     "inference": {"labels", "model"},
     "training": {"labels", "model", "inference", "reader"},
     "manifest": set(),
     "report": {"labels", "manifest"},
     "reader": set(),
     "history": {"labels", "rules", "conditions", "config", "addresses", "schedule", "manifest", "report", "reader"},
-    "registry": {"labels", "model"},
+    "registry": {"labels", "model", "addresses"},
     "spark_conf": set(),
     "spark": {"labels", "rules", "conditions", "config", "model", "inference", "manifest", "report", "spark_conf"},
     # What Airflow's own processes run: they parse the DAGs, and read the tables without Spark.
@@ -56,6 +57,7 @@ MAY_LOAD = {
     "report": set(),
     "reader": set(),
     "history": set(),
+    "registry": set(),
     "model": {"torch", "transformers"},
     "inference": {"torch", "transformers"},
     # pandas: scikit-learn, which scores evaluations, loads it where it is installed.
@@ -76,7 +78,7 @@ CHAINS = [
             "schedule",
             "config",
         ),
-        *("manifest", "report", "reader", "history"),
+        *("manifest", "report", "reader", "history", "registry"),
     ],
     ["model", "inference", "training"],
 ]
@@ -156,6 +158,11 @@ def test_importing_a_part_loads_no_part_that_it_may_not_import(part: str, chain:
     before = set(CHAINS[chain][: CHAINS[chain].index(part)])
     found = {name.split(".")[1] for name in loaded(chain)[part] if name.startswith("gliclass_spark.")}
     assert found <= MAY_IMPORT[part] | before | {part, "errors", "strict_yaml"}
+
+
+def test_only_a_registered_address_loads_the_registry_and_only_a_question_loads_mlflow() -> None:
+    assert [name for name in loaded(1)["training"] if name.startswith("gliclass_spark.registry")] == []
+    assert "mlflow" not in loaded(0)["registry"]
 
 
 def test_importing_the_package_loads_none_of_its_parts() -> None:

@@ -1,0 +1,60 @@
+"""The commands that say which version of a registered model is used, and that change it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+models = typer.Typer()
+console = Console()
+
+Name = Annotated[str, typer.Argument(help="The model's name in the registry.", metavar="NAME")]
+RegistryUri = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        help="An MLflow tracking URI, as http://host:5000 or sqlite:///mlflow.db. "
+        "Default: MLFLOW_TRACKING_URI, else mlflow.db in this folder.",
+    ),
+]
+
+
+@models.command(name="models")
+def list_models(name: Name, registry: RegistryUri = None) -> None:
+    """List the versions of a registered model: which one is the champion, the challenger, the previous.
+
+    A pipeline with "model: models:/NAME@champion" tags with whatever version is the champion when its run begins.
+    """
+    from gliclass_spark.registry import Registry
+    from gliclass_spark.show import show_versions
+
+    show_versions(console, name, Registry(registry).versions(name))
+
+
+@models.command()
+def promote(
+    name: Name,
+    which: Annotated[
+        str, typer.Argument(help='A number, as "3", or an alias.', metavar="[WHICH]", show_default=True)
+    ] = "challenger",
+    registry: RegistryUri = None,
+) -> None:
+    """Make a version the champion: runs that begin from now on tag with it. "rollback" takes it back.
+
+    The champion until now becomes the previous one. Was the command interrupted, give it again.
+    """
+    from gliclass_spark.registry import Registry
+
+    chosen = Registry(registry).promote(name, which)
+    console.print(f"{chosen.address} is the champion; digest {chosen.digest[:12]}", highlight=False, markup=False)
+
+
+@models.command()
+def rollback(name: Name, registry: RegistryUri = None) -> None:
+    """Take the last promotion back: the previous version is the champion again. Given again, it takes itself back."""
+    from gliclass_spark.registry import Registry
+
+    back = Registry(registry).rollback(name)
+    console.print(f"{back.address} is the champion again; digest {back.digest[:12]}", highlight=False, markup=False)

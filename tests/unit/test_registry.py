@@ -1,0 +1,399 @@
+"""Registered models, in a real MLflow on SQLite: versions, aliases, promotions, and what an outage leaves of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gliclass_spark.cli import main
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import (
+    CheckpointError,
+    ConfigError,
+    ModelNotFoundError,
+    RegistryError,
+    RegistryUnreachableError,
+)
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model.location import WEIGHTS, resolve
+from gliclass_spark.registry import Registry, Version
+from gliclass_spark.registry.cache import Cache, Remembered
+from gliclass_spark.registry.server import briefly
+
+DOWN = "http://127.0.0.1:9"
+# Slow, so that the second process comes while the first is at it.
+SLOW_FETCH = """
+import shutil, sys, time
+from gliclass_spark.registry.cache import Cache
+
+digest, source, counted = sys.argv[1:]
+
+def fetch(folder):
+    with open(counted, "a") as file:
+        file.write("fetched\\n")
+    time.sleep(2)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+
+print(Cache.default().checkpoint(digest, fetch))
+"""
+TEXTS, LABELS = ["a lake of data", "buy now"], ["spam", "lake"]
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which take seconds to create. To be copied."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with Registry(f"sqlite:///{folder}/mlflow.db").run("nothing", "to create the tables", {}):
+        pass
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    return Registry()
+
+
+@pytest.fixture
+def register(registry: Registry) -> Callable[..., Version]:
+    """`register(folder)`: the folder as the next version of the model "mail"."""
+
+    def of(folder: str | Path, **tags: str) -> Version:
+        with registry.run("retraining", "night", {}) as tracked:
+            return registry.register("mail", Path(folder), tracked.run_id, tags)
+
+    return of
+
+
+@pytest.fixture
+def two(registry: Registry, register: Callable[..., Version], tiny_model: str, other_tiny_model: str) -> Registry:
+    """Version 1 is the champion, version 2 its challenger."""
+    register(tiny_model)
+    registry.promote("mail", "1")
+    registry.challenge("mail", register(other_tiny_model))
+    return registry
+
+
+def aliases(registry: Registry) -> dict[str, int]:
+    return {alias: version.number for version in registry.versions("mail") for alias in version.aliases}
+
+
+def cached(tmp_path: Path, digest: str) -> Path:
+    return tmp_path / "cache" / "models" / digest
+
+
+def take_down(registry: Registry) -> None:
+    """A SQLite registry is down when its file is gone."""
+    Path(registry.uri.removeprefix("sqlite:///")).unlink()
+
+
+class TestRegister:
+    def test_the_champion_is_the_checkpoint_that_was_registered_with_its_digest_and_its_scores(
+        self, registry: Registry, register: Callable[..., Version], tiny_label_cached_model: str
+    ) -> None:
+        version = register(tiny_label_cached_model, macro_f1="0.71")
+        registry.promote("mail", "1")
+        ref = resolve("models:/mail@champion")
+        assert ref.digest == version.digest == resolve(tiny_label_cached_model).digest
+        assert resolve("models:/mail/1") == replace(ref, uri="models:/mail/1")
+        before = Engine.from_pretrained(tiny_label_cached_model, device="cpu", precision="float32")
+        after = Engine.from_pretrained("models:/mail@champion", device="cpu", precision="float32")
+        assert after.scores(TEXTS, LABELS).tolist() == before.scores(TEXTS, LABELS).tolist()
+        assert registry.version("mail", "champion").tags == {"macro_f1": "0.71"}
+
+    def test_registering_again_in_the_same_run_gives_the_same_version(
+        self, registry: Registry, tiny_model: str, other_tiny_model: str
+    ) -> None:
+        with registry.run("retraining", "night", {}) as tracked:
+            first = registry.register("mail", Path(tiny_model), tracked.run_id)
+            other = registry.register("mail", Path(other_tiny_model), tracked.run_id)
+            assert registry.register("mail", Path(tiny_model), tracked.run_id) == first
+        assert (first.number, other.number) == (1, 2)
+        assert [resolve(each.address).digest for each in (first, other)] == [first.digest, other.digest]
+
+    def test_a_label_set_goes_along(
+        self, registry: Registry, register: Callable[..., Version], tiny_model: str, tmp_path: Path
+    ) -> None:
+        folder = shutil.copytree(tiny_model, tmp_path / "checkpoint")
+        (folder / "label_set.yaml").write_text("name: mail\n")
+        (folder / "training_state.pt").write_text("not for others")
+        source = Path(register(folder).source.removeprefix("file://"))
+        assert (source / "label_set.yaml").read_text() == "name: mail\n"
+        assert not (source / "training_state.pt").exists()
+
+    def test_pickled_weights_are_not_registered(self, registry: Registry, register: Any, tmp_path: Path) -> None:
+        (tmp_path / "pickled").mkdir()
+        (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+        with pytest.raises(
+            CheckpointError, match=r"pytorch_model.bin but no model.safetensors: pickled weights can run"
+        ):
+            register(tmp_path / "pickled")
+        with pytest.raises(ModelNotFoundError, match="there is no model 'mail' in sqlite:"):
+            registry.versions("mail")
+
+    def test_pickled_weights_that_someone_put_there_are_not_fetched(
+        self, register: Callable[..., Version], tiny_model: str, tmp_path: Path
+    ) -> None:
+        version = register(tiny_model)
+        source = Path(version.source.removeprefix("file://"))
+        (source / WEIGHTS).rename(source / "pytorch_model.bin")
+        with pytest.raises(CheckpointError, match=r"models:/mail/1 holds pytorch_model.bin but no model.safetensors"):
+            resolve("models:/mail/1")
+        assert not cached(tmp_path, version.digest).exists()
+
+    def test_files_that_were_changed_in_the_registry_are_refused(
+        self, register: Callable[..., Version], tiny_model: str, other_tiny_model: str
+    ) -> None:
+        version = register(tiny_model)
+        shutil.copy(Path(other_tiny_model, WEIGHTS), version.source.removeprefix("file://"))
+        found, expected = resolve(other_tiny_model).digest[:12], version.digest[:12]
+        with pytest.raises(CheckpointError, match=f"files with the digest {found}, expected {expected}"):
+            resolve("models:/mail/1")
+
+    def test_a_version_that_was_registered_by_other_means_is_told(
+        self, registry: Registry, register: Callable[..., Version], tiny_model: str
+    ) -> None:
+        source = register(tiny_model).source
+        registry._client.create_model_version("mail", source)
+        assert registry.version("mail", "2").digest == ""
+        with pytest.raises(ModelNotFoundError, match="models:/mail/2 carries no digest, so its files could not be"):
+            resolve("models:/mail/2")
+
+
+class TestRun:
+    def test_a_run_holds_parameters_metrics_tags_artifacts_and_the_environment(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        (tmp_path / "scores.json").write_text("{}")
+        with registry.run("retraining", "night-1", {"steps": 3, "data_version": 17}) as tracked:
+            for step, loss in enumerate([3.0, 2.0]):
+                tracked.metrics({"loss": loss}, step)
+            tracked.tags({"data": "mail"})
+            tracked.artifact(tmp_path / "scores.json", "report")
+        run = registry._client.get_run(tracked.run_id)
+        assert (run.info.status, run.info.run_name) == ("FINISHED", "night-1")
+        assert run.data.params == {"steps": "3", "data_version": "17"}
+        curve = registry._client.get_metric_history(tracked.run_id, "loss")
+        assert [(point.step, point.value) for point in curve] == [(0, 3.0), (1, 2.0)]
+        assert {"data", "python", "torch", "transformers", "gliclass_spark"} <= run.data.tags.keys()
+        assert [each.path for each in registry._client.list_artifacts(tracked.run_id, "report")] == [
+            "report/scores.json"
+        ]
+
+    def test_a_run_whose_block_raises_has_failed(self, registry: Registry) -> None:
+        with pytest.raises(ZeroDivisionError), registry.run("retraining", "night-1", {}) as tracked:
+            _ = 1 / 0
+        assert registry._client.get_run(tracked.run_id).info.status == "FAILED"
+
+
+class TestAliases:
+    def test_a_promotion_moves_the_champion_to_previous_and_a_rollback_takes_it_back(self, two: Registry) -> None:
+        assert aliases(two) == {"champion": 1, "challenger": 2}
+        assert two.promote("mail").number == 2
+        assert aliases(two) == {"champion": 2, "previous": 1}
+        assert two.rollback("mail").number == 1
+        assert aliases(two) == {"champion": 1, "previous": 2}
+
+    @pytest.mark.parametrize("done", [0, 1, 2])
+    def test_a_promotion_that_died_half_way_has_a_champion_and_ends_right_when_it_is_repeated(
+        self, two: Registry, done: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Killed before its first, second or third change."""
+        writes = []
+
+        def killed(write: Callable[..., None], *args: str) -> None:
+            if len(writes) == done:
+                raise KeyboardInterrupt
+            writes.append(args)
+            write(*args)
+
+        client = two._client
+        with monkeypatch.context() as patched:
+            for name in ("set_registered_model_alias", "delete_registered_model_alias"):
+                write = getattr(client, name)
+                patched.setattr(client, name, lambda *args, write=write: killed(write, *args))
+            with pytest.raises(KeyboardInterrupt):
+                two.promote("mail")
+        assert aliases(two)["champion"] in (1, 2)
+        two.promote("mail")
+        assert aliases(two) == {"champion": 2, "previous": 1}
+
+    def test_there_is_nothing_to_go_back_to_before_a_second_champion(self, two: Registry) -> None:
+        with pytest.raises(
+            ModelNotFoundError, match=r"'mail' in sqlite:.* has no version before its champion to go back"
+        ):
+            two.rollback("mail")
+        assert aliases(two) == {"champion": 1, "challenger": 2}
+
+    def test_promoting_the_champion_changes_nothing(self, two: Registry) -> None:
+        two.promote("mail")
+        two.promote("mail", "champion")
+        assert aliases(two) == {"champion": 2, "previous": 1}
+
+    def test_an_unknown_version_or_alias_lists_what_there_is(self, two: Registry) -> None:
+        for which, address in (("staging", "models:/mail@staging"), ("7", "models:/mail/7")):
+            expected = f"'mail' in sqlite:.* has no version or alias '{which}'; it has 1 = champion, 2 = challenger"
+            with pytest.raises(ModelNotFoundError, match=expected):
+                resolve(address)
+
+    def test_an_alias_that_moved_does_not_hide_the_digest_that_it_had(self, two: Registry, tmp_path: Path) -> None:
+        first = resolve("models:/mail@champion")
+        two.promote("mail")
+        assert resolve("models:/mail@champion").digest != first.digest
+        assert resolve("models:/mail@champion", first.digest) == first
+        shutil.rmtree(tmp_path / "cache")  # another machine
+        assert resolve("models:/mail@champion", first.digest) == first
+        with pytest.raises(ModelNotFoundError, match=r"none of the 2 versions of model 'mail' .* has the digest 0000"):
+            resolve("models:/mail@champion", "0" * 64)
+
+
+class TestCache:
+    @pytest.mark.parametrize("damage", ["cut", "gone"])
+    def test_a_damaged_copy_is_fetched_again(
+        self, two: Registry, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ref = resolve("models:/mail@champion")
+        weights = ref.folder / WEIGHTS
+        sound = weights.read_bytes()
+        weights.unlink() if damage == "gone" else weights.write_bytes(sound[:-1])
+        assert resolve("models:/mail@champion") == ref
+        assert weights.read_bytes() == sound
+        assert f"{ref.folder} was damaged; it was fetched again" in caplog.text
+        assert {path.name for path in ref.folder.parent.iterdir()} == {ref.digest, f"{ref.digest}.lock", "addresses"}
+
+    def test_a_damaged_copy_is_not_used_while_the_registry_is_down(self, two: Registry) -> None:
+        weights = resolve("models:/mail@champion").folder / WEIGHTS
+        weights.write_bytes(weights.read_bytes()[:-1])
+        take_down(two)
+        with pytest.raises(ModelNotFoundError, match="holds no sound copy of what it stood for: the model registry at"):
+            resolve("models:/mail@champion")
+
+    def test_two_processes_that_fetch_at_once_leave_one_good_copy(self, tmp_path: Path, tiny_model: str) -> None:
+        digest, counted = resolve(tiny_model).digest, tmp_path / "counted"
+        environment = {**os.environ, "GLICLASS_SPARK_CACHE": str(tmp_path / "cache")}
+        cached(tmp_path, f"{digest}.new").mkdir(parents=True)  # left behind by a process that was killed
+        command = [sys.executable, "-c", SLOW_FETCH, digest, tiny_model, str(counted)]
+        both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [each.communicate()[0].strip() for each in both] == [str(cached(tmp_path, digest))] * 2
+        assert counted.read_text() == "fetched\n"
+        assert resolve(str(cached(tmp_path, digest))).digest == digest
+        assert {path.name for path in (tmp_path / "cache" / "models").iterdir()} == {digest, f"{digest}.lock"}
+
+
+class TestOutage:
+    def test_an_address_stands_for_what_it_stood_for_before_with_a_warning(
+        self, two: Registry, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        ref = resolve("models:/mail@champion")
+        [memory] = (tmp_path / "cache" / "models" / "addresses").iterdir()
+        asked_at = json.loads(memory.read_text())["asked_at"]
+        take_down(two)
+        with caplog.at_level(logging.WARNING):
+            assert resolve("models:/mail@champion") == ref
+        [warning] = caplog.messages
+        assert f"the model registry at {two.uri} does not answer" in warning
+        assert f"models:/mail@champion stood for at {asked_at}: digest {ref.digest[:12]}" in warning
+
+    def test_a_server_that_does_not_answer_is_an_outage_too(
+        self, two: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ref = resolve("models:/mail@champion")
+        # As if that server had given the answer: its file is named by its URI.
+        [memory] = (ref.folder.parent / "addresses").iterdir()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
+        with pytest.raises(ModelNotFoundError, match=f"'models:/mail@champion' can't be looked up.*at {DOWN} does not"):
+            resolve("models:/mail@champion")
+        Cache.default().remember(DOWN, Remembered(**json.loads(memory.read_text())))
+        assert resolve("models:/mail@champion") == ref
+        assert f"at {DOWN} does not answer" in caplog.text
+
+    def test_a_digest_that_is_on_this_machine_needs_no_registry(
+        self, two: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ref = resolve("models:/mail@champion")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
+        assert resolve("models:/mail@champion", ref.digest) == ref
+        with pytest.raises(ModelNotFoundError, match=f"with the digest 000000000000 are not in .*at {DOWN} does not"):
+            resolve("models:/mail@champion", "0" * 64)
+
+    def test_an_alias_that_is_gone_is_no_outage(self, two: Registry) -> None:
+        resolve("models:/mail@challenger")
+        two.promote("mail")
+        with pytest.raises(ModelNotFoundError, match="has no version or alias 'challenger'; it has 1 = previous, 2 ="):
+            resolve("models:/mail@challenger")
+
+    def test_a_registry_that_was_never_there_is_not_created_by_asking_it(self, tmp_path: Path) -> None:
+        with pytest.raises(RegistryUnreachableError, match=f"there is no file {tmp_path}/none.db"):
+            Registry(f"sqlite:///{tmp_path}/none.db").versions("mail")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_mlflow_gives_up_soon_but_where_the_user_says_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
+        with briefly():
+            assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+            assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "300"
+        assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+    def test_a_password_in_the_uri_is_not_told(self) -> None:
+        with pytest.raises(RegistryUnreachableError) as raised:
+            Registry("http://user:secret@127.0.0.1:9").versions("mail")
+        assert "http://127.0.0.1:9" in str(raised.value)
+        assert "secret" not in str(raised.value)
+
+
+class TestAddress:
+    @pytest.mark.parametrize("address", ["models:/mail", "models:/mail@", "models:/../x/3", "models:/mail/latest"])
+    def test_an_address_of_another_form_is_refused_where_it_is_written(self, address: str, tmp_path: Path) -> None:
+        with pytest.raises(ModelNotFoundError, match="is no registered model; write models:/NAME@champion or models:/"):
+            resolve(address)
+        with pytest.raises(ConfigError, match=r"model: .* is no registered model; write models:/NAME@champion"):
+            pipeline(tmp_path, address)
+
+    def test_a_pipeline_file_keeps_the_address_as_it_is(self, tmp_path: Path) -> None:
+        assert pipeline(tmp_path, "models:/mail@champion").model == "models:/mail@champion"
+
+    def test_a_name_that_can_be_no_address_is_not_registered(self, registry: Registry, tiny_model: str) -> None:
+        with pytest.raises(RegistryError, match="'e mail' can't be the name of a model; use letters"):
+            registry.register("e mail", Path(tiny_model), "run")
+
+
+class TestCommands:
+    def test_models_lists_the_versions_and_promote_and_rollback_move_the_champion(
+        self, two: Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        digests = [version.digest[:12] for version in two.versions("mail")]
+        assert main(["promote", "mail", "--registry", two.uri]) == 0
+        assert main(["models", "mail", "--registry", two.uri]) == 0
+        promoted, *table = capsys.readouterr().out.splitlines()
+        assert promoted == f"models:/mail/2 is the champion; digest {digests[1]}"
+        rows = [line.split() for line in table if any(digest in line for digest in digests)]
+        assert [row[1::2][:3] for row in rows] == [["2", "champion", digests[1]], ["1", "previous", digests[0]]]
+        assert main(["rollback", "mail", "--registry", two.uri]) == 0
+        assert capsys.readouterr().out == f"models:/mail/1 is the champion again; digest {digests[0]}\n"
+
+    def test_an_error_is_one_line(self, two: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["promote", "mail", "9"]) == 2
+        said = f"error: model 'mail' in {two.uri} has no version or alias '9'; it has 1 = champion, 2 = challenger\n"
+        assert capsys.readouterr().err == said
+
+
+def pipeline(folder: Path, model: str) -> Pipeline:
+    (folder / "pipeline.yaml").write_text(
+        f"name: mail\nsource: {{path: mail, id: id, text: body}}\nlabel_set: [spam]\ntables: lake\nmodel: {model!r}\n"
+    )
+    return Pipeline.from_yaml(folder / "pipeline.yaml")
