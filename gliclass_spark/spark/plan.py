@@ -56,10 +56,10 @@ class Plan:
 
 def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     """Look at what a run would tag and decide. Scores `sample_rows` of the texts that it would tag."""
-    model = check(run)
+    known = run.runs.recent()
+    model = check(run, known)
     spark, pipeline = run.spark, run.pipeline
     source = run.documents.delta
-    known = run.runs.recent()
     read = to_read(run, source, known)
     documents = run.documents.read(read.until)
     base = last_success(known, "tag", settings_hash=tag_settings(run, model))

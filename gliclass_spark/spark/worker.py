@@ -89,7 +89,7 @@ def _engine(settings: WorkerSettings) -> tuple[Engine, int]:
     # Several workers share one machine: each keeps to its threads, in torch and in the tokenizer.
     torch.set_num_threads(settings.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(settings.threads))
-    model = resolve(settings.model.uri)
+    model = resolve(settings.model.uri, settings.model.digest)  # an alias may have moved since the driver asked
     if model.digest != settings.model.digest:
         raise CheckpointError(
             f"model {model.uri!r} has digest {model.digest[:12]} on this worker, expected {settings.model.digest[:12]} "

@@ -7,6 +7,7 @@ merges them into `tags`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
-from gliclass_spark.errors import ConfigError, ErrorShareError, ManifestError, TableError
+from gliclass_spark.errors import ConfigError, ErrorShareError, ManifestError, ModelNotFoundError, TableError
 from gliclass_spark.manifest import HISTOGRAM_BINS, Manifest, VersionRange
 from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.spark import changes as change_feed
@@ -38,6 +39,7 @@ from gliclass_spark.spark.steps.run import Job, Run, counts, finish, job, output
 from gliclass_spark.spark.tables import STAGED_SPEC, TAGS_SPEC
 from gliclass_spark.spark.worker_settings import WorkerSettings
 
+logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 # What a killed job has to score again, at most.
 _SLICE_ROWS = 100_000
@@ -45,8 +47,11 @@ _CODE = "coalesce(error.code, '')"
 _TAG_KEY = (KEY, "label_set_hash")
 
 
-def check(run: Run) -> ModelRef:
-    """Find what can be wrong before any work: source, columns, rules, table, model. Writes nothing."""
+def check(run: Run, known: list[Manifest]) -> ModelRef:
+    """Find what can be wrong before any work: source, columns, rules, table, model. Writes nothing.
+
+    `known` is what `Runs.recent` gave.
+    """
     documents, pipeline = run.documents.read(), run.pipeline
     pipeline.rules.check(documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(run.spark):
@@ -59,7 +64,7 @@ def check(run: Run) -> ModelRef:
             f"{run.lake.path('tags')}: expected a column {lacks[0]!r}, found none; someone altered the table: bring "
             "back an earlier version (RESTORE TABLE ... TO VERSION AS OF ...), or move it away to tag everything again"
         )
-    return resolve(pipeline.model)
+    return _model(run, known)
 
 
 def tag_step(run: Run) -> Manifest:
@@ -67,10 +72,10 @@ def tag_step(run: Run) -> Manifest:
 
     Raises ErrorShareError, with nothing committed to `tags`, if more than `max_error_ratio` of it failed.
     """
-    model = check(run)
+    known = run.runs.recent()
+    model = check(run, known)
     spark, lake = run.spark, run.lake
     source = run.documents.delta
-    known = run.runs.recent()
     read = to_read(run, source, known)
     documents = run.documents.read(read.until)
     settings = tag_settings(run, model)
@@ -147,6 +152,24 @@ def tag_settings(run: Run, model: ModelRef) -> str:
     source = run.pipeline.source
     asked_again = model.digest if run.retag != "none" else None
     return settings_of(id=source.id, text=source.text, label_set=run.pipeline.label_set.hash, model=asked_again)
+
+
+def _model(run: Run, known: list[Manifest]) -> ModelRef:
+    """What the pipeline's address stands for; if this run has begun before, what it stood for then.
+
+    The alias of a registered model may move between two attempts: one run has one model.
+    """
+    address = run.pipeline.model
+    own = [each for each in known if (each.job, each.run_id, each.model) == ("tag", run.run_id, address)]
+    begun_with = own[-1].model_digest if own else None  # the latest come first
+    try:
+        return resolve(address, begun_with)
+    except ModelNotFoundError as gone:
+        if begun_with is None:
+            raise
+        found = resolve(address)
+        logger.warning("run %r goes on with another model than it began with: %s", run.run_id, gone)
+        return found
 
 
 def _check_changed_ids(run: Run, documents: DataFrame, changed: Changes) -> None:

@@ -77,7 +77,7 @@ class TestDevice:
         monkeypatch.setattr("tempfile.tempdir", None)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        monkeypatch.setattr(worker, "resolve", lambda uri: ModelRef(uri, Path("/nowhere"), "d1"))
+        monkeypatch.setattr(worker, "resolve", lambda uri, digest: ModelRef(uri, Path("/nowhere"), digest))
         monkeypatch.setattr(worker, "choose_device", lambda name: torch.device(name or "cpu"))
         monkeypatch.setattr(worker, "_name", str)
         stand_in = SimpleNamespace(from_pretrained=lambda model, device, precision: Loaded(device))

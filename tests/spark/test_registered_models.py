@@ -1,0 +1,78 @@
+"""A model by its alias: one version for one query and one run, wherever the alias moves meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from gliclass_spark import gliclass_udf
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import ErrorShareError
+from gliclass_spark.registry import Registry
+from gliclass_spark.spark.steps import Run, tag_step
+
+ADDRESS = "models:/mail@champion"
+TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
+
+
+@pytest.fixture
+def registry(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: str, other_tiny_model: str
+) -> Registry:
+    """Version 1 is the champion; version 2 has other weights."""
+    cache = str(tmp_path / "cache")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", cache)
+    # What spark.executorEnv.GLICLASS_SPARK_CACHE is for a session that is yet to start.
+    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", cache)
+    found = Registry()
+    with found.run("retraining", "night", {}) as tracked:
+        for folder in (tiny_model, other_tiny_model):
+            found.register("mail", Path(folder), tracked.run_id)
+    found.promote("mail", "1")
+    return found
+
+
+def test_a_query_and_a_run_keep_the_version_that_they_began_with(
+    spark: SparkSession, registry: Registry, tmp_path: Path
+) -> None:
+    first, second = (version.digest for version in registry.versions("mail"))
+    documents = spark.createDataFrame(TEXTS, "id string, body string").coalesce(1)
+    documents.write.format("delta").save(str(tmp_path / "mail"))
+    tagged = documents.select(gliclass_udf(["spam", "lake"], model=ADDRESS, output="full")("body").alias("found"))
+    with pytest.raises(ErrorShareError, match="1 of 3 texts could not be scored"):
+        tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.0))
+
+    registry.promote("mail", "2")
+    answered = tagged.select("found.model", "found.model_digest").distinct().collect()
+    assert [tuple(row) for row in answered] == [(ADDRESS, first)]
+
+    retried = tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.5))
+    assert (retried.model, retried.model_digest, retried.tagged) == (ADDRESS, first, 3)
+    assert tags(spark, tmp_path) == {(ADDRESS, first)}
+
+    following = tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
+    assert (following.model_digest, following.retagged) == (second, 3)
+    assert tags(spark, tmp_path) == {(ADDRESS, second)}
+
+
+def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float) -> Run:
+    configuration = {
+        "name": "mail",
+        "source": {"path": "mail", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": ADDRESS,
+        "tables": "lake",
+        "steps": ["tag"],
+        "max_error_ratio": max_error_ratio,
+    }
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration))
+    return Run(spark, Pipeline.from_yaml(folder / "pipeline.yaml"), run_id, precision="float32")
+
+
+def tags(spark: SparkSession, folder: Path) -> set[tuple[str, str]]:
+    rows = spark.read.format("delta").load(str(folder / "lake" / "tags"))
+    return {tuple(row) for row in rows.select("model", "model_digest").distinct().collect()}
