@@ -36,9 +36,7 @@ def list_models(name: Name, registry: RegistryUri = None) -> None:
 @models.command()
 def promote(
     name: Name,
-    which: Annotated[
-        str, typer.Argument(help='A number, as "3", or an alias.', metavar="[WHICH]", show_default=True)
-    ] = "challenger",
+    which: Annotated[str, typer.Argument(help='A number, as "3", or an alias.', metavar="WHICH")] = "challenger",
     registry: RegistryUri = None,
 ) -> None:
     """Make a version the champion: runs that begin from now on tag with it. "rollback" takes it back.
