@@ -24,8 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model.checkpoint import load
-from gliclass_spark.model.location import resolve
 from gliclass_spark.training.evaluate import sample, score
 from gliclass_spark.training.from_encoder import Attention, untrained_model
 from gliclass_spark.training.labelled import LabelledSet, read_sets
@@ -40,14 +38,11 @@ CONFIG = TrainingConfig(question=QUESTION, max_text_tokens=64, save_steps=10_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """more_data: whether it learns from every --train, not from the first alone.
-    start_share: of the weights as they were before the training, in the average that is asked.
-    """
+    """more_data: whether it learns from every --train, not from the first alone."""
 
     attention: Attention = "bi-encoder"
     config: TrainingConfig = CONFIG
     more_data: bool = False
-    start_share: float = 0.0
 
 
 def asking(**changes: Any) -> Recipe:
@@ -63,7 +58,7 @@ RECIPES = {
     "label-cached": Recipe("label-cached"),
     "joint": Recipe("joint"),
     "with more data": Recipe(more_data=True),
-    "averaged with its start, 0.7 : 0.3": Recipe(start_share=0.3),
+    "averaged with its start, 0.7 : 0.3": learning(start_share=0.3),
     "encoder_lr 1e-5": learning(encoder_lr=1e-5),
     "encoder_lr 1e-4": learning(encoder_lr=1e-4),
     "heads alone": learning(encoder_lr=0.0),
@@ -111,9 +106,7 @@ def tried(recipe: Recipe, sets: list[LabelledSet], asked: list[LabelledSet], sec
     steps = max(TRIED_STEPS, int(seconds / took * TRIED_STEPS))
     with tempfile.TemporaryDirectory() as folder:
         took = trained(recipe.attention, sets, replace(recipe.config, steps=steps), Path(folder))
-        checkpoint = load(resolve(folder))
-        mix(checkpoint.model, untrained_model(recipe.attention)[0], recipe.start_share)
-        engine = Engine(checkpoint)
+        engine = Engine.from_pretrained(folder)
         scores = {each.name: each.macro_f1 for each in (score(engine, of, name="") for of in asked)}
     return {
         "steps": steps,
@@ -130,12 +123,6 @@ def trained(attention: Attention, sets: list[LabelledSet], config: TrainingConfi
     started = time.process_time()
     train(model, tokenizer, sets, config, folder)
     return time.process_time() - started
-
-
-@torch.no_grad()
-def mix(model: torch.nn.Module, start: torch.nn.Module, share: float) -> None:
-    for weight, before in zip(model.parameters(), start.parameters(), strict=True):
-        weight.lerp_(before, share)
 
 
 def show(found: list[dict[str, Any]], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ class TrainingConfig:
     A step learns from `accumulation` questions. `head_lr` is for the projections and the scorer,
     `scalar_lr` for the single numbers behind them: scale, offset, biases of heads. `lora_rank` trains
     low-rank additions to the encoder's linear layers (arXiv 2106.09685) and leaves the rest of it as
-    it is; they are merged into its weights at the end.
+    it is; they are merged into its weights at the end. `start_share` in [0, 1]: of the weights as they
+    were before the training, in the average that is saved (arXiv 2109.01903).
     """
 
     steps: int = 1000
@@ -51,6 +52,7 @@ class TrainingConfig:
     focal_weight: float = 1.0
     softmax_weight: float = 1.0
     lora_rank: int | None = None
+    start_share: float = 0.0
     max_text_tokens: int = 128
     save_steps: int = 250
     seed: int = 0
@@ -83,6 +85,7 @@ def train_on(
     `folder/steps`; a training that was stopped continues from the newest one. Raises TrainingError when
     the loss is no longer a number: the last checkpoint is then kept.
     """
+    start = {name: weight.clone() for name, weight in model.named_parameters()} if config.start_share else {}
     if config.lora_rank is not None:
         add_adapters(model.encoder_model, config.lora_rank)
     model.encoder_model.get_input_embeddings().requires_grad_(False)
@@ -123,6 +126,7 @@ def train_on(
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(steps)) if steps.is_dir() else None)
     if config.lora_rank is not None:
         merge_adapters(model.encoder_model)
+    _mix_in(model, start, config.start_share)
     return checkpoint.save(model.eval(), tokenizer, folder)
 
 
@@ -160,6 +164,13 @@ class _StopOnDivergence(TrainerCallback):
                 f"the loss is not a number at step {state.global_step}; the last checkpoint in {args.output_dir} "
                 "is kept: lower the learning rates and start again"
             )
+
+
+@torch.no_grad()
+def _mix_in(model: Model, start: Mapping[str, Tensor], share: float) -> None:
+    weights = dict(model.named_parameters())
+    for name, before in start.items():
+        weights[name].lerp_(before.to(weights[name].device), share)
 
 
 def _optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:

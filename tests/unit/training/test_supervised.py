@@ -99,6 +99,19 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start,
         torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
 
 
+def test_weights_are_averaged_with_those_of_before_the_training(start: Start, tmp_path: Path) -> None:
+    def trained(folder: Path, start_share: float) -> dict[str, torch.Tensor]:
+        loaded = start()
+        train(loaded.model, loaded.tokenizer, SETS, replace(CONFIG, start_share=start_share), folder)
+        return loaded.model.state_dict()
+
+    before = start().model.state_dict()
+    learned, averaged = trained(tmp_path / "learned", 0.0), trained(tmp_path / "averaged", 0.25)
+    for name, weight in averaged.items():
+        torch.testing.assert_close(weight, 0.25 * before[name] + 0.75 * learned[name], rtol=0, atol=1e-6, msg=name)
+    assert any(not torch.equal(learned[name], weight) for name, weight in before.items())
+
+
 def test_a_loss_that_is_no_number_stops_the_training(start: Start, tmp_path: Path) -> None:
     loaded = start()
     with torch.no_grad():
