@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,11 +11,8 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from gliclass_spark.report import words
+from gliclass_spark.report.canvas import NARROW, WIDE, plane, short, write
 from gliclass_spark.report.svg import ACCENT, INK, LINE, MUTED, blank
-
-# A narrow figure is read on a telephone too, where it is shown at most of its size; a wide one is not.
-_WIDE, _NARROW = 920, 440
-_TEXT = 13
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ def flow(stream: Stream) -> Figure:
     scale = _TALLEST / max(stream.documents, 1)
     gathered = _gathered(stream)
     height = _slot(gathered, scale)
-    figure, axes = _plane(_WIDE, height)
+    figure, axes = plane(WIDE, height)
     _draw(axes, gathered, scale, 1, 0)
     return figure
 
@@ -78,8 +74,8 @@ def _draw(axes: Axes, stream: Stream, scale: float, left: float, top: float) -> 
         axes.add_patch(PathPatch(band, facecolor=part.paint, edgecolor="none", alpha=0.2))
         leaves += flowing * width
     axes.add_patch(Rectangle((left, upper), _BAR, height, facecolor=stream.paint, url=stream.link))
-    text = f"{words.number(stream.documents)} {_short(stream.name)}"
-    _write(axes, left + _BAR + 7, upper + height / 2, text, url=stream.link)
+    text = f"{words.number(stream.documents)} {short(stream.name)}"
+    write(axes, left + _BAR + 7, upper + height / 2, text, url=stream.link)
     return upper
 
 
@@ -110,25 +106,25 @@ class Bar:
 def bars(rows: Sequence[Bar]) -> Figure:
     """Bars below each other, their names above them, a stroke where a bar usually ends."""
     row_height, thick = 40, 14
-    figure, axes = _plane(_NARROW, row_height * len(rows))
+    figure, axes = plane(NARROW, row_height * len(rows))
     longest = max(max(row.value, row.mark or 0) for row in rows) or 1
-    scale = (_NARROW - 130) / longest
+    scale = (NARROW - 130) / longest
     for number, row in enumerate(rows):
         top = number * row_height
-        _write(axes, 0, top + 8, _short(row.name))
+        write(axes, 0, top + 8, short(row.name))
         axes.add_patch(Rectangle((0, top + 20), max(row.value * scale, 1), thick, facecolor=row.paint))
         if row.mark is not None:
             axes.add_patch(Rectangle((row.mark * scale - 1, top + 17), 2, thick + 6, facecolor=INK))
         end = max(row.value, row.mark or 0) * scale
-        _write(axes, end + 8, top + 20 + thick / 2, row.text, color=MUTED)
+        write(axes, end + 8, top + 20 + thick / 2, row.text, color=MUTED)
     return figure
 
 
 def columns(values: Sequence[float], texts: Sequence[str], names: Sequence[str], paint: str) -> Figure:
     """Columns from the oldest to the newest, which stands out; each has its value in words above, its name below."""
     height, base, top = 170, 146, 20
-    figure, axes = _plane(_NARROW, height)
-    step = _NARROW / max(len(values), 4)
+    figure, axes = plane(NARROW, height)
+    step = NARROW / max(len(values), 4)
     scale = (base - top) / (max(values) or 1)
     for number, (value, text, name) in enumerate(zip(values, texts, names, strict=True)):
         newest = number == len(values) - 1
@@ -136,8 +132,8 @@ def columns(values: Sequence[float], texts: Sequence[str], names: Sequence[str],
         column = Rectangle((left + 4, base - tall), step - 8, tall, facecolor=paint if newest else MUTED)
         column.set_alpha(1 if newest else 0.45)
         axes.add_patch(column)
-        _write(axes, left + step / 2, base - tall - 9, text, ha="center", size=11)
-        _write(axes, left + step / 2, base + 13, name, ha="center", size=11, color=INK if newest else MUTED)
+        write(axes, left + step / 2, base - tall - 9, text, ha="center", size=11)
+        write(axes, left + step / 2, base + 13, name, ha="center", size=11, color=INK if newest else MUTED)
     axes.add_patch(Rectangle((0, base), step * len(values), 1, facecolor=LINE))
     return figure
 
@@ -177,26 +173,6 @@ def course(shares: Sequence[float]) -> Figure:
     return figure
 
 
-def _plane(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure whose data coordinates are CSS pixels, from the upper left corner."""
-    figure = blank(width, height)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    return figure, axes
-
-
-def _write(axes: Axes, left: float, middle: float, text: str, **style: Any) -> None:
-    style = {"color": INK, "size": _TEXT, **style}
-    # A dollar sign in a name begins no formula.
-    axes.text(left, middle, text, va="center_baseline", parse_math=False, **style)
-
-
 def _shares(bins: Sequence[int]) -> list[float]:
     total = sum(bins) or 1
     return [found / total for found in bins]
-
-
-def _short(name: str, most: int = 40) -> str:
-    """A name that is one line, not too long, and that XML can hold."""
-    plain = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"

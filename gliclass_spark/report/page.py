@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.manifest import Manifest
-from gliclass_spark.report import drift, figures, flow, words
+from gliclass_spark.report import drift, figures, flow
 from gliclass_spark.report.facts import Facts
 from gliclass_spark.report.notices import headline, notices, story
 from gliclass_spark.report.outcomes import KINDS, MOST_LISTED, Sample
 from gliclass_spark.report.svg import Drawing
+from gliclass_spark.report.template import filled
 
 _EXCERPT_CHARS = 280
 _LABELS_SHOWN = 8
-# What HTML can't hold, whatever document it came from: control characters.
-_CONTROL = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
 
 
 def render(
@@ -38,7 +33,8 @@ def render(
     The same arguments give the same page. Raises ManifestError without manifests.
     """
     facts, drawing = Facts.of(manifests, history, samples), Drawing()
-    page = _template().render(
+    return filled(
+        "page.html.j2",
         facts=facts,
         run=facts.run,
         headline=headline(facts.run),
@@ -59,27 +55,12 @@ def render(
         labels_shown=_LABELS_SHOWN,
         most_listed=MOST_LISTED,
     )
-    return page.encode("utf-8", "replace").decode("utf-8").translate(_CONTROL)
 
 
 def warnings(manifests: Sequence[Manifest], history: Sequence[Manifest]) -> list[str]:
     """What the page of these would warn of, a line each, the worst first; empty when all is well."""
     found = notices(Facts.of(manifests, history, ()))
     return [f"{notice.name}: {notice.text}" for notice in found if notice.tone != "note"]
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = ("number", "counted", "share", "duration", "rate", "moment", "day")
-    environment.filters |= {name: getattr(words, name) for name in names}
-    return environment.get_template("page.html.j2")
 
 
 def _excerpt(text: str) -> str:
