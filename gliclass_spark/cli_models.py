@@ -34,6 +34,31 @@ def list_models(name: Name, registry: RegistryUri = None) -> None:
 
 
 @models.command()
+def register(
+    name: Name,
+    model: Annotated[str, typer.Argument(help='"embedded", a folder, or a hub id.', metavar="MODEL")],
+    registry: RegistryUri = None,
+) -> None:
+    """Put a checkpoint into the registry, as a new version. The first version of a model becomes its champion.
+
+    gliclass-spark register mail embedded
+    """
+    from tempfile import TemporaryDirectory
+
+    from gliclass_spark.model.checkpoint import load, save
+    from gliclass_spark.model.location import resolve
+    from gliclass_spark.registry import CHAMPION, Registry
+
+    found, checkpoint = Registry(registry), load(resolve(model))
+    with TemporaryDirectory() as folder, found.run(name, f"register {model}", {"model": model}) as tracked:
+        version = found.register(name, save(checkpoint.model, checkpoint.tokenizer, folder), tracked.run_id)
+    if not any(CHAMPION in each.aliases for each in found.versions(name)):
+        version = found.promote(name, str(version.number))
+    known_as = f", the {' and '.join(version.aliases)}" if version.aliases else ""
+    console.print(f"{version.address}{known_as}; digest {version.digest[:12]}", highlight=False, markup=False)
+
+
+@models.command()
 def promote(
     name: Name,
     which: Annotated[str, typer.Argument(help='A number, as "3", or an alias.', metavar="WHICH")] = "challenger",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reference_models import Reference
 
     from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.registry import Registry
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
 
@@ -77,3 +78,25 @@ def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
         return Engine(model, device="cpu", precision=precision, max_batch_tokens=max_batch_tokens)
 
     return of
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which take seconds to create. To be copied."""
+    from gliclass_spark.registry import Registry
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    with Registry(f"sqlite:///{folder}/mlflow.db").run("nothing", "to create the tables", {}):
+        pass
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    from gliclass_spark.registry import Registry
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    return Registry()

@@ -49,24 +49,6 @@ print(Cache.default().checkpoint(digest, fetch))
 TEXTS, LABELS = ["a lake of data", "buy now"], ["spam", "lake"]
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which take seconds to create. To be copied."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with Registry(f"sqlite:///{folder}/mlflow.db").run("nothing", "to create the tables", {}):
-        pass
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
-    return Registry()
-
-
 @pytest.fixture
 def register(registry: Registry) -> Callable[..., Version]:
     """`register(folder)`: the folder as the next version of the model "mail"."""
@@ -397,3 +379,14 @@ def pipeline(folder: Path, model: str) -> Pipeline:
         f"name: mail\nsource: {{path: mail, id: id, text: body}}\nlabel_set: [spam]\ntables: lake\nmodel: {model!r}\n"
     )
     return Pipeline.from_yaml(folder / "pipeline.yaml")
+
+    def test_register_puts_a_checkpoint_there_and_the_first_one_is_the_champion(
+        self, registry: Registry, tiny_model: str, other_tiny_model: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["register", "mail", tiny_model]) == 0
+        assert main(["register", "mail", other_tiny_model]) == 0
+        assert aliases(registry) == {"champion": 1}
+        assert resolve("models:/mail@champion").digest == resolve(tiny_model).digest
+        said = capsys.readouterr().out.splitlines()
+        assert said[0].startswith("models:/mail/1, the champion; digest ")
+        assert said[1].startswith("models:/mail/2; digest ")
