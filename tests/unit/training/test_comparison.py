@@ -23,6 +23,7 @@ from gliclass_spark.training.baselines import CrossEncoder, EmbeddingClassifier,
 from gliclass_spark.training.calibrate import calibrate
 from gliclass_spark.training.comparison import Comparison
 from gliclass_spark.training.evaluate import sample, score
+from gliclass_spark.training.few_shot import few_shot_config
 from gliclass_spark.training.labelled import LabelledSet, read_sets
 
 _KINDS = ("cat", "dog", "owl")
@@ -83,6 +84,14 @@ def test_the_same_rows_are_drawn_for_every_contender() -> None:
 def test_a_classifier_on_embeddings_learns_from_few_examples() -> None:
     fitted = EmbeddingClassifier(similarity("embedded")).fit(LEARNED)
     assert score(fitted, ASKED, name="regression").macro_f1 == 1.0
+
+
+@pytest.mark.parametrize(("texts", "steps"), [(2, 30), (200, 50), (4000, 100)])
+def test_learning_from_few_examples_asks_every_label_each_time_and_ends(texts: int, steps: int) -> None:
+    examples = LabelledSet("x", _KINDS, TEXTS[:1] * texts, ((0,),) * texts)
+    config = few_shot_config(examples, seed=1)
+    assert (config.question.min_labels, config.question.max_labels, config.question.foreign_share) == (3, 3, 0.0)
+    assert (config.steps, config.seed) == (steps, 1)
 
 
 def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_each() -> None:
