@@ -1,6 +1,17 @@
-"""A run's HTML page: what came in, what became of it, how the labels moved. No Spark, no torch."""
+"""The HTML pages: of a run, what came in and what became of it; of a retraining, its verdict. No Spark, no torch."""
 
 from gliclass_spark.report.outcomes import SAMPLES, Document, Outcome, Sample, outcomes
 from gliclass_spark.report.page import render, warnings
+from gliclass_spark.report.verdict import RetrainingFacts, verdict_page
 
-__all__ = ["SAMPLES", "Document", "Outcome", "Sample", "outcomes", "render", "warnings"]
+__all__ = [
+    "SAMPLES",
+    "Document",
+    "Outcome",
+    "RetrainingFacts",
+    "Sample",
+    "outcomes",
+    "render",
+    "verdict_page",
+    "warnings",
+]
