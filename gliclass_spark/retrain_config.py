@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from gliclass_spark import strict_yaml
-from gliclass_spark.addresses import ConfigPath, has_scheme, resolve
-from gliclass_spark.config import Pipeline, Share
+from gliclass_spark.addresses import REGISTERED, ConfigPath, has_scheme, registered_model, resolve
+from gliclass_spark.config import EMBEDDED_MODEL, Pipeline, Share
 from gliclass_spark.errors import ConfigError, GliclassSparkError, describe_validation
+from gliclass_spark.schedule import RetrainSchedule
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+CHAMPION = "champion"
 Weight = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 
@@ -108,12 +110,13 @@ class GateRules(BaseModel):
 class RetrainConfig(BaseModel):
     """One file of conf/retrain.
 
-    `pipeline` is the pipeline whose decisions are learned from. `golden` is a table of texts with their
+    `pipeline` is the pipeline whose decisions are learned from; its model must be models:/NAME@champion, so that
+    a promotion reaches it. `golden` is a table of texts with their
     labels that nothing is ever trained on; `replay` tables of earlier data, so that it isn't forgotten.
     `holdout_share` of the documents with feedback, the newest, are kept for the gate. Below
-    `min_decisions` judged decisions nothing is trained. `model` is the name in the registry, the
-    pipeline's unless it says otherwise. `work` is where snapshots and checkpoints go. Without `ppo`, the
-    supervised candidate goes to the gate.
+    `min_decisions` judged or rewarded decisions nothing is trained. `registry` is an MLflow tracking URI,
+    MLFLOW_TRACKING_URI unless it says otherwise. `work` is where snapshots and checkpoints go. With `ppo:
+    null` the supervised candidate goes to the gate. `airflow` says when Airflow does it; without, it does not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -123,7 +126,6 @@ class RetrainConfig(BaseModel):
     golden: ConfigPath
     replay: tuple[ConfigPath, ...] = ()
     work: ConfigPath
-    model: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
     registry: str | None = None
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     min_decisions: int = Field(default=100, ge=1)
@@ -131,6 +133,7 @@ class RetrainConfig(BaseModel):
     ppo: Ppo | None = Ppo()
     gate: GateRules = GateRules()
     seed: int = 0
+    airflow: RetrainSchedule | None = None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> RetrainConfig:
@@ -151,8 +154,23 @@ class RetrainConfig(BaseModel):
         if "pipeline_file" in document:
             raise ValueError("'pipeline_file' is no key of this file; write the file's path under 'pipeline'")
         file = Path(resolve(document["pipeline"], info))
-        pipeline = Pipeline.from_yaml(file)
-        return {"model": pipeline.name, **document, "pipeline": pipeline, "pipeline_file": file}
+        return {**document, "pipeline": Pipeline.from_yaml(file), "pipeline_file": file}
+
+    @field_validator("pipeline")
+    @classmethod
+    def _follows_its_champion(cls, pipeline: Pipeline) -> Pipeline:
+        if not (pipeline.model.startswith(REGISTERED) and pipeline.model.endswith(f"@{CHAMPION}")):
+            raise ValueError(
+                f"the pipeline's model is {pipeline.model!r}, which a promotion would not change; write model: "
+                f"{REGISTERED}{pipeline.name}@{CHAMPION} there, and name the first champion: "
+                f"gliclass-spark register {pipeline.name} {EMBEDDED_MODEL}"
+            )
+        return pipeline
+
+    @property
+    def model_name(self) -> str:
+        """What the registry calls the model."""
+        return registered_model(self.pipeline.model)[0]
 
     @field_validator("work", "golden", "replay")
     @classmethod

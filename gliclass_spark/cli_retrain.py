@@ -1,0 +1,107 @@
+"""The command that retrains a pipeline's model on what came of its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gliclass_spark.cli_spark import SparkConf, started_spark
+from gliclass_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gliclass_spark.retrain_config import RetrainConfig
+    from gliclass_spark.training.retraining import Retraining
+
+retraining = typer.Typer()
+console = Console()
+
+Step = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
+_STEPS: tuple[Step, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
+
+
+@retraining.command()
+def retrain(
+    config: Annotated[Path, typer.Argument(help="A file of conf/retrain.", metavar="RETRAIN.yaml")],
+    run_id: Annotated[
+        str | None, typer.Option(help="The retraining's id. Give an earlier one to finish one that was stopped.")
+    ] = None,
+    step: Annotated[
+        Step | None, typer.Option(help="Do this one alone, as a scheduler does, one after the other. Default: all.")
+    ] = None,
+    conf: SparkConf = None,
+) -> None:
+    """Train a candidate on what came of a pipeline's decisions, and promote it if it passes the gate.
+
+    snapshot (Spark) -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback" takes a promotion
+    back.
+    """
+    from gliclass_spark.retrain import ask_registry
+    from gliclass_spark.retrain_config import RetrainConfig
+
+    if step is not None and run_id is None:
+        raise ConfigError(f"--step {step} is one of a retraining's steps: say with --run-id of which")
+    read, run = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
+    ask_registry(read)
+    console.print(f"retraining {run} of {read.model_name!r}", highlight=False)
+    wanted = _STEPS if step is None else (step,)
+    if "snapshot" in wanted:
+        _snapshot(read, run, conf)
+    if wanted != ("snapshot",):
+        _train(read, run, [each for each in wanted if each != "snapshot"])
+
+
+def _snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
+    from gliclass_spark.retrain import folder_of
+    from gliclass_spark.spark.snapshot import snapshot
+
+    with started_spark(console, conf) as spark:
+        folder = str(folder_of(config, run_id) / "snapshot")
+        with console.status("taking the snapshot"):
+            taken = snapshot(spark, config.pipeline, folder, config.holdout_share)
+    counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
+    console.print(f"snapshot: {counted}", highlight=False)
+
+
+def _train(config: RetrainConfig, run_id: str, steps: list[Step]) -> None:
+    from gliclass_spark.retrain import retraining as begun
+    from gliclass_spark.show_retraining import show_verdict
+
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("", total=None)
+
+        def told(step: str, at: int, metrics: Mapping[str, float]) -> None:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:4])
+            progress.update(task, description=f"{step} {at}: {shown}")
+
+        work = begun(config, run_id, told)
+        for note in work.material.notes:
+            console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
+        for step in steps:
+            progress.update(task, description=step)
+            _done(config, run_id, work, step)
+    if "gate" in steps:
+        show_verdict(console, work.gate(), work.folder / "gate.html")
+
+
+def _done(config: RetrainConfig, run_id: str, work: Retraining, step: Step) -> None:
+    if step == "promote":
+        from gliclass_spark.retrain import publish
+
+        version = publish(config, run_id, work)
+        aliases = ", ".join(version.aliases) or "no alias"
+        console.print(f"promote: {version.address} is registered: {aliases}", highlight=False)
+        return
+    outcome: Mapping[str, Any] = getattr(work, step)()
+    said = {
+        "supervised": lambda: f"loss {outcome['curve'][-1]['loss']:.4f}" if outcome["curve"] else "done",
+        "ppo": lambda: f"the {outcome['candidate']} candidate goes on" + "".join(f"; {n}" for n in outcome["notes"]),
+        "calibrate": lambda: f"calibration error {outcome['before']:.3f} -> {outcome['after']:.3f}",
+        "gate": lambda: "the candidate passes" if outcome["promoted"] else "the candidate is refused",
+    }
+    console.print(f"{step}: {said[step]()}", highlight=False)
