@@ -16,7 +16,7 @@ from gliclass_spark.errors import RulesError
 # What tagging adds to a document. A rule may use these beside the document's own columns.
 TAG_COLUMNS: tuple[str, ...] = (
     *("content_hash", "label_set", "label_set_hash", "scores", "labels", "token_count", "chunk_count"),
-    *("error", "model", "model_digest", "run_id", "tagged_at"),
+    *("error", "model", "model_digest", "explored", "run_id", "tagged_at"),
 )
 
 

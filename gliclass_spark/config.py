@@ -111,6 +111,12 @@ class Pipeline(BaseModel):
     `tables` is the folder that all tables are written to. `max_error_ratio` is the share of rows, in
     [0, 1], that may fail before the job does. `steps` are the jobs of a run: `[tag]` leaves the documents
     where they are, with their tags beside them. `airflow` says when Airflow runs it.
+
+    `exploration` is the share of documents, in [0, 1], whose labels are drawn from the scores and not given
+    by thresholds, so that feedback also tells about labels that the model did not expect; `explored` marks
+    them in the tables, and `propensities` in `tags` says how probable each label was. Rules that ask for
+    `labels` see what was drawn; rules that ask for `scores` are not affected. When the share changes, the
+    next `tag` decides every document's labels anew from the scores that it has, and asks no model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
@@ -125,6 +131,7 @@ class Pipeline(BaseModel):
     default_route: str = "unrouted"
     routing: Routing = "first_match"
     max_error_ratio: Share = 0.01
+    exploration: Share = 0.0
     steps: tuple[Step, ...] = STEPS
     airflow: Schedule | None = None
 

@@ -12,9 +12,11 @@ from gliclass_spark.spark.schema import KEY
 
 
 def asked(tags: DataFrame, label_set: LabelSet) -> DataFrame:
-    """The tags of this label set, without tombstones, and without what says when they were written."""
+    """The tags of this label set, without tombstones, and without what no rule asks for: when they were written,
+    and what exploration could have made of them.
+    """
     live = tags.where((F.col("label_set_hash") == label_set.hash) & F.col("deleted_at").isNull())
-    return live.drop("run_id", "deleted_at")
+    return live.drop("run_id", "deleted_at", "propensities")
 
 
 def with_tags(documents: DataFrame, contents: DataFrame, asked: DataFrame) -> DataFrame:

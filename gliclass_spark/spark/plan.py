@@ -11,13 +11,13 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from gliclass_spark.inference.results import Usage
 from gliclass_spark.report import SAMPLES, Document
 from gliclass_spark.spark import changes as change_feed
+from gliclass_spark.spark import exploration, tag
 from gliclass_spark.spark import filter as filtering
 from gliclass_spark.spark import route as routing
-from gliclass_spark.spark import tag
 from gliclass_spark.spark.conditions import lenient_sql
 from gliclass_spark.spark.documents import with_content
 from gliclass_spark.spark.meter import Meter
-from gliclass_spark.spark.runs import last_success
+from gliclass_spark.spark.runs import to_build_on
 from gliclass_spark.spark.schema import KEY
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.steps.run import Run
@@ -62,7 +62,7 @@ def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     source = run.documents.delta
     read = to_read(run, source, known)
     documents = run.documents.read(read.until)
-    base = last_success(known, "tag", settings_hash=tag_settings(run, model))
+    base = to_build_on(known, "tag", tag_settings(run, model.digest))
     changed = change_feed.whole(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
         changed = change_feed.changes(spark, source, base.inputs["source"], read, run.documents.shaped)
@@ -73,7 +73,8 @@ def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     chosen = wanted.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
     meter = Meter(spark.sparkContext)
     settings = worker_settings(run, model)
-    sample = tag.tag(contents.join(chosen, KEY, "left_semi"), pipeline.label_set, settings, run.run_id, meter).persist()
+    scored = tag.tag(contents.join(chosen, KEY, "left_semi"), pipeline.label_set, settings, run.run_id, meter)
+    sample = exploration.decided(scored, pipeline.label_set, pipeline.exploration).persist()
     sampled = sample.count()
     usage = meter.total.usage
     scale = to_tag / sampled if sampled else 0.0
@@ -81,7 +82,8 @@ def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
         settled: list[DataFrame] = []
         if run.lake.exists(spark, "tags"):
             answered = documents.join(wanted.select(KEY), KEY, "left_anti")
-            settled = [_decided(run, answered, live_tags(run))]
+            standing = exploration.decided(live_tags(run), pipeline.label_set, pipeline.exploration)
+            settled = [_decided(run, answered, standing)]
         guessed = _decided(run, documents.join(chosen, KEY, "left_semi"), sample.withColumn("deleted_at", F.lit(None)))
         outcomes = _outcomes(run, settled, guessed, scale)
     return Plan(documents.count(), to_tag, sampled, *_estimate(usage, scale, task_slots(spark)), outcomes)

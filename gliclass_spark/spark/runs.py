@@ -144,6 +144,14 @@ def last_success(manifests: Iterable[Manifest], job: str, **same: str) -> Manife
     return max(found, key=lambda each: each.sequence, default=None)
 
 
+def to_build_on(manifests: Iterable[Manifest], job: str, settings_hash: str) -> Manifest | None:
+    """The latest success of a job, if it had these settings. Behind one with others, the tables hold what those
+    made of them: an older success is nothing to build on then.
+    """
+    last = last_success(manifests, job)
+    return last if last is not None and last.settings_hash == settings_hash else None
+
+
 def manifest_of(row: Row) -> Manifest:
     """The manifest that a row of `runs` holds."""
     values = row.asDict(recursive=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pyspark.sql.types import (
     ArrayType,
+    BooleanType,
+    DoubleType,
     FloatType,
     IntegerType,
     MapType,
@@ -35,12 +37,24 @@ TAG_FIELDS = StructType(
     ]
 )
 
+# What exploration adds, null without it or with an error: whether the labels were drawn, and for each label how
+# probable it was that the document would get it. Tables from before there was exploration lack them.
+LANE_FIELDS = StructType(
+    [
+        StructField("explored", BooleanType()),
+        StructField("propensities", MapType(StringType(), DoubleType())),
+    ]
+)
+
 TAGS = StructType(
     [
         StructField(KEY, StringType()),
         StructField("content_hash", StringType()),
         *TAG_FIELDS.fields,
+        *LANE_FIELDS.fields,
+        # The run that asked the model.
         StructField("run_id", StringType()),
+        # When the labels were decided.
         StructField("tagged_at", TimestampType()),
         # When the document was found gone from the source: such a row is a tombstone, its scores empty.
         StructField("deleted_at", TimestampType()),

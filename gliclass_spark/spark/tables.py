@@ -12,6 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from pyspark.sql.types import MapType, StructType
 
 from gliclass_spark.errors import TableError
+from gliclass_spark.spark import files
 from gliclass_spark.spark.changes import DeltaAddress
 from gliclass_spark.spark.commits import conflicts_retried
 from gliclass_spark.spark.schema import KEY, TAGS
@@ -19,7 +20,7 @@ from gliclass_spark.spark.schema import KEY, TAGS
 # Says when a row was written, not what it says: a row that differs in these alone is not written again.
 _LINEAGE_OF_WRITING = ("run_id", "tagged_at")
 # The jobs read what changed in each other's tables, and change single rows of large files.
-_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ TAGS_SPEC = TableSpec(
         "scores_are_probabilities": "size(scores) = 0 OR "
         "(array_min(map_values(scores)) >= 0 AND array_max(map_values(scores)) <= 1)"
     },
-    properties=_PROPERTIES,
+    properties=PROPERTIES,
 )
 
 # Scores that a tag job has made, and not merged yet.
@@ -54,7 +55,7 @@ STAGED_SPEC = TableSpec(TAGS, properties={"delta.enableDeletionVectors": "true"}
 
 def decisions_spec(rows: DataFrame) -> TableSpec:
     """The table of documents that a decision fell about: found by id."""
-    return TableSpec(rows.schema, not_null=(KEY,), cluster_by=(KEY,), properties=_PROPERTIES)
+    return TableSpec(rows.schema, not_null=(KEY,), cluster_by=(KEY,), properties=PROPERTIES)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def check(spark: SparkSession, path: str, schema: StructType) -> tuple[str, ...]
     Raises TableError if something else than a Delta table is there, or a column has another type.
     """
     if not DeltaTable.isDeltaTable(spark, path):
-        if _has_files(spark, path):
+        if files.names(spark, path):
             raise TableError(
                 f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'"
             )
@@ -160,6 +161,13 @@ def upsert(rows: DataFrame, key: tuple[str, ...], path: str) -> None:
     merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
 
+def insert_new(rows: DataFrame, key: tuple[str, ...], path: str) -> None:
+    """Add those of the rows whose key the Delta table does not hold, in one commit."""
+    same_key = " AND ".join(f"t.{column} = s.{column}" for column in key)
+    merge = DeltaTable.forPath(rows.sparkSession, path).alias("t").merge(rows.alias("s"), same_key)
+    merge.whenNotMatchedInsertAll().execute()
+
+
 def bury(gone: DataFrame, run_id: str, path: str) -> None:
     """Turn the tags of documents that are gone into tombstones, in one commit."""
     table = DeltaTable.forPath(gone.sparkSession, path)
@@ -167,6 +175,8 @@ def bury(gone: DataFrame, run_id: str, path: str) -> None:
     tombstone: dict[str, str | Column] = {
         "scores": "CAST(map() AS MAP<STRING, FLOAT>)",
         "labels": "CAST(array() AS ARRAY<STRING>)",
+        "explored": "CAST(NULL AS BOOLEAN)",
+        "propensities": "CAST(NULL AS MAP<STRING, DOUBLE>)",
         "run_id": F.lit(run_id),
         "deleted_at": "current_timestamp()",
     }
@@ -202,15 +212,6 @@ def _differs(rows: DataFrame, current: DataFrame) -> Column:
         if name.lower() in known:
             differs = differs | ~F.col(f"s.{_name(name)}").eqNullSafe(F.col(f"t.{_name(name)}"))
     return differs
-
-
-def _has_files(spark: SparkSession, path: str) -> bool:
-    jvm, session = spark._jvm, spark._jsparkSession
-    if jvm is None:
-        return False
-    place_ = jvm.org.apache.hadoop.fs.Path(path)
-    files = place_.getFileSystem(session.sessionState().newHadoopConf())
-    return bool(files.exists(place_)) and len(files.listStatus(place_)) > 0
 
 
 def _sql_path(path: str) -> str:

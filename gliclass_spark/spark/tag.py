@@ -33,9 +33,9 @@ def unanswered(wanted: DataFrame, answers: DataFrame) -> DataFrame:
 def tag(
     contents: DataFrame, label_set: LabelSet, settings: WorkerSettings, run_id: str, meter: Meter | None = None
 ) -> DataFrame:
-    """Rows of the `tags` table for `contents` (see `documents.with_content`).
+    """Rows of the `tags` table for `contents` (see `documents.with_content`), with the labels that thresholds give.
 
-    A text that can't be scored becomes a row with an error.
+    A text that can't be scored becomes a row with an error. `exploration.decided` adds the exploration lane.
     """
     spark = contents.sparkSession
     context = getattr(spark, "_sc", None)

@@ -207,6 +207,15 @@ def test_changed_rules_take_back_what_they_no_longer_say(ran: Run, config: dict[
     assert {row["rules_hash"] for row in tables(changed)["kept"].values()} == {changed.pipeline.rules.hash}
 
 
+def test_rules_that_come_back_decide_again(ran: Run, config: dict[str, Any], tmp_path: Path) -> None:
+    """The last success under these rules is no ground to build on: other rules have decided since."""
+    without = replace(ran, pipeline=pipeline_of({**config, "reject": []}, tmp_path))
+    night(without, "night-2")
+    assert ids(ran, "rejected") == set()
+    night(ran, "night-3")
+    assert ids(ran, "rejected") == {"short"}
+
+
 def test_a_new_model_tags_again_by_choice(
     ran: Run, config: dict[str, Any], tmp_path: Path, other_tiny_model: str
 ) -> None:

@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "strict_yaml": set(),
     "conditions": set(),
     "labels": set(),
+    "exploration": {"labels"},
+    "feedback": set(),
     "rules": {"labels", "conditions"},
     "addresses": set(),
     "schedule": {"addresses"},
@@ -38,7 +40,10 @@ MAY_IMPORT = {
     "history": {"labels", "rules", "conditions", "config", "addresses", "schedule", "manifest", "report", "reader"},
     "registry": {"labels", "model", "addresses"},
     "spark_conf": set(),
-    "spark": {"labels", "rules", "conditions", "config", "model", "inference", "manifest", "report", "spark_conf"},
+    "spark": {
+        *("labels", "rules", "conditions", "config", "model", "inference", "manifest", "report", "spark_conf"),
+        *("exploration", "feedback"),
+    },
     # What Airflow's own processes run: they parse the DAGs, and read the tables without Spark.
     "airflow": {"addresses", "config", "schedule", "manifest", "history", "reader", "spark_conf", "demo"},
 }
@@ -49,6 +54,8 @@ MAY_LOAD = {
     "strict_yaml": set(),
     "conditions": set(),
     "labels": set(),
+    "exploration": set(),
+    "feedback": set(),
     "rules": set(),
     "addresses": set(),
     "schedule": set(),
@@ -73,6 +80,8 @@ CHAINS = [
             "strict_yaml",
             "conditions",
             "labels",
+            "exploration",
+            "feedback",
             "rules",
             "addresses",
             "schedule",

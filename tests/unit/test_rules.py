@@ -80,9 +80,9 @@ def test_an_unknown_column_is_told_with_file_rule_and_the_near_ones() -> None:
 
 def test_without_a_near_column_the_columns_are_listed() -> None:
     assert check_refusal("zzz is null") == (
-        "demo.yaml: route 'r': unknown column 'zzz'; there are chunk_count, content_hash, doc_id, error, label_set, "
-        "label_set_hash, labels, meta, model, model_digest, odd name, published, run_id, scores, tagged_at, text, "
-        "title, token_count"
+        "demo.yaml: route 'r': unknown column 'zzz'; there are chunk_count, content_hash, doc_id, error, explored, "
+        "label_set, label_set_hash, labels, meta, model, model_digest, odd name, published, run_id, scores, tagged_at, "
+        "text, title, token_count"
     )
 
 
@@ -102,7 +102,7 @@ def test_rules_are_checked_in_order_reject_first() -> None:
 
 def test_the_tag_columns_are_those_of_the_design() -> None:
     names = "content_hash label_set label_set_hash scores labels token_count chunk_count error model model_digest"
-    assert list(TAG_COLUMNS) == f"{names} run_id tagged_at".split()
+    assert list(TAG_COLUMNS) == f"{names} explored run_id tagged_at".split()
 
 
 @pytest.mark.parametrize(

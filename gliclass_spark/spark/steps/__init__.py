@@ -14,7 +14,7 @@ from gliclass_spark.spark.runs import last_success
 from gliclass_spark.spark.steps.filter import filter_step
 from gliclass_spark.spark.steps.route import route_step
 from gliclass_spark.spark.steps.run import Run
-from gliclass_spark.spark.steps.tag import tag_step
+from gliclass_spark.spark.steps.tag import tag_settings, tag_step
 
 STEPS: dict[str, Callable[[Run], Manifest]] = {"tag": tag_step, "filter": filter_step, "route": route_step}
 
@@ -28,6 +28,8 @@ def up_to_date(run: Run) -> bool:
     done = {job: last_success(known, job, label_set_hash=asked) for job in run.pipeline.steps}
     tagged, filtered, routed = done.get("tag"), done.get("filter"), done.get("route")
     if tagged is None or not all(done.values()):
+        return False
+    if tagged.settings_hash != tag_settings(run, tagged.model_digest):
         return False
     read_all = tagged.inputs["source"] == replace(source.latest(run.spark), since=tagged.inputs["source"].since)
     return read_all and _follows(run, filtered, tagged, "tags") and _follows(run, routed, filtered, "kept")

@@ -24,7 +24,7 @@ from gliclass_spark.spark import tables
 from gliclass_spark.spark.changes import Changes, DeltaAddress
 from gliclass_spark.spark.commits import Commits
 from gliclass_spark.spark.documents import Documents
-from gliclass_spark.spark.runs import Runs, last_success
+from gliclass_spark.spark.runs import Runs, last_success, to_build_on
 from gliclass_spark.spark.tables import Lake, TableSpec
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def job(run: Run, name: str, settings: str, known: list[Manifest], **facts: Any)
         model=pipeline.model,
         **facts,
     )
-    with _told(f"{name} of {run.title}"):
+    with told(f"{name} of {run.title}"):
         mine, earlier = run.runs.claim(wanted, known)
         # What was there at the claim: from now on no earlier run can finish and be missed.
-        base = None if run.full else last_success(earlier, name, settings_hash=settings)
+        base = None if run.full else to_build_on(earlier, name, settings)
         last = last_success(earlier, name)
         contested = mine.sequence != 1 + (last.sequence if last is not None else 0)
         commits = Commits(run.spark, f"{pipeline.name}/{name}", mine.sequence)
@@ -195,7 +195,7 @@ def _write_down(work: Job, error: Exception) -> None:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
     """Within it, what goes wrong in Spark is told on one line."""
     try:
         yield

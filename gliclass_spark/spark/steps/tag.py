@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from math import ceil
 from threading import Event, Thread
 from typing import Any
@@ -24,16 +24,16 @@ from gliclass_spark.errors import ConfigError, ErrorShareError, ManifestError, M
 from gliclass_spark.manifest import HISTOGRAM_BINS, Manifest, VersionRange
 from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.spark import changes as change_feed
+from gliclass_spark.spark import exploration, tables, tag
 from gliclass_spark.spark import filter as filtering
-from gliclass_spark.spark import tables, tag
 from gliclass_spark.spark.changes import Changes, DeltaAddress
 from gliclass_spark.spark.conditions import check_analysis, lenient_sql
 from gliclass_spark.spark.documents import with_content
 from gliclass_spark.spark.local_rows import local_rows
 from gliclass_spark.spark.meter import Meter
 from gliclass_spark.spark.resources import gpu_sharing
-from gliclass_spark.spark.runs import last_success
-from gliclass_spark.spark.schema import KEY, TAGS
+from gliclass_spark.spark.runs import last_success, to_build_on
+from gliclass_spark.spark.schema import KEY, LANE_FIELDS, TAGS
 from gliclass_spark.spark.session import threads_per_task
 from gliclass_spark.spark.steps.run import Job, Run, counts, finish, job, outputs, settings_of
 from gliclass_spark.spark.tables import STAGED_SPEC, TAGS_SPEC
@@ -58,7 +58,7 @@ def check(run: Run, known: list[Manifest]) -> ModelRef:
         asked = filtering.asked(local_rows(run.spark, [], TAGS), pipeline.label_set)
         tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
         check_analysis(tagged, pipeline.rules, run.title)
-    lacks = tables.check(run.spark, run.lake.path("tags"), TAGS)
+    lacks = [name for name in tables.check(run.spark, run.lake.path("tags"), TAGS) if name not in LANE_FIELDS.names]
     if lacks:
         raise TableError(
             f"{run.lake.path('tags')}: expected a column {lacks[0]!r}, found none; someone altered the table: bring "
@@ -78,11 +78,11 @@ def tag_step(run: Run) -> Manifest:
     source = run.documents.delta
     read = to_read(run, source, known)
     documents = run.documents.read(read.until)
-    settings = tag_settings(run, model)
+    settings = tag_settings(run, model.digest)
     done = last_success(known, "tag", run_id=run.run_id, settings_hash=settings)
     if done is not None:
         return done
-    looks_at_all = source is None or run.full or last_success(known, "tag", settings_hash=settings) is None
+    looks_at_all = source is None or run.full or to_build_on(known, "tag", settings) is None
     if looks_at_all:
         run.documents.check_ids(documents)  # before anything is written
     with job(run, "tag", settings, known, model_digest=model.digest) as work:
@@ -106,14 +106,16 @@ def tag_step(run: Run) -> Manifest:
             with work.timed("score"):
                 _score(work, contents, wanted, model)
             with work.timed("check"):
-                ready = work.hold(_staged(run, model, wanted))
+                ready = work.hold(_decided(run, _staged(run, model, wanted)))
                 _check_errors(work, ready, total)
         with work.timed("write"):
             tables.ensure(spark, lake.path("tags"), TAGS_SPEC)
             again = ready.join(live_tags(run), KEY, "left_semi").count() if total and existed else 0
-            if total:
-                rows = ready.withColumn("run_id", F.lit(run.run_id))
-                work.commit("tags", partial(tables.upsert, rows, _TAG_KEY))
+            written = [ready.withColumn("run_id", F.lit(run.run_id))] if total else []
+            if existed and work.base is None:
+                written += _decided_anew(work, wanted)
+            if written:
+                work.commit("tags", partial(tables.upsert, reduce(DataFrame.unionByName, written), _TAG_KEY))
             if leaving:
                 work.commit("tags", partial(tables.bury, gone, run.run_id))
         with work.timed("check"):
@@ -147,11 +149,17 @@ def to_read(run: Run, source: DeltaAddress | None, known: list[Manifest]) -> Ver
     return replace(asked, until=max(taken.until, asked.until or 0))
 
 
-def tag_settings(run: Run, model: ModelRef) -> str:
+def tag_settings(run: Run, model_digest: str | None) -> str:
     """All but the data that the tags depend on. With `--retag none`, the model is not among it."""
-    source = run.pipeline.source
-    asked_again = model.digest if run.retag != "none" else None
-    return settings_of(id=source.id, text=source.text, label_set=run.pipeline.label_set.hash, model=asked_again)
+    pipeline = run.pipeline
+    asked_again = model_digest if run.retag != "none" else None
+    return settings_of(
+        id=pipeline.source.id,
+        text=pipeline.source.text,
+        label_set=pipeline.label_set.hash,
+        model=asked_again,
+        exploration=pipeline.exploration,
+    )
 
 
 def _model(run: Run, known: list[Manifest]) -> ModelRef:
@@ -214,6 +222,22 @@ def _staged(run: Run, model: ModelRef, wanted: DataFrame) -> DataFrame:
     asked = (F.col("label_set_hash") == run.pipeline.label_set.hash) & (F.col("model_digest") == model.digest)
     same = (F.col(f"s.{KEY}") == F.col(f"w.{KEY}")) & F.col("s.content_hash").eqNullSafe(F.col("w.content_hash"))
     return rows.where(asked).alias("s").join(wanted.alias("w"), same, "left_semi").dropDuplicates([KEY])
+
+
+def _decided(run: Run, rows: DataFrame) -> DataFrame:
+    return exploration.decided(rows, run.pipeline.label_set, run.pipeline.exploration)
+
+
+def _decided_anew(work: Job, wanted: DataFrame) -> list[DataFrame]:
+    """Rows that stand, whose labels do not follow from their scores as the exploration share is now: corrected."""
+    run = work.run
+    standing = live_tags(run).select(*TAGS.names).join(wanted, KEY, "left_anti")
+    anew = work.hold(exploration.corrected(standing, run.pipeline.label_set, run.pipeline.exploration))
+    count = anew.count()
+    if not count:
+        return []
+    work.notes.append(f"the labels of {count} documents were decided anew, from the scores that they had")
+    return [anew]
 
 
 def worker_settings(run: Run, model: ModelRef) -> WorkerSettings:

@@ -1,0 +1,97 @@
+"""Rows of `tags` whose labels are decided anew from their scores, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from gliclass_spark.exploration import decide, key
+from gliclass_spark.labels import Label, LabelSet
+from gliclass_spark.spark.exploration import decide_batch
+from gliclass_spark.spark.schema import LANE_FIELDS, TAGS
+
+SCHEMA = to_arrow_schema(TAGS, timezone="UTC")
+SEVERAL = LabelSet(labels=(Label(name="a", threshold=0.7), Label(name="ü"), Label(name="c", threshold=0.2)))
+SINGLE = LabelSet.of("a", "b", "c", multi_label=False)
+MODEL = "d1" * 32
+
+
+def rows(label_set: LabelSet, count: int) -> pa.RecordBatch:
+    """Every fifth of them could not be scored."""
+    random = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        scores = random.dirichlet(np.ones(len(label_set))).astype(np.float32).tolist()
+        failed = number % 5 == 4
+        made.append(
+            {
+                "doc_id": f"doc-{number}",
+                "content_hash": hashlib.sha256(b"%d" % number).hexdigest() if not failed else None,
+                "label_set_hash": label_set.hash,
+                "scores": [] if failed else list(zip(label_set.names, scores, strict=True)),
+                "labels": ["left over"],
+                "error": {"code": "empty_text", "message": "empty"} if failed else None,
+                "model_digest": MODEL,
+            }
+        )
+    batch = pa.RecordBatch.from_pylist(made, schema=SCHEMA)
+    return batch.select([name for name in batch.schema.names if name not in LANE_FIELDS.names])
+
+
+@pytest.mark.parametrize("label_set", [SEVERAL, SINGLE], ids=["several", "single"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_columns_say_what_was_decided_row_by_row(label_set: LabelSet, share: float) -> None:
+    batch = rows(label_set, 60)
+    found = decide_batch(batch, label_set, share)
+    found.validate(full=True)
+    assert found.schema.field("propensities").type == SCHEMA.field("propensities").type
+    assert found.schema.field("labels").type == SCHEMA.field("labels").type
+    for before, row in zip(batch.to_pylist(), found.to_pylist(), strict=True):
+        assert {name: row[name] for name in before if name != "labels"} == {
+            name: before[name] for name in before if name != "labels"
+        }
+        if before["error"]:
+            assert (row["labels"], row["explored"], row["propensities"]) == ([], None, None)
+            continue
+        names, scores = zip(*before["scores"], strict=True)
+        own = key(before["doc_id"].encode(), before["content_hash"], label_set.hash, MODEL)
+        expected = decide(np.array([scores], dtype=np.float32), [own], label_set, share)
+        chosen = [name for name, given in zip(names, expected.chosen[0], strict=True) if given]
+        assert row["labels"] == sorted(chosen, key=lambda name: -scores[names.index(name)])
+        if share:
+            assert row["explored"] == expected.explored[0]
+            assert row["propensities"] == list(zip(names, expected.propensities[0].tolist(), strict=True))
+        else:
+            assert (row["explored"], row["propensities"]) == (None, None)
+
+
+@given(st.permutations(range(20)), st.integers(0, 20))
+@settings(deadline=None, max_examples=30)
+def test_promise_4_a_row_is_decided_alike_in_any_order_and_batch(order: list[int], cut: int) -> None:
+    batch = rows(SEVERAL, 20)
+    whole = decide_batch(batch, SEVERAL, 0.5).to_pylist()
+    shuffled = batch.take(pa.array(order))
+    parts = [decide_batch(part, SEVERAL, 0.5).to_pylist() for part in (shuffled.slice(0, cut), shuffled.slice(cut))]
+    assert [row for part in parts for row in part] == [whole[place] for place in order]
+
+
+def test_scores_that_stand_in_another_order_are_the_same_scores() -> None:
+    batch = rows(SEVERAL, 4)
+    turned = [{**row, "scores": row["scores"][::-1]} for row in batch.to_pylist()]
+    other = pa.RecordBatch.from_pylist(turned, schema=batch.schema)
+    names = ["labels", "explored", "propensities"]
+    one, two = (decide_batch(each, SEVERAL, 0.5).select(names).to_pylist() for each in (batch, other))
+    assert one == two
+
+
+def test_an_id_that_is_no_utf8_is_drawn_for_too() -> None:
+    batch = rows(SEVERAL, 1)
+    ids = pa.array([b"\xff\xfe"], pa.binary()).cast(pa.string(), safe=False)
+    found = decide_batch(batch.set_column(0, "doc_id", ids), SEVERAL, 1.0)
+    assert found.column("explored").to_pylist() == [True]
