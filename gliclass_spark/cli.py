@@ -17,8 +17,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gliclass_spark.cli_feedback import collecting
 from gliclass_spark.cli_learning import learning
 from gliclass_spark.cli_models import models
+from gliclass_spark.cli_spark import PipelineFile, SparkConf, started_spark
 from gliclass_spark.config import Pipeline, Step
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 
@@ -36,10 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+app.add_typer(collecting)
 app.add_typer(learning)
 app.add_typer(models)
 
-PipelineFile = Annotated[Path, typer.Argument(help="A file of conf/pipelines.", metavar="PIPELINE.yaml")]
 RunId = Annotated[
     str | None, typer.Option(help="The run's id. Give an earlier one to finish a run that was stopped. Default: new.")
 ]
@@ -55,7 +57,6 @@ Until = Annotated[
     ),
 ]
 Full = Annotated[bool, typer.Option("--full", help="Look at every document, not only at what changed.")]
-SparkConf = Annotated[Path | None, typer.Option("--conf", help="A file of conf/spark. Default: this machine.")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -261,21 +262,14 @@ def _started(
     full: bool = False,
     until: datetime | None = None,
 ) -> Iterator[Run]:
-    """A run of the pipeline. A Spark session that was there before is used, and left running."""
+    """A run of the pipeline, with `started_spark`."""
     settings = Pipeline.from_yaml(pipeline)  # before Spark: a wrong file is told at once
 
-    from gliclass_spark.spark.session import active_session, spark_session
     from gliclass_spark.spark.steps import Run
 
-    borrowed = active_session() is not None
-    with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
-        spark = spark_session(conf)
-    try:
-        moment = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
+    moment = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
+    with started_spark(console, conf) as spark:
         yield Run(spark, settings, run_id or _new_id(), retag=retag, full=full, until=moment)
-    finally:
-        if not borrowed:
-            spark.stop()
 
 
 def _step(run: Run, name: str) -> Manifest:

@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from gliclass_spark.manifest import Manifest
     from gliclass_spark.registry import Version
+    from gliclass_spark.spark.feedback import Ingested
     from gliclass_spark.spark.maintain import Care
     from gliclass_spark.spark.plan import Plan
     from gliclass_spark.spark.steps import Run
@@ -92,6 +93,22 @@ def show_care(console: Console, done: Sequence[Care]) -> None:
         sizes = (f"{care.bytes_before / 1e6:.1f}", f"{care.bytes_after / 1e6:.1f}")
         table.add_row(care.table, str(care.files_before), str(care.files_after), *sizes)
     console.print(table)
+
+
+def show_feedback(console: Console, name: str, found: Ingested) -> None:
+    """Print what became of the signals, and for each reason to refuse some of them an example."""
+    table = Table(title=f"Signals for pipeline {name}", title_justify="left")
+    table.add_column("signals")
+    table.add_column("rows", justify="right")
+    for title, count in (("read", found.read), ("new", found.new), ("already known", found.known)):
+        table.add_row(title, f"{count:,}")
+    table.add_row("late: of the new ones, about an earlier decision", f"{found.late:,}")
+    for reason, refused in found.refused.items():
+        table.add_row(escape(f"refused: {reason}"), f"{refused.count:,}")
+    table.add_row("decisions that they contradict each other on", f"{found.contradicting:,}")
+    console.print(table)
+    for reason, refused in found.refused.items():
+        console.print(f"refused: {reason}, as {refused.example}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_scores(console: Console, scores: Sequence[Score]) -> None:

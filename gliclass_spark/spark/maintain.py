@@ -12,7 +12,7 @@ from gliclass_spark.config import Pipeline
 from gliclass_spark.spark.commits import conflicts_retried
 from gliclass_spark.spark.tables import Lake
 
-_OWN_TABLES = ("tags", "staged", "kept", "rejected", "quarantined", "runs")
+_OWN_TABLES = ("tags", "staged", "kept", "rejected", "quarantined", "runs", "feedback")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from delta import configure_spark_with_delta_pip
@@ -87,6 +89,19 @@ def on_one_machine(settings: dict[str, str], conf: str | Path | None) -> dict[st
 def active_session() -> SparkSession | None:
     """The session that this process already has, if any."""
     return SparkSession.getActiveSession()
+
+
+@contextmanager
+def configured(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """Within it, the session has these settings; all of them must have a default."""
+    before = {name: spark.conf.get(name) for name in settings}
+    try:
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        yield
+    finally:
+        for name, earlier in before.items():
+            spark.conf.set(name, str(earlier))
 
 
 def task_slots(spark: SparkSession) -> int:

@@ -17,7 +17,7 @@ def test_help_names_every_command_and_needs_neither_torch_nor_spark() -> None:
         "print([name for name in ('torch', 'pyspark', 'transformers') if name in sys.modules], code)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    for command in ("run", "tag", "filter", "route", "demo", "classify", "train", "evaluate"):
+    for command in ("run", "tag", "filter", "route", "demo", "classify", "train", "evaluate", "feedback"):
         assert command in done.stdout
     assert done.stdout.splitlines()[-1] == "[] 0"
 

@@ -1,0 +1,351 @@
+"""Signals come in beside what was decided, and go out as a snapshot to learn from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
+
+from gliclass_spark.cli import main
+from gliclass_spark.config import Pipeline
+from gliclass_spark.errors import ConfigError, ErrorShareError, TableError
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.spark.feedback import FEEDBACK, Ingested, ingest
+from gliclass_spark.spark.local_rows import local_rows
+from gliclass_spark.spark.signals import joined
+from gliclass_spark.spark.snapshot import snapshot
+from gliclass_spark.spark.steps import Run, tag_step
+from gliclass_spark.spark.tables import Lake
+
+TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(6)} | {"blank": " "}
+SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+LONG_AGO = "2026-01-01T08:00:00Z"
+ZERO = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def tagged(spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline behind a night with exploration. To be copied, not to be changed."""
+    folder = tmp_path_factory.mktemp("tagged")
+    frame = spark.createDataFrame(list(TEXTS.items()), "id string, body string").coalesce(1)
+    frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
+    document = {
+        "name": "mail",
+        "source": {"path": "mail", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": tiny_model,
+        "tables": "lake",
+        "exploration": 0.5,
+        "max_error_ratio": 0.5,
+        "steps": ["tag"],
+    }
+    (folder / "mail.yaml").write_text(yaml.safe_dump(document))
+    tag_step(Run(spark, Pipeline.from_yaml(folder / "mail.yaml"), "night-1", precision="float32"))
+    return folder
+
+
+@pytest.fixture
+def folder(tagged: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tagged, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture
+def pipeline(folder: Path) -> Pipeline:
+    return Pipeline.from_yaml(folder / "mail.yaml")
+
+
+def signal(doc_id: str, label: str, verdict: str, hours: int = 0, **more: Any) -> dict[str, Any]:
+    observed_at = (SOON + timedelta(hours=hours)).isoformat()
+    return {"doc_id": doc_id, "label": label, "verdict": verdict, "source": "ui", "observed_at": observed_at, **more}
+
+
+def written(folder: Path, *signals: dict[str, Any], name: str = "signals.jsonl") -> str:
+    (folder / name).write_text("".join(json.dumps(each) + "\n" for each in signals))
+    return str(folder / name)
+
+
+def stored(spark: SparkSession, pipeline: Pipeline, table: str) -> list[dict[str, Any]]:
+    return [row.asDict(recursive=True) for row in Lake(pipeline.tables).read(spark, table).collect()]
+
+
+def version(spark: SparkSession, pipeline: Pipeline) -> int | None:
+    return Lake(pipeline.tables).address("feedback").latest(spark).until
+
+
+def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    tags = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
+    signals = [
+        signal("d-0", "lake", "accepted"),
+        signal("d-1", "spam", "rejected"),
+        signal("d-2", "lake", "clicked"),
+        signal("d-3", "lake", "rated", reward=-0.5),
+        signal("d-4", "spam", "accepted", observed_at=LONG_AGO),
+    ]
+    first = ingest(spark, pipeline, written(folder, *signals, signals[0]))
+    assert first == Ingested(read=6, new=5, known=1, late=1, contradicting=0, refused={})
+    found = {row["doc_id"]: row for row in stored(spark, pipeline, "feedback")}
+    for key, row in found.items():
+        tag = tags[key]
+        assert (row["label_set_hash"], row["content_hash"]) == (pipeline.label_set.hash, tag["content_hash"])
+        if key == "d-4":
+            assert [row[name] for name in ("chosen", "score", "propensity", "model_digest", "reward")] == [None] * 5
+            continue
+        label = row["label"]
+        assert (row["chosen"], row["score"]) == (label in tag["labels"], tag["scores"][label])
+        assert (row["propensity"], row["model_digest"]) == (tag["propensities"][label], tag["model_digest"])
+    rewards = {key: row["reward"] for key, row in found.items()}
+    assert rewards == {
+        "d-0": 1.0 if found["d-0"]["chosen"] else -1.0,
+        "d-1": -1.0 if found["d-1"]["chosen"] else 1.0,
+        "d-2": 1.0,
+        "d-3": -0.5,
+        "d-4": None,
+    }
+    before = version(spark, pipeline)
+    second = ingest(spark, pipeline, str(folder / "signals.jsonl"))
+    assert (second.read, second.new, second.known, second.late) == (6, 0, 6, 0)
+    assert version(spark, pipeline) == before
+
+
+WRONG = {
+    "doc_id is empty": {"doc_id": " "},
+    "label is empty": {"label": None},
+    "source is empty": {"source": ""},
+    "unknown verdict": {"verdict": "liked"},
+    "observed_at is no time, such as 2026-03-01T08:00:00Z": {"observed_at": "10:30"},
+    "the verdict needs a reward": {"verdict": "dwelled"},
+    "reward is no number from -1 to 1": {"reward": "NaN"},
+    "unknown label_set_hash": {"label_set_hash": "0" * 64},
+    "unknown doc_id": {"doc_id": "d-99"},
+    "the document could not be scored": {"doc_id": "blank"},
+    "unknown label": {"label": "boat"},
+}
+
+
+def test_what_is_wrong_is_refused_by_its_reason_and_too_much_of_it_stops_everything(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    wrong = [signal("d-0", "lake", "clicked") | {"reward": None, **what} for what in WRONG.values()]
+    wrong += [signal("d-0", "lake", "rated", reward=reward) for reward in ("1.5", "-2", "much")]
+    address = written(folder, *wrong, signal("d-0", "lake", "accepted"))
+    with pytest.raises(ErrorShareError, match=r"14 of 15 signals are refused, a share of 0.933, at most 0.5 "):
+        ingest(spark, pipeline, address)
+    assert not Lake(pipeline.tables).exists(spark, "feedback")
+    found = ingest(spark, pipeline, address, max_error_ratio=1.0)
+    assert {reason: each.count for reason, each in found.refused.items()} == {
+        **dict.fromkeys(WRONG, 1),
+        "reward is no number from -1 to 1": 4,
+    }
+    assert '"doc_id":"d-99"' in found.refused["unknown doc_id"].example
+    assert (found.read, found.new, found.known) == (15, 1, 0)
+
+
+def test_signals_come_as_csv_parquet_delta_and_folders_of_them(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    rows = [("d-0", "lake", "rated", 0.5, "ui", SOON), ("d-1", "lake", "rated", 0.25, "ui", SOON)]
+    frame = spark.createDataFrame(
+        rows, "doc_id string, label string, verdict string, reward double, source string, observed_at timestamp"
+    ).coalesce(1)
+    frame.write.parquet(str(folder / "parquet"))
+    frame.write.format("delta").save(str(folder / "delta"))
+    frame.withColumn("observed_at", frame.observed_at.cast("string")).write.option("header", "true").csv(
+        str(folder / "csv")
+    )
+    news = [ingest(spark, pipeline, str(folder / kind)).new for kind in ("parquet", "delta", "csv")]
+    assert news == [2, 0, 0]
+
+    (folder / "short.csv").write_text("doc_id,label\nd-0,lake\n")
+    with pytest.raises(TableError, match=r"column 'verdict' is missing; signals have .* found doc_id, label"):
+        ingest(spark, pipeline, str(folder / "short.csv"))
+    with pytest.raises(TableError, match=r"none.csv holds nothing; give a Delta table, a file of signals"):
+        ingest(spark, pipeline, str(folder / "none.csv"))
+    with pytest.raises(TableError, match=r"mail.yaml holds mail.yaml; give a Delta table, a file of signals"):
+        ingest(spark, pipeline, str(folder / "mail.yaml"))
+
+
+def test_the_command_tells_what_became_of_the_signals(
+    spark: SparkSession, pipeline: Pipeline, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [signal("d-0", "lake", "accepted"), signal("d-0", "lake", "rejected"), signal("d-9", "lake", "clicked")]
+    arguments = ["feedback", str(folder / "mail.yaml"), written(folder, *both)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in shown.splitlines() if "│" in line]
+    assert cells == [
+        ["read", "3"],
+        ["new", "2"],
+        ["already known", "0"],
+        ["late: of the new ones, about an earlier decision", "0"],
+        ["refused: unknown doc_id", "1"],
+        ["decisions that they contradict each other on", "1"],
+    ]
+    assert 'refused: unknown doc_id, as {"doc_id":"d-9"' in shown
+    assert main([*arguments, "--max-error-ratio", "0.1"]) == 1
+    assert "nothing was written" in capsys.readouterr().err
+
+
+# What is said of a decision, by whom and when, and what follows: target, reward, whether it contradicts itself.
+JOINED: dict[str, tuple[list[tuple[str, int, float | None, bool | None]], tuple[int | None, float | None, bool]]] = {
+    "explicit beats implicit": ([("accepted", 0, 1.0, True), ("clicked", 9, -1.0, True)], (1, 1.0, False)),
+    "the newest wins": ([("accepted", 0, 1.0, True), ("rejected", 1, -1.0, True)], (0, -1.0, False)),
+    "implicit ones are averaged": ([("clicked", 0, 1.0, True), ("dwelled", 1, 0.5, True)], (None, 0.75, False)),
+    "at the same time they cancel": ([("accepted", 0, 1.0, True), ("rejected", 0, -1.0, True)], (None, None, True)),
+    "cancelled, implicit ones speak": (
+        [("accepted", 1, 1.0, True), ("rejected", 1, -1.0, True), ("accepted", 0, 1.0, True), ("loss", 0, 0.5, True)],
+        (None, 0.5, True),
+    ),
+    "the same said twice is no contradiction": (
+        [("accepted", 0, 1.0, True), ("rated", 0, 0.5, True)],
+        (1, 0.75, False),
+    ),
+    "a good rating of a label that was left out": ([("rated", 0, 0.5, False)], (0, 0.5, False)),
+    "a bad rating of a label that was left out": ([("rated", 0, -0.5, False)], (1, -0.5, False)),
+    "a rating of neither kind": ([("rated", 0, 0.0, True)], (None, 0.0, False)),
+    "a late correction": ([("corrected", 0, None, None)], (1, None, False)),
+}
+
+
+def test_several_signals_on_one_decision_are_joined_by_the_rules(spark: SparkSession) -> None:
+    rows = [
+        {
+            "doc_id": name,
+            "label_set_hash": "h",
+            "label": "lake",
+            "verdict": verdict,
+            "reward": reward,
+            "source": str(place),
+            "observed_at": ZERO + timedelta(hours=hour),
+            "content_hash": "c",
+            "chosen": chosen,
+        }
+        for name, (said, _) in JOINED.items()
+        for place, (verdict, hour, reward, chosen) in enumerate(said)
+    ]
+    plain = [{name: row.get(name) for name in FEEDBACK.names} for row in rows]
+    found = {row["doc_id"]: row for row in joined(local_rows(spark, plain, FEEDBACK)).collect()}
+    assert {name: (row["target"], row["reward"], row["contradicting"]) for name, row in found.items()} == {
+        name: expected for name, (_, expected) in JOINED.items()
+    }
+    assert {name: row["signals"] for name, row in found.items()} == {
+        name: len(said) for name, (said, _) in JOINED.items()
+    }
+    assert found["the newest wins"]["observed_at"].astimezone(UTC) == ZERO + timedelta(hours=1)
+    assert {name for name, row in found.items() if row["late"]} == {"a late correction"}
+
+
+def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    signals = [
+        *(signal(f"d-{number}", "lake", "clicked", hours=number) for number in range(6)),
+        signal("d-0", "spam", "corrected", observed_at=LONG_AGO),
+        *(signal("d-5", "spam", verdict, hours=9) for verdict in ("accepted", "rejected")),
+    ]
+    ingest(spark, pipeline, written(folder, *signals))
+    source = DeltaTable.forPath(spark, str(pipeline.source.path))
+    source.update("id = 'd-1'", {"body": "'another text'"})
+    source.delete("id = 'd-2'")
+    tag_step(Run(spark, pipeline, "night-2", precision="float32"))
+    source.update("id = 'd-3'", {"body": "'a text that was not tagged yet'"})
+
+    place = str(folder / "snapshot")
+    found = snapshot(spark, pipeline, place, 0.4, max_documents=2)
+    assert found.counts == {
+        "signals": 9,
+        "late": 1,
+        "decisions": 8,
+        "contradicting": 1,
+        "stale": 2,
+        "gone": 1,
+        "unknown": 1,
+        "older": 2,
+        "rows": 2,
+        "documents": 2,
+        "held_out": 1,
+    }
+    assert snapshot(spark, pipeline, place, 0.4) == found, "a folder that has a snapshot keeps it"
+
+    whole = snapshot(spark, pipeline, str(folder / "whole"), 0.4)
+    about = json.loads((folder / "whole" / "snapshot.json").read_text())
+    assert LabelSet.from_json(json.dumps(about["label_set"])).hash == pipeline.label_set.hash
+    assert (about["exploration"], about["counts"]) == (0.5, whole.counts)
+    assert {name: table["version"] for name, table in about["tables"].items()} == {
+        name: Lake(pipeline.tables).address(name).latest(spark).until for name in ("feedback", "tags")
+    } | {"source": 3}
+    rows = pq.read_table(folder / "whole" / "feedback.parquet")
+    assert {field.name: str(field.type) for field in rows.schema} == {
+        **{"doc_id": "string", "text": "string", "label": "string", "target": "int8", "reward": "float"},
+        **{"chosen": "bool", "propensity": "double", "score": "float", "observed_at": "timestamp[us, tz=UTC]"},
+        "held_out": "bool",
+    }
+    by_decision = {(row["doc_id"], row["label"]): row for row in rows.to_pylist()}
+    assert set(by_decision) == {("d-0", "lake"), ("d-0", "spam"), ("d-4", "lake"), ("d-5", "lake")}
+    assert {key for key, row in by_decision.items() if row["held_out"]} == {("d-5", "lake")}
+    tags = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
+    clicked, late = by_decision["d-4", "lake"], by_decision["d-0", "spam"]
+    assert clicked == {
+        "doc_id": "d-4",
+        "text": TEXTS["d-4"],
+        "label": "lake",
+        "target": None,
+        "reward": 1.0,
+        "chosen": "lake" in tags["d-4"]["labels"],
+        "propensity": tags["d-4"]["propensities"]["lake"],
+        "score": tags["d-4"]["scores"]["lake"],
+        "observed_at": SOON + timedelta(hours=4),
+        "held_out": False,
+    }
+    assert (late["target"], late["reward"], late["chosen"], late["propensity"], late["score"]) == (1, *[None] * 4)
+
+
+def test_a_snapshot_that_was_begun_is_taken_again_and_one_of_nothing_is_empty(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    with pytest.raises(TableError, match=r"there is no Delta table at .*feedback; run the job that writes it first"):
+        snapshot(spark, pipeline, str(folder / "none"), 0.2)
+    with pytest.raises(ConfigError, match=r"holdout_share 1 is no share"):
+        snapshot(spark, pipeline, str(folder / "none"), 1)
+    ingest(spark, pipeline, written(folder, signal("d-0", "lake", "clicked")))
+    begun = folder / "begun" / "feedback.parquet"
+    begun.mkdir(parents=True)
+    (begun / "part.parquet").write_text("half of it")
+    found = snapshot(spark, pipeline, str(folder / "begun"), 0.2)
+    assert (found.counts["rows"], found.counts["held_out"]) == (1, 0)
+    assert pq.read_table(begun).num_rows == 1
+    assert sorted(each.name for each in (folder / "begun").iterdir() if each.suffix != ".crc") == [
+        "feedback.parquet",
+        "snapshot.json",
+    ]
+    other = pipeline.model_copy(update={"label_set": LabelSet.of("else")})
+    empty = snapshot(spark, other, str(folder / "empty"), 0.2)
+    assert (empty.counts["signals"], empty.counts["rows"], empty.counts["documents"]) == (0, 0, 0)
+    assert pq.read_table(folder / "empty" / "feedback.parquet").num_rows == 0
+
+
+def test_files_keep_no_versions_and_without_exploration_there_is_no_propensity(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    (folder / "mail.json").write_text('{"id": "f-0", "body": "a lake of text"}\n{"id": "f-1", "body": "a boat"}\n')
+    source = pipeline.source.model_copy(update={"path": str(folder / "mail.json"), "format": "json"})
+    settings = {"source": source, "exploration": 0.0, "tables": str(folder / "other")}
+    plain = pipeline.model_copy(update=settings)
+    tag_step(Run(spark, plain, "night-1", precision="float32"))
+    signals = [signal(f"f-{number}", "lake", "accepted") for number in range(2)]
+    ingest(spark, plain, written(folder, *signals))
+    found = snapshot(spark, plain, str(folder / "snapshot"), 0.01)
+    assert found.tables["source"] == {"path": str(folder / "mail.json"), "version": None}
+    rows = pq.read_table(folder / "snapshot" / "feedback.parquet").to_pylist()
+    assert [row["propensity"] for row in rows] == [None, None]
+    assert {row["doc_id"]: row["held_out"] for row in rows} == {"f-0": True, "f-1": False}
