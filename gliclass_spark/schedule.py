@@ -1,10 +1,10 @@
-"""The part `airflow:` of a pipeline's file: when Airflow runs it, with what, and whom it tells."""
+"""The part `airflow:` of a file of conf/pipelines or conf/retrain: when it is run, with what, and who is told."""
 
 from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
@@ -14,6 +14,7 @@ from gliclass_spark.addresses import ConfigPath
 
 _TABLE = re.compile(r"[a-z0-9][a-z0-9_-]*\.[A-Za-z_][A-Za-z0-9_]*")
 Seconds = Annotated[int, Field(gt=0, strict=True)]
+WEEKLY = "0 4 * * 0"
 
 
 class Alerts(BaseModel):
@@ -28,16 +29,14 @@ class Alerts(BaseModel):
     slack: str | None = None
 
 
-class Schedule(BaseModel):
-    """When and how Airflow runs a pipeline.
+class Timing(BaseModel):
+    """When and how Airflow runs something.
 
-    cron: in `timezone`. after: tables of other pipelines, as `pipeline.table`: a run starts when all of
-    them were written. With neither, a run starts when somebody starts it. start: the first night;
-    catchup: whether nights between it and now that Airflow missed are run one by one, each over the source as it
-    was then. retries, of each job, wait twice as long each time, from `retry_delay_s` on. timeout_s: of one
-    attempt. pool: the Airflow pool that limits how many `tag` jobs run at once. spark_conf: a file of
-    conf/spark. connection: the Airflow connection that says where jobs are submitted to. storage: the one
-    whose extra holds what delta-rs wants to know to read the tables, keys for a store say.
+    cron: in `timezone`. after: tables of pipelines, as `pipeline.table`: a run starts when all of them were
+    written. With neither, a run starts when somebody starts it. start: the first day. retries, of each job,
+    wait twice as long each time, from `retry_delay_s` on. timeout_s: of one attempt. pool: the Airflow pool
+    that limits how many jobs with a model run at once. spark_conf: a file of conf/spark. connection: the
+    Airflow connection that says where jobs are submitted to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,7 +45,6 @@ class Schedule(BaseModel):
     after: tuple[str, ...] = ()
     timezone: str = "UTC"
     start: date = date(2026, 1, 1)
-    catchup: bool = False
     owner: str = "data-platform"
     tags: tuple[str, ...] = ()
     retries: Annotated[int, Field(ge=0, strict=True)] = 3
@@ -55,7 +53,6 @@ class Schedule(BaseModel):
     pool: str = "default_pool"
     spark_conf: ConfigPath | None = None
     connection: str = "spark_default"
-    storage: str | None = None
     alerts: Alerts = Alerts()
 
     @field_validator("cron")
@@ -83,7 +80,38 @@ class Schedule(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _one_reason_to_start(self) -> Schedule:
+    def _one_reason_to_start(self) -> Self:
         if self.cron is not None and self.after:
             raise ValueError("has both 'cron' and 'after'; remove one")
         return self
+
+
+class Schedule(Timing):
+    """When and how Airflow runs a pipeline.
+
+    catchup: whether nights between `start` and now that Airflow missed are run one by one, each over the
+    source as it was then. storage: the Airflow connection whose extra holds what delta-rs wants to know to
+    read the tables, keys for a store say.
+    """
+
+    catchup: bool = False
+    storage: str | None = None
+
+
+class RetrainSchedule(Timing):
+    """When and how Airflow retrains a pipeline's model: every Sunday, unless `cron` or `after` say otherwise.
+
+    pool: takes one slot for each step that trains or judges. python: the interpreter of the environment that
+    trains; Airflow's own unless it says otherwise. processes: how many GPUs of the machine train together.
+    """
+
+    pool: str = "gpu"
+    python: ConfigPath | None = None
+    processes: Annotated[int, Field(ge=1, strict=True)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weekly(cls, document: Any) -> Any:
+        if isinstance(document, dict) and not {"cron", "after"} & document.keys():
+            return {"cron": WEEKLY, **document}
+        return document

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ConfigError
+from gliclass_spark.schedule import RetrainSchedule
 
 DOCUMENT: dict[str, Any] = {
     "name": "mail",
@@ -76,3 +78,29 @@ def test_rules_that_no_step_applies_are_refused(tmp_path: Path) -> None:
         read(tmp_path, steps=["tag", "filter"], routes=[{"route": "all", "when": "true"}])
     with pytest.raises(ConfigError, match=r"'reject' has rules, but 'steps' has no 'filter'"):
         read(tmp_path, steps=["tag"], reject=[{"reason": "all", "when": "true"}])
+
+
+def test_a_retraining_is_weekly_unless_it_says_otherwise(tmp_path: Path) -> None:
+    def read_schedule(**part: Any) -> RetrainSchedule:
+        return RetrainSchedule.model_validate(part, context={"folder": tmp_path})
+
+    weekly = read_schedule(python="train/bin/python")
+    assert (weekly.cron, weekly.after, weekly.pool, weekly.processes) == ("0 4 * * 0", (), "gpu", 1)
+    assert weekly.python == str(tmp_path / "train" / "bin" / "python")
+    after = read_schedule(after=["mail.feedback"])
+    assert (after.cron, after.after) == (None, ("mail.feedback",))
+    assert read_schedule(cron="0 5 * * 1").cron == "0 5 * * 1"
+    assert read_schedule(cron=None).cron is None
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"cron": "0 4 * * 0", "after": ["mail.feedback"]}, "has both 'cron' and 'after'; remove one"),
+        ({"processes": 0}, "greater than or equal to 1"),
+        ({"catchup": True}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_a_retraining_cannot_be_is_refused(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RetrainSchedule.model_validate(part)
