@@ -106,6 +106,7 @@ def take(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]]) -> None
         "label_set": label_set,
         "tables": tables,
         "counts": {"rows": len(rows)},
+        "exploration": 0.5,
         "created_at": "2026-01-01T00:00:00",
     }
     (folder / "snapshot.json").write_text(json.dumps(about))
@@ -134,6 +135,15 @@ def test_a_candidate_that_passes_is_promoted_and_the_next_run_takes_it(
     assert {"golden.macro_f1", "newest_feedback.macro_f1", "ppo.reward", "calibration.after"} <= metrics.metrics.keys()
     history = registry._client.get_metric_history(str(version.run_id), "ppo.kl")
     assert [point.step for point in history] == [1, 2, 3]
+
+
+def test_a_gate_that_is_done_has_left_its_page(champion: str, written: Written) -> None:
+    work = begun(written())
+    verdict = work.gate()
+    page = (work.folder / "gate.html").read_text(encoding="utf-8")
+    assert f"pets: the candidate is {'promoted' if verdict['promoted'] else 'refused'}" in page
+    assert champion in page
+    assert all(f"<code>{finding['rule']}</code>" in page for finding in verdict["findings"])
 
 
 def test_a_candidate_that_is_refused_is_kept_as_the_challenger(
