@@ -1,4 +1,4 @@
-"""Telling people: of a task that failed for good, and of what a run's report warns of."""
+"""Telling people: of a task that failed for good, of what a run's report warns of, of what a retraining came to."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def check(alerts: Alerts, source: str) -> None:
             )
 
 
-def tell(alerts: Alerts, subject: str, text: str) -> None:
-    """Log it, and send it where the pipeline says. Nothing of it is a template: it may hold documents' words."""
-    logger.error("%s: %s", subject, text)
+def tell(alerts: Alerts, subject: str, text: str, level: int = logging.ERROR) -> None:
+    """Log it, and send it where the file says. Nothing of it is a template: it may hold documents' words."""
+    logger.log(level, "%s: %s", subject, text)
     if alerts.email:
         from airflow.providers.smtp.hooks.smtp import SmtpHook
 

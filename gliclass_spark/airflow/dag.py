@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import pendulum
-from airflow.sdk import DAG, Asset, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule, task
 
-from gliclass_spark.addresses import has_scheme
-from gliclass_spark.airflow.alerts import OnFailure
 from gliclass_spark.airflow.describe import describe
+from gliclass_spark.airflow.scheduled import RUN_ID, asset, scheduled_dag
 from gliclass_spark.airflow.step import SparkStep
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.schedule import Schedule
 
-# The run of the jobs is Airflow's own: a retry finishes what the attempt before it began.
-RUN_ID = "{{ run_id }}"
 # The documents as they were when the night was due, however late it runs. A run that somebody or an asset starts has
 # no interval, and takes what is there when it may start.
 UNTIL = "{{ (data_interval_end | default(none) or dag_run.run_after).isoformat() }}"
@@ -33,25 +28,12 @@ def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
     schedule = pipeline.airflow
     if schedule is None:
         raise ConfigError(f"{file}: there is no 'airflow' part; add one to schedule this pipeline")
-    dag = DAG(
-        dag_id=pipeline.name,
-        schedule=_when(schedule),
-        start_date=pendulum.datetime(*schedule.start.timetuple()[:3], tz=schedule.timezone),
+    dag = scheduled_dag(
+        pipeline.name,
+        schedule,
         catchup=schedule.catchup,
-        max_active_runs=1,
-        auto_register=False,
-        tags={"gliclass", *schedule.tags},
         description=f"{', '.join(pipeline.steps)} over {pipeline.source.path or pipeline.source.table}",
         doc_md=describe(file, pipeline),
-        default_args={
-            "owner": schedule.owner,
-            "retries": schedule.retries,
-            "retry_delay": timedelta(seconds=schedule.retry_delay_s),
-            "retry_exponential_backoff": True,
-            "max_retry_delay": timedelta(hours=1),
-            "execution_timeout": timedelta(seconds=schedule.timeout_s),
-            "on_failure_callback": OnFailure(schedule.alerts),
-        },
     )
     with dag:
         steps = [_step(file, pipeline, schedule, step, jobs) for step in pipeline.steps]
@@ -59,18 +41,6 @@ def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
         for one, next_ in pairwise(chain):
             one >> next_
     return dag
-
-
-def asset(pipeline: Pipeline, table: str) -> Asset:
-    """A table of the pipeline, as other pipelines' `airflow.after` calls it."""
-    address = f"{pipeline.tables.rstrip('/')}/{table}"
-    return Asset(f"{pipeline.name}.{table}", uri=address if has_scheme(address) else f"file://{address}")
-
-
-def _when(schedule: Schedule) -> Any:
-    if schedule.after:
-        return [Asset.ref(name=name) for name in schedule.after]
-    return schedule.cron
 
 
 def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: Path) -> SparkStep:

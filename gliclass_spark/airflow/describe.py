@@ -1,10 +1,11 @@
-"""What a DAG says of itself, in Markdown, from its pipeline's own file."""
+"""What a DAG says of itself, in Markdown, from its own file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gliclass_spark.config import Pipeline
+from gliclass_spark.retrain_config import RetrainConfig
 
 
 def describe(file: Path, pipeline: Pipeline) -> str:
@@ -27,6 +28,29 @@ def describe(file: Path, pipeline: Pipeline) -> str:
         if "route" in pipeline.steps:
             lines.append(f"| to {pipeline.default_route} | no route matched |")
     lines += ["", f"Fails, and changes nothing, if more than {pipeline.max_error_ratio:.1%} can't be scored."]
+    return "\n".join(lines)
+
+
+def describe_retraining(file: Path, config: RetrainConfig) -> str:
+    """What is learned from, how, and what a candidate must reach."""
+    replayed = ", ".join(f"`{path}`" for path in config.replay) or "nothing"
+    ppo = f"then {config.ppo.steps} of PPO" if config.ppo is not None else "no PPO"
+    lines = [
+        f"### {config.pipeline.name}: retraining",
+        f"`{file}`",
+        "",
+        f"Teaches **{config.pipeline.model}** what came of the decisions of the pipeline `{config.pipeline_file}`: "
+        f"{config.supervised.steps} supervised steps, {ppo}; replays {replayed}.",
+        "",
+        f"Skipped below {config.min_decisions} decisions that are known to be right or wrong.",
+        "",
+        f"The candidate is compared with the champion on `{config.golden}`, and on the newest "
+        f"{config.holdout_share:.0%} of the documents with feedback. It is promoted if it meets every rule:",
+        "",
+        "| rule | value |",
+        "|---|---|",
+        *(f"| {rule} | {value} |" for rule, value in config.gate.model_dump().items()),
+    ]
     return "\n".join(lines)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliclass_spark.airflow import alerts
+from gliclass_spark.airflow.files import read_files
 from gliclass_spark.config import Pipeline
-from gliclass_spark.errors import ConfigError, GliclassSparkError
 from gliclass_spark.spark_conf import read_conf
 
 
@@ -27,25 +27,10 @@ def read_pipelines(folder: str | Path) -> Pipelines:
 
     Raises ConfigError if there is no such folder.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ConfigError(f"there is no folder {root}; set GLICLASS_PIPELINES to the one that holds the pipeline files")
-    found: dict[Path, Pipeline] = {}
-    refused = []
-    for file in sorted(root.glob("*.yaml")):
-        try:
-            found[file] = _checked(file)
-        except GliclassSparkError as error:
-            refused.append(str(error))
-    first: dict[str, Path] = {}
-    for file, pipeline in list(found.items()):
-        if pipeline.name in first:
-            refused.append(
-                f"{file}: name: {pipeline.name!r} is the name of {first[pipeline.name]} too; give it another"
-            )
-            del found[file]
-        first.setdefault(pipeline.name, file)
-    return Pipelines({file: pipeline for file, pipeline in found.items() if pipeline.airflow is not None}, refused)
+    taken = "name: {name!r} is the name of {first} too; give it another"
+    found = read_files(Path(folder), _checked, lambda pipeline: pipeline.name, taken, "GLICLASS_PIPELINES")
+    scheduled = {file: pipeline for file, pipeline in found.read.items() if pipeline.airflow is not None}
+    return Pipelines(scheduled, found.refused)
 
 
 def _checked(file: Path) -> Pipeline:

@@ -1,4 +1,4 @@
-"""A step of a pipeline as a Spark job, whose outcome the run's manifest decides."""
+"""Spark jobs whose outcome is decided by what they wrote: a step of a pipeline, by the run's manifest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
-from gliclass_spark.errors import ManifestError, TableError
+from gliclass_spark.errors import GliclassSparkError
 from gliclass_spark.spark_conf import read_conf
 
 if TYPE_CHECKING:
@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 _SCALA = "2.13"
 
 
-class SparkStep(SparkSubmitOperator):
-    """Submit the job of a step, then read what it wrote about itself.
+class SubmittedJob(SparkSubmitOperator):
+    """Submit a job, then look at what it left behind.
 
     spark-submit's exit code, and what a cluster tells of a driver, have both been wrong either way: a job counts
-    as done when its row in `runs` says so, and as failed when it does not.
+    as done when what it wrote says so, and as failed when it does not.
     """
 
-    template_fields = (*SparkSubmitOperator.template_fields, "run_id")
-
-    def __init__(self, *, pipeline_file: str, step: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.pipeline_file = pipeline_file
-        self.step = step
-        self.run_id = run_id
+    def evidence(self) -> str:
+        """What says that the job did its work. Raises GliclassSparkError if nothing does."""
+        raise NotImplementedError
 
     @staticmethod
     def spark_settings(conf: str | None) -> dict[str, Any]:
@@ -42,19 +38,35 @@ class SparkStep(SparkSubmitOperator):
         return {"conf": settings, "packages": jars}
 
     def execute(self, context: Context) -> None:
-        from gliclass_spark.airflow.checks import done
-
         told: Exception | None = None
         try:
             super().execute(context)
         except (AirflowException, RuntimeError) as error:
             told = error
         try:
-            done(self.pipeline_file, self.run_id, self.step)
-        except (TableError, ManifestError) as error:
+            found = self.evidence()
+        except GliclassSparkError as error:
             raise AirflowException(f"{error}; spark-submit: {told or 'success'}") from told
         if told is not None:
-            self.log.warning("spark-submit told of a failure, but the manifest of %s is whole: %s", self.step, told)
+            self.log.warning("spark-submit told of a failure, but %s: %s", found, told)
+
+
+class SparkStep(SubmittedJob):
+    """A step of a pipeline: it is done when its row in `runs` says so."""
+
+    template_fields = (*SubmittedJob.template_fields, "run_id")
+
+    def __init__(self, *, pipeline_file: str, step: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline_file = pipeline_file
+        self.step = step
+        self.run_id = run_id
+
+    def evidence(self) -> str:
+        from gliclass_spark.airflow.checks import done
+
+        done(self.pipeline_file, self.run_id, self.step)
+        return f"the manifest of {self.step} is whole"
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Called by Airflow's OpenLineage provider, where it is installed."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,13 +13,14 @@ import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from dag_files import HEAVY, ROOT, dag_bag, parsed
 
-from gliclass_spark.airflow.dag import UNTIL, asset, pipeline_dag
+from gliclass_spark.airflow.dag import UNTIL, pipeline_dag
 from gliclass_spark.airflow.pipelines import read_pipelines
+from gliclass_spark.airflow.scheduled import asset
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = {
     "name": "mail",
     "source": {"path": "documents", "id": "id", "text": "body"},
@@ -31,15 +30,6 @@ DOCUMENT: dict[str, Any] = {
     "routes": [{"route": "shop", "when": "body like 'buy%'"}],
     "airflow": {"cron": "0 2 * * *"},
 }
-PARSE = """
-import json, runpy, sys, time
-import airflow.sdk
-started = time.perf_counter()
-found = runpy.run_path(sys.argv[1])
-dags = [name for name, value in found.items() if isinstance(value, airflow.sdk.DAG)]
-print(json.dumps({"seconds": time.perf_counter() - started, "dags": dags, "modules": sorted(sys.modules)}))
-"""
-HEAVY = {"pyspark", "torch", "transformers", "pandas", "matplotlib", "deltalake"}
 
 
 def write(folder: Path, file_name: str, **parts: Any) -> Path:
@@ -56,17 +46,12 @@ def dag_of(folder: Path, **parts: Any) -> DAG:
 def bag_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DagBag:
     """What Airflow makes of the project's DAG files over the pipeline files of a folder."""
     monkeypatch.setenv("GLICLASS_PIPELINES", str(folder))
-    bag = DagBag(ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags")
-    bag.collect_dags(safe_mode=True)
-    return bag
+    return dag_bag()
 
 
 @pytest.mark.parametrize(("file", "dags"), [("pipelines", ["corpus", "lake_tags"]), ("refused", [])])
 def test_parsing_a_dag_file_loads_nothing_heavy(file: str, dags: list[str], record_property: Any) -> None:
-    command = [sys.executable, "-c", PARSE, str(ROOT / "dags" / f"{file}.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = parsed(file)
     print(f"dags/{file}.py: {found['seconds']:.2f} s besides Airflow's own import")
     assert HEAVY & {name.split(".")[0] for name in found["modules"]} == set()
     assert found["dags"] == dags

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_string
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ import yaml
 from aiosmtpd.controller import Controller
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from deltalake import write_deltalake
+from slack_api import slack
 from written_runs import manifest, night, write_runs
 
 from gliclass_spark.airflow import checks, reports
@@ -226,32 +223,6 @@ def test_who_wants_to_know_gets_a_mail_in_which_nothing_of_a_document_is_run(mon
     body = "".join(part.get_payload(decode=True).decode() for part in sent.walk() if not part.is_multipart())
     assert (sent["To"], sent["Subject"]) == ("data@example.com", "mail: run night-1")
     assert "Large drift: {{ 7 * 7 }} &lt;script&gt;x&lt;/script&gt;" in body
-
-
-@contextmanager
-def slack(answer: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
-    """A server that answers as Slack's API does: its address, and what it was asked (path, token, body)."""
-    asked: list[tuple[str, str, dict[str, Any]]] = []
-
-    class Api(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, self.headers["Authorization"], body))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Keep the test's output to itself."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/api/", asked
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_who_wants_to_know_finds_a_message_in_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,11 @@ MAY_IMPORT = {
     # "registry": for an address of the registry, and then only (see the test below).
     "model": {"labels", "registry"},
     "inference": {"labels", "model"},
-    "training": {"labels", "model", "inference", "reader"},
+    "retrain_config": {"labels", "rules", "conditions", "config", "addresses", "schedule"},
+    "training": {
+        *("labels", "rules", "conditions", "config", "addresses", "schedule", "retrain_config"),
+        *("model", "inference", "reader", "report", "manifest"),
+    },
     "manifest": set(),
     "report": {"labels", "manifest"},
     "reader": set(),
@@ -45,7 +49,10 @@ MAY_IMPORT = {
         *("exploration", "feedback"),
     },
     # What Airflow's own processes run: they parse the DAGs, and read the tables without Spark.
-    "airflow": {"addresses", "config", "schedule", "manifest", "history", "reader", "spark_conf", "demo"},
+    "airflow": {
+        *("addresses", "config", "schedule", "retrain_config", "retrain"),
+        *("manifest", "history", "reader", "spark_conf", "demo"),
+    },
 }
 # What importing a part may load of the packages that weigh hundreds of megabytes.
 MAY_LOAD = {
@@ -60,6 +67,7 @@ MAY_LOAD = {
     "addresses": set(),
     "schedule": set(),
     "config": set(),
+    "retrain_config": set(),
     "manifest": set(),
     "report": set(),
     "reader": set(),
@@ -86,6 +94,7 @@ CHAINS = [
             "addresses",
             "schedule",
             "config",
+            "retrain_config",
         ),
         *("manifest", "report", "reader", "history", "registry"),
     ],

@@ -1,0 +1,10 @@
+"""A DAG for each file of conf/retrain that has an `airflow:` part. What is wrong with a file, refused.py says."""
+
+from pathlib import Path
+
+from gliclass_spark.airflow.retrain_dag import retrain_dag
+from gliclass_spark.airflow.retrainings import read_retrainings
+
+ROOT = Path(__file__).resolve().parents[1]
+dags = [retrain_dag(file, config, ROOT / "jobs") for file, config in read_retrainings(ROOT).read.items()]
+globals().update({dag.dag_id: dag for dag in dags})
