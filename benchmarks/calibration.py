@@ -1,0 +1,89 @@
+"""How far the embedded model's probabilities are from the truth, before and after `gliclass-spark calibrate`.
+
+    python benchmarks/calibration.py DATA [--max-rows 2000] [--out FOLDER]
+
+DATA is a folder of tables with the columns text, labels and split. Of each set's train split one half of the texts is
+fitted to and the other is judged on, each label on its own (a text may have several). Draws the set that was furthest
+off, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import machine
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from gliclass_spark.inference.calibration import Reliability
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.training.calibrate import Calibration, calibrate
+from gliclass_spark.training.labelled import read_sets
+from gliclass_spark.training.plots import reliability_diagram
+
+SEED = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--max-rows", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    engine = Engine.from_pretrained("embedded")
+    found = {
+        labelled.name: calibrate(
+            engine,
+            LabelSet.of(*labelled.labels, name=labelled.name),
+            labelled,
+            max_rows=options.max_rows,
+            seed=SEED,
+        )
+        for labelled in track(read_sets(options.data, "train"), description="sets", transient=True)
+    }
+    show(found, Console(width=100))
+    path = options.out / "calibration.json"
+    document = {"machine": machine.describe(), "sets": {name: row(each) for name, each in found.items()}}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    worst = max(found, key=lambda name: found[name].before.error)
+    picture = options.out / "calibration.png"
+    reliability_diagram(found[worst].before, found[worst].after).savefig(picture, dpi=100)
+    print(f"written to {path}; {picture} shows {worst}")
+
+
+def row(found: Calibration) -> dict[str, object]:
+    return {
+        "fitted_on": found.fitted_on,
+        "judged_on": found.judged_on,
+        "before": bins(found.before),
+        "after": bins(found.after),
+    }
+
+
+def bins(found: Reliability) -> dict[str, object]:
+    """An empty bin has no means."""
+    filled = found.counts > 0
+    return {
+        "error": found.error,
+        "counts": found.counts[filled].tolist(),
+        "confidence": found.confidence[filled].tolist(),
+        "accuracy": found.accuracy[filled].tolist(),
+    }
+
+
+def show(found: dict[str, Calibration], console: Console) -> None:
+    table = Table(title="expected calibration error, on texts that were not fitted to")
+    for heading in ("set", "labels", "fitted to", "judged on", "before", "after"):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for name, each in found.items():
+        counts = (len(each.label_set), each.fitted_on, each.judged_on)
+        table.add_row(name, *map(str, counts), f"{each.before.error:.3f}", f"{each.after.error:.3f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
