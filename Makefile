@@ -6,13 +6,16 @@ READY := $(VENV)/.ready
 EXTRAS := spark,airflow,train,registry,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow test check format bench chaos java
+.PHONY: help setup demo retrain-demo airflow test check format bench chaos java
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: setup  ## Set everything up, run the nightly pipeline on real documents, show what it did.
 	@$(BIN)/gliclass-spark demo
+
+retrain-demo: setup  ## Go round the whole circle: tag, reviews, retrain, gate, promotion, tag again, roll back.
+	@$(BIN)/gliclass-spark retrain-demo
 
 airflow: setup  ## Start Airflow with the pipelines' DAGs on this machine: PORT=8080.
 	@$(BIN)/python -m gliclass_spark.airflow.local --port $(or $(PORT),8080)

@@ -20,6 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gliclass_spark.cli_feedback import collecting
 from gliclass_spark.cli_learning import learning
 from gliclass_spark.cli_models import models
+from gliclass_spark.cli_retrain import retraining
+from gliclass_spark.cli_retrain_demo import circle
 from gliclass_spark.cli_spark import PipelineFile, SparkConf, started_spark
 from gliclass_spark.config import Pipeline, Step
 from gliclass_spark.errors import ConfigError, GliclassSparkError
@@ -41,6 +43,8 @@ console = Console()
 app.add_typer(collecting)
 app.add_typer(learning)
 app.add_typer(models)
+app.add_typer(retraining)
+app.add_typer(circle)
 
 RunId = Annotated[
     str | None, typer.Option(help="The run's id. Give an earlier one to finish a run that was stopped. Default: new.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
@@ -22,7 +22,7 @@ retraining = typer.Typer()
 console = Console()
 
 Step = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
-_STEPS: tuple[Step, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
+STEPS: tuple[Step, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
 
 
 @retraining.command()
@@ -49,14 +49,15 @@ def retrain(
     read, run = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
     ask_registry(read)
     console.print(f"retraining {run} of {read.model_name!r}", highlight=False)
-    wanted = _STEPS if step is None else (step,)
+    wanted = STEPS if step is None else (step,)
     if "snapshot" in wanted:
-        _snapshot(read, run, conf)
+        take_snapshot(read, run, conf)
     if wanted != ("snapshot",):
-        _train(read, run, [each for each in wanted if each != "snapshot"])
+        train_and_judge(read, run, [each for each in wanted if each != "snapshot"])
 
 
-def _snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
+def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
+    """The step of a retraining that needs Spark."""
     from gliclass_spark.retrain import folder_of
     from gliclass_spark.spark.snapshot import snapshot
 
@@ -68,7 +69,8 @@ def _snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
     console.print(f"snapshot: {counted}", highlight=False)
 
 
-def _train(config: RetrainConfig, run_id: str, steps: list[Step]) -> None:
+def train_and_judge(config: RetrainConfig, run_id: str, steps: Sequence[Step]) -> None:
+    """The other steps, with their progress, and the verdict of the gate if it is one of them."""
     from gliclass_spark.retrain import retraining as begun
     from gliclass_spark.show_retraining import show_verdict
 
@@ -97,11 +99,16 @@ def _done(config: RetrainConfig, run_id: str, work: Retraining, step: Step) -> N
         aliases = ", ".join(version.aliases) or "no alias"
         console.print(f"promote: {version.address} is registered: {aliases}", highlight=False)
         return
-    outcome: Mapping[str, Any] = getattr(work, step)()
-    said = {
-        "supervised": lambda: f"loss {outcome['curve'][-1]['loss']:.4f}" if outcome["curve"] else "done",
-        "ppo": lambda: f"the {outcome['candidate']} candidate goes on" + "".join(f"; {n}" for n in outcome["notes"]),
-        "calibrate": lambda: f"calibration error {outcome['before']:.3f} -> {outcome['after']:.3f}",
-        "gate": lambda: "the candidate passes" if outcome["promoted"] else "the candidate is refused",
-    }
-    console.print(f"{step}: {said[step]()}", highlight=False)
+    console.print(f"{step}: {_said(step, getattr(work, step)())}", highlight=False)
+
+
+def _said(step: Step, outcome: Mapping[str, Any]) -> str:
+    match step:
+        case "supervised":
+            return f"loss {outcome['curve'][-1]['loss']:.4f}" if outcome["curve"] else "done"
+        case "ppo":
+            return "; ".join([f"the {outcome['candidate']} candidate goes on", *outcome["notes"]])
+        case "calibrate":
+            return f"calibration error {outcome['before']:.3f} -> {outcome['after']:.3f}"
+        case _:
+            return "the candidate passes" if outcome["promoted"] else "the candidate is refused"

@@ -46,6 +46,7 @@ def sqlite_file(uri: str) -> Path | None:
 def connect(uri: str, registry_uri: str) -> MlflowClient:
     """MLflow's client. Raises RegistryUnreachableError, and RegistryError where MLflow is not installed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers about every run
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each file, into every log
     try:
         from mlflow import MlflowClient
     except ImportError:

@@ -12,7 +12,7 @@ from gliclass_spark import gliclass_udf
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ErrorShareError
 from gliclass_spark.registry import Registry
-from gliclass_spark.spark.steps import Run, tag_step
+from gliclass_spark.spark.steps import Run, tag_step, up_to_date
 
 ADDRESS = "models:/mail@champion"
 TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
@@ -54,9 +54,12 @@ def test_a_query_and_a_run_keep_the_version_that_they_began_with(
     assert (retried.model, retried.model_digest, retried.tagged) == (ADDRESS, first, 3)
     assert tags(spark, tmp_path) == {(ADDRESS, first)}
 
+    # Nothing but the alias has changed.
+    assert not up_to_date(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
     following = tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
     assert (following.model_digest, following.retagged) == (second, 3)
     assert tags(spark, tmp_path) == {(ADDRESS, second)}
+    assert up_to_date(run_of(spark, tmp_path, "night-3", max_error_ratio=0.5))
 
 
 def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float) -> Run:

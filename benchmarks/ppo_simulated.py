@@ -1,0 +1,191 @@
+"""Learning from what came of decisions, where the truth is known but hidden: supervised, and PPO behind it.
+
+    python benchmarks/ppo_simulated.py DATA --replay FOLDER [--sets NAME,NAME] [--seeds 5] [--exploration 0.2]
+
+DATA is a folder of tables with the columns text, labels and split. The embedded model decides about texts of the
+train split; each label that it gives earns 1 if it holds and -1 if not, and of labels that it does not give nothing
+is ever told. With exploration a share of the documents have their labels drawn from the scores. Macro-F1 and reward
+are those of the labels over 0.5 on texts of the test split. What is forgotten shows on the other sets of DATA: the
+mean macro-F1 of the best label, zero-shot. FOLDER holds the sets that one variant replays; none of DATA may be among
+them. Rows that the result file already holds are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.model.checkpoint import load
+from gliclass_spark.model.location import resolve
+from gliclass_spark.retrain_config import Ppo, Supervised
+from gliclass_spark.training import ppo
+from gliclass_spark.training.decisions import Decisions
+from gliclass_spark.training.evaluate import sample, score
+from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.gate import Judged, given, macro_f1
+from gliclass_spark.training.labelled import LabelledSet, read_sets
+from gliclass_spark.training.questions import QuestionConfig
+from gliclass_spark.training.supervised import TrainingConfig, train_on
+
+SUPERVISED = Supervised(steps=40, max_text_tokens=64)
+PPO = Ppo(steps=30, max_text_tokens=64)
+JUDGED_TEXTS = 400
+OTHER_TEXTS = 150
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--replay", type=Path, required=True)
+    parser.add_argument("--sets", default="trec6")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--documents", type=int, default=800)
+    parser.add_argument("--exploration", type=float, default=0.2)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    path = options.out / "ppo_simulated.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    done = {(row["set"], row["seed"]) for row in found["rows"]}
+    replay = read_sets(options.replay)
+    tests = {each.name: each for each in read_sets(options.data, "test")}
+    learnable = {each.name: each for each in read_sets(options.data, "train")}
+    for name in options.sets.split(","):
+        others = [sample(each, OTHER_TEXTS) for each in tests.values() if each.name != name]
+        for seed in range(options.seeds):
+            if (name, seed) in done:
+                continue
+            judges = Judges(sample(tests[name], JUDGED_TEXTS), others)
+            rows = tried(sample(learnable[name], options.documents, seed), judges, replay, options.exploration, seed)
+            found["rows"] += [{"set": name, "seed": seed, **row} for row in rows]
+            settings = {name: getattr(options, name) for name in ("documents", "exploration")}
+            about = {"machine": machine.describe(), **settings, "ppo": PPO.model_dump(mode="json")}
+            path.write_text(json.dumps({**about, "rows": found["rows"]}, indent=2) + "\n", encoding="utf-8")
+            show(found["rows"], Console(width=130))
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Texts of the set that was learned from, and the other sets."""
+
+    own: LabelledSet
+    others: Sequence[LabelledSet]
+
+    def quality(self, engine: Engine) -> dict[str, float]:
+        """macro_f1; the reward of a text in the mean, right labels less wrong ones; others: see above."""
+        label_set = LabelSet.of(*self.own.labels, name=self.own.name)
+        truth = Judged.of_labelled(self.own, label_set)
+        labels = given(engine.scores(self.own.texts, label_set), label_set)
+        reward = np.where(labels, np.where(truth.targets > 0, 1.0, -1.0), 0.0).sum(axis=1).mean()
+        others = statistics.mean(score(engine, each, name="").macro_f1 for each in self.others)
+        return {"macro_f1": macro_f1(labels, truth), "reward": float(reward), "others": others}
+
+
+def tried(
+    learned: LabelledSet, judges: Judges, replay: Sequence[LabelledSet], exploration: float, seed: int
+) -> list[dict[str, Any]]:
+    """One row for each variant."""
+    label_set = LabelSet.of(*learned.labels, name=learned.name)
+    champion = Engine.from_pretrained("embedded")
+    rows = [{"variant": "before", **judges.quality(champion)}]
+    scores = champion.scores(learned.texts, label_set)
+    for share, replayed, suffix in (
+        (0.0, (), ", no exploration"),
+        (exploration, (), ", exploration"),
+        (exploration, replay, ", exploration and replay"),
+    ):
+        decisions = simulated(learned, label_set, scores, share, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            supervised, final = trained(decisions, replayed, Path(folder), seed)
+            rows.append({"variant": f"supervised{suffix}", **judges.quality(supervised)})
+            rows.append({"variant": f"PPO{suffix}", **judges.quality(final)})
+    return rows
+
+
+def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploration: float, seed: int) -> Decisions:
+    """What the champion's decisions earned; the truth is looked at for labels that it gave, and for no other."""
+    rng = np.random.default_rng((seed, 7))
+    truth = Judged.of_labelled(learned, label_set).targets > 0
+    explored = rng.random((len(learned), 1)) < exploration
+    passing = scores >= 0.5
+    chosen = np.where(explored, rng.random(scores.shape) < scores, passing)
+    earned = np.where(chosen, np.where(truth, 1.0, -1.0), np.nan).astype(np.float32)
+    likely = (1 - exploration) * passing + exploration * scores
+    unknown = np.full(scores.shape, np.nan, dtype=np.float32)
+    targets = np.where(chosen, truth, -1).astype(np.float32)
+    propensities = likely.astype(np.float32) if exploration else unknown
+    nobody = np.zeros(len(learned), dtype=bool)
+    return Decisions(label_set, learned.texts, targets, earned, chosen.astype(np.float32), propensities, nobody)
+
+
+def trained(decisions: Decisions, replay: Sequence[LabelledSet], folder: Path, seed: int) -> tuple[Engine, Engine]:
+    """The supervised candidate, and PPO's, which begins with it."""
+    start = load(resolve("embedded"))
+    judged = JudgedQuestions(
+        decisions,
+        replay,
+        texts=SUPERVISED.texts,
+        replay_share=SUPERVISED.replay_share,
+        max_weight=SUPERVISED.max_weight,
+        size=999,
+        seed=seed,
+    )
+    config = TrainingConfig(
+        steps=SUPERVISED.steps,
+        question=QuestionConfig(SUPERVISED.texts),
+        encoder_lr=SUPERVISED.encoder_lr,
+        head_lr=SUPERVISED.head_lr,
+        max_text_tokens=SUPERVISED.max_text_tokens,
+        seed=seed,
+    )
+    place = train_on(judged, start.model, start.tokenizer, config, folder / "supervised")
+    supervised = load(resolve(str(place)))
+    sources = ppo.Sources(judged, LoggedQuestions(decisions, texts=PPO.texts, size=999, seed=seed))
+    ppo.train(
+        supervised.model,
+        supervised.tokenizer,
+        sources,
+        PPO,
+        folder / "ppo",
+        seed=seed,
+        label_set=decisions.label_set,
+    )
+    return Engine.from_pretrained(str(place)), Engine.from_pretrained(str(folder / "ppo"))
+
+
+def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    groups: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["set"], row["variant"]].append(row)
+    table = Table(title="learning from the outcome of decisions: mean (lowest to highest) of the seeds")
+    for heading in ("set", "variant", "seeds", "macro-F1", "reward a text", "other sets"):
+        table.add_column(heading, justify="left" if heading in ("set", "variant") else "right")
+    for name in dict.fromkeys(row["set"] for row in rows):
+        for variant in dict.fromkeys(row["variant"] for row in rows):
+            found = groups[name, variant]
+            cells = [spread([row[key] for row in found]) for key in ("macro_f1", "reward", "others")]
+            table.add_row(name, variant, str(len(found)), *cells)
+    console.print(table)
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
