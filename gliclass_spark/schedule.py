@@ -15,6 +15,7 @@ from gliclass_spark.addresses import ConfigPath
 _TABLE = re.compile(r"[a-z0-9][a-z0-9_-]*\.[A-Za-z_][A-Za-z0-9_]*")
 Seconds = Annotated[int, Field(gt=0, strict=True)]
 WEEKLY = "0 4 * * 0"
+GPU_POOL = "gpu"
 
 
 class Alerts(BaseModel):
@@ -105,7 +106,7 @@ class RetrainSchedule(Timing):
     trains; Airflow's own unless it says otherwise. processes: how many GPUs of the machine train together.
     """
 
-    pool: str = "gpu"
+    pool: str = GPU_POOL
     python: ConfigPath | None = None
     processes: Annotated[int, Field(ge=1, strict=True)] = 1
 

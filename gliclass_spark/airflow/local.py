@@ -18,6 +18,7 @@ import httpx
 import psutil
 
 from gliclass_spark.demo import write_documents
+from gliclass_spark.schedule import GPU_POOL
 
 _STARTS_S = 300
 _STOPS_S = 30
@@ -80,6 +81,15 @@ class LocalAirflow:
             time.sleep(1)
         raise RuntimeError(f"Airflow did not start; {self.log} ends with:\n{self.log.read_text()[-2000:]}")
 
+    def add_pool(self, name: str, slots: int) -> None:
+        """Without its pool a task waits for ever. One that is there already stays as it is."""
+        with httpx.Client(base_url=self.address, timeout=60) as api:
+            told = api.post("/auth/token", json={"username": "admin", "password": self.password}).raise_for_status()
+            api.headers["Authorization"] = f"Bearer {told.json()['access_token']}"
+            answer = api.post("/api/v2/pools", json={"name": name, "slots": slots})
+            if answer.status_code != httpx.codes.CONFLICT:
+                answer.raise_for_status()
+
     def _healthy(self) -> bool:
         try:
             parts = httpx.get(f"{self.address}/api/v2/monitor/health", timeout=5).raise_for_status().json()
@@ -133,6 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with started(environment(root, home, options.port), log) as airflow:
             airflow.wait_until_ready()
+            airflow.add_pool(GPU_POOL, slots=1)
             print(f"Airflow:  {airflow.address}\nLog in as admin, with the password {airflow.password}")
             print("Choose a DAG, and trigger it. A run's page has the tab Report. Ctrl-C ends Airflow.", flush=True)
             return airflow.process.wait()

@@ -53,7 +53,8 @@ def notify(file: str, run_id: str) -> None:
     lines = [f"{'met' if each['passed'] else 'NOT MET'}: {each['rule']}: {each['said']}" for each in findings]
     alerts = config.airflow.alerts if config.airflow is not None else Alerts()
     subject = f"{config.pipeline.name}: version {version} of the model {config.model_name} {became}"
-    tell(alerts, subject, "\n".join([f"retraining {run_id}", *lines]), logging.INFO)
+    page = outcome_file(file, run_id, "gate").with_suffix(".html")
+    tell(alerts, subject, "\n".join([f"retraining {run_id}", *lines, f"more: {page}"]), logging.INFO)
 
 
 def _signals(config: RetrainConfig) -> int:

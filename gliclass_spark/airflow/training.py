@@ -18,6 +18,8 @@ from gliclass_spark.retrain_config import RetrainConfig
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+# Lines come as they are printed, and tables are not folded into 80 columns.
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
 # Those that share the work among the GPUs of a machine.
 _ON_ALL_GPUS = ("supervised", "ppo")
 
@@ -99,7 +101,7 @@ class TrainingStep(BaseOperator):
             last = line
             self.log.info("%s", line)
 
-        self._group = ProcessGroup(self.command(), {"PYTHONUNBUFFERED": "1"})
+        self._group = ProcessGroup(self.command(), _ENVIRONMENT)
         try:
             code = self._group.wait(told)
         finally:

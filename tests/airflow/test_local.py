@@ -148,6 +148,12 @@ def test_a_pipeline_runs_from_end_to_end(airflow: LocalAirflow, folder: Path, da
     assert f"{20 * days} documents in" in page
 
 
+def test_a_pool_is_added_and_one_that_is_there_is_left_alone(airflow: LocalAirflow) -> None:
+    airflow.add_pool("gpu", 1)
+    airflow.add_pool("gpu", 3)
+    assert logged_in(airflow).get("/api/v2/pools/gpu").raise_for_status().json()["slots"] == 1
+
+
 @pytest.mark.timeout(1200)
 def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_killed(
     airflow: LocalAirflow, folder: Path, tiny_model: str, days: int, spark: SparkSession

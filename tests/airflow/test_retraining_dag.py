@@ -308,6 +308,7 @@ def test_promotion_and_refusal_are_both_told_with_what_was_not_met_first(
         f"retraining {RUN}",
         "NOT MET: max_slowdown: takes 2.00 times the champion's time, at most 1.50",
         "met: min_f1_gain: macro-F1 on golden: 0.800 -&gt; 0.810",
+        f"more: {work / 'gate.html'}",
     ]
     assert f"version 7 of the model mail {became}" in caplog.text
 
