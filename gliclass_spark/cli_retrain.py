@@ -22,6 +22,7 @@ retraining = typer.Typer()
 console = Console()
 
 Step = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
+_TOLD_STEPS = 10
 STEPS: tuple[Step, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
 
 
@@ -80,6 +81,8 @@ def train_and_judge(config: RetrainConfig, run_id: str, steps: Sequence[Step]) -
         def told(step: str, at: int, metrics: Mapping[str, float]) -> None:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:4])
             progress.update(task, description=f"{step} {at}: {shown}")
+            if not console.is_terminal and at % _TOLD_STEPS == 0:  # a log has no line that changes
+                console.print(f"{step} {at}: {shown}", highlight=False)
 
         work = begun(config, run_id, told)
         for note in work.material.notes:

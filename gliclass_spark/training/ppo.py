@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
@@ -87,7 +87,9 @@ def train(
     """
     if sources.known is None and sources.logged is None:
         raise TrainingError("there is neither a known label nor a rewarded decision to learn from; bring feedback")
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    # An encoder's pooler, say, takes no part in the logits.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
     # In evaluation mode all along: with dropout, a policy that has not changed would not have a ratio of 1.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -108,9 +110,9 @@ def train(
             on_step(step + 1, metrics)
             if (step + 1) % config.save_steps == 0:
                 state.save(step + 1, policy, optimizer)
-    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         checkpoint.save(model.cpu(), tokenizer, folder)
+    accelerator.wait_for_everyone()
     return folder
 
 

@@ -107,7 +107,7 @@ def train_on(
         train_sampling_strategy="sequential",
         save_steps=config.save_steps,
         save_total_limit=2,
-        logging_steps=50,
+        logging_steps=min(50, max(1, config.steps // 20)),
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         seed=config.seed,
@@ -127,7 +127,10 @@ def train_on(
     if config.lora_rank is not None:
         merge_adapters(model.encoder_model)
     _mix_in(model, start, config.start_share)
-    return checkpoint.save(model.eval(), tokenizer, folder)
+    if trainer.is_world_process_zero():
+        checkpoint.save(model.eval().cpu(), tokenizer, folder)
+    trainer.accelerator.wait_for_everyone()
+    return folder
 
 
 class _WithLoss(nn.Module):
