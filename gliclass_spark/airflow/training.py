@@ -98,8 +98,9 @@ class TrainingStep(BaseOperator):
 
         def told(line: str) -> None:
             nonlocal last
-            last = line
             self.log.info("%s", line)
+            # Behind what the job says is wrong, torchrun speaks of itself.
+            last = last if last.startswith("error: ") else line
 
         self._group = ProcessGroup(self.command(), _ENVIRONMENT)
         try:

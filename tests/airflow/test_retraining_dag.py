@@ -179,8 +179,9 @@ def test_a_step_is_done_when_it_has_left_its_file_whatever_its_exit_code(
 def test_a_step_that_leaves_no_file_has_failed_and_says_its_last_line(file: Path, work: Path) -> None:
     with pytest.raises(AirflowException, match=r"gate left no gate\.json; it ended with the exit code 0: good night"):
         stand_in(file, "print('good morning'); print('good night')").execute({})
+    wrong = "import sys; print('error: nothing to learn', file=sys.stderr); print('a child has failed'); sys.exit(2)"
     with pytest.raises(AirflowException, match="exit code 2: error: nothing to learn"):
-        stand_in(file, "import sys; sys.exit(print('error: nothing to learn', file=sys.stderr) or 2)").execute({})
+        stand_in(file, wrong).execute({})
 
 
 def test_nothing_of_a_step_that_is_killed_is_left_behind(file: Path, work: Path) -> None:

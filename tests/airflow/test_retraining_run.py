@@ -1,0 +1,104 @@
+"""A whole retraining by Airflow itself: from signals to a new champion, and to those who want to know."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+from quick_spark import QUICK_SPARK
+from retraining_files import write_pipeline, write_retraining
+from slack_api import slack
+
+from gliclass_spark.airflow.local import environment
+from gliclass_spark.cli import main
+from gliclass_spark.config import Pipeline
+from gliclass_spark.registry import Registry
+from gliclass_spark.retrain import STEPS
+from gliclass_spark.retrain_config import RetrainConfig
+from gliclass_spark.spark.steps import Run, tag_step
+
+ROOT = Path(__file__).parents[2]
+TINY: dict[str, Any] = {
+    "supervised": {"steps": 2, "texts": 4, "max_text_tokens": 16},
+    "ppo": {"steps": 2, "texts": 4, "epochs": 1, "max_text_tokens": 16},
+    # What two steps make of random weights is not the point here.
+    "gate": {"min_f1_gain": -1.0, "max_label_loss": 1.0, "max_calibration_loss": 1.0, "max_slowdown": 1e6},
+    "airflow": {"after": ["mail.feedback"], "retries": 0, "spark_conf": "../quick.yaml", "alerts": {"slack": "#mail"}},
+}
+
+
+def write_golden(folder: Path) -> None:
+    rows = [
+        {"text": f"golden text {number} of a lake", "labels": [["spam", "lake"][number % 2]]} for number in range(8)
+    ]
+    (folder / "golden.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_night(spark: SparkSession, pipeline: Path) -> None:
+    """Documents that were tagged, and what somebody said of each."""
+    folder = pipeline.parent
+    texts = [(f"d-{number}", f"document number {number} speaks of a lake") for number in range(24)]
+    spark.createDataFrame(texts, "id string, body string").write.format("delta").save(str(folder / "mail"))
+    tag_step(Run(spark, Pipeline.from_yaml(pipeline), "night-1"))
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    signals = [
+        {"doc_id": name, "label": "lake", "verdict": verdict, "source": "ui", "observed_at": later}
+        for (name, _), verdict in zip(texts, ["accepted", "rejected"] * 12, strict=True)
+    ]
+    (folder / "signals.jsonl").write_text("".join(json.dumps(each) + "\n" for each in signals))
+    assert main(["feedback", str(pipeline), str(folder / "signals.jsonl")]) == 0
+
+
+@pytest.mark.timeout(1200)
+def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
+    spark: SparkSession, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GLICLASS_RETRAIN", str(tmp_path / "retrain"))
+    registry = Registry()
+    with registry.run("mail", "first", {}) as first:
+        champion = registry.promote("mail", str(registry.register("mail", Path(tiny_model), first.run_id).number))
+    # Spark's workers know nothing of this registry: they were started before.
+    write_night(spark, write_pipeline(tmp_path, tiny_model))
+    write_pipeline(tmp_path)
+    write_golden(tmp_path)
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
+    retraining = write_retraining(tmp_path, **TINY)
+
+    with slack({"ok": True}) as (address, asked):
+        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": address}}
+        env = {
+            **environment(ROOT, tmp_path / "airflow", 8080),
+            "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
+            "AIRFLOW_CONN_SLACK_API_DEFAULT": json.dumps(connection),
+        }
+        for command in (["db", "migrate"], ["dags", "reserialize"], ["dags", "test", "mail.retrain"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", *command], capture_output=True, text=True, env=env, check=False
+            )
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+    [run] = Path(RetrainConfig.from_yaml(retraining).work).iterdir()
+    assert {f"{step}.json" for step in STEPS} <= {each.name for each in run.iterdir()} | {"snapshot.json"}
+    candidate = registry.version("mail", "champion")
+    assert (champion.number, candidate.number) == (1, 2)
+    assert candidate.digest != champion.digest
+    [(_, _, message)] = asked
+    assert message["channel"] == "#mail"
+    assert message["text"].startswith("mail: version 2 of the model mail is the champion\n")
+    assert "met: min_f1_gain: macro-F1 on golden" in message["text"]
+    with closing(sqlite3.connect(tmp_path / "airflow" / "airflow.db")) as database:
+        changed = database.execute(
+            "select asset.name, asset_event.extra from asset_event join asset on asset.id = asset_event.asset_id"
+        ).fetchall()
+    assert changed == [("mail.model", '{"version": 2}')]
