@@ -42,10 +42,10 @@ from gliclass_spark.training.labelled import LabelledSet, read_sets
 from gliclass_spark.training.questions import QuestionConfig
 from gliclass_spark.training.supervised import TrainingConfig, train_on
 
-SUPERVISED = Supervised(steps=40, max_text_tokens=64)
-PPO = Ppo(steps=30, max_text_tokens=64)
+SUPERVISED = Supervised(steps=40, texts=16, max_text_tokens=64)
+PPO = Ppo(steps=40, texts=16, max_text_tokens=64)
 JUDGED_TEXTS = 400
-OTHER_TEXTS = 150
+OTHER_TEXTS = 100
 
 
 def main() -> None:

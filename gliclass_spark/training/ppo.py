@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import TrainingError
+from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.labels import DEFAULT_THRESHOLD, LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
@@ -89,7 +90,9 @@ def train(
         raise TrainingError("there is neither a known label nor a rewarded decision to learn from; bring feedback")
     # An encoder's pooler, say, takes no part in the logits.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    device = choose_device(None)
+    precision = "bf16" if native_bfloat16(device) else "no"
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
     # In evaluation mode all along: with dropout, a policy that has not changed would not have a ratio of 1.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,7 +133,7 @@ class _Learner:
         inputs.pop("weights", None)
         targets = inputs.pop("targets")
         heat, cuts = (row.to(self.accelerator.device) for row in self._settings(question.labels[: targets.shape[1]]))
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             reference = self.reference(inputs, heat)[0]
         features = value_features(reference, isinstance(question, LoggedQuestion))
         experience = None

