@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -73,8 +74,13 @@ def _champion(config: RetrainConfig, folder: Path) -> ModelRef:
     if path.exists():
         return resolve(config.pipeline.model, json.loads(path.read_text(encoding="utf-8"))["digest"])
     found = resolve(config.pipeline.model)
-    path.write_text(json.dumps({"model": found.uri, "digest": found.digest}) + "\n", encoding="utf-8")
-    return found
+    # The first of several processes decides, and no one reads half of it.
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps({"model": found.uri, "digest": found.digest}) + "\n", encoding="utf-8")
+    with suppress(FileExistsError):
+        os.link(unfinished, path)
+    unfinished.unlink()
+    return _champion(config, folder)
 
 
 def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Retraining) -> Version:
