@@ -57,7 +57,8 @@ class Experience:
     """Actions and what came of them, (texts, labels) each. They stay as they are in every epoch of a step.
 
     log_probs: of the actions, under the policy that the step begins with. weights: importance weights, 1
-    where that policy drew the actions. known: whether there is an action with a reward.
+    where that policy drew the actions. known: whether there is an action with a reward. logged: whether
+    they are decisions that were made, and none that the policy drew.
     """
 
     actions: Tensor
@@ -65,6 +66,7 @@ class Experience:
     rewards: Tensor
     weights: Tensor
     known: Tensor
+    logged: bool
 
 
 def train(
@@ -205,7 +207,7 @@ def drawn_experience(logits: Tensor, actions: Tensor, targets: Tensor, config: P
     """The policy's own actions about labels that are known. logits, actions, targets: (texts, labels)."""
     rewards = text_rewards(actions, targets, config.reward).unsqueeze(1).expand_as(actions)
     old = log_prob(logits, actions, config.label_smoothing)
-    return Experience(actions, old, rewards, torch.ones_like(actions), targets >= 0)
+    return Experience(actions, old, rewards, torch.ones_like(actions), targets >= 0, logged=False)
 
 
 def logged_experience(logits: Tensor, question: LoggedQuestion, config: Ppo) -> Experience:
@@ -221,7 +223,8 @@ def logged_experience(logits: Tensor, question: LoggedQuestion, config: Ppo) -> 
     behaviour = torch.where(actions > 0, likely, 1 - likely).clamp(min=_LEAST_PROPENSITY)
     weights = torch.exp(log_prob(logits, actions)) / torch.nan_to_num(behaviour, nan=1.0)
     old = log_prob(logits, actions, config.label_smoothing)
-    return Experience(actions, old, torch.nan_to_num(earned), weights.clamp(max=config.max_weight), known)
+    weights = weights.clamp(max=config.max_weight)
+    return Experience(actions, old, torch.nan_to_num(earned), weights, known, logged=True)
 
 
 def effective_sample_size(weights: Tensor, known: Tensor) -> float:
@@ -277,11 +280,18 @@ def ppo_loss(
         terms["entropy"] = entropy(logits).mean()
         loss = loss - config.entropy_weight * terms["entropy"]
     return loss, {
-        "reward": float(experience.rewards[known].mean()),
+        **_earned(experience),
         "clipped_share": float((ratio != clipped)[known].float().mean()),
-        "effective_sample_size": effective_sample_size(experience.weights, known),
         **{name: float(term.detach()) for name, term in terms.items()},
     }
+
+
+def _earned(experience: Experience) -> Metrics:
+    reward = float(experience.rewards[experience.known].mean())
+    if not experience.logged:
+        return {"reward": reward}
+    size = effective_sample_size(experience.weights, experience.known)
+    return {"logged_reward": reward, "effective_sample_size": size}
 
 
 class _Policy(nn.Module):

@@ -54,11 +54,10 @@ class Material:
     replay: tuple[LabelledSet, ...]
     notes: tuple[str, ...]
 
-    @property
-    def judged(self) -> list[Judged]:
-        """What the gate asks."""
+    def judged(self, max_weight: float) -> list[Judged]:
+        """What the gate asks; an answer of the feedback weighs `max_weight` at most."""
         label_set = self.learned.label_set
-        return [Judged.of_labelled(self.golden, label_set), Judged.of_decisions(self.held_out, max_weight=10.0)]
+        return [Judged.of_labelled(self.golden, label_set), Judged.of_decisions(self.held_out, max_weight)]
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class Retraining:
     def _compared(self, folder: Path) -> list[Comparison]:
         candidate, champion = Engine.from_pretrained(str(folder)), Engine.from_pretrained(self.champion)
         label_set = self.material.learned.label_set
-        return [compare(candidate, champion, label_set, judged) for judged in self.material.judged if judged.texts]
+        return [compare(candidate, champion, label_set, judged) for judged in self._judged if judged.texts]
 
     def _calibrate(self) -> Outcome:
         label_set, golden = self.material.learned.label_set, self.material.golden
@@ -194,9 +193,11 @@ class Retraining:
     def _judge(self) -> Verdict:
         candidate, champion = Engine.from_pretrained(str(self.candidate)), Engine.from_pretrained(self.champion)
         material = self.material
-        return judge(
-            candidate, champion, material.learned.label_set, material.judged, self.config.gate, self.config.seed
-        )
+        return judge(candidate, champion, material.learned.label_set, self._judged, self.config.gate, self.config.seed)
+
+    @property
+    def _judged(self) -> list[Judged]:
+        return self.material.judged(self.config.supervised.max_weight)
 
     def _once(self, step: str, work: Callable[[], Outcome]) -> Outcome:
         path = self.folder / f"{step}.json"

@@ -246,7 +246,7 @@ def test_rewards_that_are_all_alike_leave_ppo_the_judgements(champion: str, writ
     rows = [{**row, "reward": 1.0} for row in decisions()]
     done = begun(written(rows, ppo={"steps": 4, "texts": 4, "logged_share": 1.0}))
     assert "all rewards are alike: PPO learns from judgements alone" in done.material.notes
-    assert {point["effective_sample_size"] for point in done.ppo()["curve"]} == {12.0}
+    assert all("reward" in point and "logged_reward" not in point for point in done.ppo()["curve"])
 
 
 def test_without_exploration_it_is_said_what_can_not_be_learned(champion: str, written: Written) -> None:

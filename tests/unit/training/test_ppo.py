@@ -53,7 +53,9 @@ def sigmoid(logit: float) -> float:
 
 def experience(weights: Tensor | None = None) -> Experience:
     ones = torch.ones_like(ACTIONS)
-    return Experience(ACTIONS, log_prob(OLD, ACTIONS), REWARDS, ones if weights is None else weights, KNOWN)
+    return Experience(
+        ACTIONS, log_prob(OLD, ACTIONS), REWARDS, ones if weights is None else weights, KNOWN, logged=False
+    )
 
 
 def loss(logits: Tensor, values: Tensor, config: Ppo) -> Tensor:
