@@ -94,5 +94,5 @@ def _reviews(spark: SparkSession, config: RetrainConfig, documents: list[Documen
     tags = query(delta_table(f"{config.pipeline.tables}/tags"), "select doc_id, labels from t where deleted_at is null")
     file = Path(config.work) / "reviews.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_reviews(documents, tags, file)
+    write_reviews(documents, tags, config.pipeline.label_set.names, file)
     show_feedback(console, config.pipeline.name, ingest(spark, config.pipeline, str(file)))

@@ -53,8 +53,10 @@ def write_golden(documents: Iterable[Document], path: Path) -> int:
     return len(golden)
 
 
-def write_reviews(documents: Iterable[Document], tags: Sequence[Mapping[str, Any]], path: Path) -> int:
-    """Write a file of signals about the decisions in `tags` (doc_id, labels): what authors would say of them.
+def write_reviews(
+    documents: Iterable[Document], tags: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
+) -> int:
+    """Write a file of signals about the decisions in `tags` (doc_id, labels): what authors would say of each label.
 
     Packages of the golden set, and those without such labels, are not reviewed. Gives the number of signals.
     """
@@ -63,7 +65,7 @@ def write_reviews(documents: Iterable[Document], tags: Sequence[Mapping[str, Any
     rows = []
     for decision in tags:
         true = known.get(decision["doc_id"], [])
-        for label in sorted({*true, *decision["labels"]}) if true else ():
+        for label in labels if true else ():
             given = label in decision["labels"]
             verdict = ("accepted" if given else "corrected") if label in true else "rejected"
             rows.append((decision["doc_id"], label, verdict, "authors", now))

@@ -45,7 +45,18 @@ MAY_IMPORT = {
     "registry": {"labels", "model", "addresses"},
     "spark_conf": set(),
     "spark": {
-        *("labels", "rules", "conditions", "config", "model", "inference", "manifest", "report", "spark_conf"),
+        *(
+            "labels",
+            "rules",
+            "conditions",
+            "config",
+            "addresses",
+            "model",
+            "inference",
+            "manifest",
+            "report",
+            "spark_conf",
+        ),
         *("exploration", "feedback"),
     },
     # What Airflow's own processes run: they parse the DAGs, and read the tables without Spark.
@@ -223,3 +234,9 @@ def test_no_module_is_longer_than_400_lines() -> None:
 
 def test_every_module_has_a_name_of_its_own() -> None:
     assert {path.stem for path in modules(PACKAGE)}.isdisjoint({"utils", "util", "helpers", "helper", "common", "misc"})
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """Pytest imports them by it."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)

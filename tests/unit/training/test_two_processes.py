@@ -40,7 +40,7 @@ start = load(resolve(str(supervised)))
 ppo.train(
     start.model, start.tokenizer, ppo.Sources(questions, None), Ppo(steps=2, texts=8, save_steps=2), out / "ppo"
 )
-total = sum(float(weight.double().abs().sum()) for weight in start.model.parameters())
+total = sum(weight.detach().double().abs().sum().item() for weight in start.model.parameters())
 (out / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(total))
 """
 
@@ -56,4 +56,4 @@ def test_processes_that_torchrun_starts_share_their_gradients(tiny_label_cached_
     assert one == other
     trained = [checkpoint.load(location.resolve(str(tmp_path / name))).model for name in ("supervised", "ppo")]
     assert [path.name for path in (tmp_path / "ppo" / "steps").iterdir()] == ["step-2"]
-    assert sum(float(weight.double().abs().sum()) for weight in trained[1].parameters()) == one
+    assert sum(weight.detach().double().abs().sum().item() for weight in trained[1].parameters()) == one
