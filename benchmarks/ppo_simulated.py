@@ -39,8 +39,8 @@ from gliclass_spark.training.evaluate import sample, score
 from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
 from gliclass_spark.training.gate import Judged, given, macro_f1
 from gliclass_spark.training.labelled import LabelledSet, read_sets
-from gliclass_spark.training.questions import QuestionConfig
-from gliclass_spark.training.supervised import TrainingConfig, train_on
+from gliclass_spark.training.retraining import training_config
+from gliclass_spark.training.supervised import train_on
 
 SUPERVISED = Supervised(steps=40, texts=16, max_text_tokens=64)
 PPO = Ppo(steps=40, texts=16, max_text_tokens=64)
@@ -144,15 +144,7 @@ def trained(decisions: Decisions, replay: Sequence[LabelledSet], folder: Path, s
         size=999,
         seed=seed,
     )
-    config = TrainingConfig(
-        steps=SUPERVISED.steps,
-        question=QuestionConfig(SUPERVISED.texts),
-        encoder_lr=SUPERVISED.encoder_lr,
-        head_lr=SUPERVISED.head_lr,
-        max_text_tokens=SUPERVISED.max_text_tokens,
-        seed=seed,
-    )
-    place = train_on(judged, start.model, start.tokenizer, config, folder / "supervised")
+    place = train_on(judged, start.model, start.tokenizer, training_config(SUPERVISED, seed), folder / "supervised")
     supervised = load(resolve(str(place)))
     sources = ppo.Sources(judged, LoggedQuestions(decisions, texts=PPO.texts, size=999, seed=seed))
     ppo.train(

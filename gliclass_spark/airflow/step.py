@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,9 @@ class SubmittedJob(SparkSubmitOperator):
     as done when what it wrote says so, and as failed when it does not.
     """
 
+    @abstractmethod
     def evidence(self) -> str:
         """What says that the job did its work. Raises GliclassSparkError if nothing does."""
-        raise NotImplementedError
 
     @staticmethod
     def spark_settings(conf: str | None) -> dict[str, Any]:

@@ -16,8 +16,8 @@ _TEXTS = 32
 # Each example is seen about this often, within these limits.
 _EPOCHS = 8
 _STEPS = (30, 100)
-# A few dozen texts say little of two or three labels, and a model that follows them alone can end up worse than
-# it was. Averaged with what it was it keeps most of what many labels gain, and loses little where few mislead.
+# A few dozen texts of two or three labels can mislead. The average with what the model was gives up a little of what
+# many labels gain, to lose less there; it does not undo it: see tweet_offensive in benchmarks/results/few_shot.json.
 _START_SHARE = 0.3
 
 

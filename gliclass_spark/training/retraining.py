@@ -24,18 +24,18 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.model.location import ModelRef, digest_of, resolve
 from gliclass_spark.report.verdict import RetrainingFacts, verdict_page
-from gliclass_spark.retrain_config import RetrainConfig
+from gliclass_spark.retrain_config import RetrainConfig, Supervised
 from gliclass_spark.training import ppo
 from gliclass_spark.training.calibrate import calibrate
 from gliclass_spark.training.decisions import Decisions, read_decisions
 from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
 from gliclass_spark.training.gate import Comparison, Judged, Verdict, better, compare, judge
 from gliclass_spark.training.labelled import LabelledSet, read_sets, shared_texts
-from gliclass_spark.training.questions import QuestionConfig
 from gliclass_spark.training.supervised import TrainingConfig, train_on
 
 SNAPSHOT = "snapshot"
 _CALIBRATION_ROWS = 2000
+_SAVE_STEPS = 50
 
 Outcome = Mapping[str, Any]
 OnMetrics = Callable[[str, int, Mapping[str, float]], None]
@@ -107,15 +107,7 @@ class Retraining:
             size=config.steps,
             seed=self.config.seed,
         )
-        training = TrainingConfig(
-            steps=config.steps,
-            question=QuestionConfig(config.texts),
-            encoder_lr=config.encoder_lr,
-            head_lr=config.head_lr,
-            max_text_tokens=config.max_text_tokens,
-            save_steps=50,
-            seed=self.config.seed,
-        )
+        training = training_config(config, self.config.seed)
         curve = _Curve(lambda at, metrics: self.on_metrics("supervised", at, metrics))
         train_on(questions, start.model, start.tokenizer, training, self.folder / "supervised", [curve])
         return {"curve": curve.points, "notes": list(material.notes)}
@@ -243,6 +235,18 @@ def read_material(config: RetrainConfig, snapshot: Path) -> Material:
             "bring feedback on decisions that were wrong and on some that were right"
         )
     return Material(learned, _without(held_out, texts), golden, replay, tuple(_notes(learned, replay)))
+
+
+def training_config(config: Supervised, seed: int) -> TrainingConfig:
+    """What the trainer is told. Which questions are asked, `JudgedQuestions` decides."""
+    return TrainingConfig(
+        steps=config.steps,
+        encoder_lr=config.encoder_lr,
+        head_lr=config.head_lr,
+        max_text_tokens=config.max_text_tokens,
+        save_steps=_SAVE_STEPS,
+        seed=seed,
+    )
 
 
 def verdict_facts(verdict: Verdict) -> Outcome:

@@ -178,11 +178,11 @@ def test_the_terminal_shows_every_rule_every_gain_and_where_the_page_is(
 ) -> None:
     out = StringIO()
     hostile = given_ | {"findings": [*given_["findings"][:2], {"rule": "x", "passed": True, "said": "'[red]' lost"}]}
-    show_verdict(Console(file=out, width=120), hostile, Path("/work/retrain-1/gate.html"))
+    show_verdict(Console(file=out, width=120), hostile, Path("retrain/night-1/gate.html"))
     told = " ".join(out.getvalue().split())
     assert f"│ {mark} │ max_label_loss │ max_label_loss: found, asked" in told
     assert "'[red]' lost" in told
     assert f"The candidate is {word}." in told
     gain = "0.650 -> 0.717 │ +0.067 │ +0.047 to +0.097" if word == "promoted" else "0.750 -> 0.500 │ -0.250"
     assert gain in told
-    assert "The page of the verdict: /work/retrain-1/gate.html" in told
+    assert "The page of the verdict: retrain/night-1/gate.html" in told
