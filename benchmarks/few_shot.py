@@ -64,7 +64,7 @@ def show(scores: list[Score]) -> None:
     zero = mean_of(scores, 0, 0)
     gains = [mean_of(scores, SHOTS, seed) / zero - 1 for seed in range(SEEDS)]
     print(
-        f"{SHOTS} examples a label against none: {fmean(gains):+.0%} of macro-F1, by seed {stdev(gains):.1%} of spread"
+        f"{SHOTS} examples a label against none: {fmean(gains):+.0%} of macro-F1, standard deviation {100 * stdev(gains):.1f} points"
     )
 
 
