@@ -63,9 +63,8 @@ def show(scores: list[Score]) -> None:
     show_scores(Console(width=150), scores)
     zero = mean_of(scores, 0, 0)
     gains = [mean_of(scores, SHOTS, seed) / zero - 1 for seed in range(SEEDS)]
-    print(
-        f"{SHOTS} examples a label against none: {fmean(gains):+.0%} of macro-F1, standard deviation {100 * stdev(gains):.1f} points"
-    )
+    gain, spread = fmean(gains), 100 * stdev(gains)
+    print(f"{SHOTS} examples a label against none: {gain:+.0%} of macro-F1, standard deviation {spread:.1f} points")
 
 
 def mean_of(scores: list[Score], shots: int, seed: int) -> float:
