@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gliclass_spark.inference.engine import Engine
-    from gliclass_spark.labels import Label, LabelSet
+    from gliclass_spark.labels import Example, Label, LabelSet
     from gliclass_spark.spark.udf import gliclass_udf, register_gliclass
 
 __version__ = "0.1.0"
 
-__all__ = ["Engine", "Label", "LabelSet", "gliclass_udf", "register_gliclass"]
+__all__ = ["Engine", "Example", "Label", "LabelSet", "gliclass_udf", "register_gliclass"]
 
 _HOMES = {
     "Engine": "gliclass_spark.inference.engine",
+    "Example": "gliclass_spark.labels",
     "Label": "gliclass_spark.labels",
     "LabelSet": "gliclass_spark.labels",
     "gliclass_udf": "gliclass_spark.spark.udf",

@@ -20,7 +20,16 @@ from pydantic import (
 )
 
 from gliclass_spark import strict_yaml
-from gliclass_spark.addresses import REGISTERED, ConfigPath, has_scheme, place, registered_model, resolve
+from gliclass_spark.addresses import (
+    REGISTERED,
+    ConfigPath,
+    has_scheme,
+    hub_model,
+    place,
+    registered_model,
+    resolve,
+    stored_model,
+)
 from gliclass_spark.conditions import TAG_COLUMNS
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
 from gliclass_spark.labels import LabelSet
@@ -34,7 +43,6 @@ STEPS: tuple[Step, ...] = ("tag", "filter", "route")
 
 # The source of the documents may stand beside the tables that are written; all others are written.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}")
 
 
@@ -42,10 +50,17 @@ def _resolve_model(value: str, info: ValidationInfo) -> str:
     if value.startswith(REGISTERED):
         registered_model(value)
         return value
-    if value.startswith((".", "/", "~")) or has_scheme(value):
+    if has_scheme(value):
+        stored_model(value)
+        return value
+    if value.startswith((".", "/", "~")):
         return resolve(value, info)
-    if not _HUB_ID.fullmatch(value):
-        raise ValueError(f"{value!r} is neither {EMBEDDED_MODEL!r} nor a hub id; begin the path of a folder with ./")
+    try:
+        hub_model(value)
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is neither {EMBEDDED_MODEL!r} nor a hub id; begin the path of a folder with ./"
+        ) from None
     return value
 
 
@@ -106,8 +121,8 @@ class Source(BaseModel):
 class Pipeline(BaseModel):
     """One file of conf/pipelines.
 
-    `model` is "embedded", a hub id, a registered model (models:/NAME@champion, models:/NAME/3), or a
-    folder; a folder begins with `.` or `/`, or has a scheme.
+    `model` is "embedded", a folder (which begins with `.` or `/`), a hub id (org/name@revision), a folder of
+    a store (s3://bucket/folder), or models:/NAME@champion.
     `tables` is the folder that all tables are written to. `max_error_ratio` is the share of rows, in
     [0, 1], that may fail before the job does. `steps` are the jobs of a run: `[tag]` leaves the documents
     where they are, with their tags beside them. `airflow` says when Airflow runs it.

@@ -89,6 +89,10 @@ class TrainingError(GliclassSparkError):
     """Training data that can't be learned from, or a training that diverged."""
 
 
+class StackError(GliclassSparkError):
+    """A server of `make stack` that does not start, or does not let its clients in."""
+
+
 def describe_validation(error: ValidationError, source: str) -> str:
     """One line for a pydantic error: the source, the key, what is wrong with it, and its value.
 

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.thresholds import FloatArray, Mask, at_most, best_first, by_thresholds
 
-FloatArray = NDArray[np.float32]
 FloatArray64 = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 _DRAW_BYTES = 8
 # The bits that a float64 in [0, 1) can hold.
@@ -30,7 +29,7 @@ class Decisions:
     """chosen (documents, labels): whether the document gets the label. explored (documents,): whether that was drawn.
 
     propensities (documents, labels): how probable it was that the document would get the label, whether or
-    not it was to be in the lane: (1 - share) [score >= threshold] + share * score.
+    not it was to be in the lane: (1 - share) [given by thresholds] + share * [how probable its draw is].
     """
 
     chosen: Mask
@@ -38,30 +37,49 @@ class Decisions:
     propensities: FloatArray64
 
 
-def by_thresholds(scores: FloatArray, label_set: LabelSet) -> Mask:
-    """(documents, labels): whether a score reaches its label's threshold."""
-    # As Python compares them: the score's float32 with the threshold's float64.
-    reached: Mask = scores.astype(np.float64) >= np.array(label_set.thresholds)
-    return reached
-
-
 def decide(scores: FloatArray, keys: Sequence[bytes], label_set: LabelSet, share: float) -> Decisions:
     """Which labels the documents get. scores (documents, labels) are probabilities; `share` is in [0, 1].
 
-    In the lane each label of a multi-label set is drawn by itself, with its score as its probability; of a
-    single-label set one label is drawn from the softmax. A document's key, see `key`, decides its draws.
+    In the lane each label of a multi-label set is drawn by itself, with its score as its probability, and the
+    best `top_k` of those drawn are given; of a single-label set one label is drawn from the softmax. A
+    document's key, see `key`, decides its draws.
     """
     reached = by_thresholds(scores, label_set)
     draws = _uniform(keys, 1 + len(label_set))
     explored = draws[:, 0] < share
-    drawn = draws[:, 1:] < scores if label_set.multi_label else _one_of(scores, draws[:, 1])
-    propensities = (1.0 - share) * reached + share * scores.astype(np.float64)
+    if label_set.multi_label:
+        drawn = at_most(draws[:, 1:] < scores, scores, label_set.top_k)
+        odds = _odds(scores, label_set.top_k)
+    else:
+        drawn = _one_of(scores, draws[:, 1])
+        odds = scores.astype(np.float64)
+    propensities = (1.0 - share) * reached + share * odds
     return Decisions(np.where(explored[:, np.newaxis], drawn, reached), explored, propensities)
 
 
 def key(doc_id: bytes, content_hash: str, label_set_hash: str, model_digest: str) -> bytes:
     """What a document's draws follow from. The hashes have no line break, so no two documents share a key."""
     return "\n".join((label_set_hash, model_digest, content_hash, "")).encode() + doc_id
+
+
+def _odds(scores: FloatArray, top_k: int | None) -> FloatArray64:
+    """(documents, labels): how probable it is that a label is drawn while fewer than `top_k` better ones are."""
+    if top_k is None:
+        return scores.astype(np.float64)
+    ranked = best_first(scores)
+    alone = np.take_along_axis(scores, ranked, axis=1).astype(np.float64)
+    odds = np.empty_like(alone)
+    # (documents, top_k): how probable it is that 0, 1, ... of the better labels are drawn.
+    better = np.zeros((len(scores), min(top_k, scores.shape[1])))
+    better[:, 0] = 1.0
+    for place in range(scores.shape[1]):
+        odds[:, place] = alone[:, place] * better.sum(axis=1)
+        one_more = better * alone[:, place, np.newaxis]
+        better -= one_more
+        better[:, 1:] += one_more[:, :-1]
+    found = np.empty_like(odds)
+    np.put_along_axis(found, ranked, odds, axis=1)
+    return found
 
 
 def _one_of(scores: FloatArray, draws: FloatArray64) -> Mask:

@@ -11,7 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gliclass_spark.sizing import Executor, Workload, sizing
+
 if TYPE_CHECKING:
+    from gliclass_spark.inference.results import Classification
+    from gliclass_spark.labels import LabelSet
     from gliclass_spark.manifest import Manifest
     from gliclass_spark.registry import Version
     from gliclass_spark.spark.feedback import Ingested
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 _SAMPLES = 6
 _SAMPLE_CHARS = 34
 _LINE_CHARS = 60
+_TEXT_CHARS = 80
 
 
 def show_run(console: Console, run: Run, manifests: Sequence[Manifest]) -> None:
@@ -83,6 +88,31 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
     console.print(table)
 
 
+def show_sizing(console: Console, work: Workload, executor: Executor) -> None:
+    """Print the cluster for a workload, step by step."""
+    found = sizing(work, executor)
+    table = Table(title=f"A cluster for {work.documents:,} documents within {work.hours:g} hours", title_justify="left")
+    table.add_column("what")
+    table.add_column("how", justify="right")
+    table.add_column("", justify="right")
+    speed = work.texts_per_s * work.spark_share
+    slots = found.executors * executor.slots
+    table.add_row(
+        "texts/s of one slot, table to table", f"{work.texts_per_s:,.4g} x {work.spark_share:g}", f"{speed:,.4g}"
+    )
+    table.add_row("hours of one slot alone", f"{work.documents:,} / {speed:,.4g} / 3,600", f"{found.slot_hours:,.4g}")
+    table.add_row(
+        f"executors of {executor.slots} slots",
+        f"{found.slot_hours:,.4g} / {work.hours:g} / {executor.slots}, rounded up",
+        f"{found.executors:,}",
+    )
+    table.add_row("hours that they take", f"{found.slot_hours:,.4g} / {slots:,}", f"{found.hours:,.4g}")
+    if executor.price_per_hour:
+        how = f"{found.executors:,} x {found.hours:,.4g} x {executor.price_per_hour:g}"
+        table.add_row("cost", how, f"{found.cost:,.2f}")
+    console.print(table)
+
+
 def show_care(console: Console, done: Sequence[Care]) -> None:
     """Print what maintenance did for each table."""
     table = Table(title="Compacted and vacuumed", title_justify="left")
@@ -109,6 +139,27 @@ def show_feedback(console: Console, name: str, found: Ingested) -> None:
     console.print(table)
     for reason, refused in found.refused.items():
         console.print(f"refused: {reason}, as {refused.example}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_scored(console: Console, text: str, found: Classification, label_set: LabelSet) -> None:
+    """Print a text's scores, best first, a line for each branch of the labels; a star marks the labels that it gets."""
+    lines = [found.error.message] if found.error else _branch_lines(found, label_set)
+    console.print("\n  ".join([text[:_TEXT_CHARS], *lines]), markup=False, highlight=False)
+
+
+def _branch_lines(found: Classification, label_set: LabelSet) -> list[str]:
+    holding = {scored.label for scored in found.labels}
+    by_branch: defaultdict[tuple[str, ...], list[tuple[float, str]]] = defaultdict(list)
+    for label in label_set.labels:
+        score = found.scores[label.name]
+        star = "*" if label.name in holding else " "
+        by_branch[label.branches].append((score, f"{star}{label.own_name} {score:.2f}"))
+    lines = []
+    for branches, scored in by_branch.items():
+        best_first = sorted(scored, key=lambda each: -each[0])
+        shown = "  ".join(line for _, line in best_first)
+        lines.append(f"{'.'.join(branches)}: {shown}" if branches else shown)
+    return lines
 
 
 def show_scores(console: Console, scores: Sequence[Score]) -> None:

@@ -56,10 +56,20 @@ def other_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_label_cached_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a model that reads each label once, with random weights."""
+    """The folder of a model that reads each label once, with random weights; its texts read the labels."""
+    return _random_label_cached(tmp_path_factory, text_reads_labels=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same, but texts meet the labels only in the score."""
+    return _random_label_cached(tmp_path_factory, text_reads_labels=False)
+
+
+def _random_label_cached(tmp_path_factory: pytest.TempPathFactory, *, text_reads_labels: bool) -> str:
     encoder = _encoder(30522)
     torch.manual_seed(0)
-    model = LabelCachedModel(LabelCachedConfig(encoder, encoder.vocab_size, True, 20.0, -7.0))
+    model = LabelCachedModel(LabelCachedConfig(encoder, encoder.vocab_size, text_reads_labels, 20.0, -7.0))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:

@@ -7,34 +7,41 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
+from itertools import islice
 
-import numpy as np
 import torch
 
-from gliclass_spark.errors import DeviceError
+from gliclass_spark.errors import DeviceError, LabelSetError
+from gliclass_spark.inference.answers import Answer, answer, results
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe, is_out_of_memory
+from gliclass_spark.inference.padding import padded
 from gliclass_spark.inference.prefetch import prefetched
-from gliclass_spark.inference.prepare import Prepared, prepare
-from gliclass_spark.inference.reading import padded, reading
-from gliclass_spark.inference.results import OUT_OF_MEMORY, Classification, FloatArray, Results, Usage
-from gliclass_spark.labels import LabelSet
+from gliclass_spark.inference.prepare import Input, Prepared, prepare
+from gliclass_spark.inference.reading import reading
+from gliclass_spark.inference.results import BAD_LABELS, Classification, FloatArray, Results, TextError, Usage
+from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.model.checkpoint import Checkpoint, load
 from gliclass_spark.model.location import ModelRef, resolve
+from gliclass_spark.model.text_tokenizer import Prompt
 
 logger = logging.getLogger(__name__)
 
 # A processor works best on batches that stay in its caches; a GPU on ones that fill it.
 _MAX_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 
-Labels = LabelSet | Sequence[str]
+# Where every text has labels of its own, many texts still share them.
+_REMEMBERED_PROMPTS = 1024
+
+Labels = LabelSet | Sequence[str] | Tree
 
 
 class Engine:
     """A model on a device, ready to classify.
 
-    A text's scores do not depend on the texts beside it. Texts longer than the model's window are
-    read up to its end. The checkpoint is the engine's from then on: its weights must not change.
+    A text's scores do not depend on the texts beside it. A text longer than the model's window is read
+    in windows that overlap, labels that do not fit beside a text are asked in groups: `LabelSet` says
+    how. The checkpoint is the engine's from then on: its weights must not change.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class Engine:
         self._reading = reading(checkpoint, self.device, self.dtype)
         self.max_length = self._reading.max_length
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
-        self._prompt = lru_cache(maxsize=64)(self._reading.tokenizer.prompt)
+        self._prompt = lru_cache(maxsize=_REMEMBERED_PROMPTS)(self._reading.tokenizer.prompt)
         logger.info("%s", self)
 
     @classmethod
@@ -66,7 +73,8 @@ class Engine:
         precision: Precision = "auto",
         max_batch_tokens: int | None = None,
     ) -> Engine:
-        """Load "embedded", a folder, a hub id, or a registered model: models:/NAME@champion, models:/NAME/3.
+        """Load "embedded", a folder, a hub id (org/name@revision), a folder of a store (s3://bucket/folder), or
+        models:/NAME@champion.
 
         `device` None takes a GPU if there is one. `precision` "auto" takes bfloat16 where the hardware
         multiplies it natively, float32 elsewhere; `repr(engine)` says which. `max_batch_tokens` bounds
@@ -91,14 +99,23 @@ class Engine:
         """One record a text: labels over their thresholds, best first, all scores, and the error if any."""
         return self.run(texts, labels).classifications()
 
+    def classify_each(self, texts: Sequence[str | None], label_sets: Sequence[Labels | None]) -> list[Classification]:
+        """`classify`, with a label set for each text: labels, a prompt, examples of its own.
+
+        A text whose labels can't be asked gets an error with the code "bad_labels". Texts of different
+        label sets run together.
+        """
+        [(answers, _)] = self._answers(self._prepared_each([(texts, label_sets)]))
+        return [given.classification for given in answers]
+
     def run(self, texts: Sequence[str | None], labels: Labels) -> Results:
         """Score every text. Keeps the order; a text that can't be scored gets an error, never stops the rest.
 
         Raises LabelSetError for labels that can't be asked of this model.
         """
         label_set = LabelSet.coerce(labels)
-        [results] = self._results(self._prepared([texts], label_set), label_set)
-        return results
+        [found] = self._results(self._prepared([texts], label_set), label_set)
+        return found
 
     def stream(self, batches: Iterable[Sequence[str | None]], labels: Labels) -> Generator[Results, None, None]:
         """`run` for one batch after the other: yields the results of each, in their order.
@@ -110,54 +127,92 @@ class Engine:
         label_set = LabelSet.coerce(labels)
         return self._results(prefetched(self._prepared(batches, label_set)), label_set)
 
+    def stream_each(
+        self, batches: Iterable[tuple[Sequence[str | None], Sequence[Labels | None]]]
+    ) -> Generator[list[Answer], None, None]:
+        """`classify_each` for one batch after the other, as `stream` does it: yields an answer for each text."""
+        for answers, _ in self._answers(prefetched(self._prepared_each(batches))):
+            yield answers
+
     def _prepared(
         self, batches: Iterable[Sequence[str | None]], label_set: LabelSet
     ) -> Generator[Prepared, None, None]:
         prompt = self._prompt(label_set)
-        return (part for texts in batches for part in prepare(texts, self._reading.tokenizer, prompt))
+        return (
+            part
+            for texts in batches
+            for part in prepare(_listed(texts), [prompt] * len(texts), self._reading.tokenizer)
+        )
+
+    def _prepared_each(
+        self, batches: Iterable[tuple[Sequence[str | None], Sequence[Labels | None]]]
+    ) -> Generator[Prepared, None, None]:
+        for texts, label_sets in batches:
+            yield from prepare(_listed(texts), [self._asked(labels) for labels in label_sets], self._reading.tokenizer)
+
+    def _asked(self, labels: Labels | None) -> Prompt | TextError:
+        try:
+            return self._prompt(LabelSet.coerce(labels if labels is not None else []))
+        except LabelSetError as error:
+            return TextError(BAD_LABELS, str(error))
 
     def _results(self, parts: Generator[Prepared, None, None], label_set: LabelSet) -> Generator[Results, None, None]:
         """One for each batch that the parts make up."""
-        scored: list[Results] = []
+        for answers, usage in self._answers(parts):
+            yield results(answers, label_set, usage)
+
+    def _answers(self, parts: Generator[Prepared, None, None]) -> Generator[tuple[list[Answer], Usage], None, None]:
+        """Those of each batch that the parts make up, and what they cost."""
+        answers: list[Answer] = []
+        usage = Usage()
         with closing(parts):
             for part in parts:
-                scored.append(self._score(part, label_set))
+                found, cost = self._answered(part)
+                answers += found
+                usage += cost
                 if part.ends_batch:
-                    yield Results.joined(scored)
-                    scored = []
+                    yield answers, usage
+                    answers, usage = [], Usage()
 
-    def _score(self, part: Prepared, label_set: LabelSet) -> Results:
-        """A batch that the device has no memory for is run in halves."""
+    def _answered(self, part: Prepared) -> tuple[list[Answer], Usage]:
         started = time.perf_counter()
-        logits = np.full((len(part.inputs), len(label_set)), np.nan, dtype=np.float32)
-        errors = list(part.errors)
-        rows = [row for row, error in enumerate(errors) if error is None]
-        lengths = [len(part.inputs[row]) for row in rows]
+        inputs = [text.inputs for text in part.texts]
+        logits, usage = self._logits([each for asked in inputs for each in asked])
+        position = iter(logits)
+        answers = [
+            answer(text, list(islice(position, len(asked)))) for text, asked in zip(part.texts, inputs, strict=True)
+        ]
+        seconds = part.seconds + time.perf_counter() - started
+        failed = sum(found.error is not None for found in answers)
+        return answers, usage + Usage(texts=len(answers), errors=failed, seconds=seconds)
+
+    def _logits(self, inputs: Sequence[Input]) -> tuple[list[FloatArray | None], Usage]:
+        """Of each input's labels; None where the device has no memory for it even alone.
+
+        A batch that it has no memory for is run in halves.
+        """
+        found: list[FloatArray | None] = [None] * len(inputs)
+        lengths = [len(each) for each in inputs]
         waiting = list(micro_batches(lengths, self.max_batch_tokens))
         waiting.reverse()
-        usage = Usage(texts=len(errors))
+        usage = Usage()
         while waiting:
             batch = waiting.pop()
-            batch_rows = [rows[position] for position in batch.positions]
-            found = self._attempt([part.inputs[row] for row in batch_rows], batch.tokens, label_set)
-            if found is not None:
-                logits[batch_rows] = found
-                tokens = sum(len(part.inputs[row]) for row in batch_rows)
-                usage += Usage(tokens=tokens, padding=batch.tokens * len(batch_rows) - tokens)
-            elif len(batch_rows) > 1:
+            asked = [inputs[position] for position in batch.positions]
+            logits = self._attempt(asked, batch.tokens)
+            if logits is not None:
+                for position, row in zip(batch.positions, logits, strict=True):
+                    found[position] = row[: len(inputs[position].frame.labels)]
+                tokens = sum(map(len, asked))
+                usage += Usage(tokens=tokens, padding=batch.tokens * len(asked) - tokens)
+            elif len(asked) > 1:
                 waiting += reversed(batch.halves(lengths))
-            else:
-                errors[batch_rows[0]] = OUT_OF_MEMORY
-        failed = np.array([error is not None for error in errors], dtype=bool)
-        usage += Usage(errors=int(failed.sum()), seconds=part.seconds + time.perf_counter() - started)
-        token_counts = np.array(part.token_counts, dtype=np.int32)
-        chunk_counts = np.where(failed, 0, 1).astype(np.int32)
-        return Results(label_set, logits, token_counts, chunk_counts, tuple(errors), usage)
+        return found, usage
 
-    def _attempt(self, inputs: list[list[int]], tokens: int, label_set: LabelSet) -> FloatArray | None:
-        """Their logits, or None if the device has no memory for so many."""
+    def _attempt(self, inputs: Sequence[Input], tokens: int) -> FloatArray | None:
+        """Their logits (inputs, most labels), or None if the device has no memory for so many."""
         try:
-            return self._forward(inputs, tokens, label_set)
+            return self._forward(inputs, tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -167,8 +222,14 @@ class Engine:
         return None
 
     @torch.inference_mode()
-    def _forward(self, inputs: list[list[int]], tokens: int, label_set: LabelSet) -> FloatArray:
-        input_ids, attention_mask = padded(inputs, tokens, self._pad_id, self.device)
-        logits = self._reading.logits(input_ids, attention_mask, label_set)
+    def _forward(self, inputs: Sequence[Input], tokens: int) -> FloatArray:
+        input_ids, attention_mask = padded([each.ids for each in inputs], tokens, self._pad_id, self.device)
+        logits = self._reading.logits(input_ids, attention_mask, [each.frame for each in inputs])
         found: FloatArray = logits.float().cpu().numpy()
         return found
+
+
+def _listed(texts: Sequence[str | None]) -> Sequence[str | None]:
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be a list of texts, found the text {texts[:40]!r}; put it into a list")
+    return texts

@@ -15,7 +15,7 @@ from gliclass_spark.inference.results import (
     UNDECODABLE_TEXT,
     TextError,
 )
-from gliclass_spark.model.text_tokenizer import Prompt, TextTokenizer
+from gliclass_spark.model.text_tokenizer import Frame, Prompt, TextTokenizer
 
 # Texts are tokenised and sorted in groups of this size: enough to find neighbours of like length, and
 # little enough to hold all of their tokens in memory.
@@ -24,62 +24,100 @@ _GROUP_CHARS = 16_000_000
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Neighbouring texts of one batch, in their order: each list has one entry for each text.
+class Input:
+    """What the model reads at once: a window of a text in a frame that asks for some of the labels."""
 
-    inputs: the token ids that the model reads; empty where the text has an error.
-    token_counts: tokens of the whole text; 0 where it could not be tokenised.
+    window: Sequence[int]
+    frame: Frame
+
+    def __len__(self) -> int:
+        return len(self.window) + len(self.frame)
+
+    @property
+    def ids(self) -> list[int]:
+        return self.frame.around(self.window)
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """One text: what is read of it, as token ids, and how it is asked; or why it can't be.
+
+    token_count: of the whole text; 0 where it could not be tokenised.
+    """
+
+    prompt: Prompt | None = None
+    windows: Sequence[Sequence[int]] = ()
+    token_count: int = 0
+    error: TextError | None = None
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Each window in each frame, window by window."""
+        frames = self.prompt.frames if self.prompt else ()
+        return [Input(window, frame) for window in self.windows for frame in frames]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Neighbouring texts of one batch, in their order.
+
     ends_batch: whether these are the last texts of their batch.
     seconds: the time that preparing them took.
     """
 
-    inputs: list[list[int]]
-    token_counts: list[int]
-    errors: list[TextError | None]
+    texts: list[PreparedText]
     ends_batch: bool
     seconds: float
 
 
-def prepare(texts: Sequence[str | None], tokenizer: TextTokenizer, prompt: Prompt) -> Iterator[Prepared]:
-    """Check and tokenise a batch, in as many parts as its size asks for; an empty batch is one empty part."""
-    if isinstance(texts, str):
-        raise TypeError(f"texts must be a list of texts, found the text {texts[:40]!r}; put it into a list")
+def prepare(
+    texts: Sequence[str | None], prompts: Sequence[Prompt | TextError], tokenizer: TextTokenizer
+) -> Iterator[Prepared]:
+    """Check and tokenise a batch, in as many parts as its size asks for; an empty batch is one empty part.
+
+    prompts: one for each text, or why it can't be asked.
+    """
     lengths = [len(text) if isinstance(text, str) else 0 for text in texts]
     for group in text_groups(lengths, _GROUP_TEXTS, _GROUP_CHARS):
-        part = texts[group.start : group.stop]
-        yield _part(part, tokenizer, prompt, ends_batch=group.stop == len(texts))
+        part = slice(group.start, group.stop)
+        started = time.perf_counter()
+        prepared = _prepared(texts[part], prompts[part], tokenizer)
+        yield Prepared(prepared, group.stop == len(texts), time.perf_counter() - started)
     if not lengths:
-        yield Prepared([], [], [], ends_batch=True, seconds=0.0)
+        yield Prepared([], ends_batch=True, seconds=0.0)
 
 
-def _part(texts: Sequence[str | None], tokenizer: TextTokenizer, prompt: Prompt, *, ends_batch: bool) -> Prepared:
-    started = time.perf_counter()
-    errors = [_check(text) for text in texts]
-    inputs: list[list[int]] = [[] for _ in texts]
-    token_counts = [0] * len(texts)
-    readable = [row for row, error in enumerate(errors) if error is None]
-    found = tokenizer.text_ids([texts[row] or "" for row in readable], prompt) if readable else []
-    for row, ids in zip(readable, found, strict=True):
-        token_counts[row] = prompt.token_count(ids)
-        if token_counts[row] > 0:
-            inputs[row] = prompt.wrap(ids)
+def _prepared(
+    texts: Sequence[str | None], prompts: Sequence[Prompt | TextError], tokenizer: TextTokenizer
+) -> list[PreparedText]:
+    found: dict[int, PreparedText] = {}
+    readable: dict[int, tuple[str, Prompt]] = {}
+    for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        checked = _checked(text)
+        if isinstance(prompt, TextError):
+            found[row] = PreparedText(error=prompt)
+        elif isinstance(checked, TextError):
+            found[row] = PreparedText(error=checked)
         else:
-            errors[row] = EMPTY_TEXT
-    return Prepared(inputs, token_counts, errors, ends_batch, time.perf_counter() - started)
+            readable[row] = checked, prompt
+    read = tokenizer.text_ids([text for text, _ in readable.values()], [prompt for _, prompt in readable.values()])
+    for (row, (_, prompt)), ids in zip(readable.items(), read, strict=True):
+        count = prompt.token_count(ids)
+        found[row] = PreparedText(prompt, prompt.windows(ids), count) if count else PreparedText(error=EMPTY_TEXT)
+    return [found[row] for row in range(len(texts))]
 
 
-def _check(text: object) -> TextError | None:
-    """What is wrong with a text before a tokenizer sees it."""
+def _checked(text: object) -> str | TextError:
+    """The text, or what is wrong with it before a tokenizer sees it."""
     if not isinstance(text, str):
         return NULL_TEXT  # pandas says null as NaN, too
     if not text or text.isspace():
         return EMPTY_TEXT
     if len(text) > MAX_TEXT_CHARS:
         return TEXT_TOO_LONG
-    if text.isascii():
-        return None
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return UNDECODABLE_TEXT
-    return None
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return UNDECODABLE_TEXT
+    return text

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.thresholds import best_first, by_thresholds
 
 # A text of this size is no document: tokenising a gigabyte would take the worker down with it.
 MAX_TEXT_CHARS = 10_000_000
@@ -29,6 +30,7 @@ NULL_TEXT = TextError("null_text", "the text is null, or no string")
 EMPTY_TEXT = TextError("empty_text", "the text is empty or white space")
 UNDECODABLE_TEXT = TextError("undecodable_text", "the text is not valid Unicode")
 TEXT_TOO_LONG = TextError("text_too_long", f"the text has more than {MAX_TEXT_CHARS:,} characters")
+BAD_LABELS = "bad_labels"  # the code; the message says what is wrong with the labels of this text
 OUT_OF_MEMORY = TextError("out_of_memory", "the device has no memory for this text, even alone")
 
 
@@ -40,13 +42,17 @@ class ScoredLabel:
 
 @dataclass(frozen=True)
 class Classification:
-    """One text, readable: labels that reach their threshold, best first, every score, and the error if any."""
+    """One text, readable: the labels that thresholds give, best first, every score, and the error if any."""
 
     labels: tuple[ScoredLabel, ...]
     scores: dict[str, float]
     error: TextError | None
     token_count: int
     chunk_count: int
+
+    def nested(self, label_set: LabelSet) -> dict[str, Any]:
+        """The scores in the shape of the label set that was asked, see `LabelSet.nested`; empty with an error."""
+        return label_set.nested(self.scores)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Results:
 
     logits: (texts, labels) float32, NaN where the text could not be scored.
     token_counts: tokens of each whole text; 0 where it could not be tokenised.
-    chunk_counts: the windows that were read of each text: 1, or 0 with an error.
+    chunk_counts: the windows that were read of each text; 0 with an error.
     """
 
     label_set: LabelSet
@@ -109,20 +115,6 @@ class Results:
     chunk_counts: NDArray[np.int32]
     errors: tuple[TextError | None, ...]
     usage: Usage = field(default_factory=Usage)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Results]) -> Results:
-        """One below the other; there is at least one, and all answer one label set."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            parts[0].label_set,
-            np.concatenate([part.logits for part in parts]),
-            np.concatenate([part.token_counts for part in parts]),
-            np.concatenate([part.chunk_counts for part in parts]),
-            tuple(error for part in parts for error in part.errors),
-            sum((part.usage for part in parts), Usage()),
-        )
 
     @cached_property
     def scores(self) -> FloatArray:
@@ -134,15 +126,18 @@ class Results:
         return [self._classification(row) for row in range(len(self.errors))]
 
     def _classification(self, row: int) -> Classification:
+        token_count = int(self.token_counts[row])
         error = self.errors[row]
         if error:
-            return Classification((), {}, error, int(self.token_counts[row]), 0)
-        scores = dict(zip(self.label_set.names, self.scores[row].tolist(), strict=True))
-        passing = [
-            ScoredLabel(label, score)
-            for (label, score), threshold in zip(scores.items(), self.label_set.thresholds, strict=True)
-            if score >= threshold
-        ]
-        # A stable sort: labels of equal score stand in the label set's order.
-        passing.sort(key=lambda scored: scored.score, reverse=True)
-        return Classification(tuple(passing), scores, None, int(self.token_counts[row]), int(self.chunk_counts[row]))
+            return Classification((), {}, error, token_count, 0)
+        return classification(self.label_set, self.scores[row], token_count, int(self.chunk_counts[row]))
+
+
+def classification(label_set: LabelSet, scores: FloatArray, token_count: int, chunk_count: int) -> Classification:
+    """The readable form of one text's scores (labels,)."""
+    scored = [ScoredLabel(name, score) for name, score in zip(label_set.names, scores.tolist(), strict=True)]
+    [holds] = by_thresholds(scores[np.newaxis], label_set)
+    [ranked] = best_first(scores[np.newaxis])
+    labels = tuple(scored[place] for place in ranked if holds[place])
+    named = {each.label: each.score for each in scored}
+    return Classification(labels, named, None, token_count, chunk_count)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -14,24 +16,50 @@ from transformers.initialization import no_init_weights
 
 from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import embedded
-from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig, read_config
+from gliclass_spark.model.bi_encoder import BiEncoderModel, FusedBiEncoderModel
+from gliclass_spark.model.configuration import (
+    BiEncoderConfig,
+    Config,
+    EncoderDecoderClsConfig,
+    EncoderDecoderConfig,
+    FusedBiEncoderConfig,
+    GLiClassConfig,
+    LabelCachedConfig,
+    PublishedConfig,
+    read_config,
+)
+from gliclass_spark.model.contents import LABEL_TOKENIZER, WEIGHTS, weight_files
 from gliclass_spark.model.embedded import weights as embedded_weights
+from gliclass_spark.model.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
 from gliclass_spark.model.label_cached import LabelCachedModel
-from gliclass_spark.model.location import WEIGHTS, ModelRef
+from gliclass_spark.model.location import ModelRef
 from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
-Model = GLiClassModel | LabelCachedModel
+Model = GLiClassModel | BiEncoderModel | EncoderDecoderModel | EncoderDecoderClsModel | LabelCachedModel
 
+_MODELS: dict[type[Config], Callable[..., Model]] = {
+    GLiClassConfig: GLiClassModel,
+    BiEncoderConfig: BiEncoderModel,
+    FusedBiEncoderConfig: FusedBiEncoderModel,
+    EncoderDecoderConfig: EncoderDecoderModel,
+    EncoderDecoderClsConfig: EncoderDecoderClsModel,
+    LabelCachedConfig: LabelCachedModel,
+}
+
+# Weights that stand beside `model.` in a published file.
+_BESIDE = "calibrator."
 # Buffers that older versions of transformers wrote beside the weights; nothing is lost with them.
 _IGNORED_SUFFIXES = ("position_ids",)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """`label_tokenizer`: for labels that an encoder of their own reads; None where there is none."""
+
     ref: ModelRef
     model: Model
     tokenizer: PreTrainedTokenizerFast
+    label_tokenizer: PreTrainedTokenizerFast | None = None
 
 
 def load(ref: ModelRef) -> Checkpoint:
@@ -44,32 +72,54 @@ def load(ref: ModelRef) -> Checkpoint:
     if ref.uri == embedded.NAME:
         state, tokenizer = embedded_weights.state_dict(), embedded_weights.tokenizer()
     else:
-        state = _read_weights(ref.folder / WEIGHTS)
+        state = _read_weights(ref.folder)
         tokenizer = _read_tokenizer(ref.folder)
-    if isinstance(config, GLiClassConfig):
+    if isinstance(config, PublishedConfig):
         _check_tokens(tokenizer, config, ref.uri)
     model = _build(config, ref.uri)
     _assign(model, state, ref.uri)
-    return Checkpoint(ref, model.eval(), tokenizer)
+    label_tokenizer = _label_tokenizer(ref, config, tokenizer) if isinstance(config, BiEncoderConfig) else None
+    return Checkpoint(ref, model.eval(), tokenizer, label_tokenizer)
 
 
-def save(model: Model, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> Path:
+def save(
+    model: Model,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | Path,
+    label_tokenizer: PreTrainedTokenizerFast | None = None,
+) -> Path:
     """Write the published layout: config.json, model.safetensors, tokenizer. Gives the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {f"model.{name}": weight.contiguous() for name, weight in model.state_dict().items()}
+    weights = model.state_dict(keep_vars=True)
+    once = dict.fromkeys(_shared(weights).values())
+    state = {_published(name): weights[name].detach().contiguous() for name in once}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     document = json.dumps(model.config.to_dict(), indent=2, sort_keys=True)
     (folder / "config.json").write_text(document + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
+    if label_tokenizer is not None:
+        label_tokenizer.save_pretrained(folder / LABEL_TOKENIZER)
     return folder
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); fetch the checkpoint again") from None
+def _published(name: str) -> str:
+    """A weight's name in a checkpoint: the calibrator stands beside the model that it judges."""
+    return name if name.startswith(_BESIDE) else f"model.{name}"
+
+
+def model_of(config: Config) -> Model:
+    """The model that a configuration describes, its weights not yet read."""
+    return _MODELS[type(config)](config)
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in (folder / name for name in weight_files(folder)):
+        try:
+            state |= load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); fetch the checkpoint again") from None
     return {
         name.removeprefix("model."): weight for name, weight in state.items() if not name.endswith(_IGNORED_SUFFIXES)
     }
@@ -85,26 +135,41 @@ def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: GLiClassConfig, uri: str) -> None:
-    expected = {LABEL_TOKEN: config.class_token_index}
-    if config.extract_text_features or config.use_segment_embeddings:
-        expected[SEP_TOKEN] = config.text_token_index
+def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: PublishedConfig, uri: str) -> None:
     vocabulary = tokenizer.get_vocab()
-    for token in (LABEL_TOKEN, SEP_TOKEN):
+    for token in config.marks:
         if token not in vocabulary:
             raise CheckpointError(f"the tokenizer has no token {token!r}; give the folder of a GLiClass checkpoint")
-    for token, index in expected.items():
-        if vocabulary[token] != index:
+    for token, index in config.marks.items():
+        if index is not None and vocabulary[token] != index:
             raise CheckpointError(
                 f"the tokenizer of {uri!r} reads {token!r} as {vocabulary[token]}, its config.json as {index}: "
                 "they are of different models; fetch the checkpoint again"
             )
 
 
-def _build(config: GLiClassConfig | LabelCachedConfig, uri: str) -> Model:
+def _label_tokenizer(
+    ref: ModelRef, config: BiEncoderConfig, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedTokenizerFast:
+    """The labels' own, in a folder of the checkpoint; or that of the texts, if their encoder has its vocabulary."""
+    folder = ref.folder / LABEL_TOKENIZER
+    if folder.is_dir():
+        return _read_tokenizer(folder)
+    if config.label_model_config.vocab_size in (tokenizer.vocab_size, len(tokenizer)):
+        return tokenizer
+    # Its files are a part of what decides the scores: from anywhere else, the digest would not cover them.
+    name = config.label_model_name or "the label encoder"
+    raise CheckpointError(
+        f"{ref.uri!r} has a label encoder of {config.label_model_config.vocab_size} tokens, and no tokenizer for it; "
+        f"save that of {name} in the checkpoint, as its folder {LABEL_TOKENIZER}/: "
+        f"AutoTokenizer.from_pretrained(...).save_pretrained({str(folder)!r})"
+    )
+
+
+def _build(config: Config, uri: str) -> Model:
     try:
         with no_init_weights():
-            return LabelCachedModel(config) if isinstance(config, LabelCachedConfig) else GLiClassModel(config)
+            return model_of(config)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -113,15 +178,37 @@ def _build(config: GLiClassConfig | LabelCachedConfig, uri: str) -> Model:
 
 
 def _assign(model: Model, state: dict[str, Tensor], uri: str) -> None:
-    expected = model.state_dict()
-    problems = [f"missing {name}" for name in expected.keys() - state.keys()]
-    problems += [f"unused {name}" for name in state.keys() - expected.keys()]
+    expected = model.state_dict(keep_vars=True)
+    shared = _shared(expected)
+    given = {shared[name]: weight for name, weight in state.items() if name in shared}
+    problems = [f"missing {name}" for name in set(shared.values()) - given.keys()]
+    problems += [f"unused {name}" for name in state.keys() - shared.keys()]
     problems += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected.keys() & state.keys()
-        if expected[name].shape != state[name].shape
+        f"{name} is {tuple(weight.shape)}, expected {tuple(expected[name].shape)}"
+        for name, weight in given.items()
+        if weight.shape != expected[name].shape
+    ]
+    problems += [
+        f"{name} is not {shared[name]}"
+        for name, weight in state.items()
+        if (one := given.get(shared.get(name, ""))) is not None and one is not weight and not torch.equal(one, weight)
     ]
     if problems:
         listed = "; ".join(sorted(problems)[:8])
         raise CheckpointError(f"the weights of {uri!r} do not fit its config.json: {len(problems)} differ: {listed}")
-    model.load_state_dict({name: weight.float() for name, weight in state.items()}, assign=True)
+    model.load_state_dict({name: given[first].float() for name, first in shared.items()}, assign=True)
+    for name, first in shared.items():
+        if name != first:
+            _tie(model, name, first)
+
+
+def _shared(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """For each name the first one of the same weight: a model may have one under several, its file under any."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(weight), name) for name, weight in weights.items()}
+
+
+def _tie(model: Model, name: str, first: str) -> None:
+    """Make them one weight again: what trains one trains the other."""
+    holder, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(holder), attribute, model.get_parameter(first))

@@ -18,7 +18,7 @@ from gliclass_spark.errors import LabelSetError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.bert import Bert, KeysValues
 from gliclass_spark.model.configuration import LabelCachedConfig
-from gliclass_spark.model.text_tokenizer import MIN_TEXT_TOKENS, Prompt, TextTokenizer
+from gliclass_spark.model.text_tokenizer import Frame, Prompt, TextTokenizer
 
 # So little that the labels change next to nothing before a training says that they should.
 _UNREAD = -3.0
@@ -63,6 +63,11 @@ class LabelCachedModel(nn.Module):
             self.label_bias = nn.Parameter(
                 torch.full((encoder.num_hidden_layers, encoder.num_attention_heads), _UNREAD)
             )
+
+    @property
+    def transformers(self) -> tuple[nn.Module, ...]:
+        """The large part, which may run in a lower precision than the head."""
+        return (self.encoder_model,)
 
     def label_states(self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None = None) -> LabelStates:
         """What to remember of labels, (labels, tokens) ids padded on the right. `bert`: a faster way to the same."""
@@ -112,17 +117,27 @@ class LabelCachedTokenizer(TextTokenizer):
         self._begin, self._end = self._frame("a")
 
     def prompt(self, label_set: LabelSet) -> Prompt:
-        """What stands around a text. Raises LabelSetError if a task prompt leaves no room for it."""
+        """What stands around a text.
+
+        Raises LabelSetError if a task prompt leaves no room for it, or if there are examples, which no
+        model of this kind reads.
+        """
+        if label_set.examples or label_set.retrieved:
+            raise LabelSetError(
+                f"label set {label_set.name!r} has examples, which a model that reads each label once can't read "
+                "beside a text; remove them, or train it on them with `gliclass-spark train`"
+            )
         task, task_ids = self._task(label_set)
         room = self._max_length - len(self._begin) - len(self._end)
-        if room - len(task_ids) < MIN_TEXT_TOKENS:
+        if room - len(task_ids) < self._text_room:
             raise LabelSetError(
                 f"the prompt of {label_set.name!r} takes {len(task_ids)} of the model's {self._max_length} tokens, "
-                "which leaves no room for a text; shorten it"
+                f"of which it must leave {self._text_room} to the text; shorten it"
             )
         for text in label_set.texts:
             self.label_ids(text)
-        return Prompt(self._begin, self._end, task, task_ids, room)
+        frame = Frame(self._begin, self._end, range(len(label_set)), label_set.texts)
+        return Prompt(label_set, (frame,), task, task_ids, room)
 
     def label_ids(self, text: str) -> list[int]:
         """A label's input. Raises LabelSetError if it holds a control token or does not fit into the window."""

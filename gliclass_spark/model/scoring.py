@@ -1,8 +1,9 @@
 """How a text's vector and the labels' vectors become logits.
 
 Each scorer takes the text (batch, hidden) - 'cross-attn' takes its tokens (batch, tokens, hidden) -
-the labels (batch, labels, hidden) and the text's mask (batch, tokens), and gives logits
-(batch, labels). Module names are those of the published checkpoints.
+the labels (batch, labels, hidden), the text's mask (batch, tokens) and which labels count
+(batch, labels), and gives logits (batch, labels); those of labels that don't count mean nothing.
+Module names are those of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class DotScorer(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int, mlp_hidden_size: int, attn_dropout: float) -> None:
         super().__init__()
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor) -> Tensor:
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
         return torch.einsum("bd,bcd->bc", text, labels)
 
 
@@ -55,7 +56,7 @@ class WeightedDotScorer(nn.Module):
             nn.Linear(4 * hidden_size, 1),
         )
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor) -> Tensor:
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
         text_beside, text_times = _beside(self.proj_text(text), labels).chunk(2, dim=-1)
         label_beside, label_times = self.proj_label(labels).chunk(2, dim=-1)
         features = torch.cat([text_beside, label_beside, text_times * label_times], dim=-1)
@@ -70,7 +71,7 @@ class MLPScorer(nn.Module):
         super().__init__()
         self.mlp = _mlp(2 * hidden_size, _FIXED_MLP_WIDTH, nn.ReLU)
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor) -> Tensor:
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
         logits: Tensor = self.mlp(torch.cat([_beside(text, labels), labels], dim=-1)).squeeze(-1)
         return logits
 
@@ -85,9 +86,9 @@ class HopfieldScorer(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.mlp = _mlp(hidden_size, _FIXED_MLP_WIDTH, nn.ReLU)
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor) -> Tensor:
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
         match = torch.einsum("bcd,bd->bc", self.q_proj(labels), self.k_proj(text))
-        share = torch.softmax(_HOPFIELD_BETA * match, dim=1)
+        share = torch.softmax((_HOPFIELD_BETA * match).masked_fill(~counting, float("-inf")), dim=1)
         retrieved = share.unsqueeze(-1) * self.v_proj(text).unsqueeze(1)
         logits: Tensor = self.mlp(labels + retrieved).squeeze(-1)
         return logits
@@ -111,7 +112,7 @@ class CrossAttentionScorer(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.score_mlp = _mlp(2 * hidden_size, mlp_hidden_size, nn.GELU)
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor) -> Tensor:
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
         found = functional.scaled_dot_product_attention(
             self._heads(self.q(self.q_norm(labels))),
             self._heads(self.k(self.kv_norm(text))),

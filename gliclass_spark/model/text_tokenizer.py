@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
@@ -17,27 +17,67 @@ LABEL_TOKEN = "<<LABEL>>"
 SEP_TOKEN = "<<SEP>>"
 EXAMPLE_TOKEN = "<<EXAMPLE>>"
 
-# What labels and a task prompt must leave for the text: a window without it would score nothing.
-MIN_TEXT_TOKENS = 16
+# The part of a window that labels, examples and a task prompt must leave to the text: with less of it
+# a long text would be read in many windows that hold little else than the question.
+_TEXT_SHARE = 4
+
+# Tokens that neighbouring windows of a long text share, so that no sentence is only seen cut in two.
+_OVERLAP_TOKENS = 64
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """The token ids that stand before and behind every text of one label set.
+class Frame:
+    """What stands around a window of a text, to ask for some of a label set's labels.
 
-    `lead` is the string that is tokenised in front of a text: what stands before a text decides how
-    its first word is cut. `task` are the ids of the task prompt in it, without any text behind.
+    labels: which of them; texts: what the model reads for each; beside: the token ids of a second input,
+    for a model that reads labels and text apart.
     """
 
     head: tuple[int, ...]
     tail: tuple[int, ...]
+    labels: range
+    texts: tuple[str, ...]
+    beside: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        """Its own tokens."""
+        return len(self.head) + len(self.tail)
+
+    def around(self, window: Sequence[int]) -> list[int]:
+        """The model's input."""
+        return [*self.head, *window, *self.tail]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How every text of one label set is asked: each of its windows in each frame.
+
+    `lead` is the string that is tokenised in front of a text: what stands before a text decides how
+    its first word is cut. `task` are the ids of the task prompt in it, without any text behind.
+    `max_text_tokens` is the room for both in the fullest frame.
+    """
+
+    label_set: LabelSet
+    frames: tuple[Frame, ...]
     lead: str
     task: tuple[int, ...]
     max_text_tokens: int
 
-    def wrap(self, text_ids: Sequence[int]) -> list[int]:
-        """The model's input: the first `max_text_tokens` of the text, between head and tail."""
-        return [*self.head, *text_ids[: self.max_text_tokens], *self.tail]
+    def windows(self, text_ids: Sequence[int]) -> list[Sequence[int]]:
+        """The parts that a text is read in, the task prompt before each: one if it fits.
+
+        They are of one length, and neighbours share some tokens.
+        """
+        if len(text_ids) <= self.max_text_tokens or self.label_set.joined_by == "cut":
+            return [text_ids[: self.max_text_tokens]]
+        text = text_ids[len(self.task) :]
+        room = self.max_text_tokens - len(self.task)
+        overlap = min(_OVERLAP_TOKENS, room // 4)
+        count = -(-(len(text) - overlap) // (room - overlap))
+        size = -(-(len(text) + (count - 1) * overlap) // count)
+        starts = [place * (len(text) - size) // (count - 1) for place in range(count)]
+        # Not the task's own ids before the first: its last word may go on in the text's first.
+        return [[*text_ids[: len(self.task)], *text[start : start + size]] for start in starts]
 
     def token_count(self, text_ids: Sequence[int]) -> int:
         """How many tokens a text adds to the task prompt; 0 if it holds nothing that the tokenizer reads.
@@ -67,22 +107,31 @@ class TextTokenizer(ABC):
         self._control_ids = self._find_control_ids(tokenizer)
         self._plain = _without_added_tokens(self._backend, self._control_ids)
 
+    @property
+    def _text_room(self) -> int:
+        """The tokens that a window must keep for the text."""
+        return self._max_length // _TEXT_SHARE
+
     @abstractmethod
     def prompt(self, label_set: LabelSet) -> Prompt:
         """What stands around each text of a label set. Raises LabelSetError for one that can't be asked."""
 
-    def text_ids(self, texts: Sequence[str], prompt: Prompt) -> list[list[int]]:
-        """The token ids of each text, untruncated, a task prompt before it included.
+    def text_ids(self, texts: Sequence[str], prompts: Iterable[Prompt]) -> list[list[int]]:
+        """The token ids of each text, asked by its prompt: untruncated, the prompt's task before it included.
 
         Raises UnicodeEncodeError for a text that is not valid Unicode.
         """
-        encodings = self._backend.encode_batch_fast([prompt.lead + text for text in texts], add_special_tokens=False)
-        # A separator stands in the prompt's head already.
-        skip = 1 if prompt.lead.startswith(SEP_TOKEN) else 0
-        found = [encoding.ids[skip:] for encoding in encodings]
-        for position, ids in enumerate(found):
+        leads = [prompt.lead for _, prompt in zip(texts, prompts, strict=False)]
+        read = [lead + text for lead, text in zip(leads, texts, strict=True)]
+        found = []
+        for lead, text, encoding in zip(
+            leads, texts, self._backend.encode_batch_fast(read, add_special_tokens=False), strict=True
+        ):
+            # A separator stands in the prompt's head already.
+            ids = encoding.ids[1:] if lead.startswith(SEP_TOKEN) else encoding.ids
             if not self._control_ids.isdisjoint(ids):
-                found[position] = self._plain_ids(prompt.lead.removeprefix(SEP_TOKEN) + texts[position])
+                ids = self._plain_ids(lead.removeprefix(SEP_TOKEN) + text)
+            found.append(ids)
         return found
 
     def _plain_ids(self, text: str) -> list[int]:

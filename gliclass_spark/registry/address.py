@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from gliclass_spark.addresses import registered_model
 from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
+from gliclass_spark.model.cache import CACHE_VARIABLE, Cache, Source
 from gliclass_spark.model.location import ModelRef
-from gliclass_spark.registry.cache import CACHE_VARIABLE, Cache, Remembered
+from gliclass_spark.registry.server import shown
 from gliclass_spark.registry.versions import Registry
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ def resolve(address: str, digest: str | None = None) -> ModelRef:
     try:
         if digest is None:
             return _asked(registry, cache, address, name, which)
-        return ModelRef(address, cache.checkpoint(digest, partial(_fetch_again, registry, name, digest)), digest)
+        source = _source(registry, address, partial(_fetch_again, registry, name, digest))
+        return ModelRef(address, cache.checkpoint(digest, source), digest)
     except RegistryUnreachableError as outage:
         if digest is not None:
             raise ModelNotFoundError(
@@ -48,10 +49,14 @@ def _asked(registry: Registry, cache: Cache, address: str, name: str, which: str
             f"{version.address} carries no digest, so its files could not be checked; register it with "
             "gliclass_spark.registry.Registry.register"
         )
-    folder = cache.checkpoint(version.digest, partial(registry.download, version))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    cache.remember(registry.uri, Remembered(address, version.digest, now))
+    source = _source(registry, version.address, partial(registry.download, version))
+    folder = cache.checkpoint(version.digest, source)
+    cache.remember(registry.uri, address, version.digest)
     return ModelRef(address, folder, version.digest)
+
+
+def _source(registry: Registry, address: str, fetch: partial[None]) -> Source:
+    return Source(f"{address} in {shown(registry.uri)}", fetch, "register the checkpoint again")
 
 
 def _fetch_again(registry: Registry, name: str, digest: str, folder: Path) -> None:

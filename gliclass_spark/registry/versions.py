@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gliclass_spark.addresses import MODEL_NAME
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, RegistryError
-from gliclass_spark.model import location
+from gliclass_spark.model import contents
 from gliclass_spark.registry import server
 from gliclass_spark.registry.tracked import Tracked, tracked
 
@@ -77,7 +77,7 @@ class Registry:
         """
         if not MODEL_NAME.fullmatch(name):
             raise RegistryError(f"{name!r} can't be the name of a model; use letters, digits, '_', '-' and '.'")
-        digest, client = location.digest_of(folder), self._client
+        digest, client = contents.digest_of(folder), self._client
         with server.answering(self.uri):
             _ensure(client, name)
         same = [each for each in self.versions(name) if (each.run_id, each.digest) == (run_id, digest)]
@@ -86,9 +86,9 @@ class Registry:
         # By digest: a second checkpoint of the run must not be written over the first one's files.
         place = f"model-{digest[:12]}"
         with server.answering(self.uri):
-            for path in (folder / each for each in (*location.CHECKPOINT_FILES, LABEL_SET_FILE)):
-                if path.is_file():
-                    client.log_artifact(run_id, str(path), place)
+            for file in (*contents.files_of(folder), LABEL_SET_FILE):
+                if (folder / file).is_file():
+                    client.log_artifact(run_id, str(folder / file), str(Path(place, file).parent))
             source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
             made = client.create_model_version(name, source, run_id, tags={**(tags or {}), _DIGEST_TAG: digest})
         return self.version(name, str(made.version))
@@ -185,9 +185,11 @@ class Registry:
         try:
             files: Any = get_artifact_repository(version.address, self.uri, self._registry_uri)
             names = [each.path for each in files.list_artifacts("")]
-            location.refuse_unsafe(names, version.address)
+            contents.refuse_unsafe(names, version.address)
+            if contents.LABEL_TOKENIZER in names:
+                names += [each.path for each in files.list_artifacts(contents.LABEL_TOKENIZER)]
             for name in names:
-                if name in location.CHECKPOINT_FILES:
+                if contents.belongs(name):
                     files.download_artifacts(name, str(folder))
         except CheckpointError:
             raise
@@ -239,7 +241,7 @@ def _version(found: Any, aliases: Mapping[str, str]) -> Version:
     return Version(
         name=found.name,
         number=number,
-        digest=digest if location.is_digest(digest) else "",
+        digest=digest if contents.is_digest(digest) else "",
         aliases=tuple(sorted(alias for alias, holder in aliases.items() if int(holder) == number)),
         created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
         run_id=found.run_id or None,

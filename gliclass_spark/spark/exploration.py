@@ -13,10 +13,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from gliclass_spark import exploration
-from gliclass_spark.exploration import FloatArray, Mask
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.spark.schema import KEY, LANE_FIELDS
 from gliclass_spark.spark.tag_columns import label_lists, label_maps
+from gliclass_spark.thresholds import FloatArray, Mask
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(LANE_FIELDS)}
 _HASHES = ("content_hash", "label_set_hash", "model_digest")

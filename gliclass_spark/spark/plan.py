@@ -42,8 +42,8 @@ class Expected:
 class Plan:
     """documents: in the source. to_tag: those that the model would be asked about. sampled: how many of
     these were scored for the estimates. tokens, seconds: estimates for all of to_tag, without the
-    model's loading and the writing; None if there was nothing to score. outcomes: empty for a pipeline
-    that only tags.
+    model's loading and the writing; texts_per_s: of one task slot; all three None if there was nothing to
+    score. outcomes: empty for a pipeline that only tags.
     """
 
     documents: int
@@ -51,6 +51,7 @@ class Plan:
     sampled: int
     tokens: int | None
     seconds: float | None
+    texts_per_s: float | None
     outcomes: list[Expected]
 
 
@@ -89,10 +90,10 @@ def plan(run: Run, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     return Plan(documents.count(), to_tag, sampled, *_estimate(usage, scale, task_slots(spark)), outcomes)
 
 
-def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float | None]:
+def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float | None, float | None]:
     if not usage.texts:
-        return None, None
-    return round(usage.tokens * scale), usage.seconds * scale / slots
+        return None, None, None
+    return round(usage.tokens * scale), usage.seconds * scale / slots, usage.texts / usage.seconds
 
 
 def _decided(run: Run, documents: DataFrame, tags: DataFrame) -> DataFrame:

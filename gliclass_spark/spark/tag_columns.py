@@ -7,11 +7,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from gliclass_spark.exploration import Mask, by_thresholds
-from gliclass_spark.inference.results import FloatArray, Results
+from gliclass_spark.inference.results import Results
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.location import ModelRef
 from gliclass_spark.spark.schema import TAG_FIELDS
+from gliclass_spark.thresholds import FloatArray, Mask, best_first, by_thresholds
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(TAG_FIELDS)}
 
@@ -41,7 +41,7 @@ def tag_columns(results: Results, model: ModelRef) -> dict[str, pa.Array]:
 
 def label_lists(chosen: Mask, scores: FloatArray, label_set: LabelSet) -> pa.ListArray:
     """The chosen labels of each row, best first. `chosen` and `scores` are (rows, labels)."""
-    ranked = _ranked(scores)
+    ranked = best_first(scores)
     found = np.take_along_axis(chosen, ranked, axis=1)
     names = _names(label_set).take(pa.array(ranked[found]))
     return pa.ListArray.from_arrays(_offsets(found.sum(axis=1)), names, type=_TYPES["labels"])
@@ -61,11 +61,6 @@ def label_maps(
 
 def _names(label_set: LabelSet) -> pa.StringArray:
     return pa.array(label_set.names, _TYPES["labels"].value_type)
-
-
-def _ranked(scores: FloatArray) -> NDArray[np.intp]:
-    """The labels' positions, best first; labels of equal score stand in the label set's order."""
-    return np.argsort(-scores, axis=1, kind="stable")
 
 
 def _offsets(lengths: NDArray[np.integer]) -> pa.Array:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from pyspark import TaskContext
 
-from gliclass_spark.errors import CheckpointError
+from gliclass_spark.inference.answers import Answer
 from gliclass_spark.inference.device import choose_device
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import Classification, Results
@@ -52,7 +52,7 @@ def classify(
     def decoded() -> Iterator[list[str | None]]:
         for batch in chain(first, batches):
             waiting.append(batch)
-            yield [_decode(text) for text in texts(batch)]
+            yield _decoded(texts(batch))
 
     with closing(engine.stream(decoded(), _label_set(label_set_json))) as stream:
         for results in stream:
@@ -60,12 +60,25 @@ def classify(
             loads = 0
 
 
-def tag_record(found: Classification, label_set: LabelSet, model: ModelRef) -> dict[str, Any]:
+def classify_each(
+    batches: Iterator[tuple[Sequence[str | bytes | None], Sequence[Sequence[str] | None]]], settings: WorkerSettings
+) -> Generator[list[Answer], None, None]:
+    """`classify`, for batches of texts and of each text's own labels: gives the answers of each batch."""
+    first = list(islice(batches, 1))
+    if not first:
+        return
+    engine, _ = _engine(settings)
+    asked = ((_decoded(texts), labels) for texts, labels in chain(first, batches))
+    with closing(engine.stream_each(asked)) as stream:
+        yield from stream
+
+
+def tag_record(found: Classification, label_set: LabelSet | None, model: ModelRef) -> dict[str, Any]:
     """One text's part of a `tags` row: the columns of `schema.TAG_FIELDS`."""
     error = found.error
     return {
-        "label_set": label_set.name,
-        "label_set_hash": label_set.hash,
+        "label_set": label_set and label_set.name,
+        "label_set_hash": label_set and label_set.hash,
         "scores": found.scores,
         "labels": [scored.label for scored in found.labels],
         "token_count": found.token_count,
@@ -89,12 +102,8 @@ def _engine(settings: WorkerSettings) -> tuple[Engine, int]:
     # Several workers share one machine: each keeps to its threads, in torch and in the tokenizer.
     torch.set_num_threads(settings.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(settings.threads))
-    model = resolve(settings.model.uri, settings.model.digest)  # an alias may have moved since the driver asked
-    if model.digest != settings.model.digest:
-        raise CheckpointError(
-            f"model {model.uri!r} has digest {model.digest[:12]} on this worker, expected {settings.model.digest[:12]} "
-            "as on the driver; give both the same files"
-        )
+    # What the address stands for may have changed since the driver asked; the digest has not.
+    model = resolve(settings.model.pinned or settings.model.uri, settings.model.digest)
     if device.type == "cuda":
         gpu.claim(_name(device), settings.gpu_sharing)
     _engines[settings] = Engine.from_pretrained(model, device=str(device), precision=settings.precision)
@@ -131,8 +140,6 @@ def _label_set(canonical_json: str) -> LabelSet:
     return LabelSet.from_json(canonical_json)
 
 
-def _decode(text: str | bytes | None) -> str | None:
-    if isinstance(text, bytes):
-        # Invalid bytes become lone surrogates, which the engine reports as an error of this text alone.
-        return text.decode("utf-8", errors="surrogateescape")
-    return text
+def _decoded(texts: Sequence[str | bytes | None]) -> list[str | None]:
+    # Invalid bytes become lone surrogates, which the engine reports as an error of this text alone.
+    return [text.decode("utf-8", errors="surrogateescape") if isinstance(text, bytes) else text for text in texts]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from gliclass_spark.errors import LabelSetError
-from gliclass_spark.inference.reading import padded
+from gliclass_spark.errors import TrainingError
+from gliclass_spark.inference.padding import padded
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.model.label_cached import LabelCachedModel, LabelCachedTokenizer
@@ -30,8 +31,19 @@ class Asking(Protocol):
         """(texts, labels), in the question's order."""
 
 
+def trainable(model: Model) -> GLiClassModel | LabelCachedModel:
+    """The model itself. Raises TrainingError for one that can be asked but not trained."""
+    if isinstance(model, (GLiClassModel, LabelCachedModel)):
+        return model
+    raise TrainingError(
+        f"a model of the architecture_type {model.config.architecture_type!r} can be asked, but not trained here; "
+        "train a 'uni-encoder' or a 'label-cached' one"
+    )
+
+
 def asking(model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> Asking:
-    """Texts are cut to `max_text_tokens`, a text's share of the window at most."""
+    """Texts are cut to `max_text_tokens`, a text's share of the window at most. Raises TrainingError."""
+    model = trainable(model)
     if isinstance(model, LabelCachedModel):
         return _LabelCached(model, tokenizer, max_text_tokens)
     return _Joint(model, tokenizer, max_text_tokens)
@@ -45,25 +57,16 @@ class _Joint:
         self._max_text_tokens = max_text_tokens
 
     def inputs(self, question: Question) -> dict[str, Tensor]:
-        prompt, asked = self._fitting(_label_set(question.labels))
+        prompt = self._builder.prompt(_label_set(question.labels))
         texts = _text_inputs(self._builder, question.texts, prompt, self._max_text_tokens)
         input_ids, attention_mask = _padded(texts, self._pad_id)
+        # What is more than the window holds would be asked in a second pass, which is another question.
+        asked = len(prompt.frames[0].labels)
         return {"input_ids": input_ids, "attention_mask": attention_mask, **_answers(question, asked)}
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
         found: Tensor = self._model(inputs["input_ids"], inputs["attention_mask"])
         return found
-
-    def _fitting(self, label_set: LabelSet) -> tuple[Prompt, int]:
-        """The prompt of as many of the labels as leave room for a text."""
-        labels = label_set.labels
-        while True:
-            try:
-                return self._builder.prompt(label_set.model_copy(update={"labels": labels})), len(labels)
-            except LabelSetError:
-                if len(labels) == 1:
-                    raise
-                labels = labels[: max(1, len(labels) * 3 // 4)]
 
 
 class _LabelCached:
@@ -109,7 +112,9 @@ def _label_set(texts: Sequence[str]) -> LabelSet:
 def _text_inputs(
     tokenizer: TextTokenizer, texts: Sequence[str], prompt: Prompt, max_text_tokens: int
 ) -> list[list[int]]:
-    return [prompt.wrap(ids[:max_text_tokens]) for ids in tokenizer.text_ids(texts, prompt)]
+    """The first window of each text, beside the first group of labels."""
+    most = min(max_text_tokens, prompt.max_text_tokens)
+    return [prompt.frames[0].around(ids[:most]) for ids in tokenizer.text_ids(texts, repeat(prompt))]
 
 
 def _padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

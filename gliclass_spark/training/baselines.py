@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gliclass_spark.errors import CheckpointError, TrainingError
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.device import choose_precision
 from gliclass_spark.inference.packed_bert import packed_bert
-from gliclass_spark.inference.reading import padded
+from gliclass_spark.inference.padding import padded
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import embedded
@@ -25,6 +26,7 @@ from gliclass_spark.model.checkpoint import Checkpoint, load
 from gliclass_spark.model.configuration import LabelCachedConfig
 from gliclass_spark.model.label_cached import LabelCachedModel, LabelCachedTokenizer
 from gliclass_spark.model.location import ModelRef, resolve
+from gliclass_spark.training.asking import trainable
 from gliclass_spark.training.from_encoder import untrained_model
 from gliclass_spark.training.labelled import LabelledSet
 
@@ -43,11 +45,12 @@ def similarity(model: str) -> Checkpoint:
         untrained, tokenizer = untrained_model("bi-encoder")
         return Checkpoint(ref, untrained.eval(), tokenizer)
     loaded = load(resolve(model))
-    config = loaded.model.config
+    theirs = trainable(loaded.model)
+    config = theirs.config
     bare = LabelCachedModel(LabelCachedConfig(config.encoder_config, config.vocab_size, False, 20.0, 0.0))
     if bare.encoder_model.config.vocab_size != config.vocab_size:
         bare.encoder_model.resize_token_embeddings(config.vocab_size, mean_resizing=False)
-    bare.encoder_model.load_state_dict(loaded.model.encoder_model.state_dict())
+    bare.encoder_model.load_state_dict(theirs.encoder_model.state_dict())
     return Checkpoint(ref, bare.eval(), loaded.tokenizer)
 
 
@@ -96,7 +99,8 @@ class EmbeddingClassifier:
         bert = packed_bert(model.encoder_model)
         tokenizer = LabelCachedTokenizer(self.checkpoint.tokenizer, _WINDOW)
         prompt = tokenizer.prompt(LabelSet.of("any"))
-        inputs = [prompt.wrap(ids) for ids in tokenizer.text_ids(texts, prompt)]
+        [frame] = prompt.frames
+        inputs = [frame.around(ids[: prompt.max_text_tokens]) for ids in tokenizer.text_ids(texts, repeat(prompt))]
         vectors = np.empty((len(inputs), model.config.encoder_config.hidden_size), dtype=np.float32)
         for batch in micro_batches([len(ids) for ids in inputs], _BATCH_TOKENS):
             rows = list(batch.positions)

@@ -13,7 +13,8 @@ from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.label_cached import LabelCachedModel
-from gliclass_spark.model.modeling import FeatureProjector, GLiClassModel
+from gliclass_spark.model.layers import Projector
+from gliclass_spark.model.modeling import GLiClassModel
 from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
 # A joint model's own tokens, and those whose embeddings they start from: both already mean "a slot" and "an end".
@@ -99,7 +100,7 @@ def _encoder_config() -> PreTrainedConfig:
 
 
 @torch.no_grad()
-def _make_identity(projector: FeatureProjector) -> None:
+def _make_identity(projector: Projector) -> None:
     """gelu(x) - gelu(-x) = x, so [I; -I] before the activation and [I, -I] behind it change nothing."""
     size = projector.linear_2.out_features
     identity = torch.eye(size)

@@ -16,6 +16,7 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.retrain_config import GateRules
+from gliclass_spark.thresholds import Mask, by_thresholds
 from gliclass_spark.training.decisions import Decisions, Matrix
 from gliclass_spark.training.labelled import LabelledSet
 
@@ -23,8 +24,6 @@ _RESAMPLES = 1000
 _INTERVAL = (2.5, 97.5)
 _TIMED_TEXTS = 200
 _TIMED_ROUNDS = 3
-
-Given = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def judge(
 
 def compare(candidate: Engine, champion: Engine, label_set: LabelSet, judged: Judged, seed: int = 0) -> Comparison:
     """Both models on the same texts. A text that a model can't score is given no label."""
-    new, old = (np.nan_to_num(engine.scores(judged.texts, label_set)) for engine in (candidate, champion))
+    new, old = (engine.scores(judged.texts, label_set) for engine in (candidate, champion))
     new_given, old_given = given(new, label_set), given(old, label_set)
     has = judged.targets > 0
     return Comparison(
@@ -131,21 +130,23 @@ def compare(candidate: Engine, champion: Engine, label_set: LabelSet, judged: Ju
     )
 
 
-def given(scores: FloatArray, label_set: LabelSet) -> Given:
-    """(texts, labels): the labels over their threshold; of a label set with one label a text, the best one."""
+def given(scores: FloatArray, label_set: LabelSet) -> Mask:
+    """(texts, labels): those that thresholds give; of a label set with one label a text, the best one.
+
+    A row of NaN is given none.
+    """
     if label_set.multi_label:
-        found: Given = scores >= np.array(label_set.thresholds)
-        return found
-    best: Given = scores.argmax(axis=1)[:, np.newaxis] == np.arange(len(label_set))
-    return best
+        return by_thresholds(scores, label_set)
+    best: Mask = scores.argmax(axis=1)[:, np.newaxis] == np.arange(len(label_set))
+    return best & ~np.isnan(scores)
 
 
-def macro_f1(given_: Given, judged: Judged) -> float:
+def macro_f1(given_: Mask, judged: Judged) -> float:
     """The mean F1 of the labels that a text has or was given, over what is known."""
     return float(_macro(_counts(given_, judged).sum(axis=1, keepdims=True))[0])
 
 
-def _counts(given_: Given, judged: Judged) -> NDArray[np.float64]:
+def _counts(given_: Mask, judged: Judged) -> NDArray[np.float64]:
     """(3, texts, labels): true positives, false positives, false negatives, each by its weight."""
     known = judged.weights * (judged.targets >= 0)
     true = judged.targets > 0
@@ -167,7 +168,7 @@ def _macro(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _interval(new: Given, old: Given, judged: Judged, seed: int) -> tuple[float, float]:
+def _interval(new: Mask, old: Mask, judged: Judged, seed: int) -> tuple[float, float]:
     """Texts are drawn with replacement, the same for both models (bootstrap, percentile method)."""
     texts = len(judged.texts)
     drawn = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=_RESAMPLES)
@@ -176,10 +177,11 @@ def _interval(new: Given, old: Given, judged: Judged, seed: int) -> tuple[float,
     return float(low), float(high)
 
 
-def _quality(scores: FloatArray, given_: Given, judged: Judged, label_set: LabelSet) -> Quality:
+def _quality(scores: FloatArray, given_: Mask, judged: Judged, label_set: LabelSet) -> Quality:
     f1 = _f1(_counts(given_, judged).sum(axis=1))
     known = judged.targets >= 0
-    calibration = reliability(scores[known][:, np.newaxis], (judged.targets > 0)[known][:, np.newaxis])
+    probable = np.nan_to_num(scores)[known]
+    calibration = reliability(probable[:, np.newaxis], (judged.targets > 0)[known][:, np.newaxis])
     named = {name: float(value) for name, value in zip(label_set.names, f1, strict=True) if not np.isnan(value)}
     return Quality(macro_f1(given_, judged), named, calibration.error)
 

@@ -31,7 +31,7 @@ from gliclass_spark.labels import DEFAULT_THRESHOLD, LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.retrain_config import Ppo
-from gliclass_spark.training.asking import Asking, asking
+from gliclass_spark.training.asking import Asking, asking, trainable
 from gliclass_spark.training.feedback_questions import LoggedQuestion
 from gliclass_spark.training.questions import Question
 from gliclass_spark.training.rewards import text_rewards
@@ -100,7 +100,7 @@ def train(
         torch.manual_seed(seed)
         policy = _Policy(model.eval(), tokenizer, config.max_text_tokens)
     reference = copy.deepcopy(policy).to(accelerator.device).requires_grad_(False)
-    model.encoder_model.get_input_embeddings().requires_grad_(False)
+    trainable(model).encoder_model.get_input_embeddings().requires_grad_(False)
     optimizer = _optimizer(policy, config)
     state = TrainingState(folder / "steps")
     done = state.resume(policy, optimizer)

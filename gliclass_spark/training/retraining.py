@@ -22,7 +22,8 @@ from transformers import TrainerCallback
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.model.location import ModelRef, digest_of, resolve
+from gliclass_spark.model.contents import digest_of
+from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.report.verdict import RetrainingFacts, verdict_page
 from gliclass_spark.retrain_config import RetrainConfig, Supervised
 from gliclass_spark.training import ppo

@@ -18,7 +18,7 @@ from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
-from gliclass_spark.training.asking import Asking, asking
+from gliclass_spark.training.asking import Asking, asking, trainable
 from gliclass_spark.training.labelled import LabelledSet
 from gliclass_spark.training.losses import focal_loss, softmax_loss
 from gliclass_spark.training.questions import Question, QuestionConfig, Questions
@@ -86,9 +86,10 @@ def train_on(
     the loss is no longer a number: the last checkpoint is then kept.
     """
     start = {name: weight.clone() for name, weight in model.named_parameters()} if config.start_share else {}
+    encoder = trainable(model).encoder_model
     if config.lora_rank is not None:
-        add_adapters(model.encoder_model, config.lora_rank)
-    model.encoder_model.get_input_embeddings().requires_grad_(False)
+        add_adapters(encoder, config.lora_rank)
+    encoder.get_input_embeddings().requires_grad_(False)
     asked = asking(model, tokenizer, config.max_text_tokens)
     device = choose_device(None)
     steps = folder / "steps"
@@ -125,7 +126,7 @@ def train_on(
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(steps)) if steps.is_dir() else None)
     if config.lora_rank is not None:
-        merge_adapters(model.encoder_model)
+        merge_adapters(encoder)
     _mix_in(model, start, config.start_share)
     if trainer.is_world_process_zero():
         checkpoint.save(model.eval().cpu(), tokenizer, folder)

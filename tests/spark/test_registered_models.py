@@ -1,16 +1,19 @@
-"""A model by its alias: one version for one query and one run, wherever the alias moves meanwhile."""
+"""A model by an address that may change: one digest for one query and one run, whatever becomes of it meanwhile."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from pyspark.sql import SparkSession
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 
 from gliclass_spark import gliclass_udf
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ErrorShareError
+from gliclass_spark.model.location import resolve
 from gliclass_spark.registry import Registry
 from gliclass_spark.spark.steps import Run, tag_step, up_to_date
 
@@ -19,15 +22,20 @@ TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
 
 
 @pytest.fixture
+def cache(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of the driver, and of the workers."""
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    # What spark.executorEnv.GLICLASS_SPARK_CACHE is for a session that is yet to start.
+    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def registry(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: str, other_tiny_model: str
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: str, other_tiny_model: str
 ) -> Registry:
     """Version 1 is the champion; version 2 has other weights."""
-    cache = str(tmp_path / "cache")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("GLICLASS_SPARK_CACHE", cache)
-    # What spark.executorEnv.GLICLASS_SPARK_CACHE is for a session that is yet to start.
-    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", cache)
     found = Registry()
     with found.run("retraining", "night", {}) as tracked:
         for folder in (tiny_model, other_tiny_model):
@@ -60,6 +68,28 @@ def test_a_query_and_a_run_keep_the_version_that_they_began_with(
     assert (following.model_digest, following.retagged) == (second, 3)
     assert tags(spark, tmp_path) == {(ADDRESS, second)}
     assert up_to_date(run_of(spark, tmp_path, "night-3", max_error_ratio=0.5))
+
+
+def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(
+    spark: SparkSession, cache: Path, tmp_path: Path, tiny_model: str, other_tiny_model: str
+) -> None:
+    first, second = (resolve(folder).digest for folder in (tiny_model, other_tiny_model))
+    address = (tmp_path / "store").as_uri()
+    shutil.copytree(tiny_model, tmp_path / "store")
+
+    def asked() -> DataFrame:
+        function = gliclass_udf(["spam", "lake"], model=address, output="full")
+        frame = spark.createDataFrame(TEXTS, "id string, body string").coalesce(1)
+        return frame.select(function("body").alias("found")).select("found.model", "found.model_digest").distinct()
+
+    before = asked()
+    shutil.copytree(other_tiny_model, tmp_path / "store", dirs_exist_ok=True)
+    assert [tuple(row) for row in before.collect()] == [(address, first)]
+    after = asked()
+    shutil.rmtree(cache)
+    shutil.copytree(tiny_model, tmp_path / "store", dirs_exist_ok=True)
+    with pytest.raises(PySparkException, match=f"gave files with the digest {first[:12]}, expected {second[:12]}"):
+        after.collect()
 
 
 def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float) -> Run:

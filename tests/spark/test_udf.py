@@ -52,6 +52,18 @@ def test_default_output_is_labels_over_their_threshold_best_first(frame: DataFra
         assert all(score >= 0.5 for score in scores)
 
 
+def test_nested_labels_of_which_a_text_gets_one_are_those_of_the_engine(frame: DataFrame, tiny_model: str) -> None:
+    tree = {"mail": ["spam", "ham"], "place": {"water": "lake"}}
+    best = LabelSet.of(tree).model_copy(update={"top_k": 1, "threshold": 0.0})
+    asked = {"all": gliclass_udf(tree, model=tiny_model, output="scores"), "best": gliclass_udf(best, model=tiny_model)}
+    rows = frame.select("id", *(function("text").alias(name) for name, function in asked.items())).collect()
+    expected = Engine.from_pretrained(tiny_model).classify(TEXTS, best)
+    for row, found in zip(sorted(rows, key=lambda row: row["id"]), expected, strict=True):
+        assert row["all"] == pytest.approx(found.scores, abs=2e-2)
+        [given] = row["best"]
+        assert found.scores[given["label"]] == pytest.approx(found.labels[0].score, abs=2e-2)
+
+
 def test_null_text_gives_null(spark: SparkSession, tiny_model: str) -> None:
     texts = spark.createDataFrame([(None,)], "text string")
     texts.createOrReplaceTempView("nothing")
@@ -108,3 +120,61 @@ def test_wrong_arguments_are_refused_before_anything_runs(spark: SparkSession, t
         gliclass_udf(LABELS, model="no/such-model")
     with pytest.raises(ConfigError, match="can't be the name of a SQL function"):
         register_gliclass(spark, "f(x) AS SELECT 1; --", LABELS, model=tiny_model)
+
+
+@pytest.fixture(scope="module")
+def rows(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(
+        [
+            (1, "a lake of data", ["lake", "sea"]),
+            (2, "buy now", ["spam"]),
+            (3, "buy now", ["spam", "spam"]),
+            (4, "buy now", []),
+            (5, "buy now", None),
+            (6, None, ["spam"]),
+            (7, "שלום", ["spam", None]),
+        ],
+        "id int, text string, candidates array<string>",
+    )
+
+
+class TestOwnLabels:
+    """A column of labels: each row is asked its own."""
+
+    def test_scores_are_those_of_the_engine(self, rows: DataFrame, tiny_model: str) -> None:
+        asked = gliclass_udf(model=tiny_model, output="scores")
+        found = {
+            row["id"]: row["scores"] for row in rows.select("id", asked("text", "candidates").alias("scores")).collect()
+        }
+        expected = Engine.from_pretrained(tiny_model).classify_each(
+            ["a lake of data", "buy now"], [["lake", "sea"], ["spam"]]
+        )
+        for place, record in enumerate(expected, start=1):
+            assert list(found[place]) == list(record.scores)
+            np.testing.assert_allclose(list(found[place].values()), list(record.scores.values()), atol=2e-2)
+        assert [found[place] for place in (3, 4, 5, 6, 7)] == [None] * 5
+
+    def test_full_says_why_a_row_could_not_be_asked(self, rows: DataFrame, tiny_model: str) -> None:
+        full = rows.select("id", gliclass_udf(model=tiny_model, output="full")("text", "candidates").alias("found"))
+        found = {row["id"]: row["found"] for row in full.collect()}
+        assert {key: row and row["error"] and row["error"]["code"] for key, row in found.items()} == {
+            **dict.fromkeys((1, 2, 6)),
+            **dict.fromkeys((3, 4, 5, 7), "bad_labels"),
+        }
+        assert "appears twice" in found[3]["error"]["message"]
+        assert found[1]["label_set_hash"] == LabelSet.of("lake", "sea").hash
+        assert found[4]["label_set_hash"] is None
+
+    def test_sql_gives_the_same(self, spark: SparkSession, rows: DataFrame, tiny_model: str) -> None:
+        rows.createOrReplaceTempView("asked")
+        register_gliclass(spark, "tag_by", model=tiny_model, output="full")
+        by_sql = spark.sql("SELECT id, tag_by(text, candidates) AS found FROM asked")
+        by_api = rows.select("id", gliclass_udf(model=tiny_model, output="full")("text", "candidates").alias("found"))
+        assert by_sql.schema == by_api.schema
+        assert by_sql.orderBy("id").collect() == by_api.orderBy("id").collect()
+
+    def test_labels_are_given_once(self, tiny_model: str) -> None:
+        with pytest.raises(ConfigError, match="takes 1 column"):
+            gliclass_udf(LABELS, model=tiny_model)("text", "candidates")
+        with pytest.raises(ConfigError, match="takes 2 column"):
+            gliclass_udf(model=tiny_model)("text")

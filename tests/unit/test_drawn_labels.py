@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gliclass_spark.exploration import by_thresholds, decide, key
+from gliclass_spark.exploration import decide, key
 from gliclass_spark.labels import Label, LabelSet
+from gliclass_spark.thresholds import by_thresholds
 
 SEVERAL = LabelSet(labels=(Label(name="a", threshold=0.7), Label(name="b"), Label(name="c", threshold=0.2)))
+BEST = SEVERAL.model_copy(update={"top_k": 2})
 SINGLE = LabelSet.of("a", "b", "c", multi_label=False)
 MANY = 20_000
 # Six standard deviations of the mean of MANY draws, at most.
@@ -34,6 +39,29 @@ def test_a_label_is_given_as_often_as_its_propensity_says(scores: list[float], s
     found = decide(repeated(scores), keys(MANY), SEVERAL, share)
     np.testing.assert_allclose(found.explored.mean(), share, atol=CLOSE)
     np.testing.assert_allclose(found.chosen.mean(axis=0), found.propensities[0], atol=CLOSE)
+
+
+@given(st.lists(probability, min_size=3, max_size=3), st.floats(0.0, 1.0), st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_a_document_gets_no_more_labels_than_its_set_allows_and_propensities_know_it(
+    scores: list[float], share: float, top_k: int
+) -> None:
+    label_set = SEVERAL.model_copy(update={"top_k": top_k})
+    found = decide(repeated(scores), keys(MANY), label_set, share)
+    assert found.chosen.sum(axis=1).max() <= top_k
+    np.testing.assert_allclose(found.chosen.mean(axis=0), found.propensities[0], atol=CLOSE)
+
+
+@given(st.lists(probability, min_size=3, max_size=3))
+def test_the_best_of_what_is_drawn_is_as_probable_as_counting_every_draw_says(scores: list[float]) -> None:
+    best_first = sorted(range(3), key=lambda place: -scores[place])
+    expected = [0.0, 0.0, 0.0]
+    for drawn in itertools.product((False, True), repeat=3):
+        odds = math.prod(score if taken else 1 - score for score, taken in zip(scores, drawn, strict=True))
+        for place in [place for place in best_first if drawn[place]][:2]:
+            expected[place] += odds
+    found = decide(np.array([scores], dtype=np.float32), keys(1), BEST, 1.0)
+    np.testing.assert_allclose(found.propensities[0], expected, atol=1e-12)
 
 
 @given(st.lists(probability, min_size=3, max_size=3), st.floats(0.0, 1.0))
@@ -92,7 +120,7 @@ def test_another_model_draws_anew() -> None:
     assert (one.chosen == other.chosen).mean() == pytest.approx(0.5, abs=CLOSE)
 
 
-@pytest.mark.parametrize("label_set", [SEVERAL, SINGLE], ids=["several", "single"])
+@pytest.mark.parametrize("label_set", [SEVERAL, BEST, SINGLE], ids=["several", "best", "single"])
 def test_what_is_certain_is_never_left_to_chance(label_set: LabelSet) -> None:
     found = decide(repeated([0.0, 1.0, 0.0]), keys(MANY), label_set, 1.0)
     assert found.chosen.all(axis=0).tolist() == [False, True, False]

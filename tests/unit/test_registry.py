@@ -25,16 +25,17 @@ from gliclass_spark.errors import (
     RegistryUnreachableError,
 )
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model.location import WEIGHTS, resolve
+from gliclass_spark.model.cache import Cache
+from gliclass_spark.model.contents import INDEX, WEIGHTS, digest_of
+from gliclass_spark.model.location import resolve
 from gliclass_spark.registry import Registry, Version
-from gliclass_spark.registry.cache import Cache, Remembered
 from gliclass_spark.registry.server import briefly
 
 DOWN = "http://127.0.0.1:9"
 # Slow, so that the second process comes while the first is at it.
 SLOW_FETCH = """
 import shutil, sys, time
-from gliclass_spark.registry.cache import Cache
+from gliclass_spark.model.cache import Cache, Source
 
 digest, source, counted = sys.argv[1:]
 
@@ -44,7 +45,7 @@ def fetch(folder):
     time.sleep(2)
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
-print(Cache.default().checkpoint(digest, fetch))
+print(Cache.default().checkpoint(digest, Source("the source", fetch, "mend it")))
 """
 TEXTS, LABELS = ["a lake of data", "buy now"], ["spam", "lake"]
 
@@ -116,6 +117,18 @@ class TestRegister:
         assert (source / "label_set.yaml").read_text() == "name: mail\n"
         assert not (source / "training_state.pt").exists()
 
+    def test_weights_in_several_files_and_the_tokenizer_of_labels_go_along(
+        self, register: Callable[..., Version], tiny_model: str, tmp_path: Path
+    ) -> None:
+        folder, shard = shutil.copytree(tiny_model, tmp_path / "checkpoint"), "model-00001-of-00001.safetensors"
+        (folder / WEIGHTS).rename(folder / shard)
+        (folder / INDEX).write_text(json.dumps({"weight_map": {"x": shard}}))
+        (folder / "label_tokenizer").mkdir()
+        (folder / "label_tokenizer" / "vocab.txt").write_text("words")
+        version = register(folder)
+        assert version.digest == digest_of(folder)
+        assert digest_of(resolve("models:/mail/1").folder) == version.digest
+
     def test_pickled_weights_are_not_registered(self, registry: Registry, register: Any, tmp_path: Path) -> None:
         (tmp_path / "pickled").mkdir()
         (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
@@ -142,7 +155,10 @@ class TestRegister:
         version = register(tiny_model)
         shutil.copy(Path(other_tiny_model, WEIGHTS), version.source.removeprefix("file://"))
         found, expected = resolve(other_tiny_model).digest[:12], version.digest[:12]
-        with pytest.raises(CheckpointError, match=f"files with the digest {found}, expected {expected}"):
+        with pytest.raises(
+            CheckpointError,
+            match=f"models:/mail/1 in sqlite:.* gave files with the digest {found}, expected {expected}",
+        ):
             resolve("models:/mail/1")
 
     def test_a_version_that_was_registered_by_other_means_is_told(
@@ -293,12 +309,11 @@ class TestOutage:
         self, two: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         ref = resolve("models:/mail@champion")
-        # As if that server had given the answer: its file is named by its URI.
-        [memory] = (ref.folder.parent / "addresses").iterdir()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
         with pytest.raises(ModelNotFoundError, match=f"'models:/mail@champion' can't be looked up.*at {DOWN} does not"):
             resolve("models:/mail@champion")
-        Cache.default().remember(DOWN, Remembered(**json.loads(memory.read_text())))
+        # As if that server had given the answer.
+        Cache.default().remember(DOWN, "models:/mail@champion", ref.digest)
         assert resolve("models:/mail@champion") == ref
         assert f"at {DOWN} does not answer" in caplog.text
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gliclass_spark.addresses import REGISTERED
 from gliclass_spark.manifest import Manifest
 from gliclass_spark.model.location import resolve
 from gliclass_spark.spark.runs import last_success
@@ -31,7 +30,7 @@ def up_to_date(run: Run) -> bool:
     tagged, filtered, routed = done.get("tag"), done.get("filter"), done.get("route")
     if tagged is None or not all(done.values()):
         return False
-    moved = run.pipeline.model.startswith(REGISTERED) and resolve(run.pipeline.model).digest != tagged.model_digest
+    moved = resolve(run.pipeline.model).digest != tagged.model_digest
     if moved or tagged.settings_hash != tag_settings(run, tagged.model_digest):
         return False
     read_all = tagged.inputs["source"] == replace(source.latest(run.spark), since=tagged.inputs["source"].since)

@@ -20,7 +20,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
-from gliclass_spark.errors import ConfigError, ErrorShareError, ManifestError, ModelNotFoundError, TableError
+from gliclass_spark.errors import (
+    CheckpointError,
+    ConfigError,
+    ErrorShareError,
+    ManifestError,
+    ModelNotFoundError,
+    TableError,
+)
 from gliclass_spark.manifest import HISTOGRAM_BINS, Manifest, VersionRange
 from gliclass_spark.model.location import ModelRef, resolve
 from gliclass_spark.spark import changes as change_feed
@@ -165,14 +172,14 @@ def tag_settings(run: Run, model_digest: str | None) -> str:
 def _model(run: Run, known: list[Manifest]) -> ModelRef:
     """What the pipeline's address stands for; if this run has begun before, what it stood for then.
 
-    The alias of a registered model may move between two attempts: one run has one model.
+    An alias, a branch or a folder may change between two attempts: one run has one model.
     """
     address = run.pipeline.model
     own = [each for each in known if (each.job, each.run_id, each.model) == ("tag", run.run_id, address)]
     begun_with = own[-1].model_digest if own else None  # the latest come first
     try:
         return resolve(address, begun_with)
-    except ModelNotFoundError as gone:
+    except (ModelNotFoundError, CheckpointError) as gone:
         if begun_with is None:
             raise
         found = resolve(address)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference_models import BACKBONES, PUBLISHED, Reference, grown, tokenizer
+from reference_cells import BACKBONES
+from reference_models import PUBLISHED, Reference, grown, tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -30,6 +31,7 @@ LABELS = LabelSet.of("sport", "machine learning", "web")
 FRAME = (
     9  # tokens around a text: [CLS] <<LABEL>> sport <<LABEL>> machine learning <<LABEL>> web <<SEP>> ... [SEP], less 1
 )
+CUT = LABELS.model_copy(update={"long_texts": "cut"})
 TEXTS = ["spark", "deep water", "deep water and a river", "table", "a river in Zürich"]
 
 
@@ -140,7 +142,7 @@ class TestErrors:
         assert found.token_counts.tolist() == [1]
 
     @pytest.mark.parametrize(
-        "labels", ["sport", ["sport", "sport"], [], ["<<LABEL>>"], [f"label {n}" for n in range(999)]]
+        "labels", ["sport", ["sport", "sport"], [], ["<<LABEL>>"], [Label(name="x", description="s " * 400)]]
     )
     def test_labels_that_cannot_be_asked_are_refused(self, labels: Any, bert: Engine) -> None:
         with pytest.raises(LabelSetError):
@@ -148,7 +150,7 @@ class TestErrors:
 
 
 class TestTokens:
-    """Texts are counted whole and read up to the window; control tokens in them are text."""
+    """Texts are counted whole; control tokens in them are text."""
 
     @pytest.mark.parametrize("prompt_first", [True, False])
     @pytest.mark.parametrize("task", [None, "Find the topic: "])
@@ -159,16 +161,7 @@ class TestTokens:
         texts = ["deep water", "Unbelievable!", "water " * 1000, None]
         found = measured.run(texts, LABELS.model_copy(update={"prompt": task}))
         assert found.token_counts.tolist() == [2, 2, 1000, 0]
-        assert found.chunk_counts.tolist() == [1, 1, 1, 0]
-
-    def test_a_long_text_is_read_up_to_the_end_of_the_window(self, bert: Engine) -> None:
-        window = bert.max_length - FRAME - 1
-        read = "water " * window
-        np.testing.assert_allclose(
-            bert.scores([read + "spark " * 100, read], LABELS), bert.scores([read] * 2, LABELS), atol=1e-6
-        )
-        shorter = "water " * (window - 1) + "spark"
-        assert not np.allclose(bert.scores([shorter], LABELS), bert.scores([read], LABELS), atol=1e-6)
+        assert found.chunk_counts.tolist() == [1, 1, 3, 0]
 
     @pytest.mark.parametrize("prompt_first", [True, False])
     def test_injected_tokens_add_no_label(self, prompt_first: bool, engine: Callable[..., Engine]) -> None:
@@ -209,7 +202,7 @@ class TestUsage:
         assert (usage.tokens, usage.padding, usage.padding_share) == (2 * (FRAME + 1) + 3, 0, 0.0)
 
     def test_what_is_cut_off_a_long_text_costs_nothing(self, engine: Callable[..., Engine]) -> None:
-        usage = engine("bert").run(["water " * 5000], LABELS).usage
+        usage = engine("bert").run(["water " * 5000], CUT).usage
         assert (usage.tokens, usage.padding) == (512, 0)
 
     def test_the_model_is_given_no_more_than_is_counted(self, reference: Callable[..., Reference]) -> None:
@@ -267,7 +260,7 @@ class TestConstruction:
         assert np.isnan(scores[1]).all()
 
     @pytest.mark.parametrize("backbone", [*BACKBONES, "roberta"])
-    def test_a_text_longer_than_the_window_has_the_references_logits(
+    def test_a_text_that_is_cut_to_the_window_has_the_references_logits(
         self, backbone: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
     ) -> None:
         head = PUBLISHED["base-v3"][1]
@@ -275,7 +268,7 @@ class TestConstruction:
         assert measured.max_length == 512
         text = "deep water " * 500
         expected = theirs.logits(theirs.input_ids(text, LABELS.texts)).tolist()
-        np.testing.assert_allclose(measured.logits([text], LABELS), [expected], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(measured.logits([text], CUT), [expected], atol=1e-5, rtol=0)
 
 
 def loaded(reference: Callable[..., Reference]) -> Checkpoint:

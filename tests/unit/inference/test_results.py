@@ -89,6 +89,20 @@ def test_labels_over_their_thresholds_come_best_first() -> None:
     assert list(found.scores.values()) == pytest.approx([0.3, 0.6, 0.9, 0.8], rel=1e-6)
 
 
+def test_a_set_that_allows_one_label_gives_the_best_and_every_score() -> None:
+    label_set = LabelSet(labels=tuple(Label(name=name) for name in "abc"), top_k=1)
+    [found] = results(label_set, [logit(0.6), logit(0.9), logit(0.8)]).classifications()
+    assert [scored.label for scored in found.labels] == ["b"]
+    assert list(found.scores.values()) == pytest.approx([0.6, 0.9, 0.8], rel=1e-6)
+
+
+def test_scores_are_shown_in_the_shape_of_the_label_set() -> None:
+    label_set = LabelSet.of({"mood": ["good", "bad"], "topic": {"web": "pages"}})
+    found = results(label_set, [0.0, 0.0, 0.0], [float("nan")] * 3, errors=(None, NULL_TEXT)).classifications()
+    assert found[0].nested(label_set) == {"mood": {"good": 0.5, "bad": 0.5}, "topic": {"web": {"pages": 0.5}}}
+    assert found[1].nested(label_set) == {}
+
+
 def test_a_score_that_equals_its_threshold_reaches_it() -> None:
     [found] = results(LabelSet.of("a", "b"), [0.0, -1e-3]).classifications()
     assert found.labels == (ScoredLabel("a", 0.5),)

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from gliclass import GLiClassModel as ReferenceModel
 from huggingface_hub import constants
-from reference_models import Reference
+from reference_cells import SPACES
+from reference_models import TOLERANCE, Reference, build, tokenizer
 from safetensors.torch import load_file, save_file
 
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError
 from gliclass_spark.model import checkpoint, location
-from gliclass_spark.model.configuration import GLiClassConfig, read_config
+from gliclass_spark.model.configuration import GLiClassConfig, config_of, read_config
 
 MISSING = object()
 
@@ -161,13 +163,18 @@ class TestUnsafe:
         assert checkpoint.load(location.resolve(str(folder))).tokenizer("deep water").input_ids == expected
         assert not (tmp_path / "sprung").exists()
 
-    def test_a_backbone_that_brings_code_is_built_without_it(self, folder: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("place", ["", "encoder_config"])
+    def test_a_model_that_wants_code_of_its_own_is_refused_by_the_name_of_the_key(
+        self, place: str, folder: Path, tmp_path: Path
+    ) -> None:
         write_code(folder, tmp_path / "sprung")
         code = {"AutoConfig": "trap.Trap", "AutoModel": "trap.Trap"}
-        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        reconfigure(folder, auto_map=code, encoder_config={**document["encoder_config"], "auto_map": code})
-        loaded = checkpoint.load(location.resolve(str(folder)))
-        assert type(loaded.model.encoder_model).__module__.startswith("transformers.")
+        encoder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["encoder_config"]
+        reconfigure(folder, **({"encoder_config": {**encoder, "auto_map": code}} if place else {"auto_map": code}))
+        assert refusal(folder) == (
+            f"config.json of {folder} asks for code of its own ({place}{'.' if place else ''}auto_map), but code from "
+            "a checkpoint is never run; take a checkpoint whose encoder transformers knows by itself"
+        )
         assert not (tmp_path / "sprung").exists()
 
 
@@ -184,6 +191,21 @@ class Trap:
 def write_code(folder: Path, witness: Path) -> None:
     code = f"import pathlib\npathlib.Path({str(witness)!r}).touch()\nclass Trap: pass\n"
     (folder / "trap.py").write_text(code, encoding="utf-8")
+
+
+SHARED = "model.encoder_model.{}.weight"
+OTHER = SHARED.format("encoder.embed_tokens")
+
+
+def rename(state: dict[str, torch.Tensor], names: list[str], words: torch.Tensor) -> None:
+    del state[SHARED.format("shared")]
+    state.update({SHARED.format(name): words.clone() for name in names})
+
+
+@pytest.fixture
+def tied(reference: Callable[..., Reference], tmp_path: Path) -> Path:
+    """A T5 checkpoint of one's own: its word embeddings have two names in the model, and one in the file."""
+    return Path(shutil.copytree(reference("t5").folder, tmp_path / "tied"))
 
 
 class TestWeights:
@@ -230,6 +252,31 @@ class TestWeights:
         assert "100 differ" in message
         assert message.count("unused") == 8
 
+    @pytest.mark.parametrize(
+        "names", [["shared"], ["encoder.embed_tokens"], ["shared", "encoder.embed_tokens"]], ids=str
+    )
+    def test_a_weight_of_two_names_may_stand_under_any(self, names: list[str], tied: Path) -> None:
+        words = load_file(tied / checkpoint.WEIGHTS)[SHARED.format("shared")]
+        reweigh(tied, lambda state: rename(state, names, words))
+        encoder = checkpoint.load(location.resolve(str(tied))).model.encoder_model
+        assert encoder.shared.weight is encoder.encoder.embed_tokens.weight
+        assert torch.equal(encoder.shared.weight, words)
+
+    def test_a_weight_of_two_names_and_two_values_is_refused(self, tied: Path) -> None:
+        reweigh(tied, lambda state: state.update({OTHER: state[SHARED.format("shared")] + 1}))
+        assert "encoder_model.encoder.embed_tokens.weight is not encoder_model.shared.weight" in refusal(tied)
+
+    def test_a_weight_of_two_names_is_missing_only_where_the_file_has_neither(self, tied: Path) -> None:
+        reweigh(tied, lambda state: rename(state, [], torch.zeros(1)))
+        assert refusal(tied).endswith("1 differ: missing encoder_model.shared.weight")
+
+    def test_a_weight_of_two_names_is_saved_once(self, tied: Path, tmp_path: Path) -> None:
+        loaded = checkpoint.load(location.resolve(str(tied)))
+        saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved")
+        stored, original = (load_file(folder / checkpoint.WEIGHTS) for folder in (saved, tied))
+        assert stored.keys() == original.keys()
+        assert all(torch.equal(stored[name], original[name]) for name in original)
+
     @pytest.mark.parametrize("keep", [0, 7, 100, 1_000_000], ids=["empty", "no header", "half a header", "no end"])
     def test_a_file_that_was_cut_short_is_called_damaged(self, keep: int, folder: Path) -> None:
         content = (folder / checkpoint.WEIGHTS).read_bytes()
@@ -265,29 +312,87 @@ class TestConfig:
             f"config.json has model_type {found!r}, expected 'GLiClass': give a GLiClass checkpoint"
         )
 
-    @pytest.mark.parametrize("name", ["bi-encoder", "bi-encoder-fused", "encoder-decoder", "decoder-kv"])
+    @pytest.mark.parametrize("name", ["decoder-kv", "no-such-encoder"])
     def test_another_architecture_is_refused_by_name(self, name: str, folder: Path) -> None:
         reconfigure(folder, architecture_type=name)
-        assert (
-            refusal(folder)
-            == f"architecture_type {name!r} is not supported; use a 'uni-encoder' or 'label-cached' checkpoint"
+        assert refusal(folder) == (
+            f"architecture_type {name!r} is not supported; use a 'uni-encoder' or 'bi-encoder' or 'bi-encoder-fused' "
+            "or 'encoder-decoder' or 'encoder-decoder-cls' or 'label-cached' checkpoint"
         )
 
+    @pytest.mark.parametrize("name", ["bi-encoder", "bi-encoder-fused"])
     @pytest.mark.parametrize(
-        ("key", "value", "supported"),
+        ("changes", "reason"),
         [
-            ("use_lstm", True, False),
-            ("squeeze_layers", True, False),
-            ("use_calibrator", True, False),
-            ("multimodal", True, False),
-            ("encoder_layer_id", 4, -1),
+            ({"pooling_strategy": "pass"}, "pooling_strategy 'pass' gives no vector, which a {!r} reads"),
+            ({"scorer_type": "cross-attn"}, "scorer_type 'cross-attn' reads every token, of which a {!r} gives one"),
+            ({"label_model_config": {"model_type": "t5gemma"}}, "has no encoder that stands alone"),
+            ({"label_model_config": {"model_type": "llama"}}, "label_model_config.model_type 'llama' is a decoder"),
+            ({"label_model_config": {"model_type": "x"}}, "label_model_config.model_type 'x' is not a backbone"),
         ],
+        ids=str,
+    )
+    def test_a_bi_encoder_that_cannot_score_is_refused_with_the_reason(
+        self, name: str, changes: dict[str, Any], reason: str, folder: Path
+    ) -> None:
+        reconfigure(folder, architecture_type=name, **changes)
+        assert reason.format(name) in refusal(folder)
+
+    @pytest.mark.parametrize("name", ["encoder-decoder", "encoder-decoder-cls"])
+    def test_an_encoder_without_a_decoder_is_refused(self, name: str, folder: Path) -> None:
+        reconfigure(folder, architecture_type=name)
+        assert f"encoder_config.model_type 'bert' has no decoder, which a {name!r} needs" in refusal(folder)
+
+    def test_a_decoder_gives_no_tokens_for_a_scorer_to_read(self, tied: Path) -> None:
+        reconfigure(tied, architecture_type="encoder-decoder-cls", scorer_type="cross-attn")
+        assert refusal(tied).startswith("scorer_type 'cross-attn' reads every token, of which a 'encoder-decoder-cls'")
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("squeeze_layers", True), ("multimodal", True), ("use_embedding_projection", True), ("recurrent_steps", 3)],
     )
     def test_an_option_that_would_change_the_scores_is_refused_by_name(
-        self, key: str, value: Any, supported: Any, folder: Path
+        self, key: str, value: Any, folder: Path
     ) -> None:
         reconfigure(folder, **{key: value})
-        assert refusal(folder) == f"config.json asks for {key}={value!r}, which is not supported (only {supported!r})"
+        message = refusal(folder)
+        assert message.startswith(f"config.json asks for {key}={value!r}, which is not supported; ")
+
+    @pytest.mark.parametrize("layer", [3, -4])
+    def test_a_layer_that_the_encoder_does_not_have_is_refused(self, layer: int, folder: Path) -> None:
+        reconfigure(folder, encoder_layer_id=layer)
+        assert refusal(folder) == f"config.json asks for encoder_layer_id={layer} of 2 layers"
+
+    @pytest.mark.parametrize("model_type", ["llama", "mistral", "gemma", "qwen2"])
+    def test_a_decoder_whose_weights_were_trained_under_a_patch_is_refused_by_name(
+        self, model_type: str, folder: Path
+    ) -> None:
+        reconfigure(folder, encoder_config={"model_type": model_type})
+        assert refusal(folder) == (
+            f"encoder_config.model_type {model_type!r} is a decoder, which is not supported; "
+            "use a checkpoint over an encoder"
+        )
+
+    def test_an_encoder_that_does_not_stand_alone_is_refused_by_name(self, folder: Path) -> None:
+        reconfigure(folder, encoder_config={"model_type": "bart"})
+        assert refusal(folder) == (
+            "model_type 'bart' has no encoder that stands alone; use a checkpoint over an encoder"
+        )
+
+    @pytest.mark.parametrize("changes", [{"scorer_type": "mlp"}, {"use_lstm": True}], ids=str)
+    def test_a_width_that_the_encoder_does_not_have_is_refused_with_both(
+        self, changes: dict[str, Any], folder: Path
+    ) -> None:
+        reconfigure(folder, hidden_size=64, **changes)
+        assert refusal(folder).endswith("a hidden_size of 64, its encoder 32")
+
+    def test_a_calibrator_of_a_text_that_is_not_pooled_is_refused(self, folder: Path) -> None:
+        reconfigure(folder, use_calibrator=True, pooling_strategy="pass", scorer_type="cross-attn", scorer_num_heads=4)
+        assert refusal(folder).startswith("a calibrator reads one pooled vector")
+
+    def test_an_option_that_no_score_depends_on_is_read_over(self, folder: Path) -> None:
+        reconfigure(folder, layer_wise=True, focal_loss_gamma=7, something_new=[1])
+        checkpoint.load(location.resolve(str(folder)))
 
     @pytest.mark.parametrize(
         ("key", "allowed"),
@@ -331,6 +436,13 @@ class TestConfig:
         reconfigure(folder, **changes)
         assert "config.json" in refusal(folder)
 
+    @pytest.mark.parametrize("name", SPACES)
+    def test_a_config_of_every_architecture_that_is_written_by_us_reads_as_the_same(self, name: str) -> None:
+        model = build("t5" if name.startswith("encoder-decoder") else "bert", architecture_type=name).twin()
+        again = config_of(json.loads(json.dumps(model.config.to_dict())))
+        assert again.to_dict() == model.config.to_dict()
+        assert type(again) is type(model.config)
+
     def test_what_a_published_config_leaves_out_has_the_published_default(self) -> None:
         config = GLiClassConfig.from_dict({"model_type": "GLiClass"})
         assert config.encoder_config.model_type == "deberta-v2"
@@ -371,6 +483,65 @@ class TestTokenizer:
         assert "<<LABEL>>" in message
         assert "30000" in message
         assert "30522" in message
+
+
+class TestLabelTokenizer:
+    """Labels that an encoder of their own reads have a tokenizer of their own."""
+
+    @pytest.fixture
+    def folder(self, reference: Callable[..., Reference], tmp_path: Path) -> Path:
+        made = reference(architecture_type="bi-encoder")
+        return Path(shutil.copytree(made.folder, tmp_path / "bi_encoder"))
+
+    def test_it_is_the_texts_where_both_encoders_have_its_vocabulary(self, folder: Path) -> None:
+        loaded = checkpoint.load(location.resolve(str(folder)))
+        assert loaded.label_tokenizer is loaded.tokenizer
+
+    def test_one_in_the_folder_is_taken_and_counts_in_the_digest(self, folder: Path) -> None:
+        before = digest(folder)
+        own = tokenizer()
+        own.add_tokens(["thingummy"])
+        own.save_pretrained(folder / "label_tokenizer")
+        loaded = checkpoint.load(location.resolve(str(folder)))
+        assert "thingummy" in loaded.label_tokenizer.get_vocab()
+        assert "thingummy" not in loaded.tokenizer.get_vocab()
+        assert digest(folder) != before
+
+    def test_one_that_is_saved_is_loaded_again(self, folder: Path, tmp_path: Path) -> None:
+        loaded = checkpoint.load(location.resolve(str(folder)))
+        own = tokenizer()
+        own.add_tokens(["thingummy"])
+        saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved", own)
+        again = checkpoint.load(location.resolve(str(saved)))
+        assert again.label_tokenizer.get_vocab() == own.get_vocab()
+
+    def test_without_one_that_fits_the_checkpoint_is_refused_with_what_to_do(self, folder: Path) -> None:
+        encoder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["label_model_config"]
+        reconfigure(folder, label_model_config={**encoder, "vocab_size": 1000}, label_model_name="some/encoder")
+        words = "model.label_encoder.embeddings.word_embeddings.weight"
+        reweigh(folder, lambda state: state.update({words: state[words][:1000].clone()}))
+        assert refusal(folder) == (
+            f"{str(folder)!r} has a label encoder of 1000 tokens, and no tokenizer for it; save that of some/encoder "
+            "in the checkpoint, as its folder label_tokenizer/: "
+            f"AutoTokenizer.from_pretrained(...).save_pretrained({str(folder / 'label_tokenizer')!r})"
+        )
+
+
+@pytest.mark.parametrize(("backbone", "name"), [("bert", "bi-encoder-fused"), ("t5", "uni-encoder")])
+def test_the_reference_loads_what_we_save_of_two_encoders_and_of_a_weight_with_two_names(
+    backbone: str, name: str, reference: Callable[..., Reference], tmp_path: Path
+) -> None:
+    made = reference(backbone, architecture_type=name, use_calibrator=True)
+    loaded = checkpoint.load(location.resolve(str(made.folder)))
+    saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved")
+    model, report = ReferenceModel.from_pretrained(saved, output_loading_info=True)
+    # Of a weight that it ties, it misses the names that its own files lack, too.
+    assert report == ReferenceModel.from_pretrained(made.folder, output_loading_info=True)[1]
+    assert report["unexpected_keys"] == set()
+    labels = ("sport", "music", "web")
+    asked = made.asked("The quick brown fox", labels)
+    again = Reference(model.eval()).answer(asked, len(labels))
+    torch.testing.assert_close(again, made.answer(asked, len(labels)), atol=TOLERANCE, rtol=0)
 
 
 def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from itertools import repeat
 from typing import Any
 
 import pytest
+from gliclass import ZeroShotClassificationPipeline
+from gliclass.utils import retrieval_augmented_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_models import Reference, tokenizer
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import CheckpointError, LabelSetError
-from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, Label, LabelSet
+from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, Example, Label, LabelSet, RetrievedExample
 from gliclass_spark.model.prompt import PromptBuilder
-from gliclass_spark.model.text_tokenizer import MIN_TEXT_TOKENS
 
 CLS, SEP = 101, 102
 LABELS = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))
@@ -32,9 +36,19 @@ def builder(*, prompt_first: bool = True, max_length: int = 512) -> PromptBuilde
 TEXT_LAST, TEXT_FIRST = builder(), builder(prompt_first=False)
 
 
+@cache
+def tokenizer_knowing(*markers: str) -> PreTrainedTokenizerFast:
+    """The joint model's tokenizer with more control tokens, numbered from the end of its vocabulary."""
+    known = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer().backend_tokenizer.to_str()))
+    known.add_tokens(list(markers), special_tokens=True)
+    return known
+
+
 def input_ids(made_by: PromptBuilder, text: str, label_set: LabelSet = LABELS) -> list[int]:
     prompt = made_by.prompt(label_set)
-    return prompt.wrap(made_by.text_ids([text], prompt)[0])
+    [frame] = prompt.frames
+    [window] = prompt.windows(made_by.text_ids([text], [prompt])[0])
+    return frame.around(window)
 
 
 def asking(**changes: Any) -> LabelSet:
@@ -91,32 +105,36 @@ class TestInput:
 
         same()
 
-    def test_a_long_text_is_read_to_the_end_of_the_window_as_the_reference_reads_it(
+    def test_a_text_that_is_cut_ends_with_the_window_as_the_references_does(
         self, reference: Callable[..., Reference]
     ) -> None:
         text = "deep water " * 400
-        found = input_ids(TEXT_LAST, text)
+        found = input_ids(TEXT_LAST, text, asking(long_texts="cut"))
         assert found == reference("bert").input_ids(text, LABELS.texts)
         assert len(found) == 512
         assert found[-1] == SEP
 
     def test_a_long_text_never_pushes_the_labels_behind_it_out(self) -> None:
-        found = input_ids(TEXT_FIRST, "deep water " * 400)
+        found = input_ids(TEXT_FIRST, "deep water " * 400, asking(long_texts="cut"))
         assert len(found) == 512
         assert found[-11:] == input_ids(TEXT_FIRST, "short")[-11:]
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
     def test_the_text_fills_the_window_exactly(self, made_by: PromptBuilder) -> None:
         prompt = made_by.prompt(LABELS)
-        assert len(prompt.wrap([7] * prompt.max_text_tokens)) == 512
-        assert len(prompt.wrap([7] * (prompt.max_text_tokens + 1))) == 512
-        assert len(prompt.wrap([7] * (prompt.max_text_tokens - 1))) == 511
+        [frame] = prompt.frames
+        sizes = {
+            more: [len(frame.around(w)) for w in prompt.windows([7] * (prompt.max_text_tokens + more))]
+            for more in (-1, 0, 1)
+        }
+        assert sizes[-1] == [511]
+        assert sizes[0] == [512]
+        assert len(sizes[1]) == 2
 
     def test_texts_are_given_untruncated(self) -> None:
-        assert [len(ids) for ids in TEXT_LAST.text_ids(["water " * 2000, "water"], TEXT_LAST.prompt(LABELS))] == [
-            2000,
-            1,
-        ]
+        assert [
+            len(ids) for ids in TEXT_LAST.text_ids(["water " * 2000, "water"], repeat(TEXT_LAST.prompt(LABELS)))
+        ] == [2000, 1]
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
     @pytest.mark.parametrize(
@@ -133,15 +151,63 @@ class TestInput:
         self, task: str | None, text: str, count: int, made_by: PromptBuilder
     ) -> None:
         prompt = made_by.prompt(asking(prompt=task))
-        assert prompt.token_count(made_by.text_ids([text], prompt)[0]) == count
+        assert prompt.token_count(made_by.text_ids([text], repeat(prompt))[0]) == count
 
     def test_a_tokenizer_that_truncates_and_pads_is_left_as_it_was(self) -> None:
         own = tokenizer().__class__.from_pretrained(tokenizer().name_or_path)
         own.add_tokens(["<<LABEL>>", "<<SEP>>"], special_tokens=True)
         own("x", truncation=True, max_length=16, padding="max_length")
         made = PromptBuilder(own, prompt_first=True, max_length=512)
-        assert len(made.text_ids(["water " * 100], made.prompt(LABELS))[0]) == 100
+        assert len(made.text_ids(["water " * 100], [made.prompt(LABELS)])[0]) == 100
         assert own.backend_tokenizer.truncation["max_length"] == 16
+
+
+class TestExamples:
+    """Texts whose labels are known stand behind the text, as the published models were trained to read them."""
+
+    EXAMPLES = (
+        Example(text="a goal in the last minute", labels=("sport",)),
+        Example(text="a net that learns\nto play", labels=("machine learning", "sport")),
+    )
+
+    @pytest.mark.parametrize("prompt_first", [True, False])
+    @pytest.mark.parametrize("task", [None, "Find the topic: "])
+    def test_the_ids_are_the_references(
+        self, task: str | None, prompt_first: bool, reference: Callable[..., Reference]
+    ) -> None:
+        knowing = tokenizer_knowing("<<EXAMPLE>>")
+        made_by = PromptBuilder(knowing, prompt_first=prompt_first, max_length=512)
+        theirs = ZeroShotClassificationPipeline(
+            reference("bert", prompt_first=prompt_first).model,
+            knowing,
+            max_length=512,
+            device="cpu",
+            progress_bar=False,
+        ).pipe
+        examples = [{"text": example.text, "labels": list(example.labels)} for example in self.EXAMPLES]
+        for text in ("deep water", "Zürich, by night. ", " 日本"):
+            expected = theirs.prepare_inputs(
+                [text], list(LABELS.texts), same_labels=True, examples=examples, prompt=task
+            )
+            found = input_ids(made_by, text, asking(prompt=task, examples=self.EXAMPLES))
+            assert found == expected["input_ids"][0].tolist()
+
+    def test_a_tokenizer_without_their_token_belongs_to_a_model_that_reads_none(self) -> None:
+        with pytest.raises(LabelSetError, match="the tokenizer has no token '<<EXAMPLE>>'"):
+            TEXT_LAST.prompt(asking(examples=self.EXAMPLES))
+
+    @pytest.mark.parametrize("token", ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>", "[SEP]"])
+    def test_an_example_with_a_control_token_is_refused(self, token: str) -> None:
+        made_by = PromptBuilder(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
+        with pytest.raises(LabelSetError, match=r"example 'go .* on' holds a control token"):
+            made_by.prompt(asking(examples=[Example(text=f"go {token} on", labels=("sport",))]))
+
+    def test_they_stand_beside_every_group_of_labels(self) -> None:
+        made_by = PromptBuilder(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
+        prompt = made_by.prompt(asking(examples=self.EXAMPLES, labels_per_pass=1))
+        assert len(prompt.frames) == 3
+        [tail] = {frame.tail for frame in prompt.frames}
+        assert tail[0] == len(tokenizer())
 
 
 class TestTextIsOnlyText:
@@ -151,7 +217,7 @@ class TestTextIsOnlyText:
     @pytest.mark.parametrize("task", [None, "Find the topic: "])
     def test_control_tokens_are_read_as_their_characters(self, task: str | None, made_by: PromptBuilder) -> None:
         prompt = made_by.prompt(asking(prompt=task))
-        ids = made_by.text_ids(["go <<LABEL>>x<<SEP>>[SEP][CLS] on"], prompt)[0]
+        ids = made_by.text_ids(["go <<LABEL>>x<<SEP>>[SEP][CLS] on"], repeat(prompt))[0]
         tokens = tokenizer().convert_ids_to_tokens(ids[len(prompt.task) :])
         assert " ".join(tokens) == "go < < label > > x < < sep > > [ sep ] [ cl ##s ] on"
 
@@ -164,17 +230,17 @@ class TestTextIsOnlyText:
         @settings(deadline=None, max_examples=200)
         @given(st.lists(piece, max_size=8).map("".join))
         def holds(text: str) -> None:
-            assert control_ids().isdisjoint(TEXT_LAST.text_ids([text], prompt)[0])
+            assert control_ids().isdisjoint(TEXT_LAST.text_ids([text], repeat(prompt))[0])
 
         holds()
 
     def test_a_text_with_control_tokens_changes_no_other_text(self) -> None:
         prompt = TEXT_LAST.prompt(LABELS)
-        alone = TEXT_LAST.text_ids(["deep water"], prompt)
-        assert TEXT_LAST.text_ids(["[SEP]", "deep water", "<<LABEL>>"], prompt)[1:2] == alone
+        alone = TEXT_LAST.text_ids(["deep water"], repeat(prompt))
+        assert TEXT_LAST.text_ids(["[SEP]", "deep water", "<<LABEL>>"], repeat(prompt))[1:2] == alone
 
     def test_what_the_vocabulary_lacks_reads_as_unknown(self) -> None:
-        ids = TEXT_LAST.text_ids(["[UNK] \U0001f9ff"], TEXT_LAST.prompt(LABELS))[0]
+        ids = TEXT_LAST.text_ids(["[UNK] \U0001f9ff"], [TEXT_LAST.prompt(LABELS)])[0]
         assert tokenizer().convert_ids_to_tokens(ids)[-1] == "[UNK]"
 
 
@@ -197,32 +263,24 @@ class TestRefusals:
             made_by.prompt(asking(prompt=f"Find {token} the topic"))
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
-    def test_labels_that_leave_no_room_for_a_text_are_refused_with_their_size(self, made_by: PromptBuilder) -> None:
-        asked = LabelSet.of(*(f"label {number}" for number in range(1000)), name="thousand")
-        with pytest.raises(
-            LabelSetError, match=r"the 1000 labels of 'thousand' and their prompt take \d+ of the model's 512 tokens"
-        ):
-            made_by.prompt(asked)
-
-    @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
     def test_a_task_prompt_that_leaves_no_room_for_a_text_is_refused(self, made_by: PromptBuilder) -> None:
-        with pytest.raises(LabelSetError, match="no room for a text"):
+        with pytest.raises(
+            LabelSetError, match=r"its prompt and examples \d+; 384 of the model's 512 tokens are for both"
+        ):
             made_by.prompt(asking(prompt="deep water " * 300))
 
-    def test_the_longest_label_that_is_allowed_can_be_asked(self) -> None:
+    @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
+    def test_the_longest_label_that_is_allowed_can_be_asked(self, made_by: PromptBuilder) -> None:
         description = ("water " * MAX_DESCRIPTION_CHARS)[: MAX_DESCRIPTION_CHARS - 1]
-        prompt = TEXT_LAST.prompt(LabelSet(labels=(Label(name="x", description=description),)))
-        assert prompt.max_text_tokens > MIN_TEXT_TOKENS
+        prompt = made_by.prompt(LabelSet(labels=(Label(name="x", description=description),)))
+        assert prompt.max_text_tokens >= 128
 
-    @pytest.mark.parametrize(("room", "refused"), [(MIN_TEXT_TOKENS, False), (MIN_TEXT_TOKENS - 1, True)])
-    def test_labels_leave_the_text_its_least(self, room: int, refused: bool) -> None:
-        taken = 512 - TEXT_LAST.prompt(LABELS).max_text_tokens
-        made = builder(max_length=taken + room)
-        if refused:
-            with pytest.raises(LabelSetError):
-                made.prompt(LABELS)
-        else:
-            assert made.prompt(LABELS).max_text_tokens == room
+    def test_a_label_that_takes_more_than_its_share_of_the_window_is_refused_with_its_size(self) -> None:
+        asked = LabelSet(labels=(Label(name="web"), Label(name="x", description="s " * 400)), name="two")
+        with pytest.raises(
+            LabelSetError, match=r"label 'x: s s .*' of 'two' takes 403 tokens, its prompt and examples 3"
+        ):
+            TEXT_LAST.prompt(asked)
 
     @pytest.mark.parametrize("missing", ["<<LABEL>>", "<<SEP>>"])
     def test_a_tokenizer_without_the_models_tokens_is_refused(self, missing: str) -> None:
@@ -230,3 +288,31 @@ class TestRefusals:
         plain.add_tokens([token for token in ("<<LABEL>>", "<<SEP>>") if token != missing], special_tokens=True)
         with pytest.raises(CheckpointError, match=f"the tokenizer has no token '{missing}'"):
             PromptBuilder(plain, prompt_first=True, max_length=512)
+
+
+class TestRetrievedExamples:
+    """Texts with true and false labels stand behind the text, between markers."""
+
+    EXAMPLE = RetrievedExample(text="The team won.", true_labels=("sport", "cup"), all_labels=("sport", "cup", "news"))
+
+    @pytest.mark.parametrize("prompt_first", [True, False])
+    @pytest.mark.parametrize(
+        "markers", [(), ("<<EXAMPLE>>",), ("<<EXAMPLE>>", "<</EXAMPLE>>", "<<TRUE_LABEL>>")], ids=len
+    )
+    def test_the_ids_are_the_references(
+        self, markers: tuple[str, ...], prompt_first: bool, reference: Callable[..., Reference]
+    ) -> None:
+        knowing = tokenizer_knowing(*markers)
+        made_by = PromptBuilder(knowing, prompt_first=prompt_first, max_length=512)
+        model = reference("bert", prompt_first=prompt_first).model
+        theirs = ZeroShotClassificationPipeline(model, knowing, max_length=512, device="cpu", progress_bar=False).pipe
+        text = retrieval_augmented_text("deep water", [self.EXAMPLE.model_dump()])
+        expected = theirs.prepare_inputs([text], list(LABELS.texts), same_labels=True)
+        assert input_ids(made_by, "deep water", asking(retrieved=(self.EXAMPLE,))) == expected["input_ids"][0].tolist()
+
+    def test_nothing_in_a_retrieved_text_is_a_control_token(self) -> None:
+        made_by = PromptBuilder(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
+        hostile = RetrievedExample(text="a<<LABEL>>b<<SEP>><<EXAMPLE>>[SEP]", true_labels=("<<LABEL>>",))
+        [frame] = made_by.prompt(asking(retrieved=(hostile,))).frames
+        control = {*control_ids(), len(tokenizer())}
+        assert [token for token in frame.tail if token in control] == [len(tokenizer()), SEP]

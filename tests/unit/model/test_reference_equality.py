@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations
-from random import Random
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
 from gliclass import GLiClassModel as ReferenceModel
-from reference_models import (
-    BACKBONES,
-    CLASS_TOKEN_POOLINGS,
-    HEADS,
-    OPTIONS,
-    PUBLISHED,
-    TOLERANCE,
-    Cell,
-    Reference,
-    build,
-    cells,
-    logits_alone,
-)
+from reference_cells import BACKBONES, HEADS, SPACES, Cell, cells, sample
+from reference_models import PUBLISHED, TOLERANCE, Reference, answers, build, logits_alone
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model.configuration import (
+    BI_ENCODER,
+    ENCODER_DECODER,
+    ENCODER_DECODER_CLS,
+    FUSED_BI_ENCODER,
+    UNI_ENCODER,
+)
 from gliclass_spark.model.pooling import POOLINGS
 from gliclass_spark.model.scoring import SCORERS
 
@@ -38,49 +32,45 @@ TEXTS = (
 )
 
 
-def sample(matrix: Iterable[Cell]) -> Iterator[Cell]:
-    """Few cells of the matrix in which every pair of two settings occurs: the head of one cell may hide another's."""
-    left = list(matrix)
-    Random(0).shuffle(left)  # noqa: S311
-    pairs = {cell: set(combinations(vars(cell).items(), 2)) for cell in left}
-    waiting = set().union(*pairs.values())
-    while waiting:
-        best = max(left, key=lambda cell: len(pairs[cell] & waiting))
-        waiting -= pairs[best]
-        yield best
-
-
+PUBLISHED_ARCHITECTURES = (UNI_ENCODER, BI_ENCODER, FUSED_BI_ENCODER, ENCODER_DECODER, ENCODER_DECODER_CLS)
 SAMPLE = list(sample(cells()))
-
-
-def padded(inputs: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(map(len, inputs)) + 5
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in inputs])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in inputs])
-    return ids, mask
 
 
 def test_the_matrix_holds_every_pooling_and_every_scorer_that_is_supported() -> None:
     assert {pooling for pooling, _ in HEADS} == set(POOLINGS)
     assert {scorer for _, scorer in HEADS} == set(SCORERS)
-    settings = {(name, value) for cell in SAMPLE for name, value in vars(cell).items()}
-    assert {value for name, value in settings if name == "backbone"} == set(BACKBONES)
-    assert {value for name, value in settings if name == "class_token_pooling"} == set(CLASS_TOKEN_POOLINGS)
-    assert {value for name, value in settings if name == "option"} == set(OPTIONS)
+    assert set(SPACES) == set(PUBLISHED_ARCHITECTURES)
+    for architecture, space in SPACES.items():
+        sampled = [cell for cell in SAMPLE if cell.architecture == architecture]
+        assert {cell.backbone for cell in sampled} == set(space.backbones)
+        assert {cell.class_token_pooling for cell in sampled} == set(space.class_token_poolings)
+        assert {cell.option for cell in sampled} == set(space.options)
 
 
 @pytest.mark.parametrize("cell", SAMPLE, ids=str)
 def test_logits_are_the_references(cell: Cell) -> None:
     reference = build(cell.backbone, **cell.changes)
     ours = reference.twin()
-    inputs = [reference.input_ids(text, LABELS.texts) for text in TEXTS]
-    expected = torch.stack([reference.logits(ids) for ids in inputs])
-    assert (expected.amax(dim=1) - expected.amin(dim=1)).min() > 1e-3, "the labels' logits must differ to be compared"
-    alone = torch.stack([logits_alone(ours, ids) for ids in inputs])
+    asked = [reference.asked(text, cell.labels) for text in TEXTS]
+    expected = torch.stack([reference.answer(each, len(cell.labels)) for each in asked])
+    differ = expected.amax(dim=1) - expected.amin(dim=1)
+    assert differ.min() > 20 * TOLERANCE, "the labels' logits must differ to be compared"
+    alone = torch.cat([answers(ours, [each]) for each in asked])
     torch.testing.assert_close(alone, expected, atol=TOLERANCE, rtol=0)
-    with torch.inference_mode():
-        together = ours(*padded(inputs))
+    torch.testing.assert_close(answers(ours, asked, padding=5), expected, atol=TOLERANCE, rtol=0)
+
+
+def test_an_input_with_examples_has_the_segments_that_the_published_weights_were_trained_with() -> None:
+    example = 103
+    reference = build(use_segment_embeddings=True, example_token_index=example)
+    plain = reference.input_ids(TEXTS[1], LABELS.texts)
+    inputs = [plain, [*plain[:-1], example, *plain[-4:-1], 2003, plain[-1]]]
+    expected = torch.stack([reference.logits(ids) for ids in inputs])
+    asked = [{"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids))} for ids in inputs]
+    together = answers(reference.twin(), asked, padding=5)
     torch.testing.assert_close(together, expected, atol=TOLERANCE, rtol=0)
+    unmarked = build(use_segment_embeddings=True).logits(inputs[1])
+    assert (unmarked - expected[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

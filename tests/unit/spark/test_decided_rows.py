@@ -18,6 +18,7 @@ from gliclass_spark.spark.schema import LANE_FIELDS, TAGS
 
 SCHEMA = to_arrow_schema(TAGS, timezone="UTC")
 SEVERAL = LabelSet(labels=(Label(name="a", threshold=0.7), Label(name="ü"), Label(name="c", threshold=0.2)))
+BEST = SEVERAL.model_copy(update={"top_k": 1, "threshold": 0.1})
 SINGLE = LabelSet.of("a", "b", "c", multi_label=False)
 MODEL = "d1" * 32
 
@@ -44,7 +45,7 @@ def rows(label_set: LabelSet, count: int) -> pa.RecordBatch:
     return batch.select([name for name in batch.schema.names if name not in LANE_FIELDS.names])
 
 
-@pytest.mark.parametrize("label_set", [SEVERAL, SINGLE], ids=["several", "single"])
+@pytest.mark.parametrize("label_set", [SEVERAL, BEST, SINGLE], ids=["several", "best", "single"])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_columns_say_what_was_decided_row_by_row(label_set: LabelSet, share: float) -> None:
     batch = rows(label_set, 60)

@@ -25,6 +25,7 @@ SETS = {
     ),
     "single": LabelSet.of("x", "y", "z", multi_label=False),
     "one": LabelSet.of("only"),
+    "two at most": LabelSet(threshold=0.1, top_k=2, labels=tuple(Label(name=name) for name in "abcd")),
     # No float32 is 0.7: a score next to it must fall on the same side as in Python.
     "threshold": LabelSet(threshold=0.7, labels=tuple(Label(name=name) for name in "abc")),
 }

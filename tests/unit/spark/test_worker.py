@@ -64,7 +64,7 @@ class TestClassify:
 
     def test_other_weights_than_the_drivers_are_refused(self, settings: WorkerSettings) -> None:
         other = replace(settings, model=replace(settings.model, digest="0" * 64))
-        with pytest.raises(CheckpointError, match=r"has digest \w+ on this worker, expected 0000"):
+        with pytest.raises(CheckpointError, match=r"has the digest \w+ on this machine, expected 0000"):
             next(worker.classify(iter(BATCHES), list, LABELS.canonical_json, other))
 
 

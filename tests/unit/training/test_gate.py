@@ -89,6 +89,19 @@ def test_of_one_label_a_text_the_best_is_given() -> None:
     assert given(scores, LabelSet.of("a", "b", "c")).tolist() == [[False] * 3, [True, True, False]]
 
 
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_a_text_that_can_not_be_scored_is_given_no_label_whatever_the_threshold(multi_label: bool) -> None:
+    label_set = LABELS.model_copy(update={"multi_label": multi_label, "threshold": 0.0})
+    scores = np.array([[np.nan] * 3, [0.1, 0.2, 0.7]], dtype=np.float32)
+    assert given(scores, label_set).any(axis=1).tolist() == [False, True]
+
+
+def test_a_label_set_that_bounds_its_labels_is_judged_by_the_best_of_them() -> None:
+    scores = np.array([[0.6, 0.9, 0.8], [0.1, 0.6, 0.2]], dtype=np.float32)
+    found = given(scores, LABELS.model_copy(update={"top_k": 2}))
+    assert found.tolist() == [[False, True, True], [False, True, False]]
+
+
 def test_the_interval_of_the_gain_holds_the_gain_and_is_nothing_for_the_same_model() -> None:
     found = compare(Fixed(), Fixed([(row, row % 3) for row in range(20)]), LABELS, golden())
     low, high = found.f1_interval

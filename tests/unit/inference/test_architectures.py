@@ -1,0 +1,150 @@
+"""The engine gives the reference pipeline's logits for every published architecture, whatever runs beside a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference_models import TOLERANCE, Reference
+
+from gliclass_spark.errors import LabelSetError
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import FloatArray
+from gliclass_spark.labels import Example, Label, LabelSet
+from gliclass_spark.model.bi_encoder import BiEncoderModel
+
+TEXTS = (
+    "Spark!",
+    "The quick brown fox jumps over the lazy dog again and again, in Zürich; nobody has asked it why.",
+    "A text of more than a few words.",
+)
+LABELS = LabelSet.of("sport", "music", "web")
+UNLIKE = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))
+BI_ENCODERS: dict[str, dict[str, Any]] = {
+    "bi-encoder": {"architecture_type": "bi-encoder", "pooling_strategy": "avg", "scorer_type": "mlp"},
+    "fused": {"architecture_type": "bi-encoder-fused", "pooling_strategy": "max", "normalize_features": True},
+    "fused, text first": {"architecture_type": "bi-encoder-fused", "prompt_first": False, "scorer_type": "hopfield"},
+}
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "encoder-decoder": {"architecture_type": "encoder-decoder", "pooling_strategy": "avg", "use_lstm": True},
+    "cross-attention": {
+        "architecture_type": "encoder-decoder",
+        "pooling_strategy": "pass",
+        "scorer_type": "cross-attn",
+        "class_token_pooling": "average",
+    },
+    "encoder-decoder-cls": {"architecture_type": "encoder-decoder-cls", "scorer_type": "weighted-dot"},
+}
+UNI_ENCODER: dict[str, Any] = {
+    "pooling_strategy": "avg",
+    "scorer_type": "hopfield",
+    "use_lstm": True,
+    "use_calibrator": True,
+    "use_segment_embeddings": True,
+    "prompt_first": True,
+}
+MODELS = {
+    "uni-encoder": ("bert", UNI_ENCODER),
+    **{name: ("deberta-v2", config) for name, config in BI_ENCODERS.items()},
+    **{name: ("t5", config) for name, config in ENCODER_DECODERS.items()},
+}
+
+Asked = tuple[Reference, Engine]
+
+
+@pytest.fixture(params=MODELS)
+def asked(request: pytest.FixtureRequest, reference: Callable[..., Reference], engine: Callable[..., Engine]) -> Asked:
+    backbone, config = MODELS[request.param]
+    return reference(backbone, **config), engine(backbone, **config)
+
+
+def theirs(reference: Reference, labels: LabelSet, text: str, **more: Any) -> list[float]:
+    found: list[float] = reference.answer(reference.asked(text, labels.texts, **more), len(labels)).tolist()
+    return found
+
+
+def assert_close(found: FloatArray, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("prompt", [None, "Find the topic:"])
+def test_the_logits_are_the_reference_pipelines(asked: Asked, prompt: str | None) -> None:
+    reference, engine = asked
+    expected = [theirs(reference, LABELS, text, prompt=prompt) for text in TEXTS]
+    assert np.ptp(expected, axis=1).min() > 20 * TOLERANCE
+    assert_close(engine.logits(TEXTS, LABELS.model_copy(update={"prompt": prompt})), expected)
+
+
+def test_a_text_has_its_logits_alone_in_any_order_and_in_any_batch(asked: Asked) -> None:
+    _, engine = asked
+    expected = np.concatenate([engine.logits([text], UNLIKE) for text in TEXTS])
+    assert_close(engine.logits(TEXTS, UNLIKE), expected)
+    assert_close(engine.logits(TEXTS[::-1], UNLIKE), expected[::-1])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_in_bfloat16_a_text_has_its_scores_whatever_runs_beside_it(model: str, engine: Callable[..., Engine]) -> None:
+    backbone, config = MODELS[model]
+    half = engine(backbone, precision="bfloat16", **config)
+    exact = engine(backbone, **config).scores(TEXTS, UNLIKE)
+    alone = np.concatenate([half.scores([text], UNLIKE) for text in TEXTS])
+    np.testing.assert_allclose(half.scores(TEXTS, UNLIKE), alone, atol=2e-2, rtol=0)
+    np.testing.assert_allclose(alone, exact, atol=2e-2, rtol=0)
+
+
+def test_texts_that_are_asked_different_labels_run_together(asked: Asked) -> None:
+    _, engine = asked
+    sets = [UNLIKE, LabelSet.of("web"), LABELS]
+    found = engine.classify_each(TEXTS, sets)
+    for text, label_set, result in zip(TEXTS, sets, found, strict=True):
+        assert result.scores == pytest.approx(engine.classify([text], label_set)[0].scores, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "bi-encoder"])
+def test_examples_are_read_where_the_reference_reads_them(
+    model: str,
+    reference: Callable[..., Reference],
+    engine: Callable[..., Engine],
+) -> None:
+    backbone, config = MODELS[model]
+    read = reference(backbone, reads_examples=True, **config)
+    label_set = LABELS.model_copy(update={"examples": (Example(text="We won the match", labels=("sport",)),)})
+    examples = [{"text": "We won the match", "labels": ["sport"]}]
+    expected = [theirs(read, LABELS, text, examples=examples) for text in TEXTS]
+    assert_close(engine(backbone, reads_examples=True, **config).logits(TEXTS, label_set), expected)
+
+
+def test_a_bi_encoder_reads_no_examples(engine: Callable[..., Engine]) -> None:
+    label_set = LABELS.model_copy(update={"examples": (Example(text="We won", labels=("sport",)),)})
+    with pytest.raises(LabelSetError, match="has examples, which a model that reads each label once can't read"):
+        engine("deberta-v2", **BI_ENCODERS["bi-encoder"]).logits(TEXTS, label_set)
+
+
+def test_a_label_of_a_bi_encoder_is_as_the_reference_reads_it_alone(
+    reference: Callable[..., Reference], engine: Callable[..., Engine]
+) -> None:
+    config: Mapping[str, Any] = BI_ENCODERS["bi-encoder"]
+    alone = [LabelSet(labels=(label,)) for label in UNLIKE.labels]
+    expected = [[theirs(reference("bert", **config), label, text)[0] for label in alone] for text in TEXTS]
+    assert_close(engine("bert", **config).logits(TEXTS, UNLIKE), expected)
+
+
+@pytest.mark.parametrize("name", BI_ENCODERS)
+def test_a_bi_encoder_reads_each_label_once(
+    name: str, engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    vectors = BiEncoderModel.label_vectors
+
+    def counted(self: BiEncoderModel, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        read.append(len(input_ids))
+        return vectors(self, input_ids, mask)
+
+    monkeypatch.setattr(BiEncoderModel, "label_vectors", counted)
+    own = engine("modernbert", **BI_ENCODERS[name])
+    for labels in (LABELS, LABELS, UNLIKE, LabelSet.of("web", "news")):
+        own.logits(TEXTS, labels)
+    assert sum(read) == len({*LABELS.texts, *UNLIKE.texts, "news"})

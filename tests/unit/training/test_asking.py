@@ -1,0 +1,41 @@
+"""What is trained, and what is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from reference_models import Reference
+
+from gliclass_spark.errors import TrainingError
+from gliclass_spark.model import checkpoint, location
+from gliclass_spark.training.asking import asking, trainable
+from gliclass_spark.training.baselines import similarity
+
+
+@pytest.mark.parametrize(
+    ("backbone", "architecture"),
+    [
+        ("bert", "bi-encoder"),
+        ("bert", "bi-encoder-fused"),
+        ("t5", "encoder-decoder"),
+        ("t5", "encoder-decoder-cls"),
+    ],
+)
+def test_a_model_that_can_be_asked_but_not_trained_is_refused_by_its_architecture(
+    backbone: str, architecture: str, reference: Callable[..., Reference]
+) -> None:
+    folder = str(reference(backbone, architecture_type=architecture).folder)
+    loaded = checkpoint.load(location.resolve(folder))
+    for refused in (lambda: asking(loaded.model, loaded.tokenizer, 64), lambda: similarity(folder)):
+        with pytest.raises(TrainingError) as error:
+            refused()
+        assert str(error.value) == (
+            f"a model of the architecture_type {architecture!r} can be asked, but not trained here; "
+            "train a 'uni-encoder' or a 'label-cached' one"
+        )
+
+
+def test_a_uni_encoder_is_trained_whatever_its_encoder_is(reference: Callable[..., Reference]) -> None:
+    model = checkpoint.load(location.resolve(str(reference("t5").folder))).model
+    assert trainable(model) is model
