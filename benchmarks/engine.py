@@ -34,6 +34,7 @@ from memory import LABELS
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rounds import shown, spread
 from transformers import AutoTokenizer
 
 from gliclass_spark.inference.device import Precision, native_bfloat16
@@ -231,10 +232,6 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
 def slug(result: dict[str, Any]) -> str:
     about = result["machine"]
     name = f"{about['cpu']} {about['cores']} cores {result['threads']} threads {result['model']}"
@@ -263,10 +260,6 @@ def show(result: dict[str, Any], console: Console) -> None:
         f"the reference pads {texts['reference_padding_share']:.0%} at batch {REFERENCE_BATCH_SIZE}, its default"
     )
     console.print(table)
-
-
-def shown(values: dict[str, float], form: str) -> str:
-    return f"{values['median']:{form}} ({values['min']:{form}}-{values['max']:{form}})"
 
 
 if __name__ == "__main__":

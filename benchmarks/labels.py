@@ -12,18 +12,17 @@ import argparse
 import json
 import os
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import corpus
 import machine
+import rounds
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.location import ModelRef
@@ -50,32 +49,28 @@ def main() -> None:
     print(f"written to {path}")
 
 
-def measure(text_count: int, rounds: int, threads: int) -> dict[str, Any]:
+def measure(text_count: int, round_count: int, threads: int) -> dict[str, Any]:
     words = " ".join(corpus.texts(4 * text_count, SEED)).split()
     texts = [" ".join(words[start * WORDS : (start + 1) * WORDS]) for start in range(text_count)]
     labels = {count: [f"topic {number}" for number in range(count)] for count in COUNTS}
     engines = {attention: engine(attention) for attention in get_args(Attention)}
-    asked = {(name, count) for name, each in engines.items() for count in COUNTS if fits(each, labels[count])}
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in sorted(asked)}
-    for number in track(range(-1, rounds), description="rounds", transient=True):  # the first warms up
-        for (name, count), taken in seconds.items():
-            started = time.perf_counter()
-            engines[name].logits(texts, labels[count])
-            if number >= 0:
-                taken.append(time.perf_counter() - started)
+    calls = {
+        (name, count): partial(each.logits, texts, labels[count]) for name, each in engines.items() for count in COUNTS
+    }
+    seconds = rounds.seconds(calls, round_count)
     rows = [
         {
             "attention": name,
             "labels": count,
             "texts_per_s": len(texts) / statistics.median(taken),
-            "of_one_label": spread([one / many for one, many in zip(seconds[name, 1], taken, strict=True)]),
+            "of_one_label": rounds.ratio(seconds[name, 1], taken),
         }
         for (name, count), taken in seconds.items()
     ]
     return {
         "machine": machine.describe(),
         "threads": threads,
-        "rounds": rounds,
+        "rounds": round_count,
         "texts": {"count": len(texts), "words": WORDS, "digest": corpus.digest(texts)},
         "engine": repr(next(iter(engines.values()))),
         "rows": rows,
@@ -87,18 +82,6 @@ def engine(attention: Attention) -> Engine:
     return Engine(Checkpoint(ModelRef(attention, Path(), ""), model.eval(), tokenizer), device="cpu")
 
 
-def fits(asked: Engine, labels: list[str]) -> bool:
-    try:
-        asked.logits([], labels)
-    except LabelSetError:
-        return False
-    return True
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
 def show(result: dict[str, Any], console: Console) -> None:
     about = result["machine"]
     table = Table(title=f"{about['cpu']}, {result['threads']} threads, {result['texts']['count']} texts of 200 tokens")
@@ -106,8 +89,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         table.add_column(heading)
     for row in result["rows"]:
         share = row["of_one_label"]
-        cells = [row["attention"], str(row["labels"]), f"{row['texts_per_s']:.1f}"]
-        table.add_row(*cells, f"{share['median']:.0%} ({share['min']:.0%}-{share['max']:.0%})")
+        table.add_row(row["attention"], str(row["labels"]), f"{row['texts_per_s']:.1f}", rounds.shown(share, ".0%"))
     console.print(table)
 
 

@@ -2,54 +2,71 @@
 
     python benchmarks/reference_matrix.py [--every N]
 
-Backbones x poolings x scorers x class-token poolings x options, small random models, float32, batch size 1.
-Exits with 1 if a difference is over 1e-5.
+Architectures x backbones x poolings x scorers x class-token poolings x options, small random models, float32, batch
+size 1. Writes results/reference_matrix.json. Exits with 1 if a difference is over 1e-5.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from itertools import groupby, islice, product
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from machine import describe
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
-from reference_models import BACKBONES, CLASS_TOKEN_POOLINGS, OPTIONS, TOLERANCE, Cell, build, cells, logits_alone
+from reference_cells import Cell, cells
+from reference_models import TOLERANCE, answers, build
 
 TEXTS = (
     "Spark",
     "The quick brown fox jumps over the lazy dog again and again, in Zürich; nobody has asked it why.",
 )
-LABELS = ("sport", "machine learning: models and data", "web")
+RESULT = Path(__file__).parent / "results" / "reference_matrix.json"
 
 
 def largest_difference(cell: Cell) -> float:
     """Between a logit of ours and the reference's, for the same token ids."""
     reference = build(cell.backbone, **cell.changes)
     ours = reference.twin()
-    inputs = [reference.input_ids(text, LABELS) for text in TEXTS]
-    return max(float((logits_alone(ours, ids) - reference.logits(ids)).abs().max()) for ids in inputs)
+    asked = [reference.asked(text, cell.labels) for text in TEXTS]
+    return max(
+        float((answers(ours, [each])[0] - reference.answer(each, len(cell.labels))).abs().max()) for each in asked
+    )
 
 
-def table(title: str, found: dict[Cell, float]) -> Table:
-    """One row for a head, one column for an option."""
-    shown = Table("pooling", "scorer", *OPTIONS, title=title)
-    for (pooling, scorer), row in groupby(found, key=lambda cell: (cell.pooling, cell.scorer)):
-        by_option = {cell.option: found[cell] for cell in row}
-        shown.add_row(pooling, scorer, *(_written(by_option.get(option)) for option in OPTIONS))
+def summary(found: dict[Cell, float]) -> list[dict[str, Any]]:
+    """One row for each architecture and backbone."""
+    rows = []
+    for (architecture, backbone), block in groupby(found, key=lambda cell: (cell.architecture, cell.backbone)):
+        differences = [found[cell] for cell in block]
+        rows.append(
+            {
+                "architecture": architecture,
+                "backbone": backbone,
+                "configurations": len(differences),
+                "largest_difference": max(differences),
+                "over_tolerance": sum(difference > TOLERANCE for difference in differences),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    shown = Table("architecture", "backbone", "configurations", "largest difference")
+    for row in rows:
+        difference = f"{row['largest_difference']:.0e}"
+        over = f"[bold red]{difference}, {row['over_tolerance']} over[/]" if row["over_tolerance"] else difference
+        shown.add_row(row["architecture"], row["backbone"], str(row["configurations"]), over)
     return shown
-
-
-def _written(difference: float | None) -> str:
-    if difference is None:
-        return ""
-    return f"{difference:.0e}" if difference <= TOLERANCE else f"[bold red]{difference:.0e}[/]"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,13 +76,23 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     matrix = list(islice(cells(), 0, None, every))
     found = {cell: largest_difference(cell) for cell in track(matrix, "comparing", console=Console(stderr=True))}
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for backbone, pooling in product(BACKBONES, CLASS_TOKEN_POOLINGS):
-        block = [cell for cell in found if (cell.backbone, cell.class_token_pooling) == (backbone, pooling)]
-        console.print(table(f"{backbone}, class tokens: {pooling}", {cell: found[cell] for cell in block}))
+    rows = summary(found)
+    over = [str(cell) for cell, difference in found.items() if not difference <= TOLERANCE]
     largest = max(found.values())
-    over = sum(difference > TOLERANCE for difference in found.values())
-    console.print(f"{len(found)} configurations; largest difference {largest:.1e}; {over} over {TOLERANCE:.0e}")
+    result = {
+        "machine": describe(),
+        "every": every,
+        "tolerance": TOLERANCE,
+        "configurations": len(found),
+        "largest_difference": largest,
+        "over_tolerance": over,
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table(rows))
+    console.print(*over, sep="\n")
+    console.print(f"{len(found)} configurations; largest difference {largest:.1e}; {len(over)} over {TOLERANCE:.0e}")
     return 1 if over else 0
 
 

@@ -1,0 +1,103 @@
+"""What reading long texts in windows, and asking many labels in groups, does to quality and to speed.
+
+    python benchmarks/windows_and_groups.py DATA [--split test] [--max-rows 600] [--out FOLDER]
+
+DATA is a folder of tables with the columns text, labels and split, none of which was trained on. Groups are asked of
+the embedded model's first version, which reads labels beside the text (it comes out of the repository's history: run
+this in a clone that has all of it); windows of both versions, on the texts that do not fit into one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+from embedded import first_version
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import FloatArray
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.training.evaluate import Score, sample, score
+from gliclass_spark.training.labelled import LabelledSet, read_sets
+
+GROUPS = {"at once": None, "groups of 16": 16, "groups of 8": 8, "groups of 4": 4, "one by one": 1}
+WINDOWS = ("cut", "max", "mean")
+FEWEST_LABELS = 6
+
+
+@dataclass(frozen=True)
+class Asking:
+    """An engine that is asked every label set with these changes."""
+
+    engine: Engine
+    changes: dict[str, Any]
+
+    def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
+        return self.engine.logits(texts, labels.model_copy(update=self.changes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--max-rows", type=int, default=600)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    sets = [sample(labelled, options.max_rows) for labelled in read_sets(options.data, options.split)]
+    with tempfile.TemporaryDirectory() as folder:
+        first, embedded = Engine.from_pretrained(first_version(Path(folder))), Engine.from_pretrained("embedded")
+        groups = [
+            score(Asking(first, {"labels_per_pass": size}), labelled, name=name)
+            for labelled in track([each for each in sets if len(each.labels) >= FEWEST_LABELS], description="groups")
+            for name, size in GROUPS.items()
+        ]
+        long = [long_ones(labelled, [first, embedded]) for labelled in sets]
+        windows = [
+            score(Asking(engine, {"long_texts": rule}), labelled, name=f"{version}, {rule}")
+            for labelled in track([each for each in long if len(each)], description="windows")
+            for version, engine in {"its first version": first, "embedded": embedded}.items()
+            for rule in WINDOWS
+        ]
+    console = Console(width=120)
+    show("labels that are asked in groups, of the first version: macro-F1 (texts/s)", groups, console)
+    show("texts longer than a window: macro-F1 (texts/s)", windows, console)
+    path = options.out / "windows_and_groups.json"
+    found = {
+        "machine": machine.describe(),
+        "split": options.split,
+        "groups": [asdict(each) for each in groups],
+        "windows": [asdict(each) for each in windows],
+    }
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+
+
+def long_ones(labelled: LabelledSet, engines: Sequence[Engine]) -> LabelledSet:
+    """The texts that each of the engines reads in several windows."""
+    counts = [engine.run(labelled.texts, labelled.labels).chunk_counts > 1 for engine in engines]
+    return labelled.rows([row for row in range(len(labelled)) if all(long[row] for long in counts)])
+
+
+def show(title: str, scores: Sequence[Score], console: Console) -> None:
+    names = list(dict.fromkeys(each.contender for each in scores))
+    table = Table(title=title)
+    for heading in ("set", "labels", "texts", *names):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for start in range(0, len(scores), len(names)):
+        row = scores[start : start + len(names)]
+        cells = [f"{each.macro_f1:.3f} ({each.texts_per_s:.0f})" for each in row]
+        table.add_row(row[0].name, str(row[0].labels), str(row[0].rows), *cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
