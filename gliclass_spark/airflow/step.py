@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
@@ -11,11 +10,10 @@ from airflow.sdk.exceptions import AirflowException
 
 from gliclass_spark.errors import GliclassSparkError
 from gliclass_spark.spark_conf import read_conf
+from gliclass_spark.spark_jars import delta_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-_SCALA = "2.13"
 
 
 class SubmittedJob(SparkSubmitOperator):
@@ -35,8 +33,8 @@ class SubmittedJob(SparkSubmitOperator):
         settings = read_conf(conf)
         settings.pop("spark.master", None)  # the connection's business
         settings.setdefault("spark.log.level", "WARN")  # a task's log is read by people
-        jars = settings.pop("spark.jars.packages", None) or _delta()
-        return {"conf": settings, "packages": jars}
+        settings = {**delta_settings(settings), **settings}
+        return {"packages": settings.pop("spark.jars.packages", None), "conf": settings}
 
     def execute(self, context: Context) -> None:
         told: Exception | None = None
@@ -75,9 +73,3 @@ class SparkStep(SubmittedJob):
         from gliclass_spark.airflow.lineage import lineage
 
         return lineage(*done(self.pipeline_file, self.run_id, self.step))
-
-
-def _delta() -> str:
-    """Delta's coordinates for the Spark that is installed here."""
-    spark = ".".join(version("pyspark").split(".")[:2])
-    return f"io.delta:delta-spark_{spark}_{_SCALA}:{version('delta-spark')}"

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
 from gliclass_spark.errors import ConfigError, JavaError
 from gliclass_spark.spark import daemon, java
 from gliclass_spark.spark_conf import read_conf
+from gliclass_spark.spark_jars import delta_settings
 
 _ALWAYS = {
     "spark.python.daemon.module": daemon.MODULE,
@@ -63,10 +63,9 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
         os.environ["PYSPARK_PYTHON"] = sys.executable
     # spark-submit has named the application too: by its --name, or by its file.
     builder = SparkSession.builder if submitted else SparkSession.builder.appName(app_name)
-    for key, value in {**_ALWAYS, **settings}.items():
+    fetched = {} if submitted else delta_settings(settings)
+    for key, value in {**_ALWAYS, **fetched, **settings}.items():
         builder = builder.config(key, value)
-    if not submitted and "spark.jars.packages" not in settings and "spark.jars" not in settings:
-        builder = configure_spark_with_delta_pip(builder)
     spark = builder.getOrCreate()
     if submitted and str(spark.sparkContext.master).startswith("local"):
         chosen = spark.sparkContext.getConf()

@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 import yaml
 from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
-from standalone import StandaloneCluster
+
+from gliclass_spark.spark.standalone import StandaloneCluster
 
 # Behind a Spark worker's end the other one still scores; behind an executor's, Python workers are yet to come.
 VICTIMS = ("driver", "executor", "spark worker", "python worker")

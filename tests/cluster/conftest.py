@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standalone import StandaloneCluster
+
+from gliclass_spark.spark.standalone import StandaloneCluster
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
-from standalone import StandaloneCluster
 
 from gliclass_spark import history
 from gliclass_spark.airflow.dag import pipeline_dag
 from gliclass_spark.config import Pipeline
+from gliclass_spark.spark.standalone import StandaloneCluster
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from chaos import Chaos
-from standalone import StandaloneCluster
+
+from gliclass_spark.spark.standalone import StandaloneCluster
 
 
 @pytest.mark.timeout(0)  # `make chaos` takes as long as the kills that were asked for

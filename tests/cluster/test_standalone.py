@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import psutil
-from standalone import StandaloneCluster
+
+from gliclass_spark.spark.standalone import StandaloneCluster
 
 SUM = """
 import sys

@@ -1,4 +1,4 @@
-"""A Spark cluster of real processes on this machine: a master and workers, for tests that need one."""
+"""A Spark cluster of real processes on this machine: a master and workers, for `make stack` and for tests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StandaloneCluster:
         self.env = {
             **inherited,
             "SPARK_HOME": str(SPARK_HOME),
-            "SPARK_CONF_DIR": str(folder),  # nobody's but the test's
+            "SPARK_CONF_DIR": str(folder),  # its own, and nobody else's
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
@@ -94,7 +94,7 @@ class StandaloneCluster:
     def run(self, program: str, *arguments: str, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
         """A Python program as a driver of its own; `sys.argv[1]` is the master's URL, the arguments follow."""
         command = [sys.executable, "-c", program, self.master_url, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=timeout_s)
+        return subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=timeout_s)  # noqa: S603
 
     def stop(self) -> None:
         """End every process that the cluster started, executors included."""
@@ -117,7 +117,7 @@ class StandaloneCluster:
         command = [str(SPARK_HOME / "bin" / "spark-class"), kind, "--host", "127.0.0.1", "--webui-port", "0", *options]
         with (self.folder / f"{name}.log").open("wb") as log:
             # A session of its own: whatever it starts is found by it.
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - a list, and no shell
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, start_new_session=True
             )
         self._processes.append(process)

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Process 1's child in every image: a part of a Spark cluster by its name, or any other command as it stands.
+#   master | worker MASTER_URL           a standalone cluster; CORES and MEMORY are the worker's
+#   driver ARGUMENT... | executor        what Spark's scheduler for Kubernetes calls its pods' roles
+#   await HOST:PORT... -- COMMAND...     the command, once all of them answer; WAIT_S=300
+set -euo pipefail
+
+spark_home() {
+  python3 -c 'import importlib.util; print(importlib.util.find_spec("pyspark").submodule_search_locations[0])'
+}
+
+needed() {
+  for name in "$@"; do
+    [ -n "${!name:-}" ] || { echo "error: the environment variable $name is missing; set it, and start again" >&2; exit 78; }
+  done
+}
+
+await() {
+  local until=$((SECONDS + ${WAIT_S:-300})) place
+  while [ "$1" != -- ]; do
+    place=$1; shift
+    until (exec 3<>"/dev/tcp/${place%:*}/${place##*:}") 2>/dev/null; do
+      [ "$SECONDS" -lt "$until" ] || { echo "error: $place does not answer after ${WAIT_S:-300} s; start it, then this" >&2; exit 69; }
+      sleep 1
+    done
+  done
+  shift
+  main "$@"
+}
+
+executor() {
+  needed SPARK_DRIVER_URL SPARK_EXECUTOR_ID SPARK_EXECUTOR_CORES SPARK_EXECUTOR_MEMORY SPARK_APPLICATION_ID \
+    SPARK_EXECUTOR_POD_IP SPARK_EXECUTOR_POD_NAME SPARK_RESOURCE_PROFILE_ID
+  local options=() name
+  # Numbered from 0, in this order.
+  for ((number = 0; ; number++)); do
+    name="SPARK_JAVA_OPT_$number"
+    [ -n "${!name:-}" ] || break
+    options+=("${!name}")
+  done
+  exec java "${options[@]}" "-Xms$SPARK_EXECUTOR_MEMORY" "-Xmx$SPARK_EXECUTOR_MEMORY" \
+    -cp "$SPARK_HOME/conf:${SPARK_CONF_DIR:-$SPARK_HOME/conf}:$SPARK_HOME/jars/*" \
+    org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend \
+    --driver-url "$SPARK_DRIVER_URL" --executor-id "$SPARK_EXECUTOR_ID" --cores "$SPARK_EXECUTOR_CORES" \
+    --app-id "$SPARK_APPLICATION_ID" --hostname "$SPARK_EXECUTOR_POD_IP" \
+    --resourceProfileId "$SPARK_RESOURCE_PROFILE_ID" --podName "$SPARK_EXECUTOR_POD_NAME"
+}
+
+main() {
+  local role=${1:-}
+  case "$role" in
+    master | worker | driver | executor) SPARK_HOME=${SPARK_HOME:-$(spark_home)}; export SPARK_HOME; shift ;;
+  esac
+  case "$role" in
+    master) exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master \
+      --host "$(hostname)" --port 7077 --webui-port 8080 "$@" ;;
+    worker) exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker \
+      --cores "${CORES:-2}" --memory "${MEMORY:-3g}" --webui-port 8081 --work-dir /var/lib/gliclass/spark "$@" ;;
+    driver) needed SPARK_DRIVER_BIND_ADDRESS
+      exec "$SPARK_HOME/bin/spark-submit" --conf "spark.driver.bindAddress=$SPARK_DRIVER_BIND_ADDRESS" \
+        --deploy-mode client "$@" ;;
+    executor) executor ;;
+    await) shift; await "$@" ;;
+    "") echo "error: no command; see docker/entrypoint.sh" >&2; exit 64 ;;
+    *) exec "$@" ;;
+  esac
+}
+
+main "$@"

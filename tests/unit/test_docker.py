@@ -1,0 +1,232 @@
+"""What can be said of the images without an engine: linted, validated against the schemas, and run as plain scripts."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import compose_spec
+import kubernetes_validate
+import pytest
+import yaml
+
+from gliclass_spark.config import Pipeline
+from gliclass_spark.retrain_config import RetrainConfig
+from gliclass_spark.spark_conf import read_conf
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+DOCKERFILE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
+POD_TEMPLATES = ("driver-pod.yaml", "executor-pod.yaml", "gpu-executor-pod.yaml")
+KUBERNETES = kubernetes_validate.latest_version()
+
+
+def pins(file: Path) -> dict[str, str]:
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **variables}
+    return subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False, env=env)
+
+
+def test_the_linter_of_dockerfiles_finds_nothing() -> None:
+    found = run(Path(sys.executable).with_name("hadolint"), DOCKER / "Dockerfile")
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_every_step_of_an_image_is_a_script_of_this_folder() -> None:
+    steps = re.findall(r"^RUN (\S+)", DOCKERFILE, re.MULTILINE)
+    names = {Path(step).name for step in steps}
+    assert names == {"jars.sh", "os.sh", "environment.sh", "servers.sh", "model.sh"}
+    assert all((DOCKER / name).stat().st_mode & 0o111 for name in names)
+
+
+def test_every_image_runs_as_a_user_that_is_not_root() -> None:
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    final = {stage.split()[2]: stage for stage in stages if "\nCMD " in stage}
+    assert set(final) == {"spark-cpu", "spark-gpu", "airflow", "retrain", "mlflow", "store"}
+    assert all("\nUSER 10001:10001\n" in stage and "\nHEALTHCHECK " in stage for stage in final.values())
+
+
+def test_every_file_that_an_image_copies_is_there_and_let_into_the_build() -> None:
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+            assert source.split("/")[0] in let_in, source
+
+
+def test_every_base_and_every_foreign_image_has_a_version() -> None:
+    bases = re.findall(r"^ARG \w*BASE=(\S+)", DOCKERFILE, re.MULTILINE)
+    foreign = [image for image in re.findall(r"image: (\S+)", COMPOSE) if not image.startswith("gliclass-spark:")]
+    assert len(bases) == 3
+    assert len(foreign) == 1
+    assert all(re.search(r":[\w.-]*\d+\.\d+", image) and "latest" not in image for image in [*bases, *foreign])
+
+
+def test_the_jars_are_those_of_the_installed_versions() -> None:
+    space = "{http://maven.apache.org/POM/4.0.0}"
+    found = {
+        dependency.findtext(f"{space}artifactId"): dependency.findtext(f"{space}version")
+        for dependency in ET.parse(DOCKER / "jars" / "pom.xml").iter(f"{space}dependency")  # noqa: S314 - our own file
+    }
+    known = pins(ROOT / "constraints.txt")
+    spark = ".".join(known["pyspark"].split(".")[:2])
+    assert found[f"delta-spark_{spark}_2.13"] == known["delta-spark"]
+    pyspark = find_spec("pyspark")
+    assert pyspark is not None
+    [folder] = pyspark.submodule_search_locations or []
+    [hadoop] = Path(folder, "jars").glob("hadoop-client-api-*.jar")
+    assert found["hadoop-aws"] == hadoop.stem.removeprefix("hadoop-client-api-")
+
+
+def test_the_servers_environments_are_pinned_and_mlflows_is_the_clients_version() -> None:
+    mlflow, store = (pins(DOCKER / name / "requirements.txt") for name in ("mlflow", "store"))
+    assert mlflow["mlflow"] == pins(ROOT / "constraints.txt")["mlflow-skinny"]
+    assert {"boto3", "psycopg2-binary"} <= mlflow.keys()
+    assert {"boto3", "moto"} <= store.keys()
+
+
+def test_compose_takes_the_stack() -> None:
+    merged = yaml.safe_dump(yaml.safe_load(COMPOSE))
+    stack = compose_spec.PyCompose.from_yaml(merged)
+    stack.validate()
+    assert len(stack.service_names()) == 12
+
+
+def test_compose_waits_only_for_services_that_are_there_and_can_say_that_they_are_well() -> None:
+    services: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services, name
+            ends = services[other].get("healthcheck", {}).get("disable", False)
+            assert how["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
+    assert {name for name, service in services.items() if service.get("profiles") == ["gpu"]} == {"spark-worker-gpu"}
+
+
+def test_every_variable_that_compose_needs_stands_in_the_example_and_has_no_value_there() -> None:
+    needed = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
+    lines = (DOCKER / "example.env").read_text().splitlines()
+    assert {line for line in lines if line and not line.startswith("#")} == {f"{name}=" for name in needed}
+
+
+@pytest.mark.parametrize("name", [*POD_TEMPLATES, "access.yaml", "retrain-job.yaml"])
+def test_kubernetes_schemas_take_every_document(name: str) -> None:
+    for document in yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text()):
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("role", ["driver", "executor"])
+def test_kubernetes_schemas_take_the_pods_of_the_operators_application(role: str) -> None:
+    [application] = yaml.safe_load_all((DOCKER / "kubernetes" / "spark-application.yaml").read_text())
+    pod = {"apiVersion": "v1", "kind": "Pod", **application["spec"][role]["template"]}
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+def test_the_files_of_the_stack_are_valid() -> None:
+    pipeline = Pipeline.from_yaml(DOCKER / "conf" / "pipelines" / "corpus.yaml")
+    retrain = RetrainConfig.from_yaml(DOCKER / "conf" / "retrain" / "corpus.yaml")
+    assert retrain.pipeline == pipeline
+    assert read_conf(DOCKER / "conf" / "spark.yaml")["spark.master"] == "spark://spark-master:7077"
+    assert read_conf(DOCKER / "kubernetes" / "spark.yaml")["spark.master"].startswith("k8s://")
+
+
+@pytest.mark.parametrize("script", sorted(DOCKER.rglob("*.sh")), ids=lambda path: path.name)
+def test_a_script_is_sound_bash_and_stops_at_its_first_error(script: Path) -> None:
+    assert run("bash", "-n", script).stderr == ""
+    assert "set -euo pipefail" in script.read_text()
+
+
+@pytest.mark.parametrize("script", ["jars.sh", "environment.sh", "servers.sh"])
+def test_a_script_that_makes_a_folder_leaves_one_alone_that_is_there(script: str, tmp_path: Path) -> None:
+    done = run(DOCKER / script, tmp_path, "mlflow")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path} is there already; remove it, or name another\n"
+
+
+def test_a_missing_variable_is_named_in_one_line() -> None:
+    done = run(DOCKER / "entrypoint.sh", "driver", "jobs/tag.py")
+    assert done.returncode == 78
+    assert done.stderr == (
+        "error: the environment variable SPARK_DRIVER_BIND_ADDRESS is missing; set it, and start again\n"
+    )
+
+
+def test_any_other_command_is_run_as_it_stands() -> None:
+    assert run(DOCKER / "entrypoint.sh", "echo", "a  b", "*").stdout == "a  b *\n"
+
+
+def test_a_server_that_comes_up_later_is_waited_for() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        threading.Timer(1.5, server.listen).start()
+        done = run(DOCKER / "entrypoint.sh", "await", f"127.0.0.1:{port}", "--", "echo", "up", WAIT_S="60")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
+
+
+def test_a_server_that_stays_down_ends_the_wait_with_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run(DOCKER / "entrypoint.sh", "await", place, "--", "echo", "up", WAIT_S="1")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr == f"error: {place} does not answer after 1 s; start it, then this\n"
+
+
+@contextmanager
+def serving(status: int, body: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "said"),
+    [
+        ("/health", 200, b"OK", ""),
+        ("/health", 503, b"", "does not answer: HTTP Error 503"),
+        ("/api/v2/monitor/health", 200, b'{"metadatabase": {"status": "healthy"}, "triggerer": {"status": null}}', ""),
+        (
+            "/api/v2/monitor/health",
+            200,
+            b'{"metadatabase": {"status": "unhealthy"}}',
+            "says {'metadatabase': 'unhealthy'}",
+        ),
+    ],
+)
+def test_a_health_check_says_what_is_wrong(path: str, status: int, body: bytes, said: str) -> None:
+    with serving(status, body) as address:
+        done = run(sys.executable, DOCKER / "healthy.py", f"{address}{path}")
+    assert (done.returncode == 0) == (said == "")
+    assert said in done.stderr
+
+
+def test_a_health_check_of_nobody_is_no_traceback() -> None:
+    done = run(sys.executable, DOCKER / "healthy.py", "http://127.0.0.1:9/health")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
