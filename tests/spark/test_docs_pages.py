@@ -1,0 +1,61 @@
+"""The pages of the documentation do what they say: each is followed from its first block to its last."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docs_blocks import DOCS, RUN_PAGES, blocks
+from pyspark.sql import SparkSession
+
+from gliclass_spark.cli import main
+
+_COMMAND = re.compile(r"gliclass-spark (.+)")
+_DECIMALS = re.compile(r"\d+\.\d+")
+
+
+@pytest.fixture
+def folder(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder that this process and Spark's Java work in, as if the session had been started there."""
+    java: Any = spark._jvm
+    files = java.org.apache.hadoop.fs.FileSystem.get(spark._jsc.hadoopConfiguration())
+    before = files.getWorkingDirectory()
+    files.setWorkingDirectory(java.org.apache.hadoop.fs.Path(str(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    files.setWorkingDirectory(before)
+
+
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_a_page_can_be_followed(
+    spark: SparkSession, page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(folder / "cache"))
+    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", str(folder / "cache"))
+    namespace: dict[str, Any] = {}
+    shown = ""
+    for block in blocks(DOCS / page):
+        if block.title:
+            Path(block.title).write_text(block.text)
+        elif block.language == "python":
+            exec(block.text, namespace)  # noqa: S102 - it is our own documentation
+        elif block.language == "bash":
+            for line in block.text.splitlines():
+                command = _COMMAND.fullmatch(line)
+                assert command, line
+                assert main(shlex.split(command[1])) == 0, f"{line}\n{capsys.readouterr().err}"
+        elif block.language == "text":
+            for line in block.text.splitlines():
+                assert plain(line) in shown, f"{line}\n\nshown:\n{shown}"
+        printed = capsys.readouterr()
+        shown = plain(printed.out) if block.language in ("python", "bash") else shown
+
+
+def plain(text: str) -> str:
+    """Words and counts: scores differ in their last digit from machine to machine, and a terminal breaks lines."""
+    return " ".join(_DECIMALS.sub("#", text).split())
