@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := spark,airflow,train,registry,dev
+EXTRAS := spark,airflow,postgres,train,registry,docs,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo retrain-demo airflow test check format bench chaos java
+.PHONY: help setup demo retrain-demo airflow stack test check format bench chaos docs audit java
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ retrain-demo: setup  ## Go round the whole circle: tag, reviews, retrain, gate, 
 
 airflow: setup  ## Start Airflow with the pipelines' DAGs on this machine: PORT=8080.
 	@$(BIN)/python -m gliclass_spark.airflow.local --port $(or $(PORT),8080)
+
+stack: setup  ## The whole system natively: PostgreSQL, S3, MLflow, Spark, a night and a retraining, Airflow: PORT=8080.
+	@$(BIN)/python -m gliclass_spark.stack --port $(or $(PORT),8080) $(if $(ONCE),--once)
 
 test: setup check  ## Set everything up, check style and types, pass every test.
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -40,6 +43,14 @@ bench: setup  ## Measure on this machine: the engine against the gliclass librar
 
 chaos: setup  ## Kill processes of a Spark cluster, and of Airflow, and count what is lost: KILLS=50 SEED=0.
 	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --nights 3
+
+docs: setup  ## Build the documentation into build/site; SERVE=1 shows it, and builds what changes anew.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(if $(SERVE),serve,build) --strict --quiet
+
+# --strict: a package that can't be asked about is a failure, and not a package without advisories.
+audit: setup  ## Ask for advisories about every pinned Python package. Asks PyPI.
+	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+		$(foreach pins,constraints.txt docker/mlflow/requirements.txt docker/store/requirements.txt,--requirement $(pins))
 
 setup: java $(READY)
 

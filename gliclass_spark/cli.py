@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gliclass_spark.addresses import MODEL_ADDRESSES
+from gliclass_spark.cli_console import console
 from gliclass_spark.cli_feedback import collecting
 from gliclass_spark.cli_learning import learning
 from gliclass_spark.cli_models import models
@@ -39,7 +40,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
 app.add_typer(collecting)
 app.add_typer(learning)
 app.add_typer(models)
@@ -135,15 +135,33 @@ def plan(
     retag: RetagChoice = "changed",
     full: Full = False,
     sample: Annotated[int, typer.Option(min=1, help="How many of the texts to score for the estimates.")] = 200,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Also size a cluster: executors, hours, cost.")] = False,
+    documents: Annotated[int | None, typer.Option(help="For --cluster: documents. Default: those to tag.")] = None,
+    hours: Annotated[float, typer.Option(help="For --cluster: the time that the run may take.")] = 8.0,
+    texts_per_s: Annotated[
+        float | None, typer.Option(help="For --cluster: of one task slot. Default: this machine's, from the sample.")
+    ] = None,
+    slots: Annotated[int, typer.Option(help="For --cluster: an executor's task slots (its GPUs).")] = 1,
+    price: Annotated[float, typer.Option(help="For --cluster: an executor's price an hour.")] = 0.0,
+    spark_share: Annotated[float, typer.Option(help="For --cluster: what Spark leaves of the engine's speed.")] = 0.8,
 ) -> None:
-    """Show what a run would do, before it does it: what it would tag, keep, reject and route. Writes nothing."""
-    from gliclass_spark.show import show_plan
+    """Show what a run would do, before it does it: what it would tag, keep, reject and route. Writes nothing.
+
+    With --cluster also the cluster for it, or for as many such documents as you say, on paper:
+    plan corpus.yaml --cluster --documents 1000000000 --texts-per-s 2000 --slots 4 --price 12
+    """
+    from gliclass_spark.show import show_plan, show_sizing
+    from gliclass_spark.sizing import Executor, Workload
     from gliclass_spark.spark.plan import plan as planned
 
+    executor = Executor(slots, price)
     with _started(pipeline, None, conf, retag, full) as started:
         with console.status("scoring a sample"):
             found = planned(started, sample)
         show_plan(console, started.pipeline.name, found)
+    if cluster:
+        work = Workload(documents or found.to_tag, texts_per_s or found.texts_per_s or 0.0, hours, spark_share)
+        show_sizing(console, work, executor)
 
 
 @app.command()
@@ -192,7 +210,7 @@ def demo(pipeline: PipelineFile = Path("conf/pipelines/corpus.yaml"), conf: Spar
 def classify(
     labels: Annotated[str, typer.Option(help="Label names, separated by commas, or a file of conf/labels.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
-    model: Annotated[str, typer.Option(help='"embedded", a folder, a hub id, or models:/NAME@champion.')] = "embedded",
+    model: Annotated[str, typer.Option(help=f"{MODEL_ADDRESSES}.")] = "embedded",
 ) -> None:
     """Classify texts here and now, without Spark: to try labels and their wording.
 
@@ -200,6 +218,7 @@ def classify(
     """
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.labels import LabelSet
+    from gliclass_spark.show import show_scored
 
     is_file = labels.endswith((".yaml", ".yml"))
     label_set = LabelSet.from_yaml(labels) if is_file else LabelSet.of(*labels.split(","))
@@ -207,10 +226,7 @@ def classify(
     console.print(f"{engine}", style="dim", highlight=False, markup=False)
     asked = texts or [line.rstrip("\n") for line in sys.stdin]
     for text, found in zip(asked, engine.classify(asked, label_set), strict=True):
-        ordered = sorted(found.scores.items(), key=lambda item: -item[1])
-        passing = {scored.label for scored in found.labels}
-        shown = "  ".join(f"{'*' if name in passing else ' '}{name} {score:.2f}" for name, score in ordered)
-        console.print(f"{text[:80]}\n  {found.error.message if found.error else shown}", markup=False, highlight=False)
+        show_scored(console, text, found, label_set)
 
 
 def _one_step(

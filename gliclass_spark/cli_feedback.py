@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from gliclass_spark.cli_console import console
 from gliclass_spark.cli_spark import PipelineFile, SparkConf, started_spark
 from gliclass_spark.config import Pipeline
 
 collecting = typer.Typer()
-console = Console()
 
 
 @collecting.command()

@@ -12,6 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from gliclass_spark.addresses import MODEL_ADDRESSES
+from gliclass_spark.cli_console import console
+
 # Torch takes seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from gliclass_spark.training.labelled import Columns, LabelledSet
 
 learning = typer.Typer()
-console = Console()
 _LISTED = 5
 
 Data = Annotated[
@@ -43,7 +45,7 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes; a training that was stopped continues there.")],
     model: Annotated[
-        str, typer.Option(help='What to start from: "embedded", a folder, a hub id, or "encoder" for a fresh one.')
+        str, typer.Option(help=f'What to start from: "encoder" for a fresh one, else {MODEL_ADDRESSES}.')
     ] = "embedded",
     attention: Annotated[
         Attention, typer.Option(help='How a fresh model reads labels; for "--model encoder" only.')
@@ -120,7 +122,7 @@ def evaluate(
     data: Data,
     model: Annotated[
         list[str] | None,
-        typer.Option(help='"embedded", a folder, or a hub id. Give several to compare them.'),
+        typer.Option(help=f"{MODEL_ADDRESSES}. Give several to compare them."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which rows to ask.")] = "test",
     max_rows: Annotated[int, typer.Option(min=1, help="At most this many texts of each set.")] = 600,
@@ -180,7 +182,7 @@ def calibrate(
     labels: Annotated[Path, typer.Option(help="The label set to calibrate: a file of conf/labels.")],
     data: Annotated[Path, typer.Option(help="Labelled texts: Parquet, JSON lines or Delta, with these labels.")],
     out: Annotated[Path, typer.Option(help="Where the calibrated label set goes.")],
-    model: Annotated[str, typer.Option(help='"embedded", a folder, or a hub id.')] = "embedded",
+    model: Annotated[str, typer.Option(help=f"{MODEL_ADDRESSES}.")] = "embedded",
     split: Annotated[str | None, typer.Option(help="Take these rows alone.")] = None,
     max_rows: Annotated[int, typer.Option(min=4, help="At most this many texts.")] = 2000,
     picture: Annotated[Path | None, typer.Option(help="Draw the reliability diagram here: a .png or .svg.")] = None,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from gliclass_spark.addresses import MODEL_ADDRESSES
+from gliclass_spark.cli_console import console
 
 models = typer.Typer()
-console = Console()
 
 Name = Annotated[str, typer.Argument(help="The model's name in the registry.", metavar="NAME")]
 RegistryUri = Annotated[
@@ -36,7 +37,7 @@ def list_models(name: Name, registry: RegistryUri = None) -> None:
 @models.command()
 def register(
     name: Name,
-    model: Annotated[str, typer.Argument(help='"embedded", a folder, or a hub id.', metavar="MODEL")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL_ADDRESSES}.", metavar="MODEL")],
     registry: RegistryUri = None,
 ) -> None:
     """Put a checkpoint into the registry, as a new version. The first version of a model becomes its champion.

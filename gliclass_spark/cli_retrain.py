@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from gliclass_spark.cli_console import console
 from gliclass_spark.cli_spark import SparkConf, started_spark
 from gliclass_spark.errors import ConfigError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gliclass_spark.training.retraining import Retraining
 
 retraining = typer.Typer()
-console = Console()
 
 Step = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
 _TOLD_STEPS = 10

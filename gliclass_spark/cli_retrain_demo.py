@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
+from gliclass_spark.cli_console import console
 from gliclass_spark.cli_models import register
 from gliclass_spark.cli_retrain import STEPS, take_snapshot, train_and_judge
 from gliclass_spark.cli_spark import SparkConf, started_spark
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from gliclass_spark.retrain_config import RetrainConfig
 
 circle = typer.Typer()
-console = Console()
 
 
 @circle.command()

@@ -69,7 +69,10 @@ def test_a_pipeline_from_plan_to_care(
     lake = Lake(str(pipeline.parent / "lake"))
     monkeypatch.setattr(cli, "console", Console(width=160))
 
-    planned = command(capsys, "plan", pipeline)
+    on_paper = ("--cluster", "--documents", "1000000000", "--texts-per-s", "2000", "--slots", "4", "--price", "12")
+    planned = command(capsys, "plan", pipeline, *on_paper)
+    assert "A cluster for 1,000,000,000 documents within 8 hours" in planned
+    assert rows_of(planned)["executors of 4 slots"][-1] == "6"
     assert "would look at 10 documents" in planned
     assert "tag 10 of them" in planned
     cells = rows_of(planned)

@@ -38,6 +38,22 @@ def test_classify_shows_each_text_with_its_scores(capsys: pytest.CaptureFixture[
     assert "the text is empty or white space" in shown
 
 
+def test_classify_takes_dotted_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--labels", "topic.cats, topic.databases", "A query planner for SQL"]) == 0
+    assert "topic.databases " in capsys.readouterr().out
+
+
+def test_classify_shows_nested_labels_branch_by_branch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mail.yaml"
+    path.write_text("threshold: 0\nlabels: {mood: [glad], topic: {data: [cats, databases]}}\n")
+    assert main(["classify", "--labels", str(path), "A query planner for SQL"]) == 0
+    text, mood, data = capsys.readouterr().out.splitlines()[-3:]
+    assert text == "A query planner for SQL"
+    assert mood.startswith("  mood: *glad 0.")
+    assert data.startswith("  topic.data: *databases 0.")
+    assert "*cats 0." in data
+
+
 def test_classify_refuses_bad_labels_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--labels", "a,a", "text"]) == 2
     assert capsys.readouterr().err == "error: LabelSet.of: labels: label 'a' appears twice; remove one\n"

@@ -24,19 +24,20 @@ MAY_IMPORT = {
     "strict_yaml": set(),
     "conditions": set(),
     "labels": set(),
-    "exploration": {"labels"},
+    "thresholds": {"labels"},
+    "exploration": {"labels", "thresholds"},
     "feedback": set(),
     "rules": {"labels", "conditions"},
     "addresses": set(),
     "schedule": {"addresses"},
     "config": {"labels", "rules", "conditions", "addresses", "schedule"},
     # "registry": for an address of the registry, and then only (see the test below).
-    "model": {"labels", "registry"},
-    "inference": {"labels", "model"},
+    "model": {"labels", "addresses", "registry"},
+    "inference": {"labels", "thresholds", "addresses", "model"},
     "retrain_config": {"labels", "rules", "conditions", "config", "addresses", "schedule"},
     "training": {
         *("labels", "rules", "conditions", "config", "addresses", "schedule", "retrain_config"),
-        *("model", "inference", "reader", "report", "manifest"),
+        *("thresholds", "model", "inference", "reader", "report", "manifest"),
     },
     "manifest": set(),
     "report": {"labels", "manifest"},
@@ -44,6 +45,7 @@ MAY_IMPORT = {
     "history": {"labels", "rules", "conditions", "config", "addresses", "schedule", "manifest", "report", "reader"},
     "registry": {"labels", "model", "addresses"},
     "spark_conf": set(),
+    "spark_jars": set(),
     "spark": {
         *(
             "labels",
@@ -56,13 +58,19 @@ MAY_IMPORT = {
             "manifest",
             "report",
             "spark_conf",
+            "spark_jars",
         ),
-        *("exploration", "feedback"),
+        *("thresholds", "exploration", "feedback"),
+    },
+    # `make stack`: it starts everything, and imports no pyspark itself.
+    "stack": {
+        *("airflow", "addresses", "config", "schedule", "retrain_config", "retrain", "manifest", "history", "reader"),
+        *("spark_conf", "spark_jars", "demo", "spark"),
     },
     # What Airflow's own processes run: they parse the DAGs, and read the tables without Spark.
     "airflow": {
         *("addresses", "config", "schedule", "retrain_config", "retrain"),
-        *("manifest", "history", "reader", "spark_conf", "demo"),
+        *("manifest", "history", "reader", "spark_conf", "spark_jars", "demo"),
     },
 }
 # What importing a part may load of the packages that weigh hundreds of megabytes.
@@ -72,6 +80,7 @@ MAY_LOAD = {
     "strict_yaml": set(),
     "conditions": set(),
     "labels": set(),
+    "thresholds": set(),
     "exploration": set(),
     "feedback": set(),
     "rules": set(),
@@ -99,6 +108,7 @@ CHAINS = [
             "strict_yaml",
             "conditions",
             "labels",
+            "thresholds",
             "exploration",
             "feedback",
             "rules",
