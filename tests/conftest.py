@@ -35,7 +35,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
     folder = tmp_path_factory.mktemp("spark")
     conf = folder / "test.yaml"
-    settings = {"spark.master": "local[2]", "spark.sql.warehouse.dir": str(folder / "warehouse"), **QUICK_SQL}
+    settings = {
+        "spark.master": "local[2]",
+        "spark.python.factory.idleWorkerMaxPoolSize": 2,
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        **QUICK_SQL,
+    }
     conf.write_text(yaml.safe_dump(settings))
     session = spark_session(conf, app_name="tests")
     yield session

@@ -35,6 +35,9 @@ _LOCAL = {
     "spark.log.level": "ERROR",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # A query with two Python steps starts two workers for a slot. Left idle, all of them would take turns from
+    # then on, and each would load the model.
+    "spark.python.factory.idleWorkerMaxPoolSize": str(len(os.sched_getaffinity(0))),
     **_LOCAL_SQL,
 }
 _TASK_GPUS = "spark.task.resource.gpu.amount"
