@@ -21,4 +21,5 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert "Nothing was tagged: every document already has its scores" in printed
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
     assert not [output.text for output in outputs if "ipywidgets" in output.get("text", "")]
+    assert "\x1b" not in printed  # no colours, and no frames of a progress bar, one below the other
     assert (tmp_path / "tour" / "report.html").is_file()
