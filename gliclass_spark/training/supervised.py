@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.device import choose_device, native_bfloat16
@@ -124,7 +124,7 @@ def train_on(
         callbacks=[_StopOnDivergence(), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(steps)) if steps.is_dir() else None)
+    trainer.train(resume_from_checkpoint=_newest_whole_checkpoint(steps))
     if config.lora_rank is not None:
         merge_adapters(encoder)
     _mix_in(model, start, config.start_share)
@@ -132,6 +132,12 @@ def train_on(
         checkpoint.save(model.eval().cpu(), tokenizer, folder)
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def _newest_whole_checkpoint(steps: Path) -> str | None:
+    """A kill can leave one that is not: the trainer's state is what it writes last."""
+    whole = {int(found.parent.name.rpartition("-")[2]): found.parent for found in steps.glob(f"*/{TRAINER_STATE_NAME}")}
+    return str(whole[max(whole)]) if whole else None
 
 
 class _WithLoss(nn.Module):
@@ -161,12 +167,14 @@ class _WithLoss(nn.Module):
 
 
 class _StopOnDivergence(TrainerCallback):
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("loss", 0.0)
-        if loss != loss:
+    """Before the weights take it up: so every checkpoint holds numbers, whenever it was written."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        gradients = [weight.grad for weight in kwargs["model"].parameters() if weight.grad is not None]
+        if not torch.isfinite(torch.stack([gradient.sum() for gradient in gradients]).sum()):
             raise TrainingError(
-                f"the loss is not a number at step {state.global_step}; the last checkpoint in {args.output_dir} "
-                "is kept: lower the learning rates and start again"
+                f"the loss, or its gradient, is not a number at step {state.global_step + 1}; the last checkpoint in "
+                f"{args.output_dir} is kept: lower the learning rates and start again"
             )
 
 

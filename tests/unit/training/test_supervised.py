@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from gliclass_spark.cli import main
 from gliclass_spark.errors import TrainingError
@@ -21,8 +23,8 @@ from gliclass_spark.training.adapters import add_adapters, merge_adapters
 from gliclass_spark.training.asking import asking
 from gliclass_spark.training.labelled import LabelledSet
 from gliclass_spark.training.losses import softmax_loss
-from gliclass_spark.training.questions import QuestionConfig, Questions
-from gliclass_spark.training.supervised import TrainingConfig, train
+from gliclass_spark.training.questions import Question, QuestionConfig, Questions
+from gliclass_spark.training.supervised import TrainingConfig, train, train_on
 
 _KINDS = ("cat", "dog", "owl")
 ANIMALS = LabelledSet(
@@ -92,8 +94,9 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start,
         return loaded.model.state_dict()
 
     whole = trained(tmp_path / "whole")
-    # What a kill behind step 4 of 6 leaves: the steps up to there, and nothing else.
-    shutil.copytree(tmp_path / "whole" / "steps" / "checkpoint-4", tmp_path / "stopped" / "steps" / "checkpoint-4")
+    # What a kill leaves while it writes what stands behind step 6 of 6: the steps up to 4, and a part of that.
+    shutil.copytree(tmp_path / "whole" / "steps", tmp_path / "stopped" / "steps")
+    (tmp_path / "stopped" / "steps" / "checkpoint-6" / "trainer_state.json").unlink()
     continued = trained(tmp_path / "stopped")
     for name, weight in whole.items():
         torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
@@ -112,14 +115,36 @@ def test_weights_are_averaged_with_those_of_before_the_training(start: Start, tm
     assert any(not torch.equal(learned[name], weight) for name, weight in before.items())
 
 
-def test_a_loss_that_is_no_number_stops_the_training(start: Start, tmp_path: Path) -> None:
-    loaded = start()
-    with torch.no_grad():
-        loaded.model.logit_scale.fill_(float("nan"))
-        next(loaded.model.text_projector.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match="the loss is not a number at step"):
-        train(loaded.model, loaded.tokenizer, [ANIMALS], replace(CONFIG, steps=60), tmp_path)
+class WithPoison(Dataset[Question]):
+    """Questions, the sixth of which no loss can take."""
+
+    def __init__(self, weight: float) -> None:
+        self._questions = Questions(SETS, QUESTION, size=CONFIG.steps, seed=3)
+        self._weight = weight
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    def __getitem__(self, position: int) -> Question:
+        question = self._questions[position]
+        weight = self._weight if position == 5 else 1.0
+        return replace(question, weights=np.full_like(question.targets, weight))
+
+
+def test_a_loss_that_is_no_number_stops_the_training_before_it_reaches_the_weights(
+    start: Start, tmp_path: Path
+) -> None:
+    def trained(weight: float) -> dict[str, torch.Tensor]:
+        loaded = start()
+        train_on(WithPoison(weight), loaded.model, loaded.tokenizer, replace(CONFIG, save_steps=5), tmp_path)
+        return loaded.model.state_dict()
+
+    with pytest.raises(TrainingError, match="the loss, or its gradient, is not a number at step 6; the last"):
+        trained(float("inf"))
     assert not (tmp_path / "model.safetensors").exists()
+    assert [found.name for found in (tmp_path / "steps").iterdir()] == ["checkpoint-5"]
+    # What is kept is good: the training goes on from there.
+    assert all(torch.isfinite(weight).all() for weight in trained(1.0).values())
 
 
 def test_the_train_command_gives_a_folder_that_the_engine_takes(tiny_model: str, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""A training whose process is killed, and started again by the same command, ends with the same weights."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from gliclass_spark.model.checkpoint import load
+from gliclass_spark.model.location import resolve
+from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.questions import QuestionConfig
+from gliclass_spark.training.supervised import TrainingConfig, train
+
+torch.set_num_threads(1)
+model, out = sys.argv[1], Path(sys.argv[2])
+kinds = ("cat", "dog", "owl")
+animals = LabelledSet("animals", kinds, tuple(f"a {kind}" for kind in kinds), ((0,), (1,), (2,)))
+config = TrainingConfig(steps=20, question=QuestionConfig(texts=2), save_steps=2, seed=3)
+start = load(resolve(model))
+train(start.model, start.tokenizer, [animals], config, out)
+"""
+SECONDS = 120
+
+
+def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
+    tiny_label_cached_model: str, tmp_path: Path
+) -> None:
+    def training(folder: str) -> list[str]:
+        return [sys.executable, "-c", PROGRAM, tiny_label_cached_model, str(tmp_path / folder)]
+
+    subprocess.run(training("whole"), check=True)
+    with subprocess.Popen(training("killed")) as killed:
+        until = time.monotonic() + SECONDS
+        while not (tmp_path / "killed" / "steps" / "checkpoint-4").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    subprocess.run(training("killed"), check=True)
+    whole, continued = (load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", "killed"))
+    assert whole.keys() == continued.keys()
+    for name, weight in whole.items():
+        torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
