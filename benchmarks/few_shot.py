@@ -26,7 +26,7 @@ import machine
 import torch
 from rich.console import Console
 
-from gliclass_spark.show import show_scores
+from gliclass_spark.show_learning import show_scores
 from gliclass_spark.training.comparison import Comparison
 from gliclass_spark.training.evaluate import Score
 from gliclass_spark.training.labelled import read_sets

@@ -145,9 +145,11 @@ def evaluate(
 ) -> None:
     """Say how good a model is on labelled texts, and how fast: macro-F1 of the best label of each text.
 
+    Of one set alone, also the F1 of each label; --out has them for every set.
+
     gliclass-spark evaluate --data mail.parquet --baselines --shots 8 --seeds 5
     """
-    from gliclass_spark.show import show_scores
+    from gliclass_spark.show_learning import show_scores
     from gliclass_spark.training.comparison import Comparison
     from gliclass_spark.training.labelled import read_sets
 
@@ -197,7 +199,7 @@ def calibrate(
     """
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.labels import LabelSet
-    from gliclass_spark.show import show_calibration
+    from gliclass_spark.show_learning import show_calibration
     from gliclass_spark.training.calibrate import calibrate as fit
     from gliclass_spark.training.labelled import read_sets
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from gliclass_spark.spark.maintain import Care
     from gliclass_spark.spark.plan import Plan
     from gliclass_spark.spark.steps import Run
-    from gliclass_spark.training.calibrate import Calibration
-    from gliclass_spark.training.evaluate import Score
 
 _SAMPLES = 6
 _SAMPLE_CHARS = 34
@@ -162,49 +159,6 @@ def _branch_lines(found: Classification, label_set: LabelSet) -> list[str]:
     return lines
 
 
-def show_scores(console: Console, scores: Sequence[Score]) -> None:
-    """Print each contender's macro-F1 on each set, their means, and the texts/s; of several seeds, mean and spread."""
-    columns = list(dict.fromkeys((score.contender, score.shots) for score in scores))
-    sets = {score.name: score for score in scores}
-    table = Table(title="Macro-F1", title_justify="left")
-    table.add_column("set")
-    table.add_column("labels", justify="right")
-    table.add_column("texts", justify="right")
-    for contender, shots in columns:
-        table.add_column(
-            f"{contender}\n{shots} examples a label" if shots else f"{contender}\nzero-shot", justify="right"
-        )
-    by_cell: defaultdict[tuple[str, tuple[str, int]], list[Score]] = defaultdict(list)
-    for score in scores:
-        by_cell[score.name, (score.contender, score.shots)].append(score)
-    for name, any_score in sets.items():
-        cells = [_spread([score.macro_f1 for score in by_cell[name, column]]) for column in columns]
-        table.add_row(name, str(any_score.labels), str(any_score.rows), *cells)
-    table.add_section()
-    means = [fmean(fmean(score.macro_f1 for score in by_cell[name, column]) for name in sets) for column in columns]
-    table.add_row("mean", "", "", *(f"{mean:.3f}" for mean in means))
-    speeds = [[score.texts_per_s for name in sets for score in by_cell[name, column]] for column in columns]
-    table.add_row("texts/s", "", "", *(f"{median(speed):.0f}" for speed in speeds))
-    console.print(table)
-
-
-def show_calibration(console: Console, found: Calibration) -> None:
-    """Print what each label got, and the calibration error before and after."""
-    table = Table(title=f"Calibrated {found.label_set.name}", title_justify="left")
-    table.add_column("label")
-    for name in ("temperature", "threshold"):
-        table.add_column(name, justify="right")
-    rows = zip(found.label_set.names, found.label_set.temperatures, found.label_set.thresholds, strict=True)
-    for label, temperature, threshold in rows:
-        table.add_row(label, f"{temperature:.3f}", f"{threshold:.3f}")
-    console.print(table)
-    console.print(
-        f"Expected calibration error on {found.judged_on:,} texts that were not fitted to ({found.fitted_on:,} were): "
-        f"{found.before.error:.3f} before, [bold]{found.after.error:.3f}[/] after",
-        highlight=False,
-    )
-
-
 def show_versions(console: Console, name: str, versions: Sequence[Version]) -> None:
     """Print the versions of a registered model, the latest first."""
     table = Table(title=f"Versions of {name}", title_justify="left")
@@ -222,11 +176,6 @@ def show_versions(console: Console, name: str, versions: Sequence[Version]) -> N
             escape(version.tags.get("macro_f1", "")),
         )
     console.print(table)
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{fmean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
 
 
 def _duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from transformers import BertConfig, BertForSequenceClassification
 
 from gliclass_spark.cli import main
@@ -19,6 +21,7 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.embedded import weights
+from gliclass_spark.show_learning import show_scores
 from gliclass_spark.training.baselines import CrossEncoder, EmbeddingClassifier, similarity
 from gliclass_spark.training.calibrate import calibrate
 from gliclass_spark.training.comparison import Comparison
@@ -66,6 +69,15 @@ def test_the_figures_are_f1s_of_the_best_label() -> None:
     # a: answered twice, once rightly, and missed once; b likewise; c was a right answer's other label.
     assert found.per_label == {"a": 0.5, "b": 0.5}
     assert (found.macro_f1, found.micro_f1, found.rows, found.labels) == (0.5, 0.5, 4, 3)
+
+
+def test_the_labels_that_are_found_worst_are_shown_first() -> None:
+    asked = LabelledSet("x", ("a", "[b]", "c"), ("0", "0", "1", "2"), ((0,), (1,), (1,), (2,)))
+    console = Console(width=80, record=True, file=io.StringIO())
+    show_scores(console, [score(Fixed(), asked, name="fixed")])
+    shown = [" ".join(line.strip("│ ").split("│")).split() for line in console.export_text().splitlines()]
+    assert ["mean", "micro-F1", "0.750"] in shown
+    assert [row for row in shown if row[0] in {"a", "[b]", "c"}] == [["[b]", "0.667"], ["a", "0.667"], ["c", "1.000"]]
 
 
 def test_a_text_without_a_score_is_a_wrong_answer() -> None:
