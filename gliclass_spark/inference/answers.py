@@ -20,11 +20,12 @@ from gliclass_spark.inference.results import (
 )
 from gliclass_spark.labels import LabelSet, LongTexts
 
-# (windows, labels) to (labels,).
-_JOINED: dict[LongTexts, Callable[[FloatArray], FloatArray]] = {
-    "max": lambda windows: windows.max(axis=0),
-    "mean": lambda windows: windows.mean(axis=0),
-    "cut": lambda windows: windows[0],
+# (windows, labels) to (labels,). The second argument gives the part of the text that each window stands for.
+_JOINED: dict[LongTexts, Callable[[FloatArray, Callable[[], list[float]]], FloatArray]] = {
+    "max": lambda windows, shares: windows.max(axis=0),
+    "mean": lambda windows, shares: windows.mean(axis=0),
+    "token_mean": lambda windows, shares: np.average(windows, axis=0, weights=shares()).astype(np.float32),
+    "cut": lambda windows, shares: windows[0],
 }
 
 
@@ -76,4 +77,5 @@ def answer(text: PreparedText, logits: Sequence[FloatArray | None]) -> Answer:
     if error is not None or label_set is None:
         return Answer(label_set, None, text.token_count, 0, error)
     windows = np.concatenate(found).reshape(len(text.windows), len(label_set))
-    return Answer(label_set, _JOINED[label_set.joined_by](windows), text.token_count, len(text.windows), None)
+    joined = _JOINED[label_set.joined_by](windows, text.shares)
+    return Answer(label_set, joined, text.token_count, len(text.windows), None)

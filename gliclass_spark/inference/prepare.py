@@ -56,6 +56,10 @@ class PreparedText:
         frames = self.prompt.frames if self.prompt else ()
         return [Input(window, frame) for window in self.windows for frame in frames]
 
+    def shares(self) -> list[float]:
+        """The part of the text that each window stands for, see `Prompt.shares`."""
+        return self.prompt.shares(self.token_count) if self.prompt else []
+
 
 @dataclass(frozen=True)
 class Prepared:

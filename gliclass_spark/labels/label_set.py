@@ -22,7 +22,7 @@ from gliclass_spark.labels.tree import Tree, flattened, nested
 DEFAULT_THRESHOLD = 0.5
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-LongTexts = Literal["max", "mean", "cut"]
+LongTexts = Literal["max", "mean", "token_mean", "cut"]
 
 
 class LabelSet(BaseModel):
@@ -36,10 +36,11 @@ class LabelSet(BaseModel):
     format of models that were trained for retrieval-augmented classification, with labels of any set.
 
     long_texts: how the windows of a text longer than the model's own are joined: label by label, by the
-    maximum or by the mean of their logits; or "cut", and only the first one is read. None is the
-    default rule, see `joined_by`.
+    maximum ("max") of their logits, by their mean, in which each window counts as much ("mean") or each token
+    of the text does ("token_mean"); or "cut", and only the first one is read. None is the default rule, see
+    `joined_by`.
     labels_per_pass: how many labels at most a model that reads labels beside the text is asked at once.
-    None: as many as leave a quarter of its window to the text.
+    None: all, if they leave a quarter of its window to the text, or else as many as leave half of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))

@@ -17,8 +17,8 @@ class PromptBuilder(TextTokenizer):
     """Puts labels and text into one input, for one tokenizer.
 
     Labels that leave too little of the window to the text are asked in groups: neighbours of the
-    label set together, as few groups as possible, of one size but for a label. So a label stands
-    beside the same others whatever the text is.
+    label set together, as few groups as leave half of the window to the text, of one size but for a
+    label. So a label stands beside the same others whatever the text is.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, prompt_first: bool, max_length: int) -> None:
@@ -121,10 +121,15 @@ class PromptBuilder(TextTokenizer):
             )
         ends = [0, *accumulate(lengths)]
         at_once = label_set.labels_per_pass or len(lengths)
-        fewest = max(-(-len(lengths) // at_once), -(-ends[-1] // most))
+        if len(lengths) <= at_once and ends[-1] <= most:
+            return [range(len(lengths))]
+        # A long text beside many labels is read once for each of its windows and each group: this takes the fewest
+        # inputs where both have as much room.
+        share = max(max(lengths), min(most, (self._max_length - fixed) // 2))
+        fewest = max(-(-len(lengths) // at_once), -(-ends[-1] // share))
         for count in range(fewest, len(lengths) + 1):
             cuts = [place * len(lengths) // count for place in range(count + 1)]
             groups = [range(start, stop) for start, stop in pairwise(cuts)]
-            if all(ends[group.stop] - ends[group.start] <= most for group in groups):
+            if all(ends[group.stop] - ends[group.start] <= share for group in groups):
                 return groups
         raise AssertionError("groups of one label fit")

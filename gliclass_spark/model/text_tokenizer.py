@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -70,14 +71,31 @@ class Prompt:
         """
         if len(text_ids) <= self.max_text_tokens or self.label_set.joined_by == "cut":
             return [text_ids[: self.max_text_tokens]]
-        text = text_ids[len(self.task) :]
-        room = self.max_text_tokens - len(self.task)
-        overlap = min(_OVERLAP_TOKENS, room // 4)
-        count = -(-(len(text) - overlap) // (room - overlap))
-        size = -(-(len(text) + (count - 1) * overlap) // count)
-        starts = [place * (len(text) - size) // (count - 1) for place in range(count)]
         # Not the task's own ids before the first: its last word may go on in the text's first.
-        return [[*text_ids[: len(self.task)], *text[start : start + size]] for start in starts]
+        task, text = text_ids[: len(self.task)], text_ids[len(self.task) :]
+        return [[*task, *text[place.start : place.stop]] for place in self._places(len(text))]
+
+    def shares(self, token_count: int) -> list[float]:
+        """The part of a text of so many tokens that each of its windows stands for; together they are 1.
+
+        A token that two windows share counts half in each.
+        """
+        places = self._places(token_count)
+        readers = np.zeros(token_count)
+        for place in places:
+            readers[place.start : place.stop] += 1
+        return [float((1 / readers[place.start : place.stop]).sum()) / token_count for place in places]
+
+    def _places(self, token_count: int) -> list[range]:
+        """Where the windows of a text stand in it, the task prompt left out."""
+        room = self.max_text_tokens - len(self.task)
+        if token_count <= room:
+            return [range(token_count)]
+        overlap = min(_OVERLAP_TOKENS, room // 4)
+        count = -(-(token_count - overlap) // (room - overlap))
+        size = -(-(token_count + (count - 1) * overlap) // count)
+        starts = [place * (token_count - size) // (count - 1) for place in range(count)]
+        return [range(start, start + size) for start in starts]
 
     def token_count(self, text_ids: Sequence[int]) -> int:
         """How many tokens a text adds to the task prompt; 0 if it holds nothing that the tokenizer reads.

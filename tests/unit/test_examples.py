@@ -108,9 +108,10 @@ def test_labels_per_pass_is_a_number_of_labels(count: Any) -> None:
 
 def test_long_texts_are_joined_by_mean_unless_the_set_says_otherwise() -> None:
     assert LabelSet.of("spam").joined_by == "mean"
-    for rule in ("max", "mean", "cut"):
+    for rule in ("max", "mean", "token_mean", "cut"):
         assert LabelSet.model_validate({**MAIL, "long_texts": rule}).joined_by == rule
-    with pytest.raises(LabelSetError, match="long_texts: Input should be 'max', 'mean' or 'cut', found 'median'"):
+    said = "long_texts: Input should be 'max', 'mean', 'token_mean' or 'cut', found 'median'"
+    with pytest.raises(LabelSetError, match=said):
         LabelSet._validated({**MAIL, "long_texts": "median"}, "mail.yaml")
 
 

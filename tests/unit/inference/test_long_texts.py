@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -61,7 +62,33 @@ def test_a_text_is_never_cut_in_silence_but_on_request() -> None:
     assert {token for window in prompt(100).windows(range(1000)) for token in window} == set(range(1000))
 
 
-@pytest.mark.parametrize(("rule", "join"), [("max", np.max), ("mean", np.mean)])
+@given(st.integers(1, 5000), st.integers(16, 600), st.sampled_from([(), TASK]))
+def test_windows_stand_for_parts_of_the_text_that_are_one_together(
+    length: int, room: int, task: tuple[int, ...]
+) -> None:
+    text = range(100, 100 + length)
+    asked = prompt(room, task)
+    own = [window[len(task) :] for window in asked.windows([*task, *text])]
+    readers = Counter(token for window in own for token in window)
+    shares = asked.shares(length)
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([sum(1 / readers[token] for token in window) / length for window in own])
+
+
+def test_a_token_of_two_windows_counts_half_in_each() -> None:
+    # The outer ones share 26 with the one between them.
+    assert [len(window) for window in prompt(100).windows(range(200))] == [84, 84, 84]
+    outer, middle = 84 - 26 / 2, 84 - 26
+    assert prompt(100).shares(200) == pytest.approx([outer / 200, middle / 200, outer / 200])
+    assert prompt(100).shares(100) == [1.0]
+
+
+def by_tokens(windows: np.ndarray, axis: int) -> np.ndarray:
+    """Of three windows of 376 tokens, in a text of 1,000, that share 64 with each neighbour."""
+    return np.average(windows, axis=axis, weights=[344, 312, 344])
+
+
+@pytest.mark.parametrize(("rule", "join"), [("max", np.max), ("mean", np.mean), ("token_mean", by_tokens)])
 def test_the_logits_of_the_windows_are_joined_as_the_label_set_says(
     rule: str, join: Callable[..., np.ndarray], bert: Engine
 ) -> None:

@@ -39,7 +39,9 @@ TEXT_LAST, TEXT_FIRST = builder(), builder(prompt_first=False)
 @cache
 def tokenizer_knowing(*markers: str) -> PreTrainedTokenizerFast:
     """The joint model's tokenizer with more control tokens, numbered from the end of its vocabulary."""
-    known = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer().backend_tokenizer.to_str()))
+    backend = Tokenizer.from_str(tokenizer().backend_tokenizer.to_str())
+    # The backend knows its padding token only until it has been used without padding.
+    known = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=tokenizer().pad_token)
     known.add_tokens(list(markers), special_tokens=True)
     return known
 
