@@ -132,6 +132,35 @@ def test_a_label_of_a_bi_encoder_is_as_the_reference_reads_it_alone(
     assert_close(engine("bert", **config).logits(TEXTS, UNLIKE), expected)
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a<<LABEL>>b", "fine"], "label 'a<<LABEL>>b' holds a control token of the model's tokenizer; reword it"),
+        (["fine", "[SEP]"], "label '[SEP]' holds a control token of the model's tokenizer; reword it"),
+        (LABELS.asking(prompt="sort <<SEP>>"), "prompt 'sort <<SEP>>' holds a control token"),
+        (LABELS.asking(prompt="sort the mail " * 500), "shorten"),
+        ([], "holds no label; name at least one"),
+    ],
+    ids=["label token", "separator", "prompt with a token", "prompt longer than the window", "no labels"],
+)
+def test_what_nobody_should_ask_is_refused_by_every_architecture(labels: Any, said: str, asked: Asked) -> None:
+    _, engine = asked
+    with pytest.raises(LabelSetError) as refused:
+        engine.logits(TEXTS, labels)
+    assert said in str(refused.value)
+
+
+def test_unusual_and_many_labels_are_scored_by_every_architecture(asked: Asked) -> None:
+    _, engine = asked
+    unusual = ["!!!", "спорт", "体育", "रियासत", "רياضة", "\N{GRINNING FACE}"]
+    many = [f"{number}" for number in range(5000)]
+    long = LabelSet(labels=(Label(name="water", description="a " * 350), Label(name="sea")))
+    for labels in (unusual, many, long):
+        found = engine.run(TEXTS[:1], labels)
+        assert found.logits.shape == (1, len(labels))
+        assert np.isfinite(found.logits).all()
+
+
 @pytest.mark.parametrize("name", BI_ENCODERS)
 def test_a_bi_encoder_reads_each_label_once(
     name: str, engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch

@@ -6,13 +6,14 @@ float32: within 1e-5; bfloat16: within 2e-2.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_cells import BACKBONES
-from reference_models import PUBLISHED
+from reference_cells import BACKBONES, Cell, cells
+from reference_models import PUBLISHED, build, tokenizer
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import (
@@ -26,6 +27,8 @@ from gliclass_spark.inference.results import (
     TextError,
 )
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.location import ModelRef
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 # Heads that read every token of the text: padding and neighbours could reach the score through them.
@@ -33,6 +36,7 @@ HEAD_OF = {"bert": "base-v3", "deberta-v2": "base-v3", "modernbert": "multilang-
 HEADS = {name: PUBLISHED[head][1] for name, head in HEAD_OF.items()}
 TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2}
 BUDGETS = (1, 80, 100_000)  # tokens: one text at a time, a few, all at once
+MATRIX = list(cells())
 
 WORDS = [
     "spark",
@@ -105,6 +109,23 @@ def test_any_texts_in_any_order_and_any_batches_have_the_scores_that_each_has_al
                 same(found, row, expected[position], TOLERANCES[precision])
 
     holds()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from(MATRIX), st.lists(TEXTS, min_size=1, max_size=5), st.none() | st.integers(1, 2), st.data())
+def test_a_random_model_of_any_configuration_keeps_the_promise(
+    cell: Cell, texts: list[str | None], at_once: int | None, data: st.DataObject
+) -> None:
+    asked = LABELS.model_copy(update={"labels_per_pass": at_once})
+    model = Checkpoint(ModelRef(str(cell), Path(), ""), build(cell.backbone, **cell.changes).twin(), tokenizer())
+    alone, together = (
+        Engine(model, device="cpu", precision="float32", max_batch_tokens=budget)
+        for budget in (1, data.draw(st.sampled_from(BUDGETS[1:])))
+    )
+    order = data.draw(st.permutations(range(len(texts))))
+    found = together.run([texts[position] for position in order], asked)
+    for row, position in enumerate(order):
+        same(found, row, alone.run([texts[position]], asked), TOLERANCES["float32"])
 
 
 def same(found: Results, row: int, alone: Results, tolerance: float) -> None:
