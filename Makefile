@@ -35,9 +35,10 @@ format: setup  ## Bring the code into shape.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, Spark against the engine, a night's cost.
+bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, base-size models, Spark, a night's cost.
 	@$(BIN)/python benchmarks/engine.py
 	@$(BIN)/python benchmarks/labels.py
+	@$(BIN)/python benchmarks/base_size.py --texts 2 --rounds 2
 	@$(BIN)/python benchmarks/spark_share.py
 	@$(BIN)/python benchmarks/night.py
 

@@ -1,10 +1,10 @@
 """Models of the published base size beside the embedded one: what labels cost each, and against the gliclass library.
 
-    python benchmarks/base_size.py [--texts N] [--rounds R] [--threads T] [--only BACKBONE] [--out FOLDER]
+    python benchmarks/base_size.py [--texts N] [--rounds R] [--threads T] [--device cuda] [--only BACKBONE] [--out DIR]
 
 A DeBERTa-v3 and a ModernBERT of base size, but for the vocabulary (the embedded model's), with random weights: speed
-does not depend on them. Texts of 200 tokens, on the processor. The cross-encoder has the same backbone and reads each
-label beside each text.
+does not depend on them. Texts of 200 tokens, on the processor unless a device is named. The cross-encoder has the same
+backbone and reads each label beside each text. Writes results/base_size_DEVICE.json.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from gliclass_spark.inference.device import choose_precision
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--only", choices=list(BACKBONES))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
@@ -95,31 +97,40 @@ def main() -> None:
     rows = []
     for backbone in [options.only] if options.only else BACKBONES:
         with tempfile.TemporaryDirectory() as folder:
-            rows += measured(backbone, Path(folder), texts, options.rounds)
+            rows += measured(backbone, Path(folder), texts, options.rounds, options.device)
     found = {
-        "machine": machine.describe(),
+        "machine": {**machine.describe(), **gpu(options.device)},
         "threads": options.threads,
         "rounds": options.rounds,
         "texts": {"count": len(texts), "words": WORDS, "digest": corpus.digest(texts)},
         "rows": rows,
     }
     show(found, Console(width=120))
-    path = options.out / "base_size.json"
+    path = options.out / f"base_size_{options.device.type}.json"
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
 
-def measured(backbone: str, folder: Path, texts: list[str], round_count: int) -> list[dict[str, Any]]:
+def gpu(device: torch.device) -> dict[str, str]:
+    return {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+
+
+def measured(
+    backbone: str, folder: Path, texts: list[str], round_count: int, device: torch.device
+) -> list[dict[str, Any]]:
     calls: dict[tuple[str, int], Callable[[], object]] = {}
-    engines = {"engine": Engine.from_pretrained(joint(backbone, folder / "joint"), device="cpu", precision="float32")}
-    engines["embedded"] = Engine.from_pretrained("embedded", device="cpu", precision="float32")
+    model, at = joint(backbone, folder / "joint"), str(device)
+    engines = {"engine": Engine.from_pretrained(model, device=at, precision="float32")}
+    engines["embedded"] = Engine.from_pretrained("embedded", device=at, precision="float32")
+    if choose_precision("auto", device) is torch.bfloat16:
+        engines["engine, bfloat16"] = Engine.from_pretrained(model, device=at, precision="bfloat16")
     reference = ZeroShotClassificationPipeline(
-        ReferenceModel.from_pretrained(folder / "joint"),
-        AutoTokenizer.from_pretrained(folder / "joint"),
-        device="cpu",
+        ReferenceModel.from_pretrained(model),
+        AutoTokenizer.from_pretrained(model),
+        device=at,
         progress_bar=False,
     )
-    pairs = CrossEncoder(cross_encoder(backbone, folder / "pairs"))
+    pairs = CrossEncoder(cross_encoder(backbone, folder / "pairs"), device=at)
     for count in COUNTS:
         labels = [f"topic {number}" for number in range(count)]
         for name, engine in engines.items():
@@ -183,9 +194,8 @@ def one_by_one(engine: Engine, texts: list[str], labels: list[str]) -> None:
 
 def show(found: dict[str, Any], console: Console) -> None:
     about = found["machine"]
-    table = Table(
-        title=f"{about['cpu']}, {found['threads']} threads, {found['texts']['count']} texts of 200 tokens, float32"
-    )
+    device = about.get("gpu") or f"{about['cpu']}, {found['threads']} threads"
+    table = Table(title=f"{device}, {found['texts']['count']} texts of 200 tokens, float32 unless said otherwise")
     for heading in ("backbone", "", "labels", "texts/s", "of one label's speed", "the engine is as fast"):
         table.add_column(heading)
     for row in found["rows"]:

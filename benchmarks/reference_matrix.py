@@ -1,6 +1,6 @@
 """Every supported configuration against the reference library: the largest difference between two logits.
 
-    python benchmarks/reference_matrix.py [--every N]
+    python benchmarks/reference_matrix.py [--every N] [--processes P] [--out FOLDER]
 
 Architectures x backbones x poolings x scorers x class-token poolings x options, small random models, float32, batch
 size 1. Writes results/reference_matrix.json. Exits with 1 if a difference is over 1e-5.
@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,6 @@ TEXTS = (
     "Spark",
     "The quick brown fox jumps over the lazy dog again and again, in Zürich; nobody has asked it why.",
 )
-RESULT = Path(__file__).parent / "results" / "reference_matrix.json"
 
 
 def largest_difference(cell: Cell) -> float:
@@ -72,23 +74,30 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth configuration")
-    every = parser.parse_args(argv).every
-    torch.set_num_threads(1)
-    matrix = list(islice(cells(), 0, None, every))
-    found = {cell: largest_difference(cell) for cell in track(matrix, "comparing", console=Console(stderr=True))}
+    parser.add_argument("--processes", type=int, default=1, metavar="P")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args(argv)
+    matrix = list(islice(cells(), 0, None, options.every))
+    # Spawned, because torch's threads do not live on in a fork; one thread each, because the models are small.
+    with ProcessPoolExecutor(
+        options.processes, multiprocessing.get_context("spawn"), partial(torch.set_num_threads, 1)
+    ) as processes:
+        differences = processes.map(largest_difference, matrix, chunksize=8)
+        shown = track(differences, "comparing", total=len(matrix), console=Console(stderr=True))
+        found = dict(zip(matrix, shown, strict=True))
     rows = summary(found)
     over = [str(cell) for cell, difference in found.items() if not difference <= TOLERANCE]
     largest = max(found.values())
     result = {
         "machine": describe(),
-        "every": every,
+        "every": options.every,
         "tolerance": TOLERANCE,
         "configurations": len(found),
         "largest_difference": largest,
         "over_tolerance": over,
         "rows": rows,
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (options.out / "reference_matrix.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table(rows))
     console.print(*over, sep="\n")

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gliclass_spark.errors import CheckpointError, TrainingError
 from gliclass_spark.inference.batching import micro_batches
-from gliclass_spark.inference.device import choose_precision
+from gliclass_spark.inference.device import choose_device, choose_precision
 from gliclass_spark.inference.packed_bert import packed_bert
 from gliclass_spark.inference.padding import padded
 from gliclass_spark.inference.results import FloatArray
@@ -113,13 +113,22 @@ class CrossEncoder:
     """A model of pairs, asked once for each text and each label.
 
     Takes a sequence classifier from a folder or the hub: one that was trained to tell whether a text
-    entails a hypothesis (it has a label "entailment"), or one with a single output. Raises
-    CheckpointError for another one.
+    entails a hypothesis (it has a label "entailment"), or one with a single output. Like the engine, it
+    takes a GPU if there is one and `device` names none. Raises CheckpointError for another model, DeviceError.
     """
 
-    def __init__(self, model: str, *, hypothesis: str = "This example is {}.", batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        hypothesis: str = "This example is {}.",
+        batch_size: int = 32,
+        device: str | None = None,
+    ) -> None:
+        self._device = choose_device(device)
         try:
-            self._model = AutoModelForSequenceClassification.from_pretrained(model, use_safetensors=True).eval()
+            loaded = AutoModelForSequenceClassification.from_pretrained(model, use_safetensors=True)
+            self._model = loaded.eval().to(self._device)
             self._tokenizer = AutoTokenizer.from_pretrained(model)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -150,10 +159,10 @@ class CrossEncoder:
             padding=True,
             truncation="only_first",
             return_tensors="pt",
-        )
+        ).to(self._device)
         logits = self._model(**inputs).logits
         scores = logits[:, self._named["entailment"]] if "entailment" in self._named else logits[:, 0]
         if "contradiction" in self._named:
             scores = scores - logits[:, self._named["contradiction"]]
-        found: FloatArray = scores.float().numpy()
+        found: FloatArray = scores.float().cpu().numpy()
         return found

@@ -158,6 +158,51 @@ def simulated(found: Any) -> str:
     return table(("set", "variant", "seeds", "macro-F1", "reward", "macro-F1 on other sets"), rows, texts=2)
 
 
+def matrix(found: Any) -> str:
+    rows = [
+        (each["architecture"], each["backbone"], each["configurations"], f"{each['largest_difference']:.0e}")
+        for each in found["rows"]
+    ]
+    every = "All" if found["every"] == 1 else f"Every {found['every']}th of the"
+    over = len(found["over_tolerance"])
+    told = f"{every} configurations, {found['configurations']:,}: the largest difference is "
+    told += f"{found['largest_difference']:.1e}, {over or 'none'} is over the {found['tolerance']:.0e} that is allowed."
+    head = ("architecture", "backbone", "configurations", "largest difference")
+    return f"{told}\n\n{table(head, rows, texts=2)}"
+
+
+def windows_and_groups(found: Any) -> str:
+    parts = (
+        (
+            "Labels at once and in groups, of the embedded model's first version, which reads them beside the text.",
+            "groups",
+        ),
+        ("Texts longer than the window: cut, or in windows that are joined.", "windows"),
+    )
+    return "\n\n".join(f"{said}\n\n{quality({'scores': found[key]})}" for said, key in parts)
+
+
+def base_size(found: Any) -> str:
+    """A table for each backbone: texts/s with each number of labels, and what is left of them with the most."""
+    parts = []
+    for backbone in dict.fromkeys(each["backbone"] for each in found["rows"]):
+        own = [each for each in found["rows"] if each["backbone"] == backbone]
+        counts = sorted({each["labels"] for each in own})
+        speed = {(each["contender"], each["labels"]): f"{each['texts_per_s']:.1f}" for each in own}
+        kept = {
+            each["contender"]: _spread(each["of_one_label"])
+            for each in own
+            if each["labels"] == counts[-1] and each["of_one_label"]
+        }
+        rows = [
+            (name, *(speed.get((name, count), "") for count in counts), kept.get(name, ""))
+            for name in dict.fromkeys(each["contender"] for each in own)
+        ]
+        head = (backbone, *(f"{count} label{'s' * (count > 1)}" for count in counts), f"kept at {counts[-1]}")
+        parts.append(table(head, rows))
+    return "\n\n".join(parts)
+
+
 def plain(found: Any) -> str:
     """A file that this page knows nothing about: its rows as they are, if they are flat."""
     rows = found.get("rows") if isinstance(found, dict) else found
@@ -182,6 +227,26 @@ PRINTERS: dict[str, Printer] = {
     ),
     "night.json": ("A night's cost", "", night),
     "labels.json": ("What labels cost", "", labels),
+    "base_size_cpu.json": (
+        "Models of base size, on a processor",
+        "Texts/s, and the share of a contender's own speed with one label that it keeps.",
+        base_size,
+    ),
+    "base_size_cuda.json": (
+        "Models of base size, on a GPU",
+        "Texts/s, and the share of a contender's own speed with one label that it keeps.",
+        base_size,
+    ),
+    "reference_matrix.json": (
+        "Equal to the gliclass library",
+        "The largest difference between two logits of small random models, float32, batch size 1.",
+        matrix,
+    ),
+    "windows_and_groups.json": (
+        "Long texts and many labels",
+        "Macro-F1 of the best label of each text. Speed is not compared here.",
+        windows_and_groups,
+    ),
     "embedded.json": ("How good the embedded model is", "Macro-F1 of the best label of each text.", quality),
     "few_shot.json": ("Eight examples of each label", "Macro-F1: the mean of the draws, and their range.", quality),
     "calibration.json": ("Calibration", "A temperature for each label, fitted on other texts.", calibration),
