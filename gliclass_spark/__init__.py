@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.labels import Example, Label, LabelSet
+    from gliclass_spark.spark.nested import nested_scores
     from gliclass_spark.spark.udf import gliclass_udf, register_gliclass
 
 __version__ = "0.1.0"
 
-__all__ = ["Engine", "Example", "Label", "LabelSet", "gliclass_udf", "register_gliclass"]
+__all__ = ["Engine", "Example", "Label", "LabelSet", "gliclass_udf", "nested_scores", "register_gliclass"]
 
 _HOMES = {
     "Engine": "gliclass_spark.inference.engine",
@@ -24,6 +25,7 @@ _HOMES = {
     "Label": "gliclass_spark.labels",
     "LabelSet": "gliclass_spark.labels",
     "gliclass_udf": "gliclass_spark.spark.udf",
+    "nested_scores": "gliclass_spark.spark.nested",
     "register_gliclass": "gliclass_spark.spark.udf",
 }
 

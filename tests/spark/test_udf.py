@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from gliclass_spark import Engine, LabelSet, gliclass_udf, register_gliclass
+from gliclass_spark import Engine, Label, LabelSet, gliclass_udf, nested_scores, register_gliclass
 from gliclass_spark.errors import ConfigError, LabelSetError, ModelNotFoundError
 from gliclass_spark.spark import worker
 
@@ -64,6 +64,26 @@ def test_nested_labels_of_which_a_text_gets_one_are_those_of_the_engine(frame: D
         assert row["all"] == pytest.approx(found.scores, abs=2e-2)
         [given] = row["best"]
         assert found.scores[given["label"]] == pytest.approx(found.labels[0].score, abs=2e-2)
+
+
+def test_nested_scores_are_a_struct_in_the_shape_of_the_labels(frame: DataFrame, tiny_model: str) -> None:
+    tree = LabelSet.of({"mail": ["spam", "ham: eggs"], "the place": {"water.deep": "lake"}})
+    scores = gliclass_udf(tree, model=tiny_model, output="scores")("text")
+    found = frame.withColumn("scores", scores).withColumn("nested", nested_scores(tree, "scores"))
+    expected = "struct<mail:struct<spam:float,ham: eggs:float>,the place:struct<water.deep:struct<lake:float>>>"
+    assert found.schema["nested"].dataType.simpleString() == expected
+    for row in found.select("*", F.col("nested.mail.spam").alias("spam")).collect():
+        assert row["nested"].asDict(recursive=True) == tree.nested(row["scores"])
+        assert row["spam"] == row["scores"]["mail.spam"]
+
+
+def test_where_there_are_no_scores_there_are_none_nested(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(None,), ({},), ({"mail.spam": 0.25},)], "scores map<string,float>")
+    found = [row[0] for row in rows.select(nested_scores({"mail": ["spam", "ham"]}, "scores")).collect()]
+    assert found[:2] == [None, None]
+    assert found[2].asDict(recursive=True) == {"mail": {"spam": 0.25, "ham": None}}
+    with pytest.raises(LabelSetError, match="'spam' is a label and a group, or two labels, in one place"):
+        nested_scores(LabelSet.of("spam", Label(name="phishing", group="spam")), "scores")
 
 
 def test_null_text_gives_null(spark: SparkSession, tiny_model: str) -> None:
