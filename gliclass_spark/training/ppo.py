@@ -145,13 +145,15 @@ class _Learner:
                 experience = self._experience(logits.detach(), question, targets, cuts, seed)
                 advantages = experience.rewards - values.detach()
             loss, metrics = ppo_loss(logits, values, experience, advantages, reference, self.config)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    "the loss is not a number; the last checkpoint is kept: lower the learning rates and start again"
-                )
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.policy.parameters(), 1.0)
+            norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), 1.0)
+            # Before the weights take it up: so every checkpoint holds numbers.
+            if not torch.isfinite(loss) or not torch.isfinite(norm):
+                raise TrainingError(
+                    "the loss, or its gradient, is not a number; the last checkpoint is kept: lower the learning rates "
+                    "and start again"
+                )
             self.optimizer.step()
         return metrics
 
@@ -268,10 +270,10 @@ def ppo_loss(
     clipped = ratio.clamp(1 - eps, 1 + eps)
     gains = torch.minimum(ratio * advantages, clipped * advantages) * experience.weights
     gains = gains * focal_weights(experience.actions, experience.log_probs, config)
-    terms = {"policy_loss": -gains[known].mean()}
+    terms = {"policy_loss": -_mean(gains, known)}
     loss = terms["policy_loss"]
     if config.value_weight:
-        terms["value_loss"] = functional.mse_loss(values[known], experience.rewards[known])
+        terms["value_loss"] = _mean((values - experience.rewards) ** 2, known)
         loss = loss + config.value_weight * terms["value_loss"]
     if config.kl_weight:
         terms["kl"] = kl_divergence(logits, reference).mean()
@@ -281,12 +283,19 @@ def ppo_loss(
         loss = loss - config.entropy_weight * terms["entropy"]
     return loss, {
         **_earned(experience),
-        "clipped_share": float((ratio != clipped)[known].float().mean()),
+        "clipped_share": float(_mean((ratio != clipped).float(), known)),
         **{name: float(term.detach()) for name, term in terms.items()},
     }
 
 
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """0 where nothing is known: the labels that a reward is about may not all find room in a window."""
+    return values[known].sum() / known.sum().clamp(min=1)
+
+
 def _earned(experience: Experience) -> Metrics:
+    if not experience.known.any():
+        return {}
     reward = float(experience.rewards[experience.known].mean())
     if not experience.logged:
         return {"reward": reward}

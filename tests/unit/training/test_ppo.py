@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.distributions import Bernoulli
 from torch.distributions import kl_divergence as exact_kl
+from torch.utils.data import Dataset
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
@@ -35,6 +36,7 @@ from gliclass_spark.training.ppo import (
     ppo_loss,
     train,
 )
+from gliclass_spark.training.questions import Question
 
 PLAIN = Ppo(value_weight=0, kl_weight=0, entropy_weight=0)
 LOGITS = torch.tensor([[0.4, -1.2, 2.0], [0.0, 3.0, -0.5]], dtype=torch.float64)
@@ -120,6 +122,18 @@ def test_a_label_without_a_reward_changes_no_part_of_the_objective_but_the_dista
     elsewhere = torch.where(KNOWN, LOGITS, LOGITS + 5)
     config = PLAIN.model_copy(update={"value_weight": 1.0})
     assert loss(elsewhere, torch.where(KNOWN, VALUES, VALUES - 9), config) == loss(LOGITS, VALUES, config)
+
+
+def test_a_question_of_which_no_label_is_known_teaches_nothing_but_to_stay_near_the_reference() -> None:
+    nothing = replace(experience(), known=torch.zeros_like(KNOWN))
+    logits, values = LOGITS.clone().requires_grad_(), VALUES.clone().requires_grad_()
+    config = Ppo(value_weight=1.0, kl_weight=1.0, entropy_weight=0.0)
+    found, metrics = ppo_loss(logits, values, nothing, ADVANTAGES, REFERENCE, config)
+    assert found.item() == kl_divergence(LOGITS, REFERENCE).mean().item()
+    assert metrics.keys() == {"clipped_share", "policy_loss", "value_loss", "kl"}
+    found.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (values.grad == 0).all()
 
 
 def test_the_distance_is_that_of_the_two_distributions_and_not_of_one_outcome() -> None:
@@ -270,10 +284,70 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoi
                 loaded.model.logit_scale.fill_(float("nan"))
                 next(loaded.model.text_projector.parameters()).fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match="the loss is not a number"):
+    with pytest.raises(TrainingError, match="the loss, or its gradient, is not a number"):
         train(loaded.model, loaded.tokenizer, known(), CONFIG, tmp_path, on_step=spoil)
     assert [path.name for path in (tmp_path / "steps").iterdir()] == ["step-2"]
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_gradient_that_is_no_number_reaches_no_checkpoint(start: Start, tmp_path: Path) -> None:
+    """In the last epoch of a step that is saved no loss would tell of it before the next step."""
+    loaded, passes = start(), []
+
+    def spoil(gradient: Tensor) -> Tensor:
+        passes.append(gradient)
+        return gradient * (float("nan") if len(passes) == 4 * CONFIG.epochs else 1.0)
+
+    next(loaded.model.text_projector.parameters()).register_hook(spoil)
+    with pytest.raises(TrainingError, match="the loss, or its gradient, is not a number"):
+        train(loaded.model, loaded.tokenizer, known(), CONFIG, tmp_path, on_step=lambda step, metrics: None)
+    assert len(passes) == 4 * CONFIG.epochs
+    assert [path.name for path in (tmp_path / "steps").iterdir()] == ["step-2"]
+    assert all(torch.isfinite(weight).all() for weight in loaded.model.state_dict().values())
+
+
+class Broken(Dataset[Question]):
+    """Questions, the third of which can't be asked."""
+
+    def __getitem__(self, position: int) -> Question:
+        if position == 2:
+            raise RuntimeError("the disk is gone")
+        assert known().known is not None
+        return known().known[position]
+
+
+def test_what_goes_wrong_in_a_step_stops_the_training_as_it_is(start: Start, tmp_path: Path) -> None:
+    loaded, done = start(), []
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        train(
+            loaded.model,
+            loaded.tokenizer,
+            Sources(Broken(), None),
+            CONFIG,
+            tmp_path,
+            on_step=lambda step, metrics: done.append(step),
+        )
+    assert done == [1, 2]
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("threshold", "right_share"), [(0.0, 1 / 3), (1.0, 2 / 3)])
+def test_actions_by_threshold_are_those_that_the_label_set_gives(
+    threshold: float, right_share: float, start: Start, tmp_path: Path
+) -> None:
+    """Of three labels one holds: all of them given are right about a third, none of them about two thirds."""
+    loaded, found = start(), []
+    config = CONFIG.model_copy(update={"steps": 1, "actions": "threshold", "reward": RewardWeights(f1=0, accuracy=1)})
+    train(
+        loaded.model,
+        loaded.tokenizer,
+        known(),
+        config,
+        tmp_path,
+        label_set=LABELS.model_copy(update={"threshold": threshold}),
+        on_step=lambda step, metrics: found.append(metrics["reward"]),
+    )
+    assert found == pytest.approx([right_share])
 
 
 def test_there_must_be_something_to_learn_from(start: Start, tmp_path: Path) -> None:
