@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,6 +24,8 @@ retraining = typer.Typer()
 Step = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
 _TOLD_STEPS = 10
 STEPS: tuple[Step, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
+# Those that share the work among the processes that torchrun starts.
+_SHARED = ("supervised", "ppo")
 
 
 @retraining.command()
@@ -46,6 +49,11 @@ def retrain(
 
     if step is not None and run_id is None:
         raise ConfigError(f"--step {step} is one of a retraining's steps: say with --run-id of which")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and step not in _SHARED:
+        raise ConfigError(
+            f"torchrun's processes share the steps {' and '.join(_SHARED)} alone, and each would do the others; give "
+            "--run-id and --step to torchrun for these, and run the others without it"
+        )
     read, run = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
     ask_registry(read)
     console.print(f"retraining {run} of {read.model_name!r}", highlight=False)

@@ -56,7 +56,7 @@ def publish(config: RetrainConfig, run_id: str, done: Retraining) -> Version:
     if marker.exists():
         return registry.version(name, str(json.loads(marker.read_text(encoding="utf-8"))["version"]))
     made = [each for each in registry.versions(name) if each.tags.get(_RUN_TAG) == run_id]
-    version = made[-1] if made else _registered(registry, config, run_id, done)
+    version = registry.challenge(name, made[-1] if made else _registered(registry, config, run_id, done))
     if done.gate()["promoted"]:
         champion = registry.version(name, CHAMPION)
         if champion.digest not in (done.champion.digest, version.digest):
@@ -104,8 +104,7 @@ def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Re
                 tracked.artifact(done.folder / file)
         macro_f1 = f"{verdict['comparisons'][0]['candidate']['macro_f1']:.4f}"
         tags = {_RUN_TAG: run_id, "verdict": _word(verdict), "macro_f1": macro_f1}
-        version = registry.register(config.model_name, done.candidate, tracked.run_id, tags)
-    return registry.challenge(config.model_name, version)
+        return registry.register(config.model_name, done.candidate, tracked.run_id, tags)
 
 
 def _word(verdict: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""python (or torchrun) jobs/retrain.py RETRAIN: retrain a pipeline's model. With --step snapshot: by spark-submit."""
+"""python jobs/retrain.py RETRAIN: retrain a pipeline's model.
+
+With --step snapshot: by spark-submit. With --step supervised, or ppo: by torchrun too.
+"""
 
 import sys
 

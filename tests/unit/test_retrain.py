@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from gliclass_spark.cli import main
 from gliclass_spark.errors import ConfigError, GliclassSparkError, ModelNotFoundError, RegistryError, TrainingError
 from gliclass_spark.model.location import resolve
 from gliclass_spark.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
@@ -216,6 +217,23 @@ def test_a_candidate_is_registered_once_even_if_the_promotion_was_killed(
     assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
 
 
+def test_a_candidate_whose_registration_was_killed_becomes_the_challenger(
+    registry: Registry, champion: str, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = written(gate=STRICT)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "challenge", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(config, "r", begun(config))
+    assert aliases(registry) == {CHAMPION: 1}
+    assert publish(config, "r", begun(config)).number == 2
+    assert aliases(registry) == {CHAMPION: 1, CHALLENGER: 2}
+
+
 def alike(reward: float | None, target: int | None) -> list[dict[str, Any]]:
     return [{**row, "reward": reward, "target": target} for row in decisions()]
 
@@ -259,6 +277,21 @@ def test_without_exploration_it_is_said_what_can_not_be_learned(champion: str, w
 def test_a_held_out_copy_of_a_text_that_was_learned_from_judges_nothing(champion: str, written: Written) -> None:
     rows = [{**row, "text": "a CAT  0"} if row["doc_id"] == "20" else row for row in decisions()]
     assert len(begun(written(rows)).material.held_out) == 9
+
+
+@pytest.mark.parametrize("step", [[], ["--step", "snapshot"], ["--step", "promote"]])
+def test_of_several_processes_each_would_do_what_they_do_not_share(
+    step: list[str],
+    written: Written,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = folder_of(written(), "r")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["retrain", str(tmp_path / "retrain.yaml"), "--run-id", "r", *step]) == 2
+    assert "torchrun's processes share the steps supervised and ppo alone" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["snapshot"]
 
 
 def test_without_a_snapshot_or_a_champion_it_does_not_begin(registry: Registry, written: Written) -> None:
