@@ -30,7 +30,7 @@ from gliclass_spark.training.evaluate import Score, sample, score
 from gliclass_spark.training.labelled import LabelledSet, read_sets
 
 GROUPS = {"at once": None, "groups of 16": 16, "groups of 8": 8, "groups of 4": 4, "one by one": 1}
-WINDOWS = ("cut", "max", "mean")
+WINDOWS = ("cut", "max", "mean", "token_mean")
 FEWEST_LABELS = 6
 
 
