@@ -88,7 +88,9 @@ def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Re
     settings = config.model_dump(mode="json", include={"holdout_share", "supervised", "ppo", "gate", "seed"})
     with registry.run(config.model_name, run_id, _flat(settings)) as tracked:
         versions = {f"data.{table}": f"{at['path']}@{at['version']}" for table, at in snapshot["tables"].items()}
-        tracked.tags({**versions, "champion": done.champion.digest, "verdict": _word(verdict)})
+        tracked.tags(
+            {**versions, **done.supervised()["data"], "champion": done.champion.digest, "verdict": _word(verdict)}
+        )
         for step, outcome in (("supervised", done.supervised()), ("ppo", done.ppo())):
             for point in outcome["curve"]:
                 metrics = {f"{step}.{key}": value for key, value in point.items() if key != "step"}
@@ -99,6 +101,9 @@ def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Re
         for each in verdict["comparisons"]:
             place = each["name"].replace(" ", "_")
             tracked.metrics({f"{place}.macro_f1": each["candidate"]["macro_f1"]})
+        tracked.metrics(
+            {f"forgotten.{each['name']}": each["champion"] - each["candidate"] for each in verdict["forgotten"]}
+        )
         for file in ("gate.json", "gate.html", "snapshot/snapshot.json"):
             if (done.folder / file).is_file():
                 tracked.artifact(done.folder / file)

@@ -94,7 +94,8 @@ class GateRules(BaseModel):
     candidate pass that is as good within chance. max_label_loss: how much F1 a single label may lose,
     among those with `min_label_texts` texts at least. max_calibration_loss: how much the expected
     calibration error may grow. max_slowdown: the champion's texts/s over the candidate's. min_agreement:
-    the share of texts that both give the same labels.
+    the share of texts that both give the same labels. max_forgetting: how much macro-F1 may be lost on a set of
+    `remembered`.
     """
 
     model_config = _STRICT
@@ -105,6 +106,7 @@ class GateRules(BaseModel):
     max_calibration_loss: Share = 0.05
     max_slowdown: float = Field(default=1.5, gt=0.0)
     min_agreement: Share = 0.0
+    max_forgetting: Share = 0.05
 
 
 class RetrainConfig(BaseModel):
@@ -112,7 +114,8 @@ class RetrainConfig(BaseModel):
 
     `pipeline` is the pipeline whose decisions are learned from; its model must be models:/NAME@champion, so that
     a promotion reaches it. `golden` is a table of texts with their
-    labels that nothing is ever trained on; `replay` tables of earlier data, so that it isn't forgotten.
+    labels that nothing is ever trained on; `replay` tables of earlier data, so that it isn't forgotten, and
+    `remembered` tables of any other labels, never trained on, that tell what was forgotten all the same.
     `holdout_share` of the documents with feedback, the newest, are kept for the gate. Below
     `min_decisions` judged or rewarded decisions nothing is trained. `registry` is an MLflow tracking URI,
     MLFLOW_TRACKING_URI unless it says otherwise. `work` is where snapshots and checkpoints go. With `ppo:
@@ -125,6 +128,7 @@ class RetrainConfig(BaseModel):
     pipeline_file: Path = Path()
     golden: ConfigPath
     replay: tuple[ConfigPath, ...] = ()
+    remembered: tuple[ConfigPath, ...] = ()
     work: ConfigPath
     registry: str | None = None
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
@@ -172,7 +176,7 @@ class RetrainConfig(BaseModel):
         """What the registry calls the model."""
         return registered_model(self.pipeline.model)[0]
 
-    @field_validator("work", "golden", "replay")
+    @field_validator("work", "golden", "replay", "remembered")
     @classmethod
     def _local(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for address in [value] if isinstance(value, str) else value:

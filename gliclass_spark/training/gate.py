@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.retrain_config import GateRules
 from gliclass_spark.thresholds import Mask, by_thresholds
 from gliclass_spark.training.decisions import Decisions, Matrix
+from gliclass_spark.training.forgetting import Forgetting, forgetting
 from gliclass_spark.training.labelled import LabelledSet
 
 _RESAMPLES = 1000
@@ -97,6 +98,7 @@ class Verdict:
     """slowdown: the champion's texts/s over the candidate's."""
 
     comparisons: tuple[Comparison, ...]
+    forgotten: tuple[Forgetting, ...]
     slowdown: float
     findings: tuple[Finding, ...]
 
@@ -106,12 +108,20 @@ class Verdict:
 
 
 def judge(
-    candidate: Engine, champion: Engine, label_set: LabelSet, sets: Sequence[Judged], rules: GateRules, seed: int = 0
+    candidate: Engine,
+    champion: Engine,
+    label_set: LabelSet,
+    sets: Sequence[Judged],
+    rules: GateRules,
+    remembered: Sequence[LabelledSet] = (),
+    seed: int = 0,
 ) -> Verdict:
-    """Compare on every set that has texts, and hold the outcome against the rules."""
+    """Compare on every set that has texts, and on what should be remembered; hold the outcome against the rules."""
     comparisons = tuple(compare(candidate, champion, label_set, judged, seed) for judged in sets if judged.texts)
+    forgotten = forgetting(candidate, champion, remembered, seed)
     slowdown = _slowdown(candidate, champion, label_set, sets[0].texts[:_TIMED_TEXTS])
-    return Verdict(comparisons, slowdown, tuple(_findings(comparisons, slowdown, rules)))
+    findings = [*_findings(comparisons, rules), *_forgotten(forgotten, rules), _slow(slowdown, rules)]
+    return Verdict(comparisons, forgotten, slowdown, tuple(findings))
 
 
 def compare(candidate: Engine, champion: Engine, label_set: LabelSet, judged: Judged, seed: int = 0) -> Comparison:
@@ -201,7 +211,7 @@ def _slowdown(candidate: Engine, champion: Engine, label_set: LabelSet, texts: S
     return statistics.median(ratios)
 
 
-def _findings(comparisons: Sequence[Comparison], slowdown: float, rules: GateRules) -> list[Finding]:
+def _findings(comparisons: Sequence[Comparison], rules: GateRules) -> list[Finding]:
     found = []
     for each in comparisons:
         low, high = each.f1_interval
@@ -230,10 +240,23 @@ def _findings(comparisons: Sequence[Comparison], slowdown: float, rules: GateRul
                 f"same labels on {each.agreement:.0%} of {each.name}, at least {rules.min_agreement:.0%}",
             )
         )
+    return found
+
+
+def _forgotten(forgotten: Sequence[Forgetting], rules: GateRules) -> Iterator[Finding]:
+    allowed = rules.max_forgetting
+    for each in forgotten:
+        said = (
+            f"macro-F1 on {each.name}, which nothing was learned from: {each.champion:.3f} -> {each.candidate:.3f}, "
+            f"at most {-allowed:+.3f}"
+        )
+        yield Finding("max_forgetting", each.loss <= allowed, said)
+
+
+def _slow(slowdown: float, rules: GateRules) -> Finding:
     allowed = rules.max_slowdown
     said = f"takes {slowdown:.2f} times the champion's time, at most {allowed:.2f}"
-    found.append(Finding("max_slowdown", slowdown <= allowed, said))
-    return found
+    return Finding("max_slowdown", slowdown <= allowed, said)
 
 
 def _worst_label(found: Comparison, rules: GateRules) -> Finding:

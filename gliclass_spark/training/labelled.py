@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -75,6 +76,17 @@ def read_sets(path: Path, split: str | None = None, columns: Columns | None = No
             f"{path} holds no table; give a .parquet file, a .jsonl file, a Delta table, or a folder of them"
         )
     return [_read(each, split, columns or Columns()) for each in tables]
+
+
+def data_version(path: Path) -> str:
+    """What `read_sets` reads there: a Delta table's version, or the sha-256 of the files, by which to know it again."""
+    if _is_delta(path):
+        return str(delta_table(str(path)).version())
+    digest = hashlib.sha256()
+    for table in _tables(path):
+        version = data_version(table) if _is_delta(table) else hashlib.sha256(table.read_bytes()).hexdigest()
+        digest.update(f"{table.name} {version}\n".encode())
+    return digest.hexdigest()
 
 
 def few_shot(labelled: LabelledSet, shots: int, seed: int) -> LabelledSet:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from gliclass_spark.training.calibrate import calibrate
 from gliclass_spark.training.decisions import Decisions, read_decisions
 from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
 from gliclass_spark.training.gate import Comparison, Judged, Verdict, better, compare, judge
-from gliclass_spark.training.labelled import LabelledSet, read_sets, shared_texts
+from gliclass_spark.training.labelled import LabelledSet, data_version, read_sets, shared_texts
 from gliclass_spark.training.supervised import TrainingConfig, train_on
 
 SNAPSHOT = "snapshot"
@@ -46,13 +46,15 @@ OnMetrics = Callable[[str, int, Mapping[str, float]], None]
 class Material:
     """What a retraining learns from, and what it is judged by.
 
-    learned, held_out: documents with feedback, the newest held out. notes: what can't be learned from them.
+    learned, held_out: documents with feedback, the newest held out. remembered: sets of other labels, to tell
+    what was forgotten. notes: what can't be learned from them, or judged.
     """
 
     learned: Decisions
     held_out: Decisions
     golden: LabelledSet
     replay: tuple[LabelledSet, ...]
+    remembered: tuple[LabelledSet, ...]
     notes: tuple[str, ...]
 
     def judged(self, max_weight: float) -> list[Judged]:
@@ -109,9 +111,17 @@ class Retraining:
             seed=self.config.seed,
         )
         training = training_config(config, self.config.seed)
+        data = {f"data.{name}": f"{path}@{data_version(Path(path))}" for name, path in self._tables()}
         curve = _Curve(lambda at, metrics: self.on_metrics("supervised", at, metrics))
         train_on(questions, start.model, start.tokenizer, training, self.folder / "supervised", [curve])
-        return {"curve": curve.points, "notes": list(material.notes)}
+        return {"curve": curve.points, "notes": list(material.notes), "data": data}
+
+    def _tables(self) -> Iterator[tuple[str, str]]:
+        """What is read beside the snapshot, by name."""
+        yield "golden", self.config.golden
+        for name, paths in (("replay", self.config.replay), ("remembered", self.config.remembered)):
+            for number, path in enumerate(paths):
+                yield f"{name}.{number}", path
 
     def _ppo(self) -> Outcome:
         self.supervised()
@@ -185,8 +195,9 @@ class Retraining:
 
     def _judge(self) -> Verdict:
         candidate, champion = Engine.from_pretrained(str(self.candidate)), Engine.from_pretrained(self.champion)
-        material = self.material
-        return judge(candidate, champion, material.learned.label_set, self._judged, self.config.gate, self.config.seed)
+        material, rules = self.material, self.config.gate
+        label_set, remembered = material.learned.label_set, material.remembered
+        return judge(candidate, champion, label_set, self._judged, rules, remembered, self.config.seed)
 
     @property
     def _judged(self) -> list[Judged]:
@@ -212,16 +223,20 @@ class Retraining:
 def read_material(config: RetrainConfig, snapshot: Path) -> Material:
     """Snapshot, golden set and replayed sets, checked before any training.
 
-    Raises TrainingError if too few decisions are known, if all judgements say the same, if a golden text
-    stands among those learned from, or if the golden set has none of the labels.
+    Raises TrainingError if too few decisions are known, if all judgements say the same, if a text of the
+    golden set or of one that should be remembered stands among those learned from, or if the golden set is
+    more than one table or has a label that the label set lacks.
     """
     decisions = read_decisions(snapshot)
     learned, held_out = decisions.where(~decisions.held_out), decisions.where(decisions.held_out)
     replay = tuple(labelled for path in config.replay for labelled in read_sets(Path(path)))
-    [golden] = read_sets(Path(config.golden))
+    remembered = tuple(labelled for path in config.remembered for labelled in read_sets(Path(path)))
+    golden = _only(read_sets(Path(config.golden)), config.golden)
     _refuse_unknown(golden, learned)
     texts = tuple(text for labelled in replay for text in labelled.texts) + learned.texts
-    _refuse_learned(golden, texts)
+    _refuse_learned("the golden set", golden, texts)
+    for labelled in remembered:
+        _refuse_learned(labelled.name, labelled, texts)
     known = int((learned.judged | learned.rewarded).sum())
     if known < config.min_decisions:
         raise TrainingError(
@@ -235,7 +250,8 @@ def read_material(config: RetrainConfig, snapshot: Path) -> Material:
             f"all {int(learned.judged.sum())} judgements say that a label {said}: nothing can be told apart by them; "
             "bring feedback on decisions that were wrong and on some that were right"
         )
-    return Material(learned, _without(held_out, texts), golden, replay, tuple(_notes(learned, replay)))
+    newest = _without(held_out, texts)
+    return Material(learned, newest, golden, replay, remembered, tuple(_notes(learned, newest, replay)))
 
 
 def training_config(config: Supervised, seed: int) -> TrainingConfig:
@@ -277,18 +293,30 @@ def _rewards_differ(decisions: Decisions) -> bool:
     return len(np.unique(decisions.rewards[decisions.rewarded])) > 1
 
 
-def _notes(learned: Decisions, replay: tuple[LabelledSet, ...]) -> list[str]:
+def _notes(learned: Decisions, newest: Decisions, replay: tuple[LabelledSet, ...]) -> list[str]:
     found = []
     if not learned.explored:
         found.append(
             "the decisions were made by thresholds alone: nothing can be learned about labels that documents were not "
             "given, but by corrections; set `exploration` in the pipeline, to 0.02, say"
         )
+    if not newest.judged.any():
+        found.append(
+            "no document is left whose feedback nothing was learned from: the golden set alone judges; bring feedback "
+            "on more documents, or raise holdout_share"
+        )
     if not replay:
         found.append("nothing is replayed: what the model knew of other labels may be forgotten; name sets in `replay`")
     if learned.rewarded.any() and not _rewards_differ(learned):
         found.append("all rewards are alike: PPO learns from judgements alone")
     return found
+
+
+def _only(tables: list[LabelledSet], path: str) -> LabelledSet:
+    if len(tables) == 1:
+        return tables[0]
+    names = ", ".join(table.name for table in tables)
+    raise TrainingError(f"golden: {path} holds {len(tables)} tables ({names}); name the one that judges")
 
 
 def _refuse_unknown(golden: LabelledSet, learned: Decisions) -> None:
@@ -300,12 +328,12 @@ def _refuse_unknown(golden: LabelledSet, learned: Decisions) -> None:
         )
 
 
-def _refuse_learned(golden: LabelledSet, texts: tuple[str, ...]) -> None:
-    shared = shared_texts(golden, LabelledSet("learned", (), texts, ((),) * len(texts)))
+def _refuse_learned(name: str, asked: LabelledSet, texts: tuple[str, ...]) -> None:
+    shared = shared_texts(asked, LabelledSet("learned", (), texts, ((),) * len(texts)))
     if shared:
         raise TrainingError(
-            f"{len(shared)} of the {len(golden)} texts of the golden set stand among those that are learned from "
-            f"({golden.texts[min(shared)][:60]!r}, ...): it could not judge; take them out of one of the two"
+            f"{len(shared)} of the {len(asked)} texts of {name} stand among those that are learned from "
+            f"({asked.texts[min(shared)][:60]!r}, ...): it could not judge; take them out of one of the two"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -131,11 +132,32 @@ def test_a_candidate_that_passes_is_promoted_and_the_next_run_takes_it(
     assert version.tags["verdict"] == "promoted"
     metrics = registry._client.get_run(str(version.run_id)).data
     assert metrics.tags["data.feedback"] == "lake/feedback@3"
+    digest = hashlib.sha256(Path(config.golden).read_bytes()).hexdigest()
+    digest = hashlib.sha256(f"golden.parquet {digest}\n".encode()).hexdigest()
+    assert metrics.tags["data.golden"] == f"{config.golden}@{digest}"
     assert metrics.tags["champion"] == champion
     assert metrics.params["ppo.clip_ratio"] == "0.2"
     assert {"golden.macro_f1", "newest_feedback.macro_f1", "ppo.reward", "calibration.after"} <= metrics.metrics.keys()
     history = registry._client.get_metric_history(str(version.run_id), "ppo.kl")
     assert [point.step for point in history] == [1, 2, 3]
+
+
+def test_what_was_forgotten_of_other_labels_is_told_and_can_refuse_a_candidate(
+    registry: Registry, champion: str, written: Written, tmp_path: Path
+) -> None:
+    colours = {"it is red": "red", "it is green": "green", "as red as can be": "red", "a green one": "green"}
+    labels = [[label] for label in colours.values()]
+    pq.write_table(pa.table({"text": list(colours), "labels": labels}), tmp_path / "colours.parquet")
+    config = written(remembered=["colours.parquet"], gate={**LENIENT, "max_forgetting": 0.0})
+    version = publish(config, "r", begun(config))
+    verdict = begun(config).gate()
+    [forgotten] = verdict["forgotten"]
+    assert (forgotten["name"], forgotten["texts"]) == ("colours", 4)
+    [finding] = [each for each in verdict["findings"] if each["rule"] == "max_forgetting"]
+    assert finding["passed"] == (forgotten["candidate"] >= forgotten["champion"]) == verdict["promoted"]
+    assert "macro-F1 on colours, which nothing was learned from" in finding["said"]
+    metrics = registry._client.get_run(str(version.run_id)).data.metrics
+    assert metrics["forgotten.colours"] == pytest.approx(forgotten["champion"] - forgotten["candidate"])
 
 
 def test_a_gate_that_is_done_has_left_its_page(champion: str, written: Written) -> None:
@@ -249,6 +271,11 @@ def alike(reward: float | None, target: int | None) -> list[dict[str, Any]]:
             "1 of the 2 texts of the golden set stand among those that are learned from",
         ),
         ({"golden": {"a mouse": "mouse", "the golden cat": "cat"}}, "1 label.s. that 'pets' lacks: mouse"),
+        (
+            {"golden": {"a  CAT 0": "cat", "a dog": "dog"}, "replay": ["golden.parquet"]},
+            "2 of the 2 texts of the golden",
+        ),
+        ({"remembered": ["golden.parquet"], "replay": ["golden.parquet"]}, "30 of the 30 texts of the golden set"),
     ],
 )
 def test_what_can_not_be_learned_from_or_judged_by_stops_it_before_any_training(
@@ -272,6 +299,22 @@ def test_without_exploration_it_is_said_what_can_not_be_learned(champion: str, w
     [exploration, replay] = begun(written(rows)).material.notes
     assert "the decisions were made by thresholds alone" in exploration
     assert "nothing is replayed" in replay
+
+
+def test_a_golden_folder_of_several_tables_is_refused(champion: str, written: Written, tmp_path: Path) -> None:
+    config, folder = written(), tmp_path / "both"
+    folder.mkdir()
+    for name in ("one", "two"):
+        shutil.copy(tmp_path / "golden.parquet", folder / f"{name}.parquet")
+    with pytest.raises(TrainingError, match=r"holds 2 tables \(one, two\); name the one that judges"):
+        begun(config.model_copy(update={"golden": str(folder)})).supervised()
+
+
+def test_feedback_that_leaves_nothing_to_judge_by_is_told(champion: str, written: Written) -> None:
+    rows = [{**row, "text": "a cat 0"} if row["held_out"] else row for row in decisions()]
+    work = begun(written(rows))
+    assert any("the golden set alone judges" in note for note in work.material.notes)
+    assert [each["name"] for each in work.gate()["comparisons"]] == ["golden"]
 
 
 def test_a_held_out_copy_of_a_text_that_was_learned_from_judges_nothing(champion: str, written: Written) -> None:

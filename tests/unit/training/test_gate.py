@@ -19,8 +19,21 @@ LABELS = LabelSet.of("cat", "dog", "owl", name="animals")
 TEXTS = tuple(f"{number}" for number in range(40))
 TRUTH = np.random.default_rng(0).random((40, 3)) < 0.4
 GOLDEN = LabelledSet("g", ("owl", "cat", "dog"), TEXTS, tuple(tuple(np.flatnonzero(row[[2, 0, 1]])) for row in TRUTH))
+LABELLED = [row for row in range(40) if TRUTH[row].any()]
+OTHERS = LabelledSet(
+    "others",
+    LABELS.names,
+    tuple(TEXTS[row] for row in LABELLED),
+    tuple(tuple(np.flatnonzero(TRUTH[row])) for row in LABELLED),
+)
 LENIENT = GateRules(
-    min_f1_gain=-1, max_label_loss=1, max_calibration_loss=1, max_slowdown=1e9, min_agreement=0, min_label_texts=1
+    min_f1_gain=-1,
+    max_label_loss=1,
+    max_calibration_loss=1,
+    max_slowdown=1e9,
+    min_agreement=0,
+    max_forgetting=1,
+    min_label_texts=1,
 )
 
 
@@ -127,11 +140,12 @@ SPOILED = [(row, 1) for row in range(12)]
         ("max_calibration_loss", 0.05, Fixed(sure=0.55)),
         ("max_slowdown", 1e-9, Fixed()),
         ("min_agreement", 0.9, Fixed(SPOILED)),
+        ("max_forgetting", 0.05, Fixed(SPOILED)),
     ],
 )
 def test_each_rule_refuses_alone_and_says_both_sides(rule: str, value: float, candidate: Any) -> None:
-    assert judge(candidate, Fixed(), LABELS, [golden()], LENIENT).promoted
-    verdict = judge(candidate, Fixed(), LABELS, [golden()], LENIENT.model_copy(update={rule: value}))
+    assert judge(candidate, Fixed(), LABELS, [golden()], LENIENT, [OTHERS]).promoted
+    verdict = judge(candidate, Fixed(), LABELS, [golden()], LENIENT.model_copy(update={rule: value}), [OTHERS])
     assert not verdict.promoted
     [failed] = [finding for finding in verdict.findings if not finding.passed]
     assert failed.rule == rule
