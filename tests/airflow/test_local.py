@@ -136,6 +136,7 @@ def airflow(folder: Path, tiny_model: str, days: int) -> Iterator[LocalAirflow]:
         yield running
 
 
+@pytest.mark.timeout(1200)
 def test_a_pipeline_runs_from_end_to_end(airflow: LocalAirflow, folder: Path, days: int) -> None:
     command = [sys.executable, "-m", "airflow", "dags", "test", "notes"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(airflow.env))
