@@ -7,7 +7,8 @@ train split; each label that it gives earns 1 if it holds and -1 if not, and of 
 is ever told. With exploration a share of the documents have their labels drawn from the scores. Macro-F1 and reward
 are those of the labels over 0.5 on texts of the test split. What is forgotten shows on the other sets of DATA: the
 mean macro-F1 of the best label, zero-shot. FOLDER holds the sets that one variant replays; none of DATA may be among
-them. Rows that the result file already holds are left out.
+them. PPO begins with the supervised candidate and goes on learning: "supervised, longer" learns from judgements alone
+for as many updates as both together. Seeds that the result file already holds, of the same model, are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     path = options.out / "ppo_simulated.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    model = resolve("embedded").digest
+    found["rows"] = [row for row in found["rows"] if found.get("model") == model]
     done = {(row["set"], row["seed"]) for row in found["rows"]}
     replay = read_sets(options.replay)
     tests = {each.name: each for each in read_sets(options.data, "test")}
@@ -73,9 +76,10 @@ def main() -> None:
             rows = tried(sample(learnable[name], options.documents, seed), judges, replay, options.exploration, seed)
             found["rows"] += [{"set": name, "seed": seed, **row} for row in rows]
             settings = {name: getattr(options, name) for name in ("documents", "exploration")}
-            about = {"machine": machine.describe(), **settings, "ppo": PPO.model_dump(mode="json")}
-            path.write_text(json.dumps({**about, "rows": found["rows"]}, indent=2) + "\n", encoding="utf-8")
-            show(found["rows"], Console(width=130))
+            learning = {"supervised": SUPERVISED.model_dump(mode="json"), "ppo": PPO.model_dump(mode="json")}
+            found = {"machine": machine.describe(), "model": model, **settings, **learning, "rows": found["rows"]}
+            path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    show(found["rows"], Console(width=130))
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,8 @@ def tried(
     ):
         decisions = simulated(learned, label_set, scores, share, seed)
         with tempfile.TemporaryDirectory() as folder:
-            supervised, final = trained(decisions, replayed, Path(folder), seed)
-            rows.append({"variant": f"supervised{suffix}", **judges.quality(supervised)})
-            rows.append({"variant": f"PPO{suffix}", **judges.quality(final)})
+            for variant, engine, facts in candidates(decisions, replayed, Path(folder), seed):
+                rows.append({"variant": f"{variant}{suffix}", **judges.quality(engine), **facts})
     return rows
 
 
@@ -132,10 +135,37 @@ def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploratio
     return Decisions(label_set, learned.texts, targets, earned, chosen.astype(np.float32), propensities, nobody)
 
 
-def trained(decisions: Decisions, replay: Sequence[LabelledSet], folder: Path, seed: int) -> tuple[Engine, Engine]:
-    """The supervised candidate, and PPO's, which begins with it."""
-    start = load(resolve("embedded"))
-    judged = JudgedQuestions(
+def candidates(
+    decisions: Decisions, replay: Sequence[LabelledSet], folder: Path, seed: int
+) -> Iterator[tuple[str, Engine, dict[str, float]]]:
+    """Name, engine, and what else is to be told: the supervised one, PPO's that begins with it, the longer one."""
+    start = supervised(decisions, replay, SUPERVISED, folder / "supervised", seed)
+    yield "supervised", Engine.from_pretrained(str(start)), {}
+    policy = load(resolve(str(start)))
+    sizes: list[float] = []
+    logged = LoggedQuestions(decisions, texts=PPO.texts, size=999, seed=seed)
+
+    def remember(step: int, metrics: ppo.Metrics) -> None:
+        sizes.extend(value for name, value in metrics.items() if name == "effective_sample_size")
+
+    ppo.train(
+        policy.model,
+        policy.tokenizer,
+        ppo.Sources(judged(decisions, replay, seed), logged),
+        PPO,
+        folder / "ppo",
+        seed=seed,
+        label_set=decisions.label_set,
+        on_step=remember,
+    )
+    yield "PPO", Engine.from_pretrained(str(folder / "ppo")), {"effective_sample_size": statistics.mean(sizes)}
+    updates = SUPERVISED.model_copy(update={"steps": SUPERVISED.steps + PPO.steps * PPO.epochs})
+    longer = supervised(decisions, replay, updates, folder / "longer", seed)
+    yield "supervised, longer", Engine.from_pretrained(str(longer)), {}
+
+
+def judged(decisions: Decisions, replay: Sequence[LabelledSet], seed: int) -> JudgedQuestions:
+    return JudgedQuestions(
         decisions,
         replay,
         texts=SUPERVISED.texts,
@@ -144,19 +174,13 @@ def trained(decisions: Decisions, replay: Sequence[LabelledSet], folder: Path, s
         size=999,
         seed=seed,
     )
-    place = train_on(judged, start.model, start.tokenizer, training_config(SUPERVISED, seed), folder / "supervised")
-    supervised = load(resolve(str(place)))
-    sources = ppo.Sources(judged, LoggedQuestions(decisions, texts=PPO.texts, size=999, seed=seed))
-    ppo.train(
-        supervised.model,
-        supervised.tokenizer,
-        sources,
-        PPO,
-        folder / "ppo",
-        seed=seed,
-        label_set=decisions.label_set,
-    )
-    return Engine.from_pretrained(str(place)), Engine.from_pretrained(str(folder / "ppo"))
+
+
+def supervised(
+    decisions: Decisions, replay: Sequence[LabelledSet], config: Supervised, folder: Path, seed: int
+) -> Path:
+    start, training = load(resolve("embedded")), training_config(config, seed)
+    return train_on(judged(decisions, replay, seed), start.model, start.tokenizer, training, folder)
 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
