@@ -116,7 +116,7 @@ class RetrainConfig(BaseModel):
     a promotion reaches it. `golden` is a table of texts with their
     labels that nothing is ever trained on; `replay` tables of earlier data, so that it isn't forgotten, and
     `remembered` tables of any other labels, never trained on, that tell what was forgotten all the same.
-    `holdout_share` of the documents with feedback, the newest, are kept for the gate. Below
+    `holdout_share` of the documents with feedback, those first told about last, are kept for the gate. Below
     `min_decisions` judged or rewarded decisions nothing is trained. `registry` is an MLflow tracking URI,
     MLFLOW_TRACKING_URI unless it says otherwise. `work` is where snapshots and checkpoints go. With `ppo:
     null` the supervised candidate goes to the gate. `airflow` says when Airflow does it; without, it does not.

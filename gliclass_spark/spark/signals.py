@@ -22,7 +22,7 @@ def of_verdict(fact: Callable[[Verdict], object]) -> Column:
 
 def joined(signals: DataFrame) -> DataFrame:
     """Rows of `feedback` to one row for each decision: DECISION_KEY, target, reward, chosen, score, propensity,
-    observed_at (of its newest signal), contradicting, and the counts `signals` and `late`.
+    first_at and observed_at (of its first and its newest signal), contradicting, and the counts `signals` and `late`.
     """
     explicit = of_verdict(lambda verdict: verdict.explicit)
     rated = F.when(F.col("reward") != 0, (F.col("chosen") == (F.col("reward") > 0)).cast("int"))
@@ -41,6 +41,7 @@ def joined(signals: DataFrame) -> DataFrame:
         F.max(F.when(counts, F.col("_said"))).alias("target"),
         F.avg(F.when(counts, F.col("reward"))).alias("reward"),
         told.alias("_told"),
+        F.min("observed_at").alias("first_at"),
         F.max("observed_at").alias("observed_at"),
         F.max("_contradicting").alias("contradicting"),
         F.count("*").alias("signals"),

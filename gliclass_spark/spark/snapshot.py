@@ -10,7 +10,7 @@ row for each decision that something is known about, of the pipeline's present l
     propensity double       how probable it was that it would be given; null without exploration, or late
     score float             what the model said; null if late
     observed_at timestamp   of the newest signal
-    held_out boolean        kept for the gate: the newest documents, each with all of its decisions
+    held_out boolean        kept for the gate: documents newly told about, each with all of its decisions
 
 `gliclass_spark.feedback` says how signals become target and reward. `snapshot.json`, which is written last,
 says what it was taken from: `label_set` (an object, as LabelSet reads it), `tables` (the path and the Delta
@@ -70,8 +70,8 @@ def snapshot(
 ) -> Snapshot:
     """Write the decisions of the newest `max_documents` documents into `folder`; what a folder has stays as it is.
 
-    The newest `holdout_share` of these documents, at least one and not all, is held out. Raises TableError if there
-    is no feedback, no tags, or no source.
+    Of these, the share `holdout_share` whose first signals are newest, at least one and not all, is held out.
+    Raises TableError if there is no feedback, no tags, or no source.
     """
     if not 0.0 < holdout_share < 1.0:
         raise ConfigError(f"holdout_share {holdout_share} is no share; give one between 0 and 1")
@@ -142,12 +142,15 @@ def _with_fate(decisions: DataFrame, texts: DataFrame) -> DataFrame:
 
 
 def _newest(decisions: DataFrame, holdout_share: float, max_documents: int) -> DataFrame:
-    """The decisions of the newest documents, in the types of the file, marked if they are held out."""
-    newest = decisions.groupBy(KEY).agg(F.max("observed_at").alias("newest"))
+    """The decisions of the newest documents, in the types of the file, marked if they are held out.
+
+    Held out are those whose first signal is newest: an earlier retraining may have learned from the others.
+    """
+    newest = decisions.groupBy(KEY).agg(F.max("observed_at").alias("newest"), F.min("first_at").alias("first"))
     newest = newest.orderBy(F.desc("newest"), KEY).limit(max_documents)
     count = newest.count()
     held_out = min(max(round(holdout_share * count), 1), count - 1)
-    place = F.row_number().over(Window.orderBy(F.desc("newest"), KEY))
+    place = F.row_number().over(Window.orderBy(F.desc("first"), KEY))
     ranked = newest.select(KEY, (place <= held_out).alias("held_out"))
     types = {"text": "string", "target": "tinyint", "reward": "float"}
     return decisions.join(ranked, KEY).withColumns({name: F.col(name).cast(kind) for name, kind in types.items()})

@@ -310,6 +310,17 @@ def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
     assert (late["target"], late["reward"], late["chosen"], late["propensity"], late["score"]) == (1, *[None] * 4)
 
 
+def test_a_late_signal_does_not_hold_out_a_document_that_may_have_been_learned_from(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    known = [signal("d-0", "lake", "accepted"), signal("d-0", "lake", "clicked", hours=9)]
+    signals = [*known, signal("d-4", "lake", "accepted", hours=3)]
+    ingest(spark, pipeline, written(folder, *signals))
+    snapshot(spark, pipeline, str(folder / "snapshot"), 0.4)
+    rows = pq.read_table(folder / "snapshot" / "feedback.parquet").to_pylist()
+    assert {row["doc_id"]: row["held_out"] for row in rows} == {"d-0": False, "d-4": True}
+
+
 def test_a_snapshot_that_was_begun_is_taken_again_and_one_of_nothing_is_empty(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
