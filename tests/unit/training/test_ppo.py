@@ -89,11 +89,61 @@ def test_the_values_error_the_distance_and_the_entropy_are_added_by_their_weight
         assert loss(LOGITS, VALUES, config).item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0, "focal_alpha": 0.3}])
-def test_gradients_are_those_of_the_objective(changes: dict[str, float]) -> None:
-    config = Ppo(clip_ratio=0.5, entropy_weight=0.1).model_copy(update=changes)
+def test_every_term_of_one_decision_by_hand() -> None:
+    """Given with probability 3/4, after 1/2 when it was drawn; worth 1, where a half was expected."""
+    logits, even = torch.tensor([[math.log(3.0)]]), torch.tensor([[0.0]])
+    given, half = torch.tensor([[1.0]]), torch.tensor([[0.5]])
+    drawn = Experience(given, log_prob(even, given), given, given, torch.tensor([[True]]), logged=False)
+    config = Ppo(clip_ratio=0.2, value_weight=0.5, kl_weight=0.1, entropy_weight=0.01)
+    found, metrics = ppo_loss(logits, half, drawn, given - half, even, config)
+    assert metrics == pytest.approx(
+        {
+            "reward": 1.0,
+            "clipped_share": 1.0,  # the ratio is 0.75 / 0.5 = 1.5
+            "policy_loss": -0.6,  # 1.2 x 0.5
+            "value_loss": 0.25,
+            "kl": 0.130812,  # 0.75 ln 1.5 + 0.25 ln 0.5
+            "entropy": 0.562335,  # -0.75 ln 0.75 - 0.25 ln 0.25
+        },
+        rel=1e-5,
+    )
+    assert found.item() == pytest.approx(-0.6 + 0.125 + 0.0130812 - 0.00562335, rel=1e-5)
+
+
+TERMS: dict[str, dict[str, float]] = {
+    "policy": {},
+    "value": {"value_weight": 0.7},
+    "distance": {"kl_weight": 0.7},
+    "entropy": {"entropy_weight": 0.7},
+    "smoothing": {"label_smoothing": 0.1},
+    "focal gamma": {"focal_gamma": 2.0},
+    "focal alpha": {"focal_alpha": 0.3},
+    "all": {"value_weight": 0.5, "kl_weight": 0.1, "entropy_weight": 0.1, "focal_gamma": 2.0, "label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_are_those_of_finite_differences_term_by_term(term: str, weighted: bool) -> None:
+    """`gradcheck` moves each logit and each value a little, and looks what becomes of the objective."""
+    config = PLAIN.model_copy(update={"clip_ratio": 0.3, **TERMS[term]})
+    replayed = experience(torch.tensor([[0.5, 2.0, 9.0], [1.0, 9.0, 3.0]], dtype=torch.float64) if weighted else None)
+
+    def objective(logits: Tensor, values: Tensor) -> Tensor:
+        return ppo_loss(logits, values, replayed, ADVANTAGES, REFERENCE, config)[0]
+
     inputs = LOGITS.clone().requires_grad_(), VALUES.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda logits, values: loss(logits, values, config), inputs)
+    assert torch.autograd.gradcheck(objective, inputs)
+    assert torch.autograd.grad(objective(*inputs), inputs[0], allow_unused=True)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("advantage", "pulled"), [(1.0, False), (-1.0, True)])
+def test_a_gain_beyond_the_clip_pulls_no_further_but_a_loss_does(advantage: float, pulled: bool) -> None:
+    given = torch.tensor([[1.0]])
+    drawn = Experience(given, log_prob(torch.tensor([[0.0]]), given), given, given, given > 0, logged=False)
+    logits = torch.tensor([[2.0]], requires_grad=True)  # a ratio of 1.76
+    ppo_loss(logits, given, drawn, advantage * given, torch.tensor([[0.0]]), PLAIN)[0].backward()
+    assert (logits.grad.item() != 0) == pulled
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
