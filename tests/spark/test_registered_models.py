@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,23 @@ def test_a_query_and_a_run_keep_the_version_that_they_began_with(
     assert (following.model_digest, following.retagged) == (second, 3)
     assert tags(spark, tmp_path) == {(ADDRESS, second)}
     assert up_to_date(run_of(spark, tmp_path, "night-3", max_error_ratio=0.5))
+
+
+def test_a_night_whose_registry_is_down_tags_with_what_the_champion_stood_for(
+    spark: SparkSession, registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = registry.version("mail", "1").digest
+    documents = spark.createDataFrame(TEXTS[:2], "id string, body string")
+    documents.write.format("delta").save(str(tmp_path / "mail"))
+    tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.5))
+    Path(registry.uri.removeprefix("sqlite:///")).unlink()
+    late = spark.createDataFrame([("d", "a boat on a lake")], documents.schema)
+    late.write.format("delta").mode("append").save(str(tmp_path / "mail"))
+    with caplog.at_level(logging.WARNING):
+        following = tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
+    assert (following.status, following.model_digest, following.tagged) == ("succeeded", first, 1)
+    assert tags(spark, tmp_path) == {(ADDRESS, first)}
+    assert f"going on with what {ADDRESS} stood for" in caplog.text
 
 
 def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(
