@@ -91,6 +91,7 @@ def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Re
         tracked.tags(
             {**versions, **done.supervised()["data"], "champion": done.champion.digest, "verdict": _word(verdict)}
         )
+        tracked.metrics({f"evidence.{name}": value for name, value in done.supervised()["evidence"].items()})
         for step, outcome in (("supervised", done.supervised()), ("ppo", done.ppo())):
             for point in outcome["curve"]:
                 metrics = {f"{step}.{key}": value for key, value in point.items() if key != "step"}

@@ -22,6 +22,17 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """judgements: how many there are. effective_sample_size: as many of equal weight would say as much (Kish:
+    (sum w)^2 / sum w^2). clipped: how many would weigh more than is allowed.
+    """
+
+    judgements: int
+    effective_sample_size: float
+    clipped: int
+
+
+@dataclass(frozen=True)
 class Decisions:
     """One row for each document, one column for each label of the label set: (documents, labels) float32.
 
@@ -74,6 +85,21 @@ class Decisions:
         """(documents, labels): how probable the decision that was made was. Without exploration it was certain: 1."""
         found: Matrix = np.where(self.chosen > 0, self.propensities, 1 - self.propensities)
         return np.where(np.isnan(found), np.float32(1), found)
+
+    def weights(self, max_weight: float) -> Matrix:
+        """(documents, labels): the inverse of what `action_propensities` gives, `max_weight` at most.
+
+        A label that is rarely given is rarely judged: so its answers count for those that nobody gave.
+        """
+        found: Matrix = np.minimum(1 / self.action_propensities(), max_weight).astype(np.float32)
+        return found
+
+    def evidence(self, max_weight: float) -> Evidence:
+        """What the judgements amount to under such weights."""
+        weights = self.weights(max_weight)[self.judged].astype(np.float64)
+        least = self.action_propensities()[self.judged] < 1 / max_weight
+        effective = float(weights.sum() ** 2 / max((weights**2).sum(), 1e-12))
+        return Evidence(len(weights), effective, int(least.sum()))
 
     def labelled(self, name: str) -> LabelledSet:
         """What is known to hold, as a labelled set; documents without a known label are left out."""

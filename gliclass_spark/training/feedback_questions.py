@@ -53,7 +53,7 @@ class JudgedQuestions(Dataset[Question]):
         self._decisions = decisions.where(np.count_nonzero(decisions.judged, axis=1) > 0)
         if not len(self._decisions) and not replay:
             raise TrainingError("no document is judged, and there is nothing to replay; bring feedback, or wait for it")
-        self._weights = np.minimum(1 / self._decisions.action_propensities(), max_weight).astype(np.float32)
+        self._weights = self._decisions.weights(max_weight)
         config = QuestionConfig(texts=texts, max_labels=_MAX_LABELS)
         self._replayed = Questions(replay, config, size=size, seed=seed) if replay else None
         self._replay_share = replay_share if len(self._decisions) else 1.0

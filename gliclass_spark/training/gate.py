@@ -51,8 +51,7 @@ class Judged:
     def of_decisions(cls, decisions: Decisions, max_weight: float) -> Judged:
         """What is known of the decisions, each by the inverse of its propensity: labels rarely given count for more."""
         kept = decisions.where(np.count_nonzero(decisions.judged, axis=1) > 0)
-        weights = np.minimum(1 / kept.action_propensities(), max_weight).astype(np.float32)
-        return cls("newest feedback", kept.texts, kept.targets, weights)
+        return cls("newest feedback", kept.texts, kept.targets, kept.weights(max_weight))
 
 
 @dataclass(frozen=True)

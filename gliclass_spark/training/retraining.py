@@ -114,7 +114,8 @@ class Retraining:
         data = {f"data.{name}": f"{path}@{data_version(Path(path))}" for name, path in self._tables()}
         curve = _Curve(lambda at, metrics: self.on_metrics("supervised", at, metrics))
         train_on(questions, start.model, start.tokenizer, training, self.folder / "supervised", [curve])
-        return {"curve": curve.points, "notes": list(material.notes), "data": data}
+        evidence = asdict(material.learned.evidence(config.max_weight))
+        return {"curve": curve.points, "evidence": evidence, "notes": list(material.notes), "data": data}
 
     def _tables(self) -> Iterator[tuple[str, str]]:
         """What is read beside the snapshot, by name."""
@@ -251,7 +252,9 @@ def read_material(config: RetrainConfig, snapshot: Path) -> Material:
             "bring feedback on decisions that were wrong and on some that were right"
         )
     newest = _without(held_out, texts)
-    return Material(learned, newest, golden, replay, remembered, tuple(_notes(learned, newest, replay)))
+    return Material(
+        learned, newest, golden, replay, remembered, tuple(_notes(learned, newest, replay, config.supervised))
+    )
 
 
 def training_config(config: Supervised, seed: int) -> TrainingConfig:
@@ -293,9 +296,16 @@ def _rewards_differ(decisions: Decisions) -> bool:
     return len(np.unique(decisions.rewards[decisions.rewarded])) > 1
 
 
-def _notes(learned: Decisions, newest: Decisions, replay: tuple[LabelledSet, ...]) -> list[str]:
+def _notes(learned: Decisions, newest: Decisions, replay: tuple[LabelledSet, ...], supervised: Supervised) -> list[str]:
     found = []
-    if not learned.explored:
+    if learned.explored:
+        evidence = learned.evidence(supervised.max_weight)
+        found.append(
+            f"{evidence.judgements} judgements, weighed by the inverse of their propensity, say as much as "
+            f"{evidence.effective_sample_size:.0f} of equal weight would; {evidence.clipped} are held to max_weight "
+            f"{supervised.max_weight:g}"
+        )
+    else:
         found.append(
             "the decisions were made by thresholds alone: nothing can be learned about labels that documents were not "
             "given, but by corrections; set `exploration` in the pipeline, to 0.02, say"

@@ -138,6 +138,15 @@ def test_a_candidate_that_passes_is_promoted_and_the_next_run_takes_it(
     assert metrics.tags["champion"] == champion
     assert metrics.params["ppo.clip_ratio"] == "0.2"
     assert {"golden.macro_f1", "newest_feedback.macro_f1", "ppo.reward", "calibration.after"} <= metrics.metrics.keys()
+    # Each was decided by chance of a half: all weigh the same, as many as they are.
+    evidence = {
+        name: metrics.metrics[f"evidence.{name}"] for name in ("judgements", "effective_sample_size", "clipped")
+    }
+    assert evidence == {"judgements": 60, "effective_sample_size": 60, "clipped": 0}
+    assert begun(config).material.notes[0] == (
+        "60 judgements, weighed by the inverse of their propensity, say as much as 60 of equal weight would; 0 are "
+        "held to max_weight 10"
+    )
     history = registry._client.get_metric_history(str(version.run_id), "ppo.kl")
     assert [point.step for point in history] == [1, 2, 3]
 

@@ -13,7 +13,7 @@ import pytest
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.decisions import Decisions, read_decisions
+from gliclass_spark.training.decisions import Decisions, Evidence, read_decisions
 from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
 from gliclass_spark.training.labelled import LabelledSet
 
@@ -109,6 +109,9 @@ def test_an_answer_weighs_the_inverse_of_the_propensity_of_its_decision(tmp_path
     for question in (questions[position] for position in range(3)):
         weights = dict(zip(question.labels, question.weights[0].tolist(), strict=True))
         assert weights == {"cat": 2.0, "dog": 1.25, "owl": 10.0}
+    total, squares = 2 + 1.25 + 10, 4 + 1.25**2 + 100
+    assert found.evidence(10) == Evidence(3, pytest.approx(total**2 / squares, rel=1e-6), clipped=1)
+    assert found.where(np.array([False])).evidence(10) == Evidence(0, 0.0, 0)
 
 
 def test_questions_are_decided_by_seed_and_position_and_some_are_replayed(tmp_path: Path) -> None:
