@@ -1,7 +1,7 @@
 """Proximal policy optimisation for multi-label classification (arXiv 2508.07662; PPO: arXiv 1707.06347).
 
 The policy gives each label to a text, or does not, by a Bernoulli draw of its own. A step reads top to
-bottom in `_step`: draw actions -> reward -> advantage -> ratio -> clipped loss -> update.
+bottom in `_Learner.step` and `ppo_loss`: draw actions -> reward -> advantage -> ratio -> clipped loss -> update.
 
 Actions come from one of two sources. Where labels are known, the policy draws its own actions, and each
 text's reward is how well they hit (`rewards`). Where only the outcome of decisions is known, the actions

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -295,20 +296,22 @@ class TestProcesses:
     ) -> None:
         folder = written(tmp_path / "www" / "mail", FILES)
 
+        in_the_middle, go_on = threading.Event(), threading.Event()
+
         class Stuck(served_files.Folder):
             def do_GET(self) -> None:  # noqa: N802
-                while self.path.endswith(".safetensors") and not (tmp_path / "go on").exists():
-                    time.sleep(0.01)
+                if self.path.endswith(".safetensors"):
+                    in_the_middle.set()
+                    go_on.wait()
                 super().do_GET()
 
         with serving(lambda *args: Stuck(*args, directory=str(folder.parent))) as server:
             address = f"{address_of(server)}/mail"
             killed = subprocess.Popen([sys.executable, "-c", RESOLVE, address])
-            while not list(cache.glob("addresses/*.new/config.json")):
-                time.sleep(0.01)
+            assert in_the_middle.wait(timeout=60)
             killed.send_signal(signal.SIGKILL)
             killed.wait()
-            (tmp_path / "go on").touch()
+            go_on.set()
             assert leftovers(cache) != []
             assert names(resolve(address).folder) == set(FILES)
         assert leftovers(cache) == []

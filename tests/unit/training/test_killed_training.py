@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -17,31 +18,43 @@ from pathlib import Path
 import torch
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.model.location import resolve
+from gliclass_spark.retrain_config import Ppo
+from gliclass_spark.training import ppo
 from gliclass_spark.training.labelled import LabelledSet
-from gliclass_spark.training.questions import QuestionConfig
+from gliclass_spark.training.questions import QuestionConfig, Questions
 from gliclass_spark.training.supervised import TrainingConfig, train
 
 torch.set_num_threads(1)
 model, out = sys.argv[1], Path(sys.argv[2])
 kinds = ("cat", "dog", "owl")
 animals = LabelledSet("animals", kinds, tuple(f"a {kind}" for kind in kinds), ((0,), (1,), (2,)))
-config = TrainingConfig(steps=20, question=QuestionConfig(texts=2), save_steps=2, seed=3)
+asked = QuestionConfig(texts=2)
 start = load(resolve(model))
+"""
+SUPERVISED = """
+config = TrainingConfig(steps=20, question=asked, save_steps=2, seed=3)
 train(start.model, start.tokenizer, [animals], config, out)
+"""
+PPO = """
+sources = ppo.Sources(Questions([animals], asked, size=20, seed=3), None)
+ppo.train(start.model, start.tokenizer, sources, Ppo(steps=20, texts=2, save_steps=2), out, seed=3)
 """
 SECONDS = 120
 
 
+@pytest.mark.parametrize(
+    ("kind", "checkpoint"), [(SUPERVISED, "checkpoint-4"), (PPO, "step-4")], ids=["supervised", "ppo"]
+)
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
-    tiny_label_cached_model: str, tmp_path: Path
+    kind: str, checkpoint: str, tiny_label_cached_model: str, tmp_path: Path
 ) -> None:
     def training(folder: str) -> list[str]:
-        return [sys.executable, "-c", PROGRAM, tiny_label_cached_model, str(tmp_path / folder)]
+        return [sys.executable, "-c", PROGRAM + kind, tiny_label_cached_model, str(tmp_path / folder)]
 
     subprocess.run(training("whole"), check=True)
     with subprocess.Popen(training("killed")) as killed:
         until = time.monotonic() + SECONDS
-        while not (tmp_path / "killed" / "steps" / "checkpoint-4").exists() and time.monotonic() < until:
+        while not (tmp_path / "killed" / "steps" / checkpoint).exists() and time.monotonic() < until:
             time.sleep(0.01)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL
