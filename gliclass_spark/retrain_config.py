@@ -117,7 +117,8 @@ class RetrainConfig(BaseModel):
     labels that nothing is ever trained on; `replay` tables of earlier data, so that it isn't forgotten, and
     `remembered` tables of any other labels, never trained on, that tell what was forgotten all the same.
     `holdout_share` of the documents with feedback, those first told about last, are kept for the gate. Below
-    `min_decisions` judged or rewarded decisions nothing is trained. `registry` is an MLflow tracking URI,
+    `min_decisions` judged or rewarded decisions nothing is trained; Airflow waits for `min_new_signals` more
+    than the last retraining had, too. `registry` is an MLflow tracking URI,
     MLFLOW_TRACKING_URI unless it says otherwise. `work` is where snapshots and checkpoints go. With `ppo:
     null` the supervised candidate goes to the gate. `airflow` says when Airflow does it; without, it does not.
     """
@@ -133,6 +134,7 @@ class RetrainConfig(BaseModel):
     registry: str | None = None
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     min_decisions: int = Field(default=100, ge=1)
+    min_new_signals: int = Field(default=1, ge=0)
     supervised: Supervised = Supervised()
     ppo: Ppo | None = Ppo()
     gate: GateRules = GateRules()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
@@ -34,10 +34,10 @@ class Timing(BaseModel):
     """When and how Airflow runs something.
 
     cron: in `timezone`. after: tables of pipelines, as `pipeline.table`: a run starts when all of them were
-    written. With neither, a run starts when somebody starts it. start: the first day. retries, of each job,
-    wait twice as long each time, from `retry_delay_s` on. timeout_s: of one attempt. pool: the Airflow pool
-    that limits how many jobs with a model run at once. spark_conf: a file of conf/spark. connection: the
-    Airflow connection that says where jobs are submitted to.
+    written. With both, it starts for either reason; with neither, when somebody starts it. start: the first
+    day. retries, of each job, wait twice as long each time, from `retry_delay_s` on. timeout_s: of one attempt.
+    pool: the Airflow pool that limits how many jobs with a model run at once. spark_conf: a file of conf/spark.
+    connection: the Airflow connection that says where jobs are submitted to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,12 +79,6 @@ class Timing(BaseModel):
             if not _TABLE.fullmatch(name):
                 raise ValueError(f"{name!r} is no table of a pipeline; write pipeline.table, as in 'corpus.kept'")
         return value
-
-    @model_validator(mode="after")
-    def _one_reason_to_start(self) -> Self:
-        if self.cron is not None and self.after:
-            raise ValueError("has both 'cron' and 'after'; remove one")
-        return self
 
 
 class Schedule(Timing):

@@ -42,7 +42,8 @@ def describe_retraining(file: Path, config: RetrainConfig) -> str:
         f"Teaches **{config.pipeline.model}** what came of the decisions of the pipeline `{config.pipeline_file}`: "
         f"{config.supervised.steps} supervised steps, {ppo}; replays {replayed}.",
         "",
-        f"Skipped below {config.min_decisions} decisions that are known to be right or wrong.",
+        f"Skipped below {config.min_decisions} decisions that are known to be right or wrong, or "
+        f"{config.min_new_signals} signals that the last retraining did not have.",
         "",
         f"The candidate is compared with the champion on `{config.golden}`, and on the newest "
         f"{config.holdout_share:.0%} of the documents with feedback. It is promoted if it meets every rule:",

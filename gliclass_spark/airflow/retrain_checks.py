@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def plan(file: str) -> bool:
-    """Whether there are as many signals as decisions are needed, before anything is submitted.
+    """Whether there are as many signals as decisions are needed, and as many new ones, before anything is submitted.
 
     Fails the task if the feedback can't be read.
     """
@@ -30,7 +32,7 @@ def plan(file: str) -> bool:
         found = _signals(config)
     except GliclassSparkError as error:
         raise AirflowFailException(str(error)) from None
-    return _reaches(found, "signals", config)
+    return _reaches(found, "signals", config) and _new(found, config)
 
 
 def enough(file: str, run_id: str) -> bool:
@@ -65,6 +67,24 @@ def _signals(config: RetrainConfig) -> int:
     asked = f"select count(*) as signals from t where label_set_hash = '{config.pipeline.label_set.hash}'"  # noqa: S608
     [row] = query(delta_table(path, storage_options=options), asked)
     return int(row["signals"])
+
+
+def _new(found: int, config: RetrainConfig) -> bool:
+    new = found - _learned_from(config)
+    enough = new >= config.min_new_signals
+    lack = "" if enough else f", {config.min_new_signals} are needed (min_new_signals): nothing is trained"
+    logger.info("%s of the %s signals came in since the last retraining%s", new, found, lack)
+    return enough
+
+
+def _learned_from(config: RetrainConfig) -> int:
+    """How many signals the last retraining had that came to its end, about the same label set."""
+    had = [0]
+    for ended in Path(config.work).glob("*/promote.json"):
+        about = json.loads((ended.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
+        if about["label_set"] == json.loads(config.pipeline.label_set.canonical_json):
+            had.append(about["counts"]["signals"])
+    return max(had)
 
 
 def _reaches(found: int, what: str, config: RetrainConfig) -> bool:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, AssetAll, AssetOrTimeSchedule, CronTriggerTimetable
 
 from gliclass_spark.addresses import has_scheme
 from gliclass_spark.airflow.alerts import OnFailure
@@ -21,7 +21,7 @@ def scheduled_dag(dag_id: str, timing: Timing, **about: Any) -> DAG:
     """A DAG without tasks. `about`: more of what DAG takes."""
     return DAG(
         dag_id=dag_id,
-        schedule=[Asset.ref(name=name) for name in timing.after] or timing.cron,
+        schedule=_starts(timing),
         start_date=pendulum.datetime(*timing.start.timetuple()[:3], tz=timing.timezone),
         max_active_runs=1,
         auto_register=False,
@@ -37,6 +37,15 @@ def scheduled_dag(dag_id: str, timing: Timing, **about: Any) -> DAG:
         },
         **about,
     )
+
+
+def _starts(timing: Timing) -> Any:
+    """What starts a run, as DAG takes it: a time, tables that were written, or both."""
+    written = [Asset.ref(name=name) for name in timing.after]
+    if timing.cron is not None and written:
+        due = CronTriggerTimetable(timing.cron, timezone=timing.timezone)
+        return AssetOrTimeSchedule(timetable=due, assets=AssetAll(*written))
+    return written or timing.cron
 
 
 def asset(pipeline: Pipeline, table: str) -> Asset:

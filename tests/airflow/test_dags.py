@@ -9,10 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pendulum
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import TimeRestriction
 from dag_files import HEAVY, ROOT, dag_bag, parsed
 
 from gliclass_spark.airflow.dag import UNTIL, pipeline_dag
@@ -134,6 +137,18 @@ def test_the_tables_are_assets_and_one_pipelines_tables_start_another(tmp_path: 
     assert asset(pipeline, "kept").uri == "s3a://bucket/lake/kept"
     after = dag_of(tmp_path, airflow={"after": ["corpus.kept"]})
     assert [each.name for each in after.schedule] == ["corpus.kept"]
+
+
+def test_a_time_and_tables_both_start_a_run(tmp_path: Path) -> None:
+    dag = dag_of(tmp_path, airflow={"cron": "0 2 * * *", "timezone": "Europe/Vienna", "after": ["corpus.kept"]})
+    # As the scheduler has it, which knows a DAG by what it is written down as.
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
+    assert timetable.summary == "Asset or 0 2 * * *"
+    assert timetable.can_be_scheduled
+    span = TimeRestriction(earliest=pendulum.datetime(2026, 11, 22), latest=None, catchup=True)
+    due = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=span)
+    assert due.run_after == pendulum.datetime(2026, 11, 22, 2, tz="Europe/Vienna")
+    assert [each.name for each in timetable.asset_condition.objects] == ["corpus.kept"]
 
 
 def test_a_dag_tells_its_pipelines_own_configuration(tmp_path: Path) -> None:

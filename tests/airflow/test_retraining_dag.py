@@ -287,6 +287,28 @@ def test_without_signals_nothing_is_submitted(file: Path, tmp_path: Path) -> Non
         retrain_checks.plan(str(file))
 
 
+def test_what_the_last_retraining_had_already_starts_no_other(
+    file: Path, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label_set = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set
+    feedback = str(tmp_path / "lake" / "feedback")
+    write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash] * 3}))
+    about = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": 3}}
+    (work / "snapshot" / "snapshot.json").write_text(json.dumps(about))
+    assert retrain_checks.plan(str(file)), "it has not come to its end"
+    (work / "promote.json").write_text(json.dumps({"version": 7}))
+    with caplog.at_level("INFO"):
+        assert not retrain_checks.plan(str(file))
+    assert "0 of the 3 signals came in since the last retraining, 1 are needed (min_new_signals)" in caplog.text
+    write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash]}), mode="append")
+    assert retrain_checks.plan(str(file))
+    write_retraining(tmp_path, min_new_signals=2)
+    assert not retrain_checks.plan(str(file))
+    about["label_set"]["name"] = "another"
+    (work / "snapshot" / "snapshot.json").write_text(json.dumps(about))
+    assert retrain_checks.plan(str(file)), "it was about other labels"
+
+
 FINDINGS = [
     {"rule": "min_f1_gain", "passed": True, "said": "macro-F1 on golden: 0.800 -> 0.810"},
     {"rule": "max_slowdown", "passed": False, "said": "takes 2.00 times the champion's time, at most 1.50"},

@@ -45,7 +45,6 @@ def test_a_spark_conf_is_found_from_the_folder_of_the_file(tmp_path: Path) -> No
     [
         ({"cron": "61 2 * * *"}, "airflow.cron: '61 2 * * *' is no cron; write minute, hour, day"),
         ({"cron": "nightly"}, "airflow.cron: 'nightly' is no cron"),
-        ({"cron": "@daily", "after": ["corpus.kept"]}, "airflow: has both 'cron' and 'after'; remove one"),
         ({"after": ["kept"]}, "airflow.after: 'kept' is no table of a pipeline; write pipeline.table"),
         ({"timezone": "Vienna"}, "airflow.timezone: 'Vienna' is no time zone; write one like"),
         ({"crn": "0 2 * * *"}, "unknown key 'airflow.crn'"),
@@ -89,6 +88,8 @@ def test_a_retraining_is_weekly_unless_it_says_otherwise(tmp_path: Path) -> None
     assert weekly.python == str(tmp_path / "train" / "bin" / "python")
     after = read_schedule(after=["mail.feedback"])
     assert (after.cron, after.after) == (None, ("mail.feedback",))
+    both = read_schedule(cron="0 4 * * 0", after=["mail.feedback"])
+    assert (both.cron, both.after) == ("0 4 * * 0", ("mail.feedback",))
     assert read_schedule(cron="0 5 * * 1").cron == "0 5 * * 1"
     assert read_schedule(cron=None).cron is None
 
@@ -96,7 +97,6 @@ def test_a_retraining_is_weekly_unless_it_says_otherwise(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"cron": "0 4 * * 0", "after": ["mail.feedback"]}, "has both 'cron' and 'after'; remove one"),
         ({"processes": 0}, "greater than or equal to 1"),
         ({"catchup": True}, "Extra inputs are not permitted"),
     ],
