@@ -69,7 +69,7 @@ def bins(found: Reliability) -> dict[str, object]:
     filled = found.counts > 0
     return {
         "error": found.error,
-        "counts": found.counts[filled].tolist(),
+        "counts": found.counts[filled].astype(int).tolist(),
         "confidence": found.confidence[filled].tolist(),
         "accuracy": found.accuracy[filled].tolist(),
     }

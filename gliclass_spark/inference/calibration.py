@@ -29,28 +29,35 @@ FloatArray64 = NDArray[np.float64]
 class Reliability:
     """How often answers are right, beside how sure they were, in bins of equal width.
 
-    confidence, accuracy: each bin's means, NaN where a bin is empty; counts: how many answers it holds.
+    confidence, accuracy: each bin's means, NaN where a bin is empty; counts: how many answers it holds, each by
+    its weight.
     """
 
     confidence: FloatArray
     accuracy: FloatArray
-    counts: NDArray[np.int64]
+    counts: FloatArray64
 
     @property
     def error(self) -> float:
         """The expected calibration error (Guo et al., arXiv 1706.04599, eq. 3), in [0, 1]."""
-        share = self.counts / max(int(self.counts.sum()), 1)
+        share = self.counts / (self.counts.sum() or 1.0)
         return float(np.nansum(share * np.abs(self.confidence - self.accuracy)))
 
 
-def reliability(scores: FloatArray, truth: Truth, bins: int = 15) -> Reliability:
-    """Over every text and label: `scores` (texts, labels) are probabilities, `truth` which labels hold."""
+def reliability(
+    scores: FloatArray, truth: Truth, bins: int = 15, weights: NDArray[np.floating] | None = None
+) -> Reliability:
+    """Over every answer: `scores` are probabilities, `truth` which labels hold, `weights` how much each answer counts.
+
+    All are of one shape, (texts, labels) say. Without weights all answers count alike.
+    """
     flat, right = scores.ravel(), truth.ravel()
+    weight = np.ones(len(flat)) if weights is None else weights.ravel().astype(np.float64)
     place = np.minimum((flat * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    counts: FloatArray64 = np.bincount(place, weights=weight, minlength=bins).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, weights=flat, minlength=bins) / counts
-        accuracy = np.bincount(place, weights=right, minlength=bins) / counts
+        confidence = np.bincount(place, weights=flat * weight, minlength=bins) / counts
+        accuracy = np.bincount(place, weights=right * weight, minlength=bins) / counts
     return Reliability(confidence.astype(np.float32), accuracy.astype(np.float32), counts)
 
 

@@ -189,8 +189,8 @@ def _interval(new: Mask, old: Mask, judged: Judged, seed: int) -> tuple[float, f
 def _quality(scores: FloatArray, given_: Mask, judged: Judged, label_set: LabelSet) -> Quality:
     f1 = _f1(_counts(given_, judged).sum(axis=1))
     known = judged.targets >= 0
-    probable = np.nan_to_num(scores)[known]
-    calibration = reliability(probable[:, np.newaxis], (judged.targets > 0)[known][:, np.newaxis])
+    right = judged.targets[known] > 0
+    calibration = reliability(np.nan_to_num(scores)[known], right, weights=judged.weights[known])
     named = {name: float(value) for name, value in zip(label_set.names, f1, strict=True) if not np.isnan(value)}
     return Quality(macro_f1(given_, judged), named, calibration.error)
 

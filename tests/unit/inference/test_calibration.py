@@ -98,6 +98,16 @@ def test_the_calibration_error_is_the_papers_formula() -> None:
     assert found.counts.tolist() == [3, 3]
 
 
+def test_an_answer_of_weight_2_counts_as_two_answers_do() -> None:
+    scores = np.array([0.9, 0.2, 0.8, 0.4], dtype=np.float32)
+    truth = np.array([True, False, False, True])
+    twice = reliability(np.append(scores, scores[1:3]), np.append(truth, truth[1:3]), bins=2)
+    weighed = reliability(scores, truth, bins=2, weights=np.array([1.0, 2.0, 2.0, 1.0]))
+    assert weighed.counts.tolist() == twice.counts.tolist() == [3, 3]
+    assert weighed.error == pytest.approx(twice.error)
+    assert weighed.error != pytest.approx(reliability(scores, truth, bins=2).error)
+
+
 def test_temperatures_belong_to_the_question_and_its_hash() -> None:
     warm = TWO.model_copy(update={"temperature": 2.0})
     assert len({TWO.hash, warm.hash}) == 2

@@ -80,6 +80,16 @@ def test_an_answer_counts_by_its_weight() -> None:
     assert macro_f1(np.array([[True], [False]]), judged) == pytest.approx(6 / 7)
 
 
+def test_the_calibration_error_counts_an_answer_by_its_weight_too() -> None:
+    sure_and_wrong, everything = Fixed([(0, 0)], sure=1.0), golden()
+    weights = everything.weights.copy()
+    weights[0, 0] = 5
+    weighed = Judged("weighed", TEXTS, everything.targets, weights)
+    found = [compare(sure_and_wrong, Fixed(), LABELS, each).candidate for each in (everything, weighed)]
+    expected = [1 / weights.size, 5 / (weights.size + 4)]
+    assert [each.calibration_error for each in found] == pytest.approx(expected, rel=1e-5)
+
+
 def test_feedback_is_judged_by_what_is_known_of_it_and_its_propensity() -> None:
     nan = np.nan
     decisions = Decisions(
