@@ -37,6 +37,17 @@ def focal_loss(
     return (loss * present).sum() / present.sum().clamp(min=1)
 
 
+def hardest(logits: Tensor, targets: Tensor, share: float) -> Tensor:
+    """Weights (texts, labels) that leave, of each text's false labels, the `share` with the highest logits.
+
+    At least one of them, where there is one (online hard example mining, arXiv 1604.03540); true labels all count.
+    """
+    false = targets == 0
+    ranks = logits.detach().masked_fill(~false, float("-inf")).argsort(dim=1, descending=True).argsort(dim=1)
+    kept = (share * false.sum(dim=1, keepdim=True)).ceil().clamp(min=1)
+    return (~false | (ranks < kept)).to(logits.dtype)
+
+
 def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Minus the log of the softmax share that a text's true labels have together; rows with none don't count."""
     present = targets >= 0

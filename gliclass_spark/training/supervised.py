@@ -20,7 +20,7 @@ from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
 from gliclass_spark.training.asking import Asking, asking, trainable
 from gliclass_spark.training.labelled import LabelledSet
-from gliclass_spark.training.losses import focal_loss, softmax_loss
+from gliclass_spark.training.losses import focal_loss, hardest, softmax_loss
 from gliclass_spark.training.questions import Question, QuestionConfig, Questions
 
 # The parameters that are single numbers, or one for each head of attention.
@@ -34,8 +34,11 @@ class TrainingConfig:
     A step learns from `accumulation` questions. `head_lr` is for the projections and the scorer,
     `scalar_lr` for the single numbers behind them: scale, offset, biases of heads. `lora_rank` trains
     low-rank additions to the encoder's linear layers (arXiv 2106.09685) and leaves the rest of it as
-    it is; they are merged into its weights at the end. `start_share` in [0, 1]: of the weights as they
-    were before the training, in the average that is saved (arXiv 2109.01903).
+    it is; they are merged into its weights at the end. `frozen_layers` of the encoder, the lowest, stay as
+    they are. `start_share` in [0, 1]: of the weights as they were before the training, in the average that
+    is saved (arXiv 2109.01903); `start_pull` draws them there all the time, by the squared distance (L2-SP,
+    arXiv 1802.01483, eq. 3). `hard_share` in (0, 1] of each text's false labels count in the focal loss,
+    those that the model takes for the most probable.
     """
 
     steps: int = 1000
@@ -51,8 +54,11 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     focal_weight: float = 1.0
     softmax_weight: float = 1.0
+    hard_share: float = 1.0
     lora_rank: int | None = None
+    frozen_layers: int = 0
     start_share: float = 0.0
+    start_pull: float = 0.0
     max_text_tokens: int = 128
     save_steps: int = 250
     seed: int = 0
@@ -85,11 +91,14 @@ def train_on(
     `folder/steps`; a training that was stopped continues from the newest one. Raises TrainingError when
     the loss is no longer a number: the last checkpoint is then kept.
     """
-    start = {name: weight.clone() for name, weight in model.named_parameters()} if config.start_share else {}
+    kept = config.start_share or config.start_pull
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()} if kept else {}
     encoder = trainable(model).encoder_model
     if config.lora_rank is not None:
         add_adapters(encoder, config.lora_rank)
     encoder.get_input_embeddings().requires_grad_(False)
+    if config.frozen_layers:
+        _layers(encoder)[: config.frozen_layers].requires_grad_(False)
     asked = asking(model, tokenizer, config.max_text_tokens)
     device = choose_device(None)
     steps = folder / "steps"
@@ -116,7 +125,7 @@ def train_on(
         remove_unused_columns=False,
     )
     trainer = Trainer(
-        model=_WithLoss(model, asked, config),
+        model=_WithLoss(model, asked, config, start if config.start_pull else {}),
         args=arguments,
         train_dataset=questions,
         data_collator=lambda questions: asked.inputs(questions[0]),
@@ -140,17 +149,27 @@ def _newest_whole_checkpoint(steps: Path) -> str | None:
     return str(whole[max(whole)]) if whole else None
 
 
-class _WithLoss(nn.Module):
-    """The model and what it is trained for, as transformers' Trainer expects it."""
+def _layers(encoder: nn.Module) -> nn.ModuleList:
+    """Every encoder of transformers has one list of layers, from the lowest up."""
+    return next(module for module in encoder.modules() if isinstance(module, nn.ModuleList))
 
-    def __init__(self, model: Model, asked: Asking, config: TrainingConfig) -> None:
+
+class _WithLoss(nn.Module):
+    """The model and what it is trained for, as transformers' Trainer expects it. `start`: weights to be drawn to."""
+
+    def __init__(self, model: Model, asked: Asking, config: TrainingConfig, start: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.gliclass = model
         self._asked = asked
         self._config = config
+        weights = dict(model.named_parameters())
+        self._pulled = [(weights[name], before) for name, before in start.items() if weights[name].requires_grad]
 
     def forward(self, targets: Tensor, weights: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         logits = self._asked.logits(inputs).float()
+        if self._config.hard_share < 1:
+            hard = hardest(logits, targets, self._config.hard_share)
+            weights = hard if weights is None else weights * hard
         focal = focal_loss(
             logits,
             targets,
@@ -163,7 +182,14 @@ class _WithLoss(nn.Module):
         loss = self._config.focal_weight * focal * logits.shape[1] + self._config.softmax_weight * softmax_loss(
             logits, targets
         )
+        if self._pulled:
+            loss = loss + self._config.start_pull / 2 * self._distance()
         return {"loss": loss, "logits": logits}
+
+    def _distance(self) -> Tensor:
+        return torch.stack(
+            [(weight - before.to(weight.device)).square().sum() for weight, before in self._pulled]
+        ).sum()
 
 
 class _StopOnDivergence(TrainerCallback):

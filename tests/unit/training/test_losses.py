@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from gliclass_spark.training.losses import focal_loss, softmax_loss
+from gliclass_spark.training.losses import focal_loss, hardest, softmax_loss
 
 PADDING = -1.0
 
@@ -56,6 +56,14 @@ def test_an_answer_counts_as_much_as_its_weight_says() -> None:
     one, other = (focal_loss(logits[:, [at]], targets[:, [at]], focal_alpha=-1, focal_gamma=2) for at in (0, 1))
     found = focal_loss(logits, targets, focal_alpha=-1, focal_gamma=2, weights=torch.tensor([[3.0, 0.5]]))
     torch.testing.assert_close(found, (3.0 * one + 0.5 * other) / 2)
+
+
+def test_the_hardest_false_labels_count_and_all_true_ones() -> None:
+    logits = torch.tensor([[3.0, -1.0, 2.0, 0.0, 9.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
+    targets = torch.tensor([[0.0, 1.0, 0.0, 0.0, -1.0], [1.0, 1.0, 1.0, 0.0, 0.0]])
+    assert hardest(logits, targets, 0.5)[0, :4].tolist() == [1, 1, 1, 0]
+    assert hardest(logits, targets, 0.01).tolist()[1] == [1, 1, 1, 0, 1]
+    assert hardest(logits, torch.ones_like(targets), 0.1).tolist() == torch.ones_like(targets).tolist()
 
 
 def test_softmax_loss_is_the_share_that_the_true_labels_have_together() -> None:

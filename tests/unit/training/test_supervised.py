@@ -102,6 +102,26 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start,
         torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
 
 
+def test_frozen_layers_stay_as_they_are_and_those_above_learn(start: Start, tmp_path: Path) -> None:
+    loaded = start()
+    before = {name: weight.clone() for name, weight in loaded.model.encoder_model.named_parameters()}
+    train(loaded.model, loaded.tokenizer, SETS, replace(CONFIG, frozen_layers=1), tmp_path)
+    after = dict(loaded.model.encoder_model.named_parameters())
+    changed = {name for name, weight in before.items() if "layer." in name and not torch.equal(after[name], weight)}
+    assert changed
+    assert not {name for name in changed if "layer.0." in name}
+
+
+def test_a_pull_keeps_the_weights_near_their_start(start: Start, tmp_path: Path) -> None:
+    def moved(folder: Path, start_pull: float) -> float:
+        loaded = start()
+        before = {name: weight.detach().clone() for name, weight in loaded.model.named_parameters()}
+        train(loaded.model, loaded.tokenizer, SETS, replace(CONFIG, steps=30, start_pull=start_pull), folder)
+        return sum(float((weight - before[name]).square().sum()) for name, weight in loaded.model.named_parameters())
+
+    assert moved(tmp_path / "drawn", 100.0) < 0.9 * moved(tmp_path / "free", 0.0)
+
+
 def test_weights_are_averaged_with_those_of_before_the_training(start: Start, tmp_path: Path) -> None:
     def trained(folder: Path, start_share: float) -> dict[str, torch.Tensor]:
         loaded = start()
