@@ -1,0 +1,60 @@
+"""What `make retrain-demo` does, with a training of a few steps: the whole circle, and what each night tagged with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from gliclass_spark.cli import main
+from gliclass_spark.reader import delta_table, query
+from gliclass_spark.registry import CHAMPION, Registry
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_label_cached_model: str) -> Path:
+    """The demo's own files, in a folder of their own; a small champion, and a gate that lets every candidate pass."""
+    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the command sets it, which must not outlive the test
+    for name in ("labels/software.yaml", "pipelines/reviewed.yaml"):
+        place = tmp_path / "conf" / name
+        place.parent.mkdir(parents=True)
+        place.write_text((ROOT / "conf" / name).read_text(encoding="utf-8"))
+    document = yaml.safe_load((ROOT / "conf" / "retrain" / "reviewed.yaml").read_text(encoding="utf-8"))
+    document["registry"] = f"sqlite:///{tmp_path}/mlflow.db"
+    for step in ("supervised", "ppo"):
+        document[step] |= {"steps": 2, "texts": 4}
+    document["gate"] = {"min_f1_gain": -1.0, "max_label_loss": 1.0, "max_calibration_loss": 1.0, "max_slowdown": 1e9}
+    registry = Registry(document["registry"])
+    with registry.run("reviewed", "first", {}) as tracked:
+        registry.register("reviewed", Path(tiny_label_cached_model), tracked.run_id)
+    registry.promote("reviewed", "1")
+    file = tmp_path / "conf" / "retrain" / "reviewed.yaml"
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+def test_the_circle_goes_from_a_night_to_the_next_champion_and_back(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["retrain-demo", "--config", str(config)]) == 0
+    told = capsys.readouterr().out
+    first, second = Registry(f"sqlite:///{tmp_path}/mlflow.db").versions("reviewed")
+    assert first.digest != second.digest
+    assert second.tags["verdict"] == "promoted"
+    assert CHAMPION in first.aliases, "it was taken back"
+    runs = query(
+        delta_table(f"{tmp_path}/lake/reviewed/runs"),
+        "select model_digest from t where job = 'tag' and status = 'succeeded' order by finished_at",
+    )
+    assert [run["model_digest"] for run in runs] == [first.digest, second.digest, first.digest]
+    tagged = query(delta_table(f"{tmp_path}/lake/reviewed/tags"), "select distinct model_digest from t")
+    assert [row["model_digest"] for row in tagged] == [first.digest]
+    for part in ("1. The champion", "3. Reviews come in", "4. Retraining", "6. One command takes it back"):
+        assert part in told
