@@ -1,4 +1,4 @@
-"""BERT on a processor: its linear layers laid out for oneDNN and fused with what follows them."""
+"""BERT with joined linear layers; on a processor they are laid out for oneDNN and fused with what follows them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,50 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertModel
+from torch.nn import functional
 
 from gliclass_spark.model.bert import Bert
+from gliclass_spark.model.bert_weights import BertWeights, is_plain_bert
 
 # The operators that torch's own compiler emits for linear layers on x86 processors.
 _ONEDNN = torch.ops.mkldnn
 
 
-def packed_bert(encoder: nn.Module) -> Bert | None:
+def packed_bert(encoder: Any) -> Bert | None:
     """A copy of the encoder with packed weights; None where this encoder, its precision or its device has to take
     its own way. In float32 the states are BertModel's but for rounding.
     """
-    if type(encoder) is not BertModel or encoder.config.hidden_act != "gelu" or encoder.config.is_decoder:
+    ours = isinstance(encoder, BertWeights)
+    if not ours and not _is_transformers_bert(encoder):
         return None
-    if encoder.device.type != "cpu" or not _onednn_computes(encoder.dtype):
+    packs = encoder.device.type == "cpu" and _onednn_computes(encoder.dtype)
+    if not packs and not ours:
         return None
     with torch.no_grad():
-        return Bert(encoder, _Packed)
+        return Bert(encoder, _Packed if packs else _Joined)
+
+
+def _is_transformers_bert(encoder: Any) -> bool:
+    from transformers import BertModel  # imported already, as the encoder is a model of transformers
+
+    return type(encoder) is BertModel and is_plain_bert(encoder.config)
+
+
+class _Joined:
+    """A linear layer on any device: one product for layers that read the same."""
+
+    def __init__(self, *linears: nn.Linear) -> None:
+        self._weight = torch.cat([linear.weight for linear in linears])
+        self._bias = torch.cat([linear.bias for linear in linears])
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return functional.linear(inputs, self._weight, self._bias)
+
+    def gelu(self, inputs: Tensor) -> Tensor:
+        return functional.gelu(self(inputs))
+
+    def added(self, inputs: Tensor, residual: Tensor) -> Tensor:
+        return self(inputs) + residual
 
 
 class _Packed:

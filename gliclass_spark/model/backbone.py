@@ -6,14 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModel,
-    PreTrainedConfig,
-    T5EncoderModel,
-    UMT5EncoderModel,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from gliclass_spark.errors import CheckpointError
 
@@ -22,7 +15,7 @@ _DEFAULT = "deberta-v2"
 # Published weights over these attend in both directions by a patch of another library; transformers' own are causal.
 _PATCHED = ("gemma", "llama", "mistral", "qwen2")
 # T5 and its kin have an encoder that stands alone.
-_ENCODER_OF: dict[str, Any] = {"t5": T5EncoderModel, "mt5": T5EncoderModel, "umt5": UMT5EncoderModel}
+_ENCODER_OF = {"t5": "T5EncoderModel", "mt5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
 def read_backbone(document: Mapping[str, Any], key: str) -> PreTrainedConfig:
@@ -58,11 +51,13 @@ def reads_alone(config: PreTrainedConfig) -> bool:
 
 def build_encoder(config: PreTrainedConfig, vocab_size: int) -> Any:
     """An encoder that reads so many different tokens, in float32."""
+    import transformers  # its models, which take seconds to import, are imported when they are named
+
     kind = _ENCODER_OF.get(config.model_type)
     if kind is None:
-        encoder = AutoModel.from_config(config, dtype=torch.float32)
+        encoder = transformers.AutoModel.from_config(config, dtype=torch.float32)
     else:
-        encoder = kind._from_config(config, dtype=torch.float32)
+        encoder = getattr(transformers, kind)._from_config(config, dtype=torch.float32)
     if encoder.config.vocab_size != vocab_size:
         encoder.resize_token_embeddings(vocab_size, mean_resizing=False)
     return _tied(encoder)
@@ -70,6 +65,8 @@ def build_encoder(config: PreTrainedConfig, vocab_size: int) -> Any:
 
 def build_encoder_decoder(config: PreTrainedConfig) -> Any:
     """Encoder and decoder, in float32."""
+    from transformers import AutoModel
+
     return _tied(AutoModel.from_config(config, dtype=torch.float32))
 
 

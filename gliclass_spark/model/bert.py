@@ -1,4 +1,4 @@
-"""BERT's layers, step by step: over transformers' weights, however their products are computed.
+"""BERT's layers, step by step: over `BertWeights` or transformers' BertModel, however their products are computed.
 
 transformers' own BertModel can neither let a text read the keys and values of something else, nor
 be given faster products. The sums are the same.
@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertModel
 
 
 class Linear(Protocol):
@@ -67,9 +66,9 @@ class PlainLinear:
 
 
 class Bert:
-    """A BertModel's weights, as they are when this is made. Gives (batch, tokens, hidden) in their precision."""
+    """A BERT's weights, as they are when this is made. Gives (batch, tokens, hidden) in their precision, no dropout."""
 
-    def __init__(self, bert: BertModel, linear: MakeLinear = PlainLinear) -> None:
+    def __init__(self, bert: Any, linear: MakeLinear = PlainLinear) -> None:
         embeddings = bert.embeddings
         self._heads = bert.config.num_attention_heads
         self._words = embeddings.word_embeddings.weight

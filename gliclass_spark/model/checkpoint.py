@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
-from transformers.initialization import no_init_weights
 
 from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import embedded
+from gliclass_spark.model.bert_weights import is_plain_bert
 from gliclass_spark.model.bi_encoder import BiEncoderModel, FusedBiEncoderModel
 from gliclass_spark.model.configuration import (
     BiEncoderConfig,
@@ -168,13 +170,22 @@ def _label_tokenizer(
 
 def _build(config: Config, uri: str) -> Model:
     try:
-        with no_init_weights():
+        with _unfilled(config):
             return model_of(config)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"config.json of {uri!r} describes no model that can be built ({type(error).__name__}: {reason}); mend it"
         ) from None
+
+
+def _unfilled(config: Config) -> AbstractContextManager[Any]:
+    """Without random weights, which take time to draw: all are read from the file."""
+    if isinstance(config, LabelCachedConfig) and is_plain_bert(config.encoder_config):
+        return nullcontext()  # to import what follows would take longer
+    from transformers.initialization import no_init_weights
+
+    return no_init_weights()
 
 
 def _assign(model: Model, state: dict[str, Tensor], uri: str) -> None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import LabelSetError
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.model.backbone import build_encoder
 from gliclass_spark.model.bert import Bert, KeysValues
+from gliclass_spark.model.bert_weights import BertWeights, is_plain_bert
 from gliclass_spark.model.configuration import LabelCachedConfig
 from gliclass_spark.model.text_tokenizer import Frame, Prompt, TextTokenizer
 
@@ -49,8 +51,10 @@ class LabelCachedModel(nn.Module):
     def __init__(self, config: LabelCachedConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder_model = AutoModel.from_config(config.encoder_config, dtype=torch.float32)
-        size = config.encoder_config.hidden_size
+        encoder = config.encoder_config
+        plain = is_plain_bert(encoder)
+        self.encoder_model = BertWeights(encoder) if plain else build_encoder(encoder, config.vocab_size)
+        size = encoder.hidden_size
         self.text_projector = nn.Linear(size, size)
         self.label_projector = nn.Linear(size, size)
         for projector in (self.text_projector, self.label_projector):
@@ -59,7 +63,6 @@ class LabelCachedModel(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         self.logit_offset = nn.Parameter(torch.tensor(config.logit_offset_init_value))
         if config.text_reads_labels:
-            encoder = config.encoder_config
             self.label_bias = nn.Parameter(
                 torch.full((encoder.num_hidden_layers, encoder.num_attention_heads), _UNREAD)
             )
@@ -96,6 +99,8 @@ class LabelCachedModel(nn.Module):
         return _direction(states, attention_mask, self.text_projector)
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None) -> Tensor:
+        if bert is None and isinstance(self.encoder_model, BertWeights):
+            bert = Bert(self.encoder_model)
         if bert is not None:
             return bert(input_ids, attention_mask)
         states: Tensor = self.encoder_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers.activations import ACT2FN
 
 # Keeps a zero vector finite when features are normalised; the value that the weights were trained with.
 _NORM_EPSILON = 1e-8
@@ -14,6 +13,8 @@ class Projector(nn.Module):
     """Two linear layers."""
 
     def __init__(self, inputs: int, width: int, outputs: int, activation: str, dropout: float) -> None:
+        from transformers.activations import ACT2FN  # takes seconds to import, and not every model has a projector
+
         super().__init__()
         self.linear_1 = nn.Linear(inputs, width)
         self.act = ACT2FN[activation]

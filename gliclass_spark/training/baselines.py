@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -46,10 +47,9 @@ def similarity(model: str) -> Checkpoint:
         return Checkpoint(ref, untrained.eval(), tokenizer)
     loaded = load(resolve(model))
     theirs = trainable(loaded.model)
-    config = theirs.config
-    bare = LabelCachedModel(LabelCachedConfig(config.encoder_config, config.vocab_size, False, 20.0, 0.0))
-    if bare.encoder_model.config.vocab_size != config.vocab_size:
-        bare.encoder_model.resize_token_embeddings(config.vocab_size, mean_resizing=False)
+    encoder = deepcopy(theirs.config.encoder_config)
+    encoder.vocab_size = theirs.config.vocab_size  # with the tokens that mark labels
+    bare = LabelCachedModel(LabelCachedConfig(encoder, encoder.vocab_size, False, 20.0, 0.0))
     bare.encoder_model.load_state_dict(theirs.encoder_model.state_dict())
     return Checkpoint(ref, bare.eval(), loaded.tokenizer)
 

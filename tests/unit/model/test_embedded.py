@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,15 @@ def test_words_and_tokenizer_are_those_of_the_encoders_package(loaded: Checkpoin
     words = loaded.model.state_dict()[WORDS]
     assert torch.equal(words, weights.base_state_dict()[WORDS])
     assert len(loaded.tokenizer) == loaded.model.config.vocab_size == len(words)
+
+
+def test_the_engine_does_not_import_what_takes_longer_than_torch() -> None:
+    heavy = "{'transformers.modeling_utils', 'torch._dynamo', 'sympy', 'accelerate', 'scipy', 'sklearn', 'pandas'}"
+    program = (
+        "import sys; from gliclass_spark.inference.engine import Engine; "
+        f"Engine.from_pretrained('embedded').scores(['a lake'], ['x', 'y']); print(*{heavy} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
 
 
 def test_the_digest_covers_layers_config_words_and_tokenizer(loaded: Checkpoint) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from gliclass_spark.inference.packed_bert import packed_bert
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint, location
 from gliclass_spark.model.bert import Bert, KeysValues
+from gliclass_spark.model.bert_weights import BertWeights
 from gliclass_spark.model.configuration import LabelCachedConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.label_cached import LabelCachedModel
@@ -66,6 +68,30 @@ def test_berts_layers_give_the_states_of_transformers(lengths: list[int]) -> Non
             remembered, _ = ours.remembered(ids, mask)
             for found in (ours(ids, mask), remembered):
                 torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["packed", "joined"])
+def test_our_bert_has_transformers_weights_and_gives_its_states(dtype: torch.dtype) -> None:
+    """In double precision nothing is packed: the layers are as on a GPU."""
+    torch.manual_seed(0)
+    theirs = BertModel(SMALL).eval()
+    ours = BertWeights(SMALL)
+    ours.load_state_dict(theirs.state_dict())
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    ids, mask = batch([7, 3, 12])
+    with torch.inference_mode():
+        expected = theirs.to(dtype)(ids, attention_mask=mask).last_hidden_state
+        found = packed_bert(ours.to(dtype))(ids, mask)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("other", [{"hidden_act": "relu"}, {"is_decoder": True}])
+def test_what_is_no_plain_bert_is_left_to_transformers(other: dict[str, Any]) -> None:
+    config = BertConfig(**{**SMALL.to_dict(), **other})
+    model = LabelCachedModel(LabelCachedConfig(config, config.vocab_size, False, 20.0, -7.0))
+    assert isinstance(model.encoder_model, BertModel)
+    assert packed_bert(model.encoder_model) is None
 
 
 def test_what_is_not_attended_to_changes_nothing() -> None:

@@ -1,0 +1,71 @@
+"""The weights of a BERT, under the names that transformers' BertModel gives them; `bert.Bert` computes with them.
+
+To import transformers' own models takes longer than to import torch: every command, and every Python worker of
+Spark, would wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+
+def is_plain_bert(config: PreTrainedConfig) -> bool:
+    """Whether `bert.Bert` computes what transformers' BertModel does."""
+    absolute = getattr(config, "position_embedding_type", None) in (None, "absolute")
+    return bool(config.model_type == "bert" and config.hidden_act == "gelu" and not config.is_decoder and absolute)
+
+
+class BertWeights(nn.Module):
+    """What a checkpoint holds of a BERT, its pooler with it, which nothing here reads. Before that they are random."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        size, epsilon = config.hidden_size, config.layer_norm_eps
+        self.embeddings = nn.ModuleDict(
+            {
+                "word_embeddings": nn.Embedding(config.vocab_size, size, padding_idx=config.pad_token_id),
+                "position_embeddings": nn.Embedding(config.max_position_embeddings, size),
+                "token_type_embeddings": nn.Embedding(config.type_vocab_size, size),
+                "LayerNorm": nn.LayerNorm(size, epsilon),
+            }
+        )
+        layers = nn.ModuleList(_layer(size, config.intermediate_size, epsilon) for _ in range(config.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layer": layers})
+        self.pooler = nn.ModuleDict({"dense": nn.Linear(size, size)})
+
+    def get_input_embeddings(self) -> nn.Module:
+        """As transformers' models call it."""
+        return self.embeddings["word_embeddings"]
+
+    @property
+    def device(self) -> torch.device:
+        return self._words.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._words.dtype
+
+    @property
+    def _words(self) -> Tensor:
+        words = self.embeddings["word_embeddings"].weight
+        assert isinstance(words, Tensor)  # noqa: S101
+        return words
+
+
+def _layer(size: int, width: int, epsilon: float) -> nn.ModuleDict:
+    def out(inputs: int) -> nn.ModuleDict:
+        return nn.ModuleDict({"dense": nn.Linear(inputs, size), "LayerNorm": nn.LayerNorm(size, epsilon)})
+
+    own = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+    return nn.ModuleDict(
+        {
+            "attention": nn.ModuleDict({"self": own, "output": out(size)}),
+            "intermediate": nn.ModuleDict({"dense": nn.Linear(size, width)}),
+            "output": out(width),
+        }
+    )
