@@ -1,7 +1,7 @@
-"""The process that Python workers are forked from, with torch and transformers imported already.
+"""The process that Python workers are forked from, with torch and the engine imported already.
 
-Spark ends a worker that had nothing to do for a minute. Importing the two takes a quarter of a minute on a slow
-processor, in each worker; forked from here, they share one import, and a new worker is ready at once.
+Spark ends a worker that had nothing to do for a minute. The imports take ten seconds on a slow processor, in
+each worker; forked from here, they share them, and a new worker is ready at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ if __name__ == "__main__":
     from pyspark.daemon import manager
 
     import gliclass_spark.spark.worker  # noqa: F401
+    from gliclass_spark.spark.late_imports import share_with_workers
 
     # A worker collects garbage behind each task: what was imported is none, and need not be looked through.
     gc.freeze()
+    share_with_workers()
     manager()

@@ -23,7 +23,7 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import Classification, Results
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.location import ModelRef, resolve
-from gliclass_spark.spark import gpu
+from gliclass_spark.spark import gpu, late_imports
 from gliclass_spark.spark.worker_settings import TaskReport, WorkerSettings
 
 Batch = TypeVar("Batch")
@@ -107,6 +107,7 @@ def _engine(settings: WorkerSettings) -> tuple[Engine, int]:
     if device.type == "cuda":
         gpu.claim(_name(device), settings.gpu_sharing)
     _engines[settings] = Engine.from_pretrained(model, device=str(device), precision=settings.precision)
+    late_imports.tell_daemon()
     return _engines[settings], 1
 
 
