@@ -111,15 +111,15 @@ def days(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def airflow(folder: Path, tiny_model: str, days: int) -> Iterator[LocalAirflow]:
+def airflow(folder: Path, tiny_bi_encoder: str, days: int) -> Iterator[LocalAirflow]:
     write_days(folder, days)
-    write_pipeline(folder / "pipelines", "mail", tiny_model, days)
-    write_pipeline(folder / "pipelines", "notes", tiny_model, days)
+    write_pipeline(folder / "pipelines", "mail", tiny_bi_encoder, days)
+    write_pipeline(folder / "pipelines", "notes", tiny_bi_encoder, days)
     shop = {
         "source": {"path": "../lake_mail/shop", "id": "doc_id", "text": "body", "columns": []},
         "airflow": {**JOBS, "after": ["mail.shop"]},
     }
-    write_pipeline(folder / "pipelines", "shop", tiny_model, days, steps=["tag"], reject=[], routes=[], **shop)
+    write_pipeline(folder / "pipelines", "shop", tiny_bi_encoder, days, steps=["tag"], reject=[], routes=[], **shop)
     home = folder / "home"
     env = {
         **environment(ROOT, home, free_port()),
@@ -157,7 +157,7 @@ def test_a_pool_is_added_and_one_that_is_there_is_left_alone(airflow: LocalAirfl
 
 @pytest.mark.timeout(1200)
 def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_killed(
-    airflow: LocalAirflow, folder: Path, tiny_model: str, days: int, spark: SparkSession
+    airflow: LocalAirflow, folder: Path, tiny_bi_encoder: str, days: int, spark: SparkSession
 ) -> None:
     mine, behind = (Pipeline.from_yaml(folder / "pipelines" / f"{name}.yaml") for name in ("mail", "shop"))
     api = logged_in(airflow)
@@ -180,7 +180,7 @@ def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_kill
     assert list(states(api, "mail").values()) == ["success"] * days
     assert set(states(api, "shop").values()) == {"success"}
 
-    theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_model, days))
+    theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_bi_encoder, days))
     for day in range(1, days + 1):
         for step in theirs.steps:
             STEPS[step](Run(spark, theirs, f"day-{day}", until=midnight(day)))

@@ -60,16 +60,16 @@ def write_night(spark: SparkSession, pipeline: Path) -> None:
 
 @pytest.mark.timeout(1200)
 def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
-    spark: SparkSession, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("GLICLASS_RETRAIN", str(tmp_path / "retrain"))
     registry = Registry()
     with registry.run("mail", "first", {}) as first:
-        champion = registry.promote("mail", str(registry.register("mail", Path(tiny_model), first.run_id).number))
+        champion = registry.promote("mail", str(registry.register("mail", Path(tiny_bi_encoder), first.run_id).number))
     # Spark's workers know nothing of this registry: they were started before.
-    write_night(spark, write_pipeline(tmp_path, tiny_model))
+    write_night(spark, write_pipeline(tmp_path, tiny_bi_encoder))
     write_pipeline(tmp_path)
     write_golden(tmp_path)
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))

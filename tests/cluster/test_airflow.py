@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_dags_job_runs_where_its_connection_says(
-    cluster: StandaloneCluster, tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+    cluster: StandaloneCluster, tmp_path: Path, tiny_bi_encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in cluster.env.items():
         monkeypatch.setenv(name, value)
@@ -40,7 +40,7 @@ def test_a_dags_job_runs_where_its_connection_says(
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
-        "model": tiny_model,
+        "model": tiny_bi_encoder,
         "tables": "lake",
         "steps": ["tag"],
         "airflow": {"connection": "cluster", "spark_conf": "cluster.yaml"},

@@ -12,10 +12,10 @@ from gliclass_spark.spark.standalone import StandaloneCluster
 
 @pytest.mark.timeout(0)  # `make chaos` takes as long as the kills that were asked for
 def test_promise_4_a_run_that_is_killed_at_any_moment_loses_and_doubles_nothing(
-    cluster: StandaloneCluster, tmp_path: Path, tiny_model: str, request: pytest.FixtureRequest
+    cluster: StandaloneCluster, tmp_path: Path, tiny_bi_encoder: str, request: pytest.FixtureRequest
 ) -> None:
     kills, seed = request.config.getoption("--kills"), request.config.getoption("--seed")
-    outcome = Chaos(cluster, tmp_path, tiny_model, seed).run(kills)
+    outcome = Chaos(cluster, tmp_path, tiny_bi_encoder, seed).run(kills)
     print(
         f"{sum(outcome.kills.values())} kills {dict(outcome.kills)} in {outcome.nights} nights, {outcome.survived} of "
         f"them survived by the run itself; {outcome.rows} rows compared: {len(outcome.lost)} lost, "

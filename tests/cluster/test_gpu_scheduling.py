@@ -94,9 +94,9 @@ def outcome(cluster: StandaloneCluster, program: str, conf: dict[str, str], *arg
 
 
 def test_only_the_tagging_stage_has_gpus_and_each_task_takes_its_own(
-    gpu_cluster: StandaloneCluster, tiny_model: str
+    gpu_cluster: StandaloneCluster, tiny_bi_encoder: str
 ) -> None:
-    found = outcome(gpu_cluster, PROGRAM + TAGGING, {}, tiny_model)
+    found = outcome(gpu_cluster, PROGRAM + TAGGING, {}, tiny_bi_encoder)
     assert found["profile"]
     assert found["other stages"] == [[]]
     assert found["tagging stage"] == [["0"]]

@@ -28,14 +28,14 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def pipeline(spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pipeline(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     add(spark, folder, TEXTS)
     document = {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
-        "model": tiny_model,
+        "model": tiny_bi_encoder,
         "tables": "lake",
         "reject": [{"reason": "too_short", "when": "token_count < 4"}, {"reason": "never", "when": "token_count < 0"}],
         "routes": [{"route": "shop", "when": "body like 'buy%'"}],

@@ -24,10 +24,10 @@ print("same answers")
 """
 
 
-def test_the_udf_works_over_spark_connect(tiny_model: str) -> None:
+def test_the_udf_works_over_spark_connect(tiny_bi_encoder: str) -> None:
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, tiny_model], capture_output=True, text=True, env=environment, timeout=500
+        [sys.executable, "-c", PROGRAM, tiny_bi_encoder], capture_output=True, text=True, env=environment, timeout=500
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "same answers" in done.stdout

@@ -40,9 +40,9 @@ class OverSpark:
 
 @pytest.mark.parametrize("kind", ["joint", "label-cached"])
 def test_the_figures_over_spark_are_those_of_one_process(
-    spark: SparkSession, kind: str, tiny_model: str, tiny_label_cached_model: str, tmp_path: object
+    spark: SparkSession, kind: str, tiny_bi_encoder: str, tiny_label_cached_model: str, tmp_path: object
 ) -> None:
-    model = tiny_model if kind == "joint" else tiny_label_cached_model
+    model = tiny_bi_encoder if kind == "joint" else tiny_label_cached_model
     here = score(Engine.from_pretrained(model, precision="float32"), ASKED, name="m")
     there = score(OverSpark(spark, model, f"{tmp_path}/table"), ASKED, name="m")
     assert replace(there, texts_per_s=here.texts_per_s) == here

@@ -43,23 +43,23 @@ def night(run: Run) -> dict[str, Manifest]:
 
 
 @pytest.fixture(scope="module")
-def first_night(spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_night(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake behind a night without exploration. To be copied, not to be changed."""
     folder = tmp_path_factory.mktemp("first_night")
     frame = spark.createDataFrame(list(TEXTS.items()), "id string, body string").coalesce(1)
     frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    night(Run(spark, pipeline_of(folder, tiny_model), "night-1", precision="float32"))
+    night(Run(spark, pipeline_of(folder, tiny_bi_encoder), "night-1", precision="float32"))
     return folder
 
 
 @pytest.fixture
-def configured(spark: SparkSession, tiny_model: str, tmp_path: Path, first_night: Path) -> Configured:
+def configured(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, first_night: Path) -> Configured:
     """The pipeline behind that night, with settings of its own."""
     for name in ("mail", "lake"):
         shutil.copytree(first_night / name, tmp_path / name)
 
     def run(run_id: str, **settings: Any) -> Run:
-        return Run(spark, pipeline_of(tmp_path, tiny_model, **settings), run_id, precision="float32")
+        return Run(spark, pipeline_of(tmp_path, tiny_bi_encoder, **settings), run_id, precision="float32")
 
     return run
 

@@ -32,7 +32,7 @@ ZERO = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def tagged(spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tagged(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline behind a night with exploration. To be copied, not to be changed."""
     folder = tmp_path_factory.mktemp("tagged")
     frame = spark.createDataFrame(list(TEXTS.items()), "id string, body string").coalesce(1)
@@ -41,7 +41,7 @@ def tagged(spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPa
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
-        "model": tiny_model,
+        "model": tiny_bi_encoder,
         "tables": "lake",
         "exploration": 0.5,
         "max_error_ratio": 0.5,

@@ -67,7 +67,7 @@ def fuzzed() -> list[bytes]:
 
 
 def test_promise_3_ten_thousand_hostile_texts_fail_nothing_and_touch_nobody(
-    spark: SparkSession, tiny_model: str
+    spark: SparkSession, tiny_bi_encoder: str
 ) -> None:
     texts = fuzzed()
     step = len(texts) // len(NEIGHBOURS)
@@ -75,7 +75,7 @@ def test_promise_3_ten_thousand_hostile_texts_fail_nothing_and_touch_nobody(
         texts.insert(position * (step + 1), neighbour.encode())
     rows = [(str(position), bytearray(text)) for position, text in enumerate(texts)]
     documents = spark.createDataFrame(rows, "doc_id string, body binary")
-    settings_ = WorkerSettings(resolve(tiny_model), "cpu", "float32", 1)
+    settings_ = WorkerSettings(resolve(tiny_bi_encoder), "cpu", "float32", 1)
     found = tag(with_content(documents, "body"), LABELS, settings_, "fuzz").collect()
     assert len(found) == len(texts)
     by_id = {int(row["doc_id"]): row for row in found}
@@ -86,7 +86,7 @@ def test_promise_3_ten_thousand_hostile_texts_fail_nothing_and_touch_nobody(
         else:
             assert row["scores"] == {}
             assert row["error"]["code"] in {"empty_text", "undecodable_text"}
-    alone = Engine.from_pretrained(tiny_model, device="cpu", precision="float32").scores(NEIGHBOURS, LABELS)
+    alone = Engine.from_pretrained(tiny_bi_encoder, device="cpu", precision="float32").scores(NEIGHBOURS, LABELS)
     scores = [by_id[position * (step + 1)]["scores"] for position in range(len(NEIGHBOURS))]
     together = np.array([[each[label] for label in LABELS.names] for each in scores])
     np.testing.assert_allclose(together, alone, atol=1e-5)

@@ -33,12 +33,12 @@ TEXTS = {
 }
 
 
-def configuration(tiny_model: str) -> dict[str, Any]:
+def configuration(tiny_bi_encoder: str) -> dict[str, Any]:
     return {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
-        "model": tiny_model,
+        "model": tiny_bi_encoder,
         "tables": "lake",
         "reject": [{"reason": "too_short", "when": "token_count < 4"}, {"reason": "old", "when": "lang = 'old'"}],
         "routes": [
@@ -51,20 +51,20 @@ def configuration(tiny_model: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def config(tiny_model: str) -> dict[str, Any]:
-    return configuration(tiny_model)
+def config(tiny_bi_encoder: str) -> dict[str, Any]:
+    return configuration(tiny_bi_encoder)
 
 
 @pytest.fixture(scope="module")
 def first_night(
-    spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Manifest]]:
     """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
     folder = tmp_path_factory.mktemp("first_night")
     rows = [(key, text, "xx") for key, text in TEXTS.items()]
     frame = spark.createDataFrame(rows, "id string, body string, lang string")
     frame.coalesce(1).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    run = Run(spark, pipeline_of(configuration(tiny_model), folder), "night-1", precision="float32")
+    run = Run(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1", precision="float32")
     return folder, night(run, "night-1")
 
 

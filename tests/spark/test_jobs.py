@@ -30,13 +30,13 @@ def submit(job: str, pipeline: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, tiny_model: str) -> Path:
+def pipeline(tmp_path: Path, tiny_bi_encoder: str) -> Path:
     (tmp_path / "mail.json").write_text('{"id": 1, "body": "a lake of data"}\n{"id": 2, "body": "short"}\n')
     document = {
         "name": "mail",
         "source": {"path": "mail.json", "format": "json", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
-        "model": tiny_model,
+        "model": tiny_bi_encoder,
         "tables": "lake",
         "reject": [{"reason": "too_short", "when": "token_count < 3"}],
     }

@@ -35,12 +35,12 @@ def write_json(path: Path, texts: dict[str, str | None]) -> None:
     (path / "part.json").write_text("\n".join(lines) + "\n")
 
 
-def configuration(tiny_model: str) -> dict[str, Any]:
+def configuration(tiny_bi_encoder: str) -> dict[str, Any]:
     return {
         "name": "mail",
         "source": {"path": "mail", "format": "json", "id": "id", "text": "body"},
         "label_set": ["spam", "ham", "lake"],
-        "model": tiny_model,
+        "model": tiny_bi_encoder,
         "tables": "lake",
         "reject": [
             {"reason": "too_short", "when": "token_count < 5"},
@@ -55,9 +55,9 @@ def configuration(tiny_model: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_model: str) -> dict[str, Any]:
+def config(tmp_path: Path, tiny_bi_encoder: str) -> dict[str, Any]:
     write_json(tmp_path / "mail", TEXTS)
-    return configuration(tiny_model)
+    return configuration(tiny_bi_encoder)
 
 
 def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
@@ -76,12 +76,12 @@ def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def first_night(
-    spark: SparkSession, tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Manifest]]:
     """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
     folder = tmp_path_factory.mktemp("first_night")
     write_json(folder / "mail", TEXTS)
-    return folder, run_all(Run(spark, pipeline_of(configuration(tiny_model), folder), "night-1"))
+    return folder, run_all(Run(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1"))
 
 
 @pytest.fixture

@@ -33,13 +33,13 @@ def cache(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def registry(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: str, other_tiny_model: str
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bi_encoder: str, other_tiny_model: str
 ) -> Registry:
     """Version 1 is the champion; version 2 has other weights."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     found = Registry()
     with found.run("retraining", "night", {}) as tracked:
-        for folder in (tiny_model, other_tiny_model):
+        for folder in (tiny_bi_encoder, other_tiny_model):
             found.register("mail", Path(folder), tracked.run_id)
     found.promote("mail", "1")
     return found
@@ -89,11 +89,11 @@ def test_a_night_whose_registry_is_down_tags_with_what_the_champion_stood_for(
 
 
 def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(
-    spark: SparkSession, cache: Path, tmp_path: Path, tiny_model: str, other_tiny_model: str
+    spark: SparkSession, cache: Path, tmp_path: Path, tiny_bi_encoder: str, other_tiny_model: str
 ) -> None:
-    first, second = (resolve(folder).digest for folder in (tiny_model, other_tiny_model))
+    first, second = (resolve(folder).digest for folder in (tiny_bi_encoder, other_tiny_model))
     address = (tmp_path / "store").as_uri()
-    shutil.copytree(tiny_model, tmp_path / "store")
+    shutil.copytree(tiny_bi_encoder, tmp_path / "store")
 
     def asked() -> DataFrame:
         function = gliclass_udf(["spam", "lake"], model=address, output="full")
@@ -105,7 +105,7 @@ def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_bo
     assert [tuple(row) for row in before.collect()] == [(address, first)]
     after = asked()
     shutil.rmtree(cache)
-    shutil.copytree(tiny_model, tmp_path / "store", dirs_exist_ok=True)
+    shutil.copytree(tiny_bi_encoder, tmp_path / "store", dirs_exist_ok=True)
     with pytest.raises(PySparkException, match=f"gave files with the digest {first[:12]}, expected {second[:12]}"):
         after.collect()
 

@@ -29,24 +29,24 @@ def scores_of(rows: list) -> np.ndarray:
     return np.array([[row["scores"][label] for label in LABELS] for row in sorted(rows, key=lambda row: row["id"])])
 
 
-def test_scores_are_those_of_the_engine(frame: DataFrame, tiny_model: str) -> None:
-    tagged = frame.withColumn("scores", gliclass_udf(LABELS, model=tiny_model, output="scores")("text"))
-    expected = Engine.from_pretrained(tiny_model).scores(TEXTS, LABELS)
+def test_scores_are_those_of_the_engine(frame: DataFrame, tiny_bi_encoder: str) -> None:
+    tagged = frame.withColumn("scores", gliclass_udf(LABELS, model=tiny_bi_encoder, output="scores")("text"))
+    expected = Engine.from_pretrained(tiny_bi_encoder).scores(TEXTS, LABELS)
     np.testing.assert_allclose(scores_of(tagged.collect()), expected, atol=2e-2)
 
 
-def test_sql_gives_what_the_dataframe_api_gives(spark: SparkSession, frame: DataFrame, tiny_model: str) -> None:
+def test_sql_gives_what_the_dataframe_api_gives(spark: SparkSession, frame: DataFrame, tiny_bi_encoder: str) -> None:
     frame.createOrReplaceTempView("mail")
     for output in ("labels", "scores", "full"):
-        register_gliclass(spark, "tag_mail", LabelSet.of(*LABELS), model=tiny_model, output=output)
+        register_gliclass(spark, "tag_mail", LabelSet.of(*LABELS), model=tiny_bi_encoder, output=output)
         by_sql = spark.sql("SELECT id, tag_mail(text) AS found FROM mail ORDER BY id")
-        by_api = frame.select("id", gliclass_udf(LABELS, model=tiny_model, output=output)("text").alias("found"))
+        by_api = frame.select("id", gliclass_udf(LABELS, model=tiny_bi_encoder, output=output)("text").alias("found"))
         assert by_sql.schema == by_api.schema
         assert by_sql.collect() == by_api.orderBy("id").collect()
 
 
-def test_default_output_is_labels_over_their_threshold_best_first(frame: DataFrame, tiny_model: str) -> None:
-    tagged = frame.withColumn("labels", gliclass_udf(LABELS, model=tiny_model)(F.col("text")))
+def test_default_output_is_labels_over_their_threshold_best_first(frame: DataFrame, tiny_bi_encoder: str) -> None:
+    tagged = frame.withColumn("labels", gliclass_udf(LABELS, model=tiny_bi_encoder)(F.col("text")))
     assert tagged.schema["labels"].dataType.simpleString() == "array<struct<label:string,score:float>>"
     for row in tagged.collect():
         scores = [found["score"] for found in row["labels"]]
@@ -54,21 +54,21 @@ def test_default_output_is_labels_over_their_threshold_best_first(frame: DataFra
         assert all(score >= 0.5 for score in scores)
 
 
-def test_nested_labels_of_which_a_text_gets_one_are_those_of_the_engine(frame: DataFrame, tiny_model: str) -> None:
+def test_nested_labels_of_which_a_text_gets_one_are_those_of_the_engine(frame: DataFrame, tiny_bi_encoder: str) -> None:
     tree = {"mail": ["spam", "ham"], "place": {"water": "lake"}}
     best = LabelSet.of(tree).model_copy(update={"top_k": 1, "threshold": 0.0})
-    asked = {"all": gliclass_udf(tree, model=tiny_model, output="scores"), "best": gliclass_udf(best, model=tiny_model)}
+    asked = {"all": gliclass_udf(tree, model=tiny_bi_encoder, output="scores"), "best": gliclass_udf(best, model=tiny_bi_encoder)}
     rows = frame.select("id", *(function("text").alias(name) for name, function in asked.items())).collect()
-    expected = Engine.from_pretrained(tiny_model).classify(TEXTS, best)
+    expected = Engine.from_pretrained(tiny_bi_encoder).classify(TEXTS, best)
     for row, found in zip(sorted(rows, key=lambda row: row["id"]), expected, strict=True):
         assert row["all"] == pytest.approx(found.scores, abs=2e-2)
         [given] = row["best"]
         assert found.scores[given["label"]] == pytest.approx(found.labels[0].score, abs=2e-2)
 
 
-def test_nested_scores_are_a_struct_in_the_shape_of_the_labels(frame: DataFrame, tiny_model: str) -> None:
+def test_nested_scores_are_a_struct_in_the_shape_of_the_labels(frame: DataFrame, tiny_bi_encoder: str) -> None:
     tree = LabelSet.of({"mail": ["spam", "ham: eggs"], "the place": {"water.deep": "lake"}})
-    scores = gliclass_udf(tree, model=tiny_model, output="scores")("text")
+    scores = gliclass_udf(tree, model=tiny_bi_encoder, output="scores")("text")
     found = frame.withColumn("scores", scores).withColumn("nested", nested_scores(tree, "scores"))
     expected = "struct<mail:struct<spam:float,ham: eggs:float>,the place:struct<water.deep:struct<lake:float>>>"
     assert found.schema["nested"].dataType.simpleString() == expected
@@ -86,39 +86,39 @@ def test_where_there_are_no_scores_there_are_none_nested(spark: SparkSession) ->
         nested_scores(LabelSet.of("spam", Label(name="phishing", group="spam")), "scores")
 
 
-def test_null_text_gives_null(spark: SparkSession, tiny_model: str) -> None:
+def test_null_text_gives_null(spark: SparkSession, tiny_bi_encoder: str) -> None:
     texts = spark.createDataFrame([(None,)], "text string")
     texts.createOrReplaceTempView("nothing")
     for output in ("labels", "scores", "full"):
-        assert texts.select(gliclass_udf(LABELS, model=tiny_model, output=output)("text")).collect() == [(None,)]
-        register_gliclass(spark, "tag_nothing", LABELS, model=tiny_model, output=output)
+        assert texts.select(gliclass_udf(LABELS, model=tiny_bi_encoder, output=output)("text")).collect() == [(None,)]
+        register_gliclass(spark, "tag_nothing", LABELS, model=tiny_bi_encoder, output=output)
         assert spark.sql("SELECT tag_nothing(text) FROM nothing").collect() == [(None,)]
 
 
-def test_bad_text_gives_null_and_full_says_why(spark: SparkSession, tiny_model: str) -> None:
+def test_bad_text_gives_null_and_full_says_why(spark: SparkSession, tiny_bi_encoder: str) -> None:
     bad = spark.sql("VALUES (1, CAST(X'41FF42' AS STRING)), (2, '  '), (3, 'ok') AS bad(id, text)")
-    full = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="full")("text"))
+    full = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_bi_encoder, output="full")("text"))
     rows = {row["id"]: row["found"] for row in full.collect()}
     assert {key: found["error"] and found["error"]["code"] for key, found in rows.items()} == {
         1: "undecodable_text",
         2: "empty_text",
         3: None,
     }
-    plain = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="scores")("text"))
+    plain = bad.withColumn("found", gliclass_udf(LABELS, model=tiny_bi_encoder, output="scores")("text"))
     assert {row["id"]: row["found"] is None for row in plain.collect()} == {1: True, 2: True, 3: False}
 
 
-def test_reading_two_fields_runs_the_model_once(frame: DataFrame, tiny_model: str) -> None:
-    full = frame.withColumn("found", gliclass_udf(LABELS, model=tiny_model, output="full")("text"))
+def test_reading_two_fields_runs_the_model_once(frame: DataFrame, tiny_bi_encoder: str) -> None:
+    full = frame.withColumn("found", gliclass_udf(LABELS, model=tiny_bi_encoder, output="full")("text"))
     plan = full.select("found.scores", "found.labels", "found.token_count")._jdf.queryExecution().toString()
     physical = plan.split("== Physical Plan ==")[1]
     assert physical.count("ArrowEvalPython") == 1
     assert physical.count("classify(") == 1
 
 
-def test_promise_6_one_model_in_memory_for_each_worker(spark: SparkSession, tiny_model: str, tmp_path: Path) -> None:
+def test_promise_6_one_model_in_memory_for_each_worker(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path) -> None:
     """40 partitions on two task slots: two loads, though queries of two Python steps left more workers behind."""
-    model = str(shutil.copytree(tiny_model, tmp_path / "model"))  # that no other test has loaded
+    model = str(shutil.copytree(tiny_bi_encoder, tmp_path / "model"))  # that no other test has loaded
     same = {"func": lambda batches: batches, "schema": "id long"}
     assert spark.range(8).repartition(8).mapInPandas(**same).mapInPandas(**same).count() == 8
     texts = spark.range(400).select(F.concat(F.lit("document number "), "id").alias("text")).repartition(40)
@@ -136,7 +136,7 @@ def test_promise_6_one_model_in_memory_for_each_worker(spark: SparkSession, tiny
     assert sum(row["loads"] for row in counted) >= 1
 
 
-def test_wrong_arguments_are_refused_before_anything_runs(spark: SparkSession, tiny_model: str) -> None:
+def test_wrong_arguments_are_refused_before_anything_runs(spark: SparkSession, tiny_bi_encoder: str) -> None:
     with pytest.raises(LabelSetError, match="'spam' appears twice; remove one"):
         gliclass_udf(["spam", "spam"])
     with pytest.raises(ConfigError, match="output 'label' is unknown; use one of labels, scores, full"):
@@ -144,7 +144,7 @@ def test_wrong_arguments_are_refused_before_anything_runs(spark: SparkSession, t
     with pytest.raises(ModelNotFoundError, match="no/such-model"):
         gliclass_udf(LABELS, model="no/such-model")
     with pytest.raises(ConfigError, match="can't be the name of a SQL function"):
-        register_gliclass(spark, "f(x) AS SELECT 1; --", LABELS, model=tiny_model)
+        register_gliclass(spark, "f(x) AS SELECT 1; --", LABELS, model=tiny_bi_encoder)
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +166,12 @@ def rows(spark: SparkSession) -> DataFrame:
 class TestOwnLabels:
     """A column of labels: each row is asked its own."""
 
-    def test_scores_are_those_of_the_engine(self, rows: DataFrame, tiny_model: str) -> None:
-        asked = gliclass_udf(model=tiny_model, output="scores")
+    def test_scores_are_those_of_the_engine(self, rows: DataFrame, tiny_bi_encoder: str) -> None:
+        asked = gliclass_udf(model=tiny_bi_encoder, output="scores")
         found = {
             row["id"]: row["scores"] for row in rows.select("id", asked("text", "candidates").alias("scores")).collect()
         }
-        expected = Engine.from_pretrained(tiny_model).classify_each(
+        expected = Engine.from_pretrained(tiny_bi_encoder).classify_each(
             ["a lake of data", "buy now"], [["lake", "sea"], ["spam"]]
         )
         for place, record in enumerate(expected, start=1):
@@ -179,8 +179,8 @@ class TestOwnLabels:
             np.testing.assert_allclose(list(found[place].values()), list(record.scores.values()), atol=2e-2)
         assert [found[place] for place in (3, 4, 5, 6, 7)] == [None] * 5
 
-    def test_full_says_why_a_row_could_not_be_asked(self, rows: DataFrame, tiny_model: str) -> None:
-        full = rows.select("id", gliclass_udf(model=tiny_model, output="full")("text", "candidates").alias("found"))
+    def test_full_says_why_a_row_could_not_be_asked(self, rows: DataFrame, tiny_bi_encoder: str) -> None:
+        full = rows.select("id", gliclass_udf(model=tiny_bi_encoder, output="full")("text", "candidates").alias("found"))
         found = {row["id"]: row["found"] for row in full.collect()}
         assert {key: row and row["error"] and row["error"]["code"] for key, row in found.items()} == {
             **dict.fromkeys((1, 2, 6)),
@@ -190,16 +190,16 @@ class TestOwnLabels:
         assert found[1]["label_set_hash"] == LabelSet.of("lake", "sea").hash
         assert found[4]["label_set_hash"] is None
 
-    def test_sql_gives_the_same(self, spark: SparkSession, rows: DataFrame, tiny_model: str) -> None:
+    def test_sql_gives_the_same(self, spark: SparkSession, rows: DataFrame, tiny_bi_encoder: str) -> None:
         rows.createOrReplaceTempView("asked")
-        register_gliclass(spark, "tag_by", model=tiny_model, output="full")
+        register_gliclass(spark, "tag_by", model=tiny_bi_encoder, output="full")
         by_sql = spark.sql("SELECT id, tag_by(text, candidates) AS found FROM asked")
-        by_api = rows.select("id", gliclass_udf(model=tiny_model, output="full")("text", "candidates").alias("found"))
+        by_api = rows.select("id", gliclass_udf(model=tiny_bi_encoder, output="full")("text", "candidates").alias("found"))
         assert by_sql.schema == by_api.schema
         assert by_sql.orderBy("id").collect() == by_api.orderBy("id").collect()
 
-    def test_labels_are_given_once(self, tiny_model: str) -> None:
+    def test_labels_are_given_once(self, tiny_bi_encoder: str) -> None:
         with pytest.raises(ConfigError, match="takes 1 column"):
-            gliclass_udf(LABELS, model=tiny_model)("text", "candidates")
+            gliclass_udf(LABELS, model=tiny_bi_encoder)("text", "candidates")
         with pytest.raises(ConfigError, match="takes 2 column"):
-            gliclass_udf(model=tiny_model)("text")
+            gliclass_udf(model=tiny_bi_encoder)("text")
