@@ -57,7 +57,10 @@ def test_default_output_is_labels_over_their_threshold_best_first(frame: DataFra
 def test_nested_labels_of_which_a_text_gets_one_are_those_of_the_engine(frame: DataFrame, tiny_bi_encoder: str) -> None:
     tree = {"mail": ["spam", "ham"], "place": {"water": "lake"}}
     best = LabelSet.of(tree).model_copy(update={"top_k": 1, "threshold": 0.0})
-    asked = {"all": gliclass_udf(tree, model=tiny_bi_encoder, output="scores"), "best": gliclass_udf(best, model=tiny_bi_encoder)}
+    asked = {
+        "all": gliclass_udf(tree, model=tiny_bi_encoder, output="scores"),
+        "best": gliclass_udf(best, model=tiny_bi_encoder),
+    }
     rows = frame.select("id", *(function("text").alias(name) for name, function in asked.items())).collect()
     expected = Engine.from_pretrained(tiny_bi_encoder).classify(TEXTS, best)
     for row, found in zip(sorted(rows, key=lambda row: row["id"]), expected, strict=True):
@@ -116,7 +119,9 @@ def test_reading_two_fields_runs_the_model_once(frame: DataFrame, tiny_bi_encode
     assert physical.count("classify(") == 1
 
 
-def test_promise_6_one_model_in_memory_for_each_worker(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path) -> None:
+def test_promise_6_one_model_in_memory_for_each_worker(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path
+) -> None:
     """40 partitions on two task slots: two loads, though queries of two Python steps left more workers behind."""
     model = str(shutil.copytree(tiny_bi_encoder, tmp_path / "model"))  # that no other test has loaded
     same = {"func": lambda batches: batches, "schema": "id long"}
@@ -180,7 +185,9 @@ class TestOwnLabels:
         assert [found[place] for place in (3, 4, 5, 6, 7)] == [None] * 5
 
     def test_full_says_why_a_row_could_not_be_asked(self, rows: DataFrame, tiny_bi_encoder: str) -> None:
-        full = rows.select("id", gliclass_udf(model=tiny_bi_encoder, output="full")("text", "candidates").alias("found"))
+        full = rows.select(
+            "id", gliclass_udf(model=tiny_bi_encoder, output="full")("text", "candidates").alias("found")
+        )
         found = {row["id"]: row["found"] for row in full.collect()}
         assert {key: row and row["error"] and row["error"]["code"] for key, row in found.items()} == {
             **dict.fromkeys((1, 2, 6)),
@@ -194,7 +201,9 @@ class TestOwnLabels:
         rows.createOrReplaceTempView("asked")
         register_gliclass(spark, "tag_by", model=tiny_bi_encoder, output="full")
         by_sql = spark.sql("SELECT id, tag_by(text, candidates) AS found FROM asked")
-        by_api = rows.select("id", gliclass_udf(model=tiny_bi_encoder, output="full")("text", "candidates").alias("found"))
+        by_api = rows.select(
+            "id", gliclass_udf(model=tiny_bi_encoder, output="full")("text", "candidates").alias("found")
+        )
         assert by_sql.schema == by_api.schema
         assert by_sql.orderBy("id").collect() == by_api.orderBy("id").collect()
 

@@ -139,6 +139,49 @@ def _of_seeds(values: Sequence[float], mean_alone: bool = False) -> str:
     return f"{fmean(values):.3f}{spread}"
 
 
+def recipes(found: Any) -> str:
+    """A table for each processor: a faster one makes more steps in the same time."""
+    parts = []
+    for place in dict.fromkeys(map(_processor, found)):
+        own = sorted((row for row in found if _processor(row) == place), key=lambda row: -row["mean"])
+        head = ("recipe", "steps", "CPU s", "**mean**", *own[0]["scores"])
+        rows = [
+            (
+                row["recipe"],
+                row["steps"],
+                f"{row['seconds']:.0f}",
+                f"{row['mean']:.3f}",
+                *(f"{score:.3f}" for score in row["scores"].values()),
+            )
+            for row in own
+        ]
+        parts.append(f"{place}\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def _processor(row: dict[str, Any]) -> str:
+    return f"{row['machine']['cpu']} with {', '.join(row['machine']['capabilities'])}:"
+
+
+def trainings(found: Any) -> str:
+    rows = [
+        (
+            row["seed"],
+            row["attention"],
+            row["texts"],
+            f"{row['encoder_lr']:.0e}",
+            row["max_text_tokens"],
+            "yes" if row["wordnet_and_debian"] else "no",
+            row["steps"],
+            f"{row['mean']:.3f} of {row['rows_of_a_set']}",
+            "yes" if row["averaged"] else "",
+        )
+        for row in found["rows"]
+    ]
+    head = ("seed", "labels", "texts", "rate", "tokens", "more data", "steps", "macro-F1, rows a set", "averaged")
+    return f"Asked: {found['asked']}.\n\n{table(head, rows, texts=2)}"
+
+
 def calibration(found: Any) -> str:
     rows = [
         (name, each["judged_on"], f"{each['before']['error']:.3f}", f"{each['after']['error']:.3f}")
@@ -249,6 +292,12 @@ PRINTERS: dict[str, Printer] = {
     ),
     "embedded.json": ("How good the embedded model is", "Macro-F1 of the best label of each text.", quality),
     "few_shot.json": ("Eight examples of each label", "Macro-F1: the mean of the draws, and their range.", quality),
+    "recipes.json": (
+        "Recipes for the embedded model",
+        "Macro-F1 on sets that were not trained on; each recipe was trained for about as many processor seconds.",
+        recipes,
+    ),
+    "embedded_trainings.json": ("The trainings that the embedded model is the average of", "", trainings),
     "calibration.json": ("Calibration", "A temperature for each label, fitted on other texts.", calibration),
     "ppo_simulated.json": (
         "Learning from feedback, simulated",
