@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from io import StringIO
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from gliclass_spark.errors import ConfigError
+from gliclass_spark.show import show_sizing
 from gliclass_spark.sizing import Executor, Sizing, Workload, sizing
 
 
@@ -17,6 +22,16 @@ def test_a_billion_documents_on_paper() -> None:
     assert found.slot_hours == pytest.approx(625_000 / 3600)
     assert found.hours == pytest.approx(625_000 / 3600 / 24)
     assert found.cost == pytest.approx(625_000 / 3600 / 24 * 6 * 12)
+
+
+def test_the_page_shows_the_arithmetic_that_the_command_prints() -> None:
+    console = Console(width=200, file=StringIO())
+    show_sizing(console, Workload(1_000_000_000, texts_per_s=2000, hours=8), Executor(4, 12.0))
+    printed = [line.split("│")[1:-1] for line in console.file.getvalue().splitlines() if line.startswith("│")]
+    page = (Path(__file__).parents[2] / "docs" / "deployment" / "index.md").read_text(encoding="utf-8")
+    assert len(printed) == 5
+    for cells in printed:
+        assert f"| {' | '.join(cell.strip() for cell in cells)} |" in page
 
 
 def test_what_one_executor_does_in_time_takes_one() -> None:
