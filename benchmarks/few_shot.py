@@ -1,10 +1,10 @@
 """No example against eight of each label, on labelled sets that the embedded model was not trained on.
 
-    python benchmarks/few_shot.py DATA [--max-rows 400] [--out FOLDER]
+    python benchmarks/few_shot.py DATA [--max-rows 400] [--processes 1] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. The examples are drawn from the train split by five
 seeds, the test split is asked; beside the embedded model stands logistic regression on its bare encoder's embeddings.
-Sets that results/few_shot.json already holds are left out: delete its rows to have them made again.
+Sets that results/few_shot.json already holds, of the same model, are left out.
 
 Of how the embedded model learns from examples (training/few_shot.py) the number of steps and the share of the start
 were chosen on train splits: of tweet_offensive, tweet_sentiment, trec6 and reddit_topics, one to three draws of each by
@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
@@ -26,10 +28,11 @@ import machine
 import torch
 from rich.console import Console
 
+from gliclass_spark.model.location import resolve
 from gliclass_spark.show_learning import show_scores
 from gliclass_spark.training.comparison import Comparison
 from gliclass_spark.training.evaluate import Score
-from gliclass_spark.training.labelled import read_sets
+from gliclass_spark.training.labelled import LabelledSet, read_sets
 
 MODEL = "embedded"
 SHOTS = 8
@@ -40,23 +43,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--max-rows", type=int, default=400)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     path = options.out / "few_shot.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    for asked, learned in zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True):
-        if asked.name in {row["set"] for row in found}:
-            continue
-        comparison = Comparison([asked], [learned], options.max_rows)
-        started = time.process_time()
-        scores = comparison.scores([MODEL], baselines=True, cross_encoder=None, shots=SHOTS, seeds=SEEDS)
-        rows = [asdict(each) for each in scores]
-        seconds = time.process_time() - started
-        found.append({"set": asked.name, "cpu_seconds": seconds, "scores": rows, "machine": machine.describe()})
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        print(f"{asked.name}: written to {path}, {seconds:.0f} processor seconds")
+    before: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    found = [row for row in before if row.get("model") == resolve(MODEL).digest]
+    done = {row["set"] for row in found}
+    both = zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True)
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        rows = [
+            pool.submit(measured, asked, learned, options.max_rows) for asked, learned in both if asked.name not in done
+        ]
+        for row in as_completed(rows):
+            found.append(row.result())
+            path.write_text(json.dumps(sorted(found, key=lambda each: each["set"]), indent=2) + "\n", encoding="utf-8")
+            print(
+                f"{found[-1]['set']}: written to {path}, {found[-1]['cpu_seconds']:.0f} processor seconds", flush=True
+            )
     show([Score(**each) for row in found for each in row["scores"]])
+
+
+def measured(asked: LabelledSet, learned: LabelledSet, max_rows: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    comparison = Comparison([asked], [learned], max_rows)
+    started = time.process_time()
+    scores = [*comparison.scores([MODEL], baselines=True, cross_encoder=None, shots=SHOTS, seeds=SEEDS)]
+    return {
+        "set": asked.name,
+        "model": resolve(MODEL).digest,
+        "cpu_seconds": time.process_time() - started,
+        "scores": [asdict(each) for each in scores],
+        "device": machine.device(),
+        "machine": machine.describe(),
+    }
 
 
 def show(scores: list[Score]) -> None:

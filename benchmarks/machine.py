@@ -33,6 +33,14 @@ def describe() -> dict[str, Any]:
     }
 
 
+def device() -> str:
+    """What a training runs on by default: the GPU, or the processor and what it multiplies fast."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    about = describe()
+    return f"{about['cpu']} with {', '.join(about['capabilities'])}"
+
+
 @torch.inference_mode()
 def matrix_rate(dtype: torch.dtype) -> float:
     """FLOP/s of torch's product of two large matrices, the best of a few."""

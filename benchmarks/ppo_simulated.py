@@ -1,6 +1,6 @@
 """Learning from what came of decisions, where the truth is known but hidden: supervised, and PPO behind it.
 
-    python benchmarks/ppo_simulated.py DATA --replay FOLDER [--sets NAME,NAME] [--seeds 5] [--exploration 0.2]
+    python benchmarks/ppo_simulated.py DATA --replay FOLDER [--sets NAME,NAME] [--seeds 5] [--processes 1]
 
 DATA is a folder of tables with the columns text, labels and split. The embedded model decides about texts of the
 train split; each label that it gives earns 1 if it holds and -1 if not, and of labels that it does not give nothing
@@ -8,17 +8,20 @@ is ever told. With exploration a share of the documents have their labels drawn 
 are those of the labels over 0.5 on texts of the test split. What is forgotten shows on the other sets of DATA: the
 mean macro-F1 of the best label, zero-shot. FOLDER holds the sets that one variant replays; none of DATA may be among
 them. PPO begins with the supervised candidate and goes on learning: "supervised, longer" learns from judgements alone
-for as many updates as both together. Seeds that the result file already holds, of the same model, are left out.
+for as many updates as both together. "in pairs" joins each two texts of the set, with the labels of both: so a text
+has several. Seeds that the result file already holds, of the same model, are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--documents", type=int, default=800)
     parser.add_argument("--exploration", type=float, default=0.2)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     path = options.out / "ppo_simulated.json"
@@ -64,21 +68,26 @@ def main() -> None:
     model = resolve("embedded").digest
     found["rows"] = [row for row in found["rows"] if found.get("model") == model]
     done = {(row["set"], row["seed"]) for row in found["rows"]}
+    settings = {name: getattr(options, name) for name in ("documents", "exploration")}
+    settings |= {"supervised": SUPERVISED.model_dump(mode="json"), "ppo": PPO.model_dump(mode="json")}
     replay = read_sets(options.replay)
-    tests = {each.name: each for each in read_sets(options.data, "test")}
-    learnable = {each.name: each for each in read_sets(options.data, "train")}
-    for name in options.sets.split(","):
-        others = [sample(each, OTHER_TEXTS) for each in tests.values() if each.name != name]
-        for seed in range(options.seeds):
-            if (name, seed) in done:
-                continue
-            judges = Judges(sample(tests[name], JUDGED_TEXTS), others)
-            rows = tried(sample(learnable[name], options.documents, seed), judges, replay, options.exploration, seed)
-            found["rows"] += [{"set": name, "seed": seed, **row} for row in rows]
-            settings = {name: getattr(options, name) for name in ("documents", "exploration")}
-            learning = {"supervised": SUPERVISED.model_dump(mode="json"), "ppo": PPO.model_dump(mode="json")}
-            found = {"machine": machine.describe(), "model": model, **settings, **learning, "rows": found["rows"]}
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pending = {
+            pool.submit(tried, task, replay, options.exploration): {"set": task.name, "seed": task.seed}
+            for task in tasks(options)
+            if (task.name, task.seed) not in done
+        }
+        for work in as_completed(pending):
+            rows = [*found["rows"], *({**pending[work], **row} for row in work.result())]
+            found = {
+                "machine": machine.describe(),
+                "device": machine.device(),
+                "model": model,
+                **settings,
+                "rows": rows,
+            }
             path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            print("{set}, seed {seed}".format(**pending[work]), flush=True)
     show(found["rows"], Console(width=130))
 
 
@@ -99,10 +108,40 @@ class Judges:
         return {"macro_f1": macro_f1(labels, truth), "reward": float(reward), "others": others}
 
 
-def tried(
-    learned: LabelledSet, judges: Judges, replay: Sequence[LabelledSet], exploration: float, seed: int
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Task:
+    """Documents of the set that decisions are about, and what is judged by."""
+
+    name: str
+    seed: int
+    learned: LabelledSet
+    judges: Judges
+
+
+def tasks(options: argparse.Namespace) -> Iterator[Task]:
+    tests = {each.name: each for each in read_sets(options.data, "test")}
+    learnable = {each.name: each for each in read_sets(options.data, "train")}
+    for name in options.sets.split(","):
+        others = [sample(each, OTHER_TEXTS) for each in tests.values() if each.name != name]
+        for seed in range(options.seeds):
+            learned, own = sample(learnable[name], options.documents, seed), sample(tests[name], JUDGED_TEXTS)
+            yield Task(name, seed, learned, Judges(own, others))
+            pairs = in_pairs(sample(learnable[name], 2 * options.documents, seed))
+            yield Task(f"{name} in pairs", seed, pairs, Judges(in_pairs(sample(tests[name], 2 * JUDGED_TEXTS)), others))
+
+
+def in_pairs(labelled: LabelledSet) -> LabelledSet:
+    """Each text and the one behind it as one, with the labels of both; a last one alone is left out."""
+    rows = range(0, len(labelled) - 1, 2)
+    texts = tuple(f"{labelled.texts[row]} {labelled.texts[row + 1]}" for row in rows)
+    targets = tuple(tuple(sorted({*labelled.targets[row], *labelled.targets[row + 1]})) for row in rows)
+    return LabelledSet(labelled.name, labelled.labels, texts, targets)
+
+
+def tried(task: Task, replay: Sequence[LabelledSet], exploration: float) -> list[dict[str, Any]]:
     """One row for each variant."""
+    torch.set_num_threads(1)
+    learned, judges, seed = task.learned, task.judges, task.seed
     label_set = LabelSet.of(*learned.labels, name=learned.name)
     champion = Engine.from_pretrained("embedded")
     rows = [{"variant": "before", **judges.quality(champion)}]
@@ -203,5 +242,4 @@ def spread(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

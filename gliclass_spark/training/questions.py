@@ -69,6 +69,7 @@ class Questions(Dataset[Question]):
         self._size = size
         self._seed = seed
         self._by_label = [labelled.by_label() for labelled in sets]
+        self._with_texts = [np.array([label for label, rows in enumerate(of) if rows]) for of in self._by_label]
         weights = np.array([len(labelled) for labelled in sets], dtype=float) ** config.size_power
         self._probabilities = weights / weights.sum()
 
@@ -96,8 +97,7 @@ class Questions(Dataset[Question]):
         return Question(tuple(texts), tuple(asked), targets)
 
     def _own(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
-        with_texts = [label for label, rows in enumerate(self._by_label[number]) if rows]
-        return [int(label) for label in rng.permutation(with_texts)[:count]]
+        return [int(label) for label in rng.permutation(self._with_texts[number])[:count]]
 
     def _foreign(self, labelled: LabelledSet, count: int, rng: np.random.Generator) -> list[str]:
         """Labels of other sets. They are taken as false, which for a text of another set they nearly always are."""

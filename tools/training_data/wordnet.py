@@ -1,0 +1,86 @@
+"""WordNet 3.0 as Debian's wordnet-base has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# lexnames(5WN): the lexicographers' files of nouns, 4 to 28, and of verbs, 29 to 43. Number 3 holds what is above all.
+_NOUNS = (
+    *("act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling"),
+    *("food", "group", "location", "motive", "object", "person", "phenomenon", "plant", "possession"),
+    *("process", "quantity", "relation", "shape", "state", "substance", "time"),
+)
+_VERBS = (
+    *("care of the body", "change", "thinking", "communication", "competition", "eating and drinking", "touch"),
+    *("creation", "emotion", "motion", "perception", "possession", "social life", "being", "weather"),
+)
+DOMAINS = dict(enumerate((*_NOUNS, *_VERBS), start=4))
+HYPERNYM, TOPIC = "@", ";c"
+
+
+@dataclass(frozen=True)
+class Synset:
+    """domain: empty for the few words that stand above all. pointers: kind, and the offset of another synset."""
+
+    offset: str
+    domain: str
+    words: tuple[str, ...]
+    pointers: tuple[tuple[str, str], ...]
+    definition: str
+    examples: tuple[str, ...]
+
+    @property
+    def gloss(self) -> str:
+        return f"{self.words[0]}: {self.definition}"
+
+
+def read(path: Path) -> dict[str, Synset]:
+    """By offset. The licence stands before the data, and is indented."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    synsets = [read_synset(line) for line in lines if line and not line.startswith(" ")]
+    return {synset.offset: synset for synset in synsets}
+
+
+def read_synset(line: str) -> Synset:
+    """A line of wndb(5WN): offset, domain, words, pointers | definition; "example"."""
+    head, _, gloss = line.partition("|")
+    fields = head.split()
+    count = int(fields[3], 16)
+    words = tuple(word.replace("_", " ") for word in fields[4 : 4 + 2 * count : 2])
+    pointers = fields[5 + 2 * count : 5 + 2 * count + 4 * int(fields[4 + 2 * count])]
+    definition, *_ = gloss.strip().split('; "')
+    return Synset(
+        offset=fields[0],
+        domain=DOMAINS.get(int(fields[1]), ""),
+        words=words,
+        pointers=tuple(zip(pointers[::4], pointers[1::4], strict=True)),
+        # The field may stand before it in brackets, which would tell the answer.
+        definition=re.sub(r"^\([^)]*\)\s*", "", definition.strip()),
+        examples=tuple(re.findall(r'"([^"]+)"', gloss)),
+    )
+
+
+def defined(synsets: Iterable[Synset]) -> Iterator[tuple[str, list[str]]]:
+    """Definition and word; one that is spelled in two ways ("air mail", "airmail") stands under the first."""
+    spelled: dict[str, str] = {}
+    for synset in synsets:
+        word = synset.words[0].lower()
+        yield synset.definition, [spelled.setdefault(re.sub(r"[\W_]", "", word), word)]
+
+
+def pointed_at(synsets: dict[str, Synset], kind: str) -> Iterator[tuple[str, list[str]]]:
+    for synset in synsets.values():
+        yield synset.gloss, [each.words[0] for each in _pointed_at(synset, synsets, kind)]
+
+
+def described(synsets: dict[str, Synset]) -> Iterator[tuple[str, list[str]]]:
+    """What the thing is a kind of, and what that is: labels as they are read with a description."""
+    for synset in synsets.values():
+        yield synset.gloss, [each.gloss for each in _pointed_at(synset, synsets, HYPERNYM)]
+
+
+def _pointed_at(synset: Synset, synsets: dict[str, Synset], kind: str) -> list[Synset]:
+    return [synsets[to] for symbol, to in synset.pointers if symbol == kind and to in synsets]
