@@ -25,6 +25,7 @@ def describe() -> dict[str, Any]:
         "capabilities": [name for name in _FEATURES if capabilities.get(name)],
         "load_average": os.getloadavg()[0],
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,

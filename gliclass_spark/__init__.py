@@ -6,6 +6,7 @@ neither torch nor Spark.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["Engine", "Example", "Label", "LabelSet", "gliclass_udf", "nested_scores", "register_gliclass"]
+
+# torch's threads wait for each other by counting, and sleep only after 300,000 rounds of it: where another process
+# wants the same core, they count instead of working, and a training takes ten times as long. GNU's OpenMP reads this
+# when torch is imported; a machine with nothing else to do is as fast with it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 _HOMES = {
     "Engine": "gliclass_spark.inference.engine",

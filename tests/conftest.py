@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# Before torch: it decides how torch's threads wait.
+import gliclass_spark  # noqa: F401
+
+# isort: split
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
