@@ -178,12 +178,15 @@ class _Learner:
         return found[:, 0], found[:, 1]
 
     def _actions(self, logits: Tensor, thresholds: Tensor, seed: tuple[int, int]) -> Tensor:
-        """(texts, labels): 1 or 0, drawn anew for each step, the same ones whenever it is made again."""
-        probabilities = torch.sigmoid(logits)
         if self.config.actions == "threshold":
-            return (probabilities >= thresholds).float()
-        drawn = np.random.default_rng((*seed, 3)).random(tuple(logits.shape), dtype=np.float32)
-        return (torch.from_numpy(drawn).to(logits.device) < probabilities).float()
+            return (torch.sigmoid(logits) >= thresholds).float()
+        return drawn_actions(logits, seed)
+
+
+def drawn_actions(logits: Tensor, seed: tuple[int, int]) -> Tensor:
+    """(texts, labels), 1 or 0: each drawn from its own probability; the same ones for the same seed and step."""
+    drawn = np.random.default_rng((*seed, 3)).random(tuple(logits.shape), dtype=np.float32)
+    return (torch.from_numpy(drawn).to(logits.device) < torch.sigmoid(logits)).float()
 
 
 def log_prob(logits: Tensor, actions: Tensor, label_smoothing: float = 0.0) -> Tensor:

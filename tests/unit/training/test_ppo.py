@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 from torch.distributions import Bernoulli
@@ -26,6 +28,7 @@ from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQu
 from gliclass_spark.training.ppo import (
     Experience,
     Sources,
+    drawn_actions,
     drawn_experience,
     effective_sample_size,
     entropy,
@@ -221,6 +224,21 @@ def question() -> LoggedQuestion:
         propensities=np.array([[0.5, 0.2, nan], [0.9, nan, 0.01]], dtype=np.float32),
         rewards=np.array([[1, 0.5, nan], [-1, nan, 0.25]], dtype=np.float32),
     )
+
+
+@given(st.lists(st.floats(-6, 6, width=32), min_size=3, max_size=3), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_actions_are_drawn_from_the_policys_probabilities_and_again_for_the_same_step(
+    row: list[float], step: int
+) -> None:
+    logits = torch.tensor(row).expand(20_000, 3)
+    actions = drawn_actions(logits, (0, step))
+    assert set(actions.unique().tolist()) <= {0.0, 1.0}
+    close = 6 * 0.5 / len(logits) ** 0.5  # six standard deviations at most
+    torch.testing.assert_close(actions.mean(dim=0), torch.sigmoid(logits[0]), atol=close, rtol=0)
+    assert torch.equal(actions, drawn_actions(logits, (0, step)))
+    certain = torch.sigmoid(logits[0]).sub(0.5).abs().gt(0.49).all()
+    assert certain or not torch.equal(actions, drawn_actions(logits, (0, step + 1)))
 
 
 def test_logged_decisions_weigh_the_policys_probability_over_the_logged_propensity() -> None:
