@@ -44,7 +44,6 @@ LEARNED_ROWS = 13_000  # of a set
 QUESTION = QuestionConfig(texts=32, min_labels=2, max_labels=100, foreign_share=0.0, reworded_share=0.3, size_power=0.1)
 CONFIG = TrainingConfig(question=QUESTION, encoder_lr=5e-5, focal_weight=0.1, max_text_tokens=128, save_steps=1_000_000)
 DESCRIBED = "wordnet_described"
-EMBEDDED = "the embedded model's"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def learning(**changes: Any) -> Recipe:
 
 
 RECIPES = {
-    EMBEDDED: Recipe(),
+    "the embedded model's": Recipe(),
     "text reads the labels (label-cached)": Recipe("label-cached"),
     "text and labels together (joint)": Recipe("joint"),
     "joint, its first token read": Recipe("joint", joint={"pooling_strategy": "first"}),
