@@ -16,9 +16,13 @@ _SCHEMA = pa.schema(
 )
 
 
+# Of a description. Some are books, and two cores would read them all for six minutes.
+_MAX_CHARS = 4000
+
+
 @dataclass(frozen=True)
 class Document:
-    """A package's summary and README, with its authors' own classification (trove topics) beside it."""
+    """A package's summary and how its README begins, with its authors' own classification (trove topics) beside it."""
 
     package: str
     version: str
@@ -38,7 +42,7 @@ def installed_packages() -> list[Document]:
         found[name] = Document(
             package=name,
             version=distribution.version,
-            description="\n\n".join(str(part) for part in parts if part),
+            description="\n\n".join(str(part) for part in parts if part)[:_MAX_CHARS],
             topics=[
                 classifier.removeprefix("Topic :: ")
                 for classifier in metadata.get("classifier", [])
