@@ -46,13 +46,17 @@ def register(
     """
     from tempfile import TemporaryDirectory
 
+    from gliclass_spark.model import embedded
     from gliclass_spark.model.checkpoint import load, save
     from gliclass_spark.model.location import resolve
     from gliclass_spark.registry import CHAMPION, Registry
 
-    found, checkpoint = Registry(registry), load(resolve(model))
+    found, ref = Registry(registry), resolve(model)
+    checkpoint = load(ref)  # what can't be loaded here is no model for others
     with TemporaryDirectory() as folder, found.run(name, f"register {model}", {"model": model}) as tracked:
-        version = found.register(name, save(checkpoint.model, checkpoint.tokenizer, folder), tracked.run_id)
+        # The embedded model's files lie in two packages. Others stay to the byte what they are: their digest, too.
+        whole = save(checkpoint.model, checkpoint.tokenizer, folder) if model == embedded.NAME else ref.folder
+        version = found.register(name, whole, tracked.run_id)
     if not any(CHAMPION in each.aliases for each in found.versions(name)):
         version = found.promote(name, str(version.number))
     known_as = f", the {' and '.join(version.aliases)}" if version.aliases else ""

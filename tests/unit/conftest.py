@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reference_models import Reference
 
     from gliclass_spark.inference.engine import Engine
-    from gliclass_spark.registry import Registry
+    from gliclass_spark.registry import Registry, Version
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
 
@@ -100,3 +100,23 @@ def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
     return Registry()
+
+
+@pytest.fixture
+def register(registry: Registry) -> Callable[..., Version]:
+    """`register(folder)`: the folder as the next version of the model "mail"."""
+
+    def of(folder: str | Path, **tags: str) -> Version:
+        with registry.run("retraining", "night", {}) as tracked:
+            return registry.register("mail", Path(folder), tracked.run_id, tags)
+
+    return of
+
+
+@pytest.fixture
+def two(registry: Registry, register: Callable[..., Version], tiny_model: str, other_tiny_model: str) -> Registry:
+    """Version 1 is the champion, version 2 its challenger."""
+    register(tiny_model)
+    registry.promote("mail", "1")
+    registry.challenge("mail", register(other_tiny_model))
+    return registry
