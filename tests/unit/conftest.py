@@ -120,3 +120,13 @@ def two(registry: Registry, register: Callable[..., Version], tiny_model: str, o
     registry.promote("mail", "1")
     registry.challenge("mail", register(other_tiny_model))
     return registry
+
+
+@pytest.fixture
+def pipelines(tmp_path: Path) -> Path:
+    """A folder for pipeline files, with a label set in the folder beside it."""
+    folder = tmp_path / "conf" / "pipelines"
+    folder.mkdir(parents=True)
+    (tmp_path / "conf" / "labels").mkdir()
+    (tmp_path / "conf" / "labels" / "software.yaml").write_text("labels: [machine learning, web]\n", encoding="utf-8")
+    return folder

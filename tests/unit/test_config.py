@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,72 +10,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline_files import DOCUMENT, SHIPPED, merged, refusal, write
 from pydantic import ValidationError
 
 from gliclass_spark import strict_yaml
 from gliclass_spark.config import Pipeline, Source
-from gliclass_spark.errors import ConfigError, GliclassSparkError, LabelSetError, RulesError
+from gliclass_spark.errors import ConfigError, LabelSetError, RulesError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.rules import RESERVED_TABLES, RejectRule, Route, Rules
-
-DOCUMENT: dict[str, Any] = {
-    "name": "demo",
-    "source": {"path": "../../lake/demo/documents", "id": "doc_id", "text": "text"},
-    "label_set": ["machine learning", "web"],
-    "tables": "../../lake/demo",
-}
-SHIPPED = """
-name: demo
-source:
-  path: ../../lake/demo/documents
-  format: parquet
-  id: doc_id
-  text: text
-  columns: [title]
-label_set: ../labels/software.yaml
-model: ./models/small
-tables: ../../lake/demo
-reject:
-  - {reason: too_short, when: token_count < 20}
-routes:
-  - {route: machine_learning, when: "scores['machine learning'] >= 0.5"}
-default_route: rest
-max_error_ratio: 0.05
-"""
-
-
-@pytest.fixture
-def pipelines(tmp_path: Path) -> Path:
-    folder = tmp_path / "conf" / "pipelines"
-    folder.mkdir(parents=True)
-    (tmp_path / "conf" / "labels").mkdir()
-    (tmp_path / "conf" / "labels" / "software.yaml").write_text("labels: [machine learning, web]\n", encoding="utf-8")
-    return folder
-
-
-def write(folder: Path, document: dict[str, Any] | str) -> Path:
-    path = folder / "demo.yaml"
-    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document), encoding="utf-8")
-    return path
-
-
-def merged(**changes: Any) -> dict[str, Any]:
-    """DOCUMENT with changes; `source` is mixed in, and a key that is set to ... is left out."""
-    document = {**DOCUMENT, **changes, "source": {**DOCUMENT["source"], **changes.get("source", {})}}
-    document["source"] = {key: value for key, value in document["source"].items() if value is not ...}
-    return {key: value for key, value in document.items() if value is not ...}
-
-
-def refusal(folder: Path, document: dict[str, Any] | str, kind: type[GliclassSparkError] = ConfigError) -> str:
-    """The message, without the path of the file that every message begins with."""
-    path = write(folder, document)
-    with pytest.raises(GliclassSparkError) as caught:
-        Pipeline.from_yaml(path)
-    assert type(caught.value) is kind
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    assert "\n" not in message
-    return message.removeprefix(str(path)).removeprefix(": ")
+from gliclass_spark.rules import RejectRule, Route, Rules
 
 
 def test_a_whole_file_is_read(pipelines: Path, tmp_path: Path) -> None:
@@ -118,63 +59,6 @@ def test_the_order_of_yaml_keys_changes_nothing(tmp_path: Path) -> None:
         pipeline = Pipeline.from_yaml(path)
         hashes.add((pipeline.rules.hash, pipeline.label_set.hash))
     assert len(hashes) == 1
-
-
-def test_a_relative_path_is_relative_to_the_file_and_not_to_the_process(
-    pipelines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(pipelines, SHIPPED)
-    monkeypatch.chdir(tmp_path / "conf")
-    pipeline = Pipeline.from_yaml("pipelines/demo.yaml")
-    assert pipeline.source.path == f"{tmp_path}/lake/demo/documents"
-    assert pipeline.tables == f"{tmp_path}/lake/demo"
-    assert pipeline.model == f"{tmp_path}/conf/pipelines/models/small"
-    assert pipeline.label_set.names == ("machine learning", "web")
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["/lake/x", "s3a://bucket/x", "abfss://c@a.dfs.core.windows.net/x", "hdfs://host/x", "dbfs:/x", "file:/x/y"],
-)
-def test_absolute_paths_and_addresses_are_left_alone(pipelines: Path, address: str) -> None:
-    document = merged(source={"path": f"{address}/documents"}, tables=f"{address}/out", model=f"{address}/model")
-    pipeline = Pipeline.from_yaml(write(pipelines, document))
-    assert pipeline.source.path == f"{address}/documents"
-    assert pipeline.tables == f"{address}/out"
-    assert pipeline.model == f"{address}/model"
-
-
-def test_a_link_in_a_path_stays_a_link(pipelines: Path, tmp_path: Path) -> None:
-    (tmp_path / "current").symlink_to(tmp_path / "conf")
-    write(pipelines, DOCUMENT)
-    pipeline = Pipeline.from_yaml(tmp_path / "current" / "pipelines" / "demo.yaml")
-    assert pipeline.tables == f"{tmp_path}/lake/demo"
-
-
-@pytest.mark.parametrize("model", ["embedded", "gliclass-base", "knowledgator/gliclass-modern-base-v2.0-init"])
-def test_a_model_that_is_no_folder_stays_as_it_is(pipelines: Path, model: str) -> None:
-    assert Pipeline.from_yaml(write(pipelines, merged(model=model))).model == model
-
-
-def test_a_model_folder_without_a_dot_is_refused_with_the_mend(pipelines: Path) -> None:
-    assert refusal(pipelines, merged(model="checkpoints/gliclass/small")) == (
-        "model: 'checkpoints/gliclass/small' is neither 'embedded' nor a hub id; begin the path of a folder with ./"
-    )
-
-
-@pytest.mark.parametrize("path", ["~/lake", "~"])
-def test_a_home_folder_is_refused(pipelines: Path, path: str) -> None:
-    mend = f"{path!r} starts with ~, which differs from machine to machine; write the whole path"
-    assert refusal(pipelines, merged(tables=path)) == f"tables: {mend}"
-    assert refusal(pipelines, merged(model=path)) == f"model: {mend}"
-    assert refusal(pipelines, merged(source={"path": path})) == f"source.path: {mend}"
-
-
-@pytest.mark.parametrize("path", ["", " ", "lake ", "la\nke"])
-def test_an_empty_or_untidy_path_is_refused(pipelines: Path, path: str) -> None:
-    assert refusal(pipelines, merged(tables=path)) == (
-        f"tables: {path!r} is empty, or holds spaces at its ends or control characters; correct it"
-    )
 
 
 def test_a_label_set_may_stand_in_the_file_and_is_named_like_the_pipeline(pipelines: Path) -> None:
@@ -306,52 +190,6 @@ def test_every_share_from_zero_to_one_is_accepted(share: float) -> None:
 def test_every_other_share_is_refused(share: float) -> None:
     with pytest.raises(ValidationError, match="max_error_ratio"):
         Pipeline.model_validate(merged(max_error_ratio=share))
-
-
-@pytest.mark.parametrize("table", [*sorted(RESERVED_TABLES - {"documents"}), "web", "unrouted"])
-@pytest.mark.parametrize("inside", ["", "/", "/part/deep", "/../{table}"])
-def test_a_source_in_a_table_that_is_written_is_refused(
-    pipelines: Path, tmp_path: Path, table: str, inside: str
-) -> None:
-    routes = [{"route": "web", "when": "true"}]
-    path = f"../../lake/demo/{table}{inside.format(table=table)}"
-    message = refusal(pipelines, merged(source={"path": path}, routes=routes))
-    resolved = os.path.normpath(f"{pipelines}/{path}")
-    assert message == (
-        f"the document: source.path {resolved!r} and the table {table!r}, which is written to "
-        f"'{tmp_path}/lake/demo/{table}/', overlap; choose another path or other tables"
-    )
-
-
-@pytest.mark.parametrize(
-    ("source", "tables"),
-    [
-        ("../../lake", "../../lake/demo"),
-        ("../../lake/demo", "../../lake/demo"),
-        ("file:/lake/demo/kept", "/lake/demo"),
-        ("file:///lake/demo/kept", "file:/lake/demo"),
-        ("s3a://bucket/demo/kept/", "s3a://bucket/demo/"),
-        ("S3A://bucket/demo", "s3a://bucket/demo"),
-    ],
-)
-def test_a_source_that_holds_the_tables_or_is_one_by_another_spelling_is_refused(
-    pipelines: Path, source: str, tables: str
-) -> None:
-    message = refusal(pipelines, merged(source={"path": source}, tables=tables))
-    assert "overlap; choose another path or other tables" in message
-
-
-@pytest.mark.parametrize(
-    ("source", "tables"),
-    [
-        ("../../lake/demo/documents", "../../lake/demo"),
-        ("../../lake/demo/kept_before", "../../lake/demo"),
-        ("s3a://bucket/demo/kept", "s3a://other/demo"),
-        ("s3a://lake/demo/kept", "/lake/demo"),
-    ],
-)
-def test_a_source_beside_the_tables_is_accepted(pipelines: Path, source: str, tables: str) -> None:
-    Pipeline.from_yaml(write(pipelines, merged(source={"path": source}, tables=tables)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+"""A checkpoint whose weights have two names."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reference_models import Reference
+
+
+@pytest.fixture
+def tied(reference: Callable[..., Reference], tmp_path: Path) -> Path:
+    """A T5 checkpoint of one's own: its word embeddings have two names in the model, and one in the file."""
+    return Path(shutil.copytree(reference("t5").folder, tmp_path / "tied"))

@@ -1,0 +1,40 @@
+"""Checkpoints changed so that they can't be loaded, or ask another question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gliclass_spark.errors import CheckpointError
+from gliclass_spark.model import checkpoint, location
+
+MISSING = object()
+
+
+def reconfigure(folder: Path, **changes: Any) -> None:
+    """Change config.json; MISSING removes a key."""
+    path = folder / "config.json"
+    document = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    path.write_text(
+        json.dumps({key: value for key, value in document.items() if value is not MISSING}), encoding="utf-8"
+    )
+
+
+def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the weights of model.safetensors."""
+    state = {name: weight.clone() for name, weight in load_file(folder / checkpoint.WEIGHTS).items()}
+    change(state)
+    save_file(state, folder / checkpoint.WEIGHTS)
+
+
+def refusal(folder: Path, *, of: type[Exception] = CheckpointError) -> str:
+    """The one line that a user reads."""
+    with pytest.raises(of) as refused:
+        checkpoint.load(location.resolve(str(folder)))
+    return str(refused.value)
