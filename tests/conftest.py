@@ -6,6 +6,7 @@ from __future__ import annotations
 import gliclass_spark  # noqa: F401
 
 # isort: split
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from quick_spark import QUICK_SQL
 from transformers import AutoConfig, PreTrainedConfig
 
 from gliclass_spark.model import checkpoint
+from gliclass_spark.model.cache import CACHE_VARIABLE
 from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.label_cached import LabelCachedModel
@@ -32,14 +34,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The cache of models, for all tests of a process, and for the processes that they start."""
+    folder = str(tmp_path_factory.mktemp("model_cache"))
+    os.environ[CACHE_VARIABLE] = folder
+    return folder
+
+
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str) -> Iterator[SparkSession]:
     """One session for all tests of a process."""
     from gliclass_spark.spark.session import spark_session
 
     folder = tmp_path_factory.mktemp("spark")
     conf = folder / "test.yaml"
     settings = {
+        f"spark.executorEnv.{CACHE_VARIABLE}": model_cache,
         "spark.master": "local[2]",
         "spark.python.factory.idleWorkerMaxPoolSize": 2,
         "spark.sql.warehouse.dir": str(folder / "warehouse"),

@@ -63,7 +63,6 @@ def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
     spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("GLICLASS_RETRAIN", str(tmp_path / "retrain"))
     registry = Registry()
     with registry.run("mail", "first", {}) as first:

@@ -31,12 +31,8 @@ def folder(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("page", RUN_PAGES)
-def test_a_page_can_be_followed(
-    spark: SparkSession, page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_a_page_can_be_followed(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(folder / "cache"))
-    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", str(folder / "cache"))
     namespace: dict[str, Any] = {}
     shown = ""
     for block in blocks(DOCS / page):

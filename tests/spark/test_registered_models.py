@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from gliclass_spark import gliclass_udf
 from gliclass_spark.config import Pipeline
 from gliclass_spark.errors import ErrorShareError
+from gliclass_spark.model.cache import Cache
 from gliclass_spark.model.location import resolve
 from gliclass_spark.registry import Registry
 from gliclass_spark.spark.steps import Run, tag_step, up_to_date
@@ -23,18 +24,7 @@ TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
 
 
 @pytest.fixture
-def cache(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache of the driver, and of the workers."""
-    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
-    # What spark.executorEnv.GLICLASS_SPARK_CACHE is for a session that is yet to start.
-    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def registry(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bi_encoder: str, other_tiny_model: str
-) -> Registry:
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bi_encoder: str, other_tiny_model: str) -> Registry:
     """Version 1 is the champion; version 2 has other weights."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     found = Registry()
@@ -89,7 +79,7 @@ def test_a_night_whose_registry_is_down_tags_with_what_the_champion_stood_for(
 
 
 def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(
-    spark: SparkSession, cache: Path, tmp_path: Path, tiny_bi_encoder: str, other_tiny_model: str
+    spark: SparkSession, tmp_path: Path, tiny_bi_encoder: str, other_tiny_model: str
 ) -> None:
     first, second = (resolve(folder).digest for folder in (tiny_bi_encoder, other_tiny_model))
     address = (tmp_path / "store").as_uri()
@@ -104,7 +94,7 @@ def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_bo
     shutil.copytree(other_tiny_model, tmp_path / "store", dirs_exist_ok=True)
     assert [tuple(row) for row in before.collect()] == [(address, first)]
     after = asked()
-    shutil.rmtree(cache)
+    shutil.rmtree(Cache.default().root / second)
     shutil.copytree(tiny_bi_encoder, tmp_path / "store", dirs_exist_ok=True)
     with pytest.raises(PySparkException, match=f"gave files with the digest {first[:12]}, expected {second[:12]}"):
         after.collect()

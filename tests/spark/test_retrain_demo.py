@@ -18,8 +18,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def config(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_label_cached_model: str) -> Path:
     """The demo's own files, in a folder of their own; a small champion, and a gate that lets every candidate pass."""
-    monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(spark.sparkContext.environment, "GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the command sets it, which must not outlive the test
     for name in ("labels/software.yaml", "pipelines/reviewed.yaml"):
         place = tmp_path / "conf" / name
