@@ -52,6 +52,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str) -> Iterato
     settings = {
         f"spark.executorEnv.{CACHE_VARIABLE}": model_cache,
         "spark.master": "local[2]",
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",  # its collector's threads would take turns with the tasks
         "spark.python.factory.idleWorkerMaxPoolSize": 2,
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         **QUICK_SQL,
