@@ -1,4 +1,4 @@
-"""Files beside the tables, wherever Spark's file systems reach: listed, written whole or not at all, and moved."""
+"""Files beside the tables, wherever Spark's file systems reach: listed, written whole or not at all, moved, removed."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def move(spark: SparkSession, path: str, target: str) -> None:
     system.delete(goal, True)
     if not system.rename(place, goal):
         raise JobError(f"{path} could not be moved to {target}; check who may write there, and run again")
+
+
+def remove(spark: SparkSession, path: str) -> None:
+    """Remove a file, or a folder if it is empty. Raises Py4JJavaError if it is not."""
+    system, place = _place(spark, path)
+    system.delete(place, False)
 
 
 def beside(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,9 @@ from gliclass_spark.spark.changes import DeltaAddress
 from gliclass_spark.spark.commits import conflicts_retried
 from gliclass_spark.spark.schema import KEY, TAGS
 
+_LOG, _STAGED = "_delta_log", "_staged_commits"
+# Another run that makes a table at this moment has committed by then.
+_CREATION_S = 10.0
 # Says when a row was written, not what it says: a row that differs in these alone is not written again.
 _LINEAGE_OF_WRITING = ("run_id", "tagged_at")
 # The jobs read what changed in each other's tables, and change single rows of large files.
@@ -84,7 +88,7 @@ def check(spark: SparkSession, path: str, schema: StructType) -> tuple[str, ...]
     Raises TableError if something else than a Delta table is there, or a column has another type.
     """
     if not DeltaTable.isDeltaTable(spark, path):
-        if files.names(spark, path):
+        if files.names(spark, path) and not _is_unfinished(spark, path):
             raise TableError(
                 f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'"
             )
@@ -108,6 +112,8 @@ def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
     """
     missing = check(spark, path, spec.schema)
     if not DeltaTable.isDeltaTable(spark, path):
+        if files.names(spark, path):
+            _clear_unfinished(spark, path)
         conflicts_retried(lambda: _create(spark, path, spec), path)
     elif missing:
         added = StructType([each for each in spec.schema if each.name in missing])
@@ -186,6 +192,30 @@ def bury(gone: DataFrame, run_id: str, path: str) -> None:
 def clear(spark: SparkSession, path: str, condition: str | None = None) -> None:
     """Take all rows, or those of the condition, out of the Delta table, in one commit."""
     DeltaTable.forPath(spark, path).delete(condition)
+
+
+def _is_unfinished(spark: SparkSession, path: str) -> bool:
+    """Whether nothing is there but a log without a commit, as a run leaves it that is killed as it makes the table."""
+    log = files.names(spark, f"{path}/{_LOG}")
+    return files.names(spark, path) == [_LOG] and _left_over(log) == log
+
+
+def _left_over(log: list[str]) -> list[str]:
+    return [name for name in log if name.startswith((".", _STAGED))]
+
+
+def _clear_unfinished(spark: SparkSession, path: str) -> None:
+    """Remove a log without a commit: Delta would make no table over it. Whoever may be at it is given time first."""
+    until = time.monotonic() + _CREATION_S
+    while time.monotonic() < until:
+        time.sleep(_CREATION_S / 20)
+        if not _is_unfinished(spark, path):
+            return
+    # One by one, and no folder that holds anything: a commit that comes now stays.
+    log = f"{path}/{_LOG}"
+    for name in _left_over(files.names(spark, log)):
+        files.remove(spark, f"{log}/{name}")
+    files.remove(spark, log)
 
 
 def _create(spark: SparkSession, path: str, spec: TableSpec) -> None:

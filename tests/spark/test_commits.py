@@ -1,14 +1,21 @@
-"""A commit happens once, in its run's turn, beside other writers."""
+"""A commit happens once, in its run's turn, beside other writers; and a table is made, whoever was killed at it."""
 
 from __future__ import annotations
 
+import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
+import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
+from gliclass_spark.errors import TableError
+from gliclass_spark.spark import tables
 from gliclass_spark.spark.commits import Commits, conflicts_retried
+from gliclass_spark.spark.schema import TAGS
+from gliclass_spark.spark.tables import TAGS_SPEC, ensure
 
 
 def counter(spark: SparkSession, path: Path) -> str:
@@ -48,3 +55,42 @@ def test_writers_in_conflict_all_get_their_turn(spark: SparkSession, tmp_path: P
         writer.join()
     assert failures == []
     assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [6]
+
+
+def unfinished(table: Path) -> Path:
+    """A folder as a run leaves it that is killed while Delta makes a table there."""
+    log = table / "_delta_log"
+    (log / "_staged_commits").mkdir(parents=True)
+    (log / ".00000000000000000000.json.4f1c.tmp").write_text('{"commitInfo":')
+    return table
+
+
+def test_promise_4_a_table_whose_making_was_killed_is_made(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_CREATION_S", 0.5)
+    path = str(unfinished(tmp_path / "tags"))
+    assert tables.check(spark, path, TAGS) == ()
+    assert ensure(spark, path, TAGS_SPEC) == ()
+    assert spark.read.format("delta").load(path).columns == TAGS.names
+
+
+def test_a_table_that_another_run_is_making_is_waited_for(spark: SparkSession, tmp_path: Path) -> None:
+    ensure(spark, str(tmp_path / "other"), TAGS_SPEC)
+    [theirs] = DeltaTable.forPath(spark, str(tmp_path / "other")).detail().select("id").collect()
+    log = unfinished(tmp_path / "tags") / "_delta_log"
+    commits = partial(shutil.copytree, tmp_path / "other" / "_delta_log", log, dirs_exist_ok=True)
+    other_run = threading.Timer(1.0, commits)
+    other_run.start()
+    ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
+    other_run.join()
+    [mine] = DeltaTable.forPath(spark, str(tmp_path / "tags")).detail().select("id").collect()
+    assert mine == theirs
+
+
+def test_a_log_that_holds_anything_else_is_left_alone(spark: SparkSession, tmp_path: Path) -> None:
+    note = unfinished(tmp_path / "tags") / "_delta_log" / "notes.txt"
+    note.write_text("mine")
+    with pytest.raises(TableError, match="tags holds files, but is no Delta table"):
+        ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
+    assert note.exists()
