@@ -82,14 +82,14 @@ class DeltaAddress:
         handle = self.handle(spark)
         table_id = handle.detail().select("id").collect()[0]["id"]
         commits = handle.history(1) if until is None else handle.history().where(F.col("timestamp") <= F.lit(until))
-        versions = [row["version"] for row in commits.select("version").collect()]
-        if not versions:
+        last = commits.agg(F.max("version").alias("version")).collect()[0]["version"]
+        if last is None:
             first = handle.history().agg(F.min("timestamp").alias("first")).collect()[0]["first"]
             raise TableError(
                 f"{self.name} has no version of {until} or before: the earliest that is known is of {first}; "
                 "take a later time"
             )
-        return VersionRange(table_id, None, max(versions))
+        return VersionRange(table_id, None, int(last))
 
     def read(self, spark: SparkSession, version: int | None) -> DataFrame:
         """The table as it was at the version. Raises TableError if that version is gone."""

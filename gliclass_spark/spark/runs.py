@@ -64,15 +64,8 @@ RUNS = StructType(
         *_fields(StringType(), "source model model_digest label_set label_set_hash rules_hash settings_hash"),
     ]
 )
-# Every job appends two small files: Delta joins them by itself. Statistics of fifty columns would take longer to
-# plan than a row to write; these are the ones that rows are looked for by.
-_SPEC = TableSpec(
-    RUNS,
-    properties={
-        "delta.autoOptimize.autoCompact": "true",
-        "delta.dataSkippingStatsColumns": "pipeline,job,sequence",
-    },
-)
+# Every job appends two small files: Delta joins them by itself.
+_SPEC = TableSpec(RUNS, properties={"delta.autoOptimize.autoCompact": "true"})
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ class Runs:
     def claim(self, wanted: Manifest, known: list[Manifest]) -> tuple[Manifest, list[Manifest]]:
         """Append `wanted` with the next sequence number. From now on no earlier run of this job can finish.
 
-        `known` is what `recent` gave. Gives the row, and the rows of the job as they are now, without it. Raises
+        `known` is what `recent` gave. Gives the row, and the rows as they are now, without it. Raises
         ConflictError if others keep taking the number.
         """
         ensure(self.spark, self.path, _SPEC)
@@ -95,7 +88,7 @@ class Runs:
             mine = replace(wanted, sequence=newest + 1, started_at=datetime.now(UTC))
             self._append(mine, f"{self.pipeline}/{mine.job}", mine.sequence)
             # Read again: Delta left the row out if another claim of that number was there first.
-            known = _latest(self._of(mine.job))
+            known = self.recent()
             own = [each for each in known if each.job == mine.job and each.started_at == mine.started_at]
             if any(each.sequence == mine.sequence for each in own):
                 return mine, [each for each in known if each not in own]
@@ -122,7 +115,8 @@ class Runs:
         """The latest rows of all jobs, the latest first; of one run of a job, the end before the start."""
         if not DeltaTable.isDeltaTable(self.spark, self.path):
             return []
-        return _latest(self._all())
+        order = (F.desc("started_at"), F.col("status") == RUNNING)
+        return [manifest_of(row) for row in self._all().orderBy(*order).limit(_RECENT).collect()]
 
     def destinations(self) -> set[str]:
         """Every destination that any run of this pipeline ever set out to write."""
@@ -141,11 +135,6 @@ class Runs:
         row = local_rows(self.spark, [{name: values[name] for name in RUNS.names}], RUNS).coalesce(1)
         writer = row.write.format("delta").mode("append").option("txnAppId", app_id).option("txnVersion", version)
         conflicts_retried(lambda: writer.save(self.path), self.path)
-
-
-def _latest(rows: DataFrame) -> list[Manifest]:
-    order = (F.desc("started_at"), F.col("status") == RUNNING)
-    return [manifest_of(row) for row in rows.orderBy(*order).limit(_RECENT).collect()]
 
 
 def last_success(manifests: Iterable[Manifest], job: str, **same: str) -> Manifest | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.errors import ManifestError, TableError
@@ -17,7 +15,7 @@ from gliclass_spark.spark.conditions import check_analysis, lenient_sql
 from gliclass_spark.spark.runs import last_success
 from gliclass_spark.spark.schema import KEY
 from gliclass_spark.spark.steps.placement import place, standing
-from gliclass_spark.spark.steps.run import Run, finish, job, outputs, prepare_decisions, settings_of
+from gliclass_spark.spark.steps.run import Run, counts, finish, job, outputs, prepare_decisions, settings_of
 
 
 def route_step(run: Run) -> Manifest:
@@ -60,7 +58,8 @@ def route_step(run: Run) -> Manifest:
             changed = work.changes("kept", lake.address("kept"), read, lambda frame, _: frame)
             keys = None if changed.whole else changed.keys()
             routed = work.hold(routing.route(changed.rows, rules, run.run_id))
-            expected, rows_in = _by_destination(routed, intended)
+            rows_in = routed.count()
+            expected = {**intended, **counts(routed.select(F.explode("routes").alias("to")), F.col("to"))}
         with work.timed("write"):
             place(work, {name: routing.to_destination(routed, name) for name in rules.destinations}, keys)
             for name in sorted(run.runs.destinations() - set(rules.destinations)):
@@ -69,8 +68,8 @@ def route_step(run: Run) -> Manifest:
                     work.commit(name, partial(tables.clear, spark))
         with work.timed("check"):
             standing_now = standing(run, rules.destinations, keys).where("in_scope")
-            placed = standing_now.groupBy(KEY).agg(F.collect_list("table").alias("routes"))
-            counted, documents = _by_destination(placed, intended)
+            counted = {**intended, **counts(standing_now, F.col("table"))}
+            documents = standing_now.select(KEY).distinct().count() if len(counted) > 1 else sum(counted.values())
         if counted != expected:
             raise ManifestError(
                 f"run {run.run_id!r}, route: expected rows by destination {expected}, found {counted}; "
@@ -86,13 +85,3 @@ def route_step(run: Run) -> Manifest:
             outputs=outputs(run, rules.destinations),
         )
         return finish(work, done)
-
-
-def _by_destination(documents: DataFrame, destinations: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """How many documents go to each destination, and how many there are. `documents` has a column `routes`."""
-    found = dict(destinations)
-    ways = documents.groupBy("routes").count().collect()
-    for way in ways:
-        for name in way["routes"]:
-            found[name] += way["count"]
-    return found, sum(way["count"] for way in ways)
