@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from gliclass_spark.spark import files
 from gliclass_spark.spark.changes import DeltaAddress
 from gliclass_spark.spark.commits import conflicts_retried
 from gliclass_spark.spark.schema import KEY, TAGS
+
+logger = logging.getLogger(__name__)
 
 _LOG, _STAGED = "_delta_log", "_staged_commits"
 # Another run that makes a table at this moment has committed by then.
@@ -196,12 +199,15 @@ def clear(spark: SparkSession, path: str, condition: str | None = None) -> None:
 
 def _is_unfinished(spark: SparkSession, path: str) -> bool:
     """Whether nothing is there but a log without a commit, as a run leaves it that is killed as it makes the table."""
-    log = files.names(spark, f"{path}/{_LOG}")
-    return files.names(spark, path) == [_LOG] and _left_over(log) == log
+    log = f"{path}/{_LOG}"
+    found = files.names(spark, log)
+    alone = files.names(spark, path) == [_LOG] and _left_over(found) == found
+    return alone and not files.names(spark, f"{log}/{_STAGED}")
 
 
 def _left_over(log: list[str]) -> list[str]:
-    return [name for name in log if name.startswith((".", _STAGED))]
+    """Those names of a log that are no part of a table: commits that were not written to their end, and their place."""
+    return [name for name in log if name == _STAGED or (name.startswith(".") and name.endswith(".tmp"))]
 
 
 def _clear_unfinished(spark: SparkSession, path: str) -> None:
@@ -211,6 +217,7 @@ def _clear_unfinished(spark: SparkSession, path: str) -> None:
         time.sleep(_CREATION_S / 20)
         if not _is_unfinished(spark, path):
             return
+    logger.warning("%s: a run was killed while it made this table; what it left is removed", path)
     # One by one, and no folder that holds anything: a commit that comes now stays.
     log = f"{path}/{_LOG}"
     for name in _left_over(files.names(spark, log)):

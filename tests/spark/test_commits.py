@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,21 +66,26 @@ def unfinished(table: Path) -> Path:
 
 
 def test_promise_4_a_table_whose_making_was_killed_is_made(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tables, "_CREATION_S", 0.5)
     path = str(unfinished(tmp_path / "tags"))
     assert tables.check(spark, path, TAGS) == ()
     assert ensure(spark, path, TAGS_SPEC) == ()
     assert spark.read.format("delta").load(path).columns == TAGS.names
+    assert f"{path}: a run was killed while it made this table" in caplog.text
 
 
-def test_a_table_that_another_run_is_making_is_waited_for(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_table_that_another_run_is_making_is_waited_for(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_CREATION_S", 120.0)  # however slow the other one is
     ensure(spark, str(tmp_path / "other"), TAGS_SPEC)
     [theirs] = DeltaTable.forPath(spark, str(tmp_path / "other")).detail().select("id").collect()
     log = unfinished(tmp_path / "tags") / "_delta_log"
-    commits = partial(shutil.copytree, tmp_path / "other" / "_delta_log", log, dirs_exist_ok=True)
-    other_run = threading.Timer(1.0, commits)
+    commit = "00000000000000000000.json"
+    shutil.copy(tmp_path / "other" / "_delta_log" / commit, tmp_path / commit)
+    other_run = threading.Timer(1.0, os.replace, (tmp_path / commit, log / commit))
     other_run.start()
     ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
     other_run.join()
@@ -88,8 +93,9 @@ def test_a_table_that_another_run_is_making_is_waited_for(spark: SparkSession, t
     assert mine == theirs
 
 
-def test_a_log_that_holds_anything_else_is_left_alone(spark: SparkSession, tmp_path: Path) -> None:
-    note = unfinished(tmp_path / "tags") / "_delta_log" / "notes.txt"
+@pytest.mark.parametrize("name", ["notes.txt", ".notes", "_staged_commits_of_mine", "_staged_commits/00000001.json"])
+def test_a_log_that_holds_anything_else_is_left_alone(name: str, spark: SparkSession, tmp_path: Path) -> None:
+    note = unfinished(tmp_path / "tags") / "_delta_log" / name
     note.write_text("mine")
     with pytest.raises(TableError, match="tags holds files, but is no Delta table"):
         ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)

@@ -100,12 +100,21 @@ def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_bo
         after.collect()
 
 
-def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float) -> Run:
+def test_what_a_folder_has_tagged_stays_tagged_once_it_is_registered(
+    spark: SparkSession, registry: Registry, tmp_path: Path, tiny_bi_encoder: str
+) -> None:
+    documents = spark.createDataFrame(TEXTS[:2], "id string, body string")
+    documents.write.format("delta").save(str(tmp_path / "mail"))
+    assert tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.5, model=tiny_bi_encoder)).tagged == 2
+    assert tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5)).tagged == 0
+
+
+def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float, model: str = ADDRESS) -> Run:
     configuration = {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
-        "model": ADDRESS,
+        "model": model,
         "tables": "lake",
         "steps": ["tag"],
         "max_error_ratio": max_error_ratio,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reference_models import Reference, tokenizer
 
 from gliclass_spark.cli import main
 from gliclass_spark.config import Pipeline
@@ -20,6 +21,7 @@ from gliclass_spark.errors import (
     RegistryError,
 )
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model.checkpoint import load
 from gliclass_spark.model.contents import INDEX, WEIGHTS, digest_of
 from gliclass_spark.model.location import resolve
 from gliclass_spark.registry import Registry, Version
@@ -252,6 +254,18 @@ class TestCommands:
         said = capsys.readouterr().out.splitlines()
         assert said[0].startswith("models:/mail/1, the champion; digest ")
         assert said[1].startswith("models:/mail/2; digest ")
+
+    def test_register_takes_the_tokenizer_of_the_labels_along(
+        self, registry: Registry, reference: Callable[..., Reference], tmp_path: Path
+    ) -> None:
+        folder = shutil.copytree(reference(architecture_type="bi-encoder").folder, tmp_path / "bi_encoder")
+        own = tokenizer()
+        own.add_tokens(["thingummy"])
+        own.save_pretrained(folder / "label_tokenizer")
+        assert main(["register", "mail", str(folder)]) == 0
+        found = resolve("models:/mail@champion")
+        assert found.digest == resolve(str(folder)).digest
+        assert "thingummy" in load(found).label_tokenizer.get_vocab()
 
 
 def pipeline(folder: Path, model: str) -> Pipeline:

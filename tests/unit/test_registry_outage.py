@@ -11,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gliclass_spark.errors import (
-    ModelNotFoundError,
-    RegistryUnreachableError,
-)
+from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
 from gliclass_spark.model.cache import Cache
 from gliclass_spark.model.contents import WEIGHTS
 from gliclass_spark.model.location import resolve

@@ -19,10 +19,7 @@ from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.retrain_config import Ppo, RewardWeights
 from gliclass_spark.training.decisions import Decisions
 from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
-from gliclass_spark.training.ppo import (
-    Sources,
-    train,
-)
+from gliclass_spark.training.ppo import Sources, train
 from gliclass_spark.training.questions import Question
 
 _KINDS = ("cat", "dog", "owl")
