@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
+import pytest
 from pyspark.sql import SparkSession
 
 
-def test_a_worker_is_forked_with_torch_and_without_cuda(spark: SparkSession) -> None:
+def test_a_worker_is_forked_with_torch_and_the_engine_and_without_cuda(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def look(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import sys
 
         for _ in batches:
-            started = "torch" in sys.modules and "transformers.modeling_utils" in sys.modules
-            yield pd.DataFrame({"ready": [started], "cuda": [sys.modules["torch"].cuda.is_initialized()]})
+            imported = {"torch", "gliclass_spark.inference.engine"} <= sys.modules.keys()
+            yield pd.DataFrame({"ready": [imported], "cuda": [sys.modules["torch"].cuda.is_initialized()]})
 
+    # Other variables, another daemon: a worker that ran other tests may have imported anything since its fork.
+    monkeypatch.setitem(spark.sparkContext.environment, "WORKERS_OF", "test_session")
     [row] = spark.range(1).mapInPandas(look, "ready boolean, cuda boolean").collect()
     assert (row["ready"], row["cuda"]) == (True, False)
