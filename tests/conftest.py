@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 import yaml
-from quick_spark import QUICK_SQL
+from quick_java import VARIABLE, java_options
+from quick_spark import QUICK_SPARK
 from transformers import AutoConfig, PreTrainedConfig
 
 from gliclass_spark.model import checkpoint
@@ -43,7 +44,14 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str) -> Iterator[SparkSession]:
+def quick_java(request: pytest.FixtureRequest) -> None:
+    """For the JVMs of this process, and for those of the processes that it starts."""
+    assert request.config.cache is not None
+    os.environ[VARIABLE] = java_options(request.config.cache.mkdir("spark"))
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str, quick_java: None) -> Iterator[SparkSession]:
     """One session for all tests of a process."""
     from gliclass_spark.spark.session import spark_session
 
@@ -52,10 +60,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str) -> Iterato
     settings = {
         f"spark.executorEnv.{CACHE_VARIABLE}": model_cache,
         "spark.master": "local[2]",
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",  # its collector's threads would take turns with the tasks
         "spark.python.factory.idleWorkerMaxPoolSize": 2,
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
-        **QUICK_SQL,
+        **QUICK_SPARK,
     }
     conf.write_text(yaml.safe_dump(settings))
     session = spark_session(conf, app_name="tests")

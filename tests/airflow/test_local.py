@@ -111,7 +111,7 @@ def days(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def airflow(folder: Path, tiny_bi_encoder: str, days: int) -> Iterator[LocalAirflow]:
+def airflow(folder: Path, tiny_bi_encoder: str, days: int, quick_java: None) -> Iterator[LocalAirflow]:
     write_days(folder, days)
     write_pipeline(folder / "pipelines", "mail", tiny_bi_encoder, days)
     write_pipeline(folder / "pipelines", "notes", tiny_bi_encoder, days)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
+from quick_spark import QUICK_SPARK
 
 from gliclass_spark.spark.standalone import StandaloneCluster
 
@@ -126,7 +126,6 @@ class Chaos:
             "spark.driver.host": "127.0.0.1",
             "spark.executor.cores": 1,
             "spark.executor.memory": "1g",
-            "spark.executor.extraJavaOptions": SHORT_LIVED_JVM,
             "spark.cores.max": 2,
         }
         self._local = self._write("local.yaml", {**quick, "spark.master": "local[2]"})

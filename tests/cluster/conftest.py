@@ -11,7 +11,7 @@ from gliclass_spark.spark.standalone import StandaloneCluster
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[StandaloneCluster]:
+def cluster(tmp_path: Path, quick_java: None) -> Iterator[StandaloneCluster]:
     """Spark programs run against it in processes of their own (`cluster.run`): a session is its process's only one."""
     folder = tmp_path / "cluster"
     folder.mkdir()

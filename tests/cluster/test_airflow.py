@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from deltalake import write_deltalake
-from quick_spark import QUICK_SPARK, SHORT_LIVED_JVM
+from quick_spark import QUICK_SPARK
 
 from gliclass_spark import history
 from gliclass_spark.airflow.dag import pipeline_dag
@@ -32,7 +32,6 @@ def test_a_dags_job_runs_where_its_connection_says(
         **QUICK_SPARK,
         "spark.driver.host": "127.0.0.1",
         "spark.executor.memory": "1g",
-        "spark.executor.extraJavaOptions": SHORT_LIVED_JVM,
         "spark.cores.max": 2,
     }
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(settings))

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from pyspark.sql import SparkSession
@@ -24,6 +26,7 @@ print("same answers")
 """
 
 
+@pytest.mark.usefixtures("quick_java")
 def test_the_udf_works_over_spark_connect(tiny_bi_encoder: str) -> None:
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(

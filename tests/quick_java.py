@@ -1,0 +1,64 @@
+"""JVMs for a handful of rows: to load Spark's classes, and to compile what runs a few times, is most of their work.
+
+The classes come from an archive, which a JVM maps into its memory instead of reading and checking each of them.
+It is made once and kept in pytest's cache; `pytest --cache-clear` has it made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyspark
+from filelock import FileLock
+
+# The quick compiler alone. It comes with a fifth of the usual room for code: Spark's planning fills that, and what is
+# swept out is compiled again and again.
+_COMPILE = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+# JVMs with other classes, spark-submit's launcher among them, leave the archive aside. They need not say so.
+_SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
+VARIABLE = "JDK_JAVA_OPTIONS"
+
+_SOME_OF_EVERYTHING = """
+import sys
+from gliclass_spark.spark.session import spark_session
+
+conf, table = sys.argv[1:]
+spark = spark_session(conf)
+jvm = spark.sparkContext._gateway.proc
+rows = spark.range(20).selectExpr("id", "cast(id as string) text", "map('a', 0.5f) scores", "array(id) labels")
+rows.write.format("delta").option("delta.enableChangeDataFeed", "true").save(table)
+spark.sql(
+    f"merge into delta.`{table}` t using (select * from delta.`{table}` where id > 9) s on t.id = s.id + 5 "
+    "when matched then update set text = 'changed' when not matched then insert *"
+)
+changes = spark.read.option("readChangeFeed", "true").option("startingVersion", 0).format("delta").load(table)
+changes.groupBy("_change_type").count().collect()
+rows.mapInArrow(lambda batches: batches, rows.schema).toPandas()
+spark.stop()
+jvm.stdin.close()
+jvm.wait()
+"""
+
+
+def java_options(folder: Path) -> str:
+    """What every `java` is told, by `JDK_JAVA_OPTIONS`. The archive is kept in `folder`."""
+    archive = folder / f"spark-{pyspark.__version__}.jsa"
+    with FileLock(archive.with_suffix(".lock")):
+        if not archive.exists():
+            _make(archive)
+    return f"{_COMPILE} -XX:SharedArchiveFile={archive} {_SILENT}"
+
+
+def _make(archive: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        partial, conf = Path(folder, "partial.jsa"), Path(folder, "conf.yaml")
+        conf.write_text(f"spark.driver.extraJavaOptions: {_COMPILE} -XX:ArchiveClassesAtExit={partial} {_SILENT}\n")
+        program = [sys.executable, "-c", _SOME_OF_EVERYTHING, str(conf), str(Path(folder, "table"))]
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
+        assert partial.is_file(), f"no archive of Spark's classes was made:\n{done.stdout}{done.stderr}"
+        partial.rename(archive)
