@@ -7,16 +7,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from quick_spark import QUICK_SPARK
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tour.ipynb"
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("quick_java")
-def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = " ".join(f"--conf {name}={value}" for name, value in QUICK_SPARK.items())
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{settings} pyspark-shell")
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
