@@ -18,10 +18,10 @@ retrain-demo: setup  ## Go round the whole circle: tag, reviews, retrain, gate, 
 	@$(BIN)/gliclass-spark retrain-demo
 
 airflow: setup  ## Start Airflow with the pipelines' DAGs on this machine: PORT=8080.
-	@$(BIN)/python -m gliclass_spark.airflow.local --port $(or $(PORT),8080)
+	@$(BIN)/python -m devtools.local_airflow --port $(or $(PORT),8080)
 
 stack: setup  ## The whole system natively: PostgreSQL, S3, MLflow, Spark, a night and a retraining, Airflow: PORT=8080.
-	@$(BIN)/python -m gliclass_spark.stack --port $(or $(PORT),8080) $(if $(ONCE),--once)
+	@$(BIN)/python -m devtools.stack --port $(or $(PORT),8080) $(if $(ONCE),--once)
 
 test: setup check  ## Set everything up, check style and types, pass every test.
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -46,7 +46,7 @@ chaos: setup  ## Kill processes of a Spark cluster, and of Airflow, and count wh
 	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --nights 3
 
 docs: setup  ## Build the documentation into build/site; SERVE=1 shows it, and builds what changes anew.
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(if $(SERVE),serve,build) --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build) --strict --quiet
 
 # --strict: a package that can't be asked about is a failure, and not a package without advisories.
 audit: setup  ## Ask for advisories about every pinned Python package. Asks PyPI.

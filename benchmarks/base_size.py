@@ -34,10 +34,10 @@ from gliclass_spark.inference.device import choose_precision
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.configuration import GLiClassConfig
-from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
-from gliclass_spark.training.baselines import CrossEncoder
+from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.training.evaluation.baselines import CrossEncoder
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
 COUNTS = (1, 8, 32, 128)

@@ -21,9 +21,9 @@ from rich.table import Table
 from gliclass_spark.inference.calibration import Reliability
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.calibrate import Calibration, calibrate
-from gliclass_spark.training.labelled import read_sets
-from gliclass_spark.training.plots import reliability_diagram
+from gliclass_spark.report.evaluation_plots import reliability_diagram
+from gliclass_spark.training.data.labelled_text import read_sets
+from gliclass_spark.training.evaluation.calibrate import Calibration, calibrate
 
 SEED = 0
 

@@ -24,15 +24,16 @@ from rich.progress import track
 from rich.table import Table
 from safetensors.torch import load
 
+from gliclass_spark.checkpoints import embedded_files
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model import checkpoint, embedded
+from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.configuration import GLiClassConfig
 from gliclass_spark.model.embedded import weights
-from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.training.baselines import similarity
-from gliclass_spark.training.evaluate import Score, sample, score
+from gliclass_spark.training.data.labelled_text import read_sets
+from gliclass_spark.training.evaluation.baselines import similarity
+from gliclass_spark.training.evaluation.evaluate import Score, sample, score
 from gliclass_spark.training.from_encoder import joint_tokenizer
-from gliclass_spark.training.labelled import read_sets
 
 ROOT = Path(__file__).parents[1]
 FIRST_COMMIT = "3d862d27864a3a45e2ac52a4c495a0c0578f7d8a"
@@ -77,7 +78,7 @@ def first_version(folder: Path) -> str:
 
 
 def shown_by_git(name: str) -> bytes:
-    path = (embedded.FOLDER / name).relative_to(ROOT)
+    path = (embedded_files.FOLDER / name).relative_to(ROOT)
     command = ["git", "-C", str(ROOT), "show", f"{FIRST_COMMIT}:{path}"]
     return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
 

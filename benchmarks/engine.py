@@ -42,7 +42,7 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, Usage
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig
-from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.training.from_encoder import untrained_model
 
 SEED = 0

@@ -28,11 +28,11 @@ import machine
 import torch
 from rich.console import Console
 
-from gliclass_spark.model.location import resolve
-from gliclass_spark.show_learning import show_scores
-from gliclass_spark.training.comparison import Comparison
-from gliclass_spark.training.evaluate import Score
-from gliclass_spark.training.labelled import LabelledSet, read_sets
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.cli.output.training_output import show_scores
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.training.evaluation.comparison import BaselineComparison
+from gliclass_spark.training.evaluation.evaluate import Score
 
 MODEL = "embedded"
 SHOTS = 8
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     path = options.out / "few_shot.json"
     before: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    found = [row for row in before if row.get("model") == resolve(MODEL).digest]
+    found = [row for row in before if row.get("model") == resolve_model(MODEL).digest]
     done = {row["set"] for row in found}
     both = zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True)
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -66,12 +66,12 @@ def main() -> None:
 
 def measured(asked: LabelledSet, learned: LabelledSet, max_rows: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    comparison = Comparison([asked], [learned], max_rows)
+    comparison = BaselineComparison([asked], [learned], max_rows)
     started = time.process_time()
     scores = [*comparison.scores([MODEL], baselines=True, cross_encoder=None, shots=SHOTS, seeds=SEEDS)]
     return {
         "set": asked.name,
-        "model": resolve(MODEL).digest,
+        "model": resolve_model(MODEL).digest,
         "cpu_seconds": time.process_time() - started,
         "scores": [asdict(each) for each in scores],
         "device": machine.device(),

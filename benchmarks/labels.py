@@ -23,9 +23,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.location import ModelRef
 from gliclass_spark.training.from_encoder import Attention, untrained_model
 
 COUNTS = (1, 32, 128, 1000)

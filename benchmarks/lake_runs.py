@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pyspark.sql import SparkSession
 
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.spark.jobs import PipelineRun
 from gliclass_spark.spark.session import spark_session
-from gliclass_spark.spark.steps import Run
 
 
 def session(folder: Path) -> SparkSession:
@@ -20,7 +20,7 @@ def session(folder: Path) -> SparkSession:
     return spark_session(conf, app_name="benchmark")
 
 
-def run(spark: SparkSession, folder: Path, run_id: str, labels: list[str], **settings: Any) -> Run:
+def run(spark: SparkSession, folder: Path, run_id: str, labels: list[str], **settings: Any) -> PipelineRun:
     """A run over the Delta table `folder`/documents; its tables stand in `folder`/lake."""
     document = {
         "name": "benchmark",
@@ -31,7 +31,7 @@ def run(spark: SparkSession, folder: Path, run_id: str, labels: list[str], **set
     }
     file = folder / "pipeline.yaml"
     file.write_text(yaml.safe_dump(document))
-    return Run(spark, Pipeline.from_yaml(file), run_id)
+    return PipelineRun(spark, Pipeline.from_yaml(file), run_id)
 
 
 def add(spark: SparkSession, folder: Path, rows: list[tuple[str, str]]) -> None:

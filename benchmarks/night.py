@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from gliclass_spark.spark.steps import STEPS
+from gliclass_spark.spark.jobs import STEPS
 
 LABELS = ["software", "weather"]
 RULES = {

@@ -32,18 +32,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.retraining import Ppo, Supervised
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.model.location import resolve
-from gliclass_spark.retrain_config import Ppo, Supervised
+from gliclass_spark.retraining.gate import Judged, given, macro_f1
+from gliclass_spark.retraining.steps import training_config
 from gliclass_spark.training import ppo
-from gliclass_spark.training.decisions import Decisions
-from gliclass_spark.training.evaluate import sample, score
-from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
-from gliclass_spark.training.gate import Judged, given, macro_f1
-from gliclass_spark.training.labelled import LabelledSet, read_sets
-from gliclass_spark.training.retraining import training_config
+from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
+from gliclass_spark.training.evaluation.evaluate import sample, score
 from gliclass_spark.training.supervised import train_on
 
 SUPERVISED = Supervised(steps=40, texts=16, max_text_tokens=64)
@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     path = options.out / "ppo_simulated.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
-    model = resolve("embedded").digest
+    model = resolve_model("embedded").digest
     found["rows"] = [row for row in found["rows"] if found.get("model") == model]
     done = {(row["set"], row["seed"]) for row in found["rows"]}
     settings = {name: getattr(options, name) for name in ("documents", "exploration")}
@@ -158,7 +158,7 @@ def tried(task: Task, replay: Sequence[LabelledSet], exploration: float) -> list
     return rows
 
 
-def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploration: float, seed: int) -> Decisions:
+def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploration: float, seed: int) -> LoggedDecisions:
     """What the champion's decisions earned; the truth is looked at for labels that it gave, and for no other."""
     rng = np.random.default_rng((seed, 7))
     truth = Judged.of_labelled(learned, label_set).targets > 0
@@ -171,16 +171,16 @@ def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploratio
     targets = np.where(chosen, truth, -1).astype(np.float32)
     propensities = likely.astype(np.float32) if exploration else unknown
     nobody = np.zeros(len(learned), dtype=bool)
-    return Decisions(label_set, learned.texts, targets, earned, chosen.astype(np.float32), propensities, nobody)
+    return LoggedDecisions(label_set, learned.texts, targets, earned, chosen.astype(np.float32), propensities, nobody)
 
 
 def candidates(
-    decisions: Decisions, replay: Sequence[LabelledSet], folder: Path, seed: int
+    decisions: LoggedDecisions, replay: Sequence[LabelledSet], folder: Path, seed: int
 ) -> Iterator[tuple[str, Engine, dict[str, float]]]:
     """Name, engine, and what else is to be told: the supervised one, PPO's that begins with it, the longer one."""
     start = supervised(decisions, replay, SUPERVISED, folder / "supervised", seed)
     yield "supervised", Engine.from_pretrained(str(start)), {}
-    policy = load(resolve(str(start)))
+    policy = load(resolve_model(str(start)))
     sizes: list[float] = []
     logged = LoggedQuestions(decisions, texts=PPO.texts, size=999, seed=seed)
 
@@ -203,7 +203,7 @@ def candidates(
     yield "supervised, longer", Engine.from_pretrained(str(longer)), {}
 
 
-def judged(decisions: Decisions, replay: Sequence[LabelledSet], seed: int) -> JudgedQuestions:
+def judged(decisions: LoggedDecisions, replay: Sequence[LabelledSet], seed: int) -> JudgedQuestions:
     return JudgedQuestions(
         decisions,
         replay,
@@ -216,9 +216,9 @@ def judged(decisions: Decisions, replay: Sequence[LabelledSet], seed: int) -> Ju
 
 
 def supervised(
-    decisions: Decisions, replay: Sequence[LabelledSet], config: Supervised, folder: Path, seed: int
+    decisions: LoggedDecisions, replay: Sequence[LabelledSet], config: Supervised, folder: Path, seed: int
 ) -> Path:
-    start, training = load(resolve("embedded")), training_config(config, seed)
+    start, training = load(resolve_model("embedded")), training_config(config, seed)
     return train_on(judged(decisions, replay, seed), start.model, start.tokenizer, training, folder)
 
 

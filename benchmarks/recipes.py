@@ -6,7 +6,7 @@
 The folders hold tables with the columns text, labels and split. Each training reads as many texts, whatever stands in
 one question, and is asked the train splits of --dev: recipes are chosen by them, and the test splits stay unseen.
 Trainings that results/recipes.json already holds, of such a device and as many texts, are left out: delete a row to
-have it made again. With --keep their weights are kept, for tools/embed_model.py to average.
+have it made again. With --keep their weights are kept, for devtools/embed_model.py to average.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.checkpoint import Model
-from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.training.evaluate import sample, score
+from gliclass_spark.training.data.batches import QuestionConfig
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.training.evaluation.evaluate import sample, score
 from gliclass_spark.training.from_encoder import Attention, untrained_model
-from gliclass_spark.training.labelled import LabelledSet, read_sets
-from gliclass_spark.training.questions import QuestionConfig
 from gliclass_spark.training.supervised import TrainingConfig, train
 
 ASKED_ROWS = 500

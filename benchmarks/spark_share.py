@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.spark.steps import tag_step
+from gliclass_spark.spark.jobs import tag_step
 
 THREADS = 2
 

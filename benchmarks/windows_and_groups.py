@@ -26,8 +26,8 @@ from rich.table import Table
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.evaluate import Score, sample, score
-from gliclass_spark.training.labelled import LabelledSet, read_sets
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.training.evaluation.evaluate import Score, sample, score
 
 GROUPS = {"at once": None, "groups of 16": 16, "groups of 8": 8, "groups of 4": 4, "one by one": 1}
 WINDOWS = ("cut", "max", "mean", "token_mean")

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from gliclass_spark.airflow.dag import pipeline_dag
-from gliclass_spark.airflow.pipelines import read_pipelines
+from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
+from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
 
 ROOT = Path(__file__).resolve().parents[1]
 found = read_pipelines(os.environ.get("GLICLASS_PIPELINES", ROOT / "conf" / "pipelines"))

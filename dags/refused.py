@@ -6,8 +6,8 @@ The DAGs of the other files stand in pipelines.py and retraining.py, which Airfl
 import os
 from pathlib import Path
 
-from gliclass_spark.airflow.pipelines import read_pipelines
-from gliclass_spark.airflow.retrainings import read_retrainings
+from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
+from gliclass_spark.airflow.dags.retraining_files import read_retrainings
 from gliclass_spark.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gliclass_spark.airflow.retrain_dag import retrain_dag
-from gliclass_spark.airflow.retrainings import read_retrainings
+from gliclass_spark.airflow.dags.retraining_dag import retrain_dag
+from gliclass_spark.airflow.dags.retraining_files import read_retrainings
 
 ROOT = Path(__file__).resolve().parents[1]
 dags = [retrain_dag(file, config, ROOT / "jobs") for file, config in read_retrainings(ROOT).read.items()]

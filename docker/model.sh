@@ -8,7 +8,7 @@ address=${1:-}
 : "${GLICLASS_SPARK_CACHE:?error: name the folder of the cache}"
 python3 -c '
 import sys
-from gliclass_spark.model.location import resolve
+from gliclass_spark.checkpoints.uri import resolve
 found = resolve(sys.argv[1])
 print(f"{sys.argv[1]} is in the image, with the digest {found.digest}")
 ' "$address"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.labels import Example, Label, LabelSet
-    from gliclass_spark.spark.nested import nested_scores
+    from gliclass_spark.spark.transforms.nested_scores import nested_scores
     from gliclass_spark.spark.udf import gliclass_udf, register_gliclass
 
 __version__ = "0.1.0"
@@ -32,7 +32,7 @@ _HOMES = {
     "Label": "gliclass_spark.labels",
     "LabelSet": "gliclass_spark.labels",
     "gliclass_udf": "gliclass_spark.spark.udf",
-    "nested_scores": "gliclass_spark.spark.nested",
+    "nested_scores": "gliclass_spark.spark.transforms.nested_scores",
     "register_gliclass": "gliclass_spark.spark.udf",
 }
 

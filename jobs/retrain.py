@@ -5,7 +5,7 @@ With --step snapshot: by spark-submit. With --step supervised, or ppo: by torchr
 
 import sys
 
-from gliclass_spark.cli import main
+from gliclass_spark.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main(["retrain", *sys.argv[1:]]))

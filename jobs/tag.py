@@ -2,7 +2,7 @@
 
 import sys
 
-from gliclass_spark.cli import main
+from gliclass_spark.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main(["tag", *sys.argv[1:]]))

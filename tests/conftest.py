@@ -17,12 +17,12 @@ from quick_java import VARIABLE, java_options
 from quick_spark import QUICK_SPARK
 from transformers import AutoConfig, PreTrainedConfig
 
+from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.cache import CACHE_VARIABLE
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
-from gliclass_spark.model.label_cached import LabelCachedModel
-from gliclass_spark.model.modeling import GLiClassModel
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from gliclass_spark.config import Pipeline
-from gliclass_spark.manifest import Manifest, VersionRange
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs.manifest import Manifest, VersionRange
 
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
 COUNTS = pa.map_(pa.string(), pa.int64())

@@ -8,8 +8,8 @@ from html import escape
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.schedule import Alerts
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

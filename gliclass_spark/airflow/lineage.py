@@ -13,9 +13,9 @@ from attrs import define
 from openlineage.client.event_v2 import Dataset
 from openlineage.client.facet_v2 import RunFacet, dataset_version_dataset
 
-from gliclass_spark.addresses import has_scheme
-from gliclass_spark.config import Pipeline
-from gliclass_spark.manifest import Manifest, VersionRange
+from gliclass_spark.config.paths import has_scheme
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs.manifest import Manifest, VersionRange
 
 
 @define

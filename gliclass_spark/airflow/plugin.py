@@ -10,8 +10,8 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from gliclass_spark.airflow import reports
-from gliclass_spark.airflow.pipelines import read_pipelines
+from gliclass_spark.airflow import run_pages
+from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
 from gliclass_spark.airflow.storage import storage_options
 
 _PREFIX = "/gliclass"
@@ -29,7 +29,7 @@ async def report(dag_id: str, run_id: str) -> HTMLResponse:
 
 def _report(dag_id: str, run_id: str) -> HTMLResponse:
     pipeline = read_pipelines(os.environ.get("GLICLASS_PIPELINES", "conf/pipelines")).named(dag_id)
-    page = reports.read(pipeline, run_id, storage_options(pipeline)) if pipeline is not None else None
+    page = run_pages.read(pipeline, run_id, storage_options(pipeline)) if pipeline is not None else None
     if page is None:
         return HTMLResponse(
             "<p>This run has no report: it is written when the run's task <em>report</em> is done.</p>", 404

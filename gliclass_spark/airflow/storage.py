@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from airflow.sdk import Connection
 
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.reader import StorageOptions
+from gliclass_spark.runs.delta_reader import StorageOptions
 
 
 def storage_options(pipeline: Pipeline) -> StorageOptions:

@@ -11,19 +11,20 @@ from itertools import islice
 
 import torch
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import DeviceError, LabelSetError
-from gliclass_spark.inference.answers import Answer, answer, results
+from gliclass_spark.inference.aggregation import Answer, answer, results
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe, is_out_of_memory
 from gliclass_spark.inference.padding import padded
 from gliclass_spark.inference.prefetch import prefetched
-from gliclass_spark.inference.prepare import Input, Prepared, prepare
-from gliclass_spark.inference.reading import reading
 from gliclass_spark.inference.results import BAD_LABELS, Classification, FloatArray, Results, TextError, Usage
+from gliclass_spark.inference.runners.runner import reading
+from gliclass_spark.inference.tokenization import Input, Prepared, prepare
 from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.model.checkpoint import Checkpoint, load
-from gliclass_spark.model.location import ModelRef, resolve
-from gliclass_spark.model.text_tokenizer import Prompt
+from gliclass_spark.model.prompts.text_tokenizer import Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Engine:
         the tokens, padding included, that run at once. Raises ModelNotFoundError, CheckpointError,
         DeviceError.
         """
-        ref = model if isinstance(model, ModelRef) else resolve(model)
+        ref = model if isinstance(model, ModelRef) else resolve_model(model)
         return cls(load(ref), device=device, precision=precision, max_batch_tokens=max_batch_tokens)
 
     def __repr__(self) -> str:

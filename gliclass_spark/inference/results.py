@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.thresholds import best_first, by_thresholds
+from gliclass_spark.labels.thresholds import best_first, by_thresholds
 
 # A text of this size is no document: tokenising a gigabyte would take the worker down with it.
 MAX_TEXT_CHARS = 10_000_000

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from gliclass_spark import strict_yaml
+from gliclass_spark import yaml_loader
 from gliclass_spark.errors import ConfigError, LabelSetError, describe_validation
 from gliclass_spark.labels.example import Example
 from gliclass_spark.labels.label import Label, Probability, Temperature
@@ -126,7 +126,7 @@ class LabelSet(BaseModel):
     def from_yaml(cls, path: str | Path) -> LabelSet:
         """Read `conf/labels/*.yaml`. Raises LabelSetError that names file, key and mend."""
         try:
-            document = strict_yaml.load(path)
+            document = yaml_loader.load(path)
         except ConfigError as error:
             raise LabelSetError(f"label set {error}") from None
         if isinstance(document, dict):

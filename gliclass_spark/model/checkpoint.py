@@ -15,10 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.checkpoints import embedded_files
+from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, WEIGHTS, weight_files
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.model import embedded
-from gliclass_spark.model.bert_weights import is_plain_bert
-from gliclass_spark.model.bi_encoder import BiEncoderModel, FusedBiEncoderModel
+from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel, FusedBiEncoderModel
+from gliclass_spark.model.architectures.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.configuration import (
     BiEncoderConfig,
     Config,
@@ -30,12 +34,8 @@ from gliclass_spark.model.configuration import (
     PublishedConfig,
     read_config,
 )
-from gliclass_spark.model.contents import LABEL_TOKENIZER, WEIGHTS, weight_files
 from gliclass_spark.model.embedded import weights as embedded_weights
-from gliclass_spark.model.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
-from gliclass_spark.model.label_cached import LabelCachedModel
-from gliclass_spark.model.location import ModelRef
-from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.model.encoders.bert_weights import is_plain_bert
 
 Model = GLiClassModel | BiEncoderModel | EncoderDecoderModel | EncoderDecoderClsModel | LabelCachedModel
 
@@ -71,7 +71,7 @@ def load(ref: ModelRef) -> Checkpoint:
     CheckpointError lists the difference. The tokenizer's ids are those that the model was trained with.
     """
     config = read_config(ref.folder)
-    if ref.uri == embedded.NAME:
+    if ref.uri == embedded_files.NAME:
         state, tokenizer = embedded_weights.state_dict(), embedded_weights.tokenizer()
     else:
         state = _read_weights(ref.folder)

@@ -11,10 +11,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.model.backbone import read_backbone, reads_alone, write_backbone
-from gliclass_spark.model.pooling import POOLINGS
-from gliclass_spark.model.scoring import SCORERS
-from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.encoders.backbone import read_backbone, reads_alone, write_backbone
+from gliclass_spark.model.heads.pooling import POOLINGS
+from gliclass_spark.model.heads.scorers import SCORERS
+from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.model.unsupported import refuse_unsupported
 
 MODEL_TYPE = "GLiClass"

@@ -1,15 +1,15 @@
 """The HTML pages: of a run, what came in and what became of it; of a retraining, its verdict. No Spark, no torch."""
 
-from gliclass_spark.report.outcomes import SAMPLES, Document, Outcome, Sample, outcomes
+from gliclass_spark.report.outcomes import SAMPLES, Outcome, Sample, SampleDocument, outcomes
 from gliclass_spark.report.page import render, warnings
 from gliclass_spark.report.verdict import RetrainingFacts, verdict_page
 
 __all__ = [
     "SAMPLES",
-    "Document",
     "Outcome",
     "RetrainingFacts",
     "Sample",
+    "SampleDocument",
     "outcomes",
     "render",
     "verdict_page",

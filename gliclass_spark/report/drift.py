@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from math import log, sqrt
 
-from gliclass_spark.manifest import SUCCEEDED, Manifest
+from gliclass_spark.runs.manifest import SUCCEEDED, Manifest
 
 REFERENCE_RUNS = 7
 MIN_DOCUMENTS = 100

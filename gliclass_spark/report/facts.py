@@ -8,22 +8,22 @@ from datetime import datetime
 from functools import cached_property
 
 from gliclass_spark.errors import ManifestError
-from gliclass_spark.manifest import Manifest
 from gliclass_spark.report.drift import REFERENCE_RUNS, Drift, measure
 from gliclass_spark.report.outcomes import Sample
+from gliclass_spark.runs.manifest import Manifest
 
 _JOBS = ("tag", "filter", "route")
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """The jobs of one run, by name, in the order of the pipeline; of each the manifest that was written last."""
 
     run_id: str
     jobs: dict[str, Manifest]
 
     @classmethod
-    def of(cls, manifests: Iterable[Manifest]) -> Run:
+    def of(cls, manifests: Iterable[Manifest]) -> ReportedRun:
         """Raises ManifestError if there are none."""
         found = {manifest.job: manifest for manifest in manifests}
         if not found:
@@ -73,21 +73,21 @@ class Run:
 class Facts:
     """A run, the runs before it (oldest first), and documents of its to look at."""
 
-    run: Run
-    earlier: Sequence[Run]
+    run: ReportedRun
+    earlier: Sequence[ReportedRun]
     samples: Sequence[Sample]
 
     @classmethod
     def of(cls, manifests: Sequence[Manifest], history: Sequence[Manifest], samples: Sequence[Sample]) -> Facts:
-        run = Run.of(manifests)
+        run = ReportedRun.of(manifests)
         by_run: dict[str, list[Manifest]] = {}
         for manifest in history:
             if manifest.run_id != run.run_id:
                 by_run.setdefault(manifest.run_id, []).append(manifest)
-        return cls(run, [Run.of(found) for found in by_run.values()], samples)
+        return cls(run, [ReportedRun.of(found) for found in by_run.values()], samples)
 
     @property
-    def shown(self) -> list[Run]:
+    def shown(self) -> list[ReportedRun]:
         """The runs that stand beside each other on the page: the last ones and this one, which is last."""
         return [*self.earlier[-REFERENCE_RUNS:], self.run]
 

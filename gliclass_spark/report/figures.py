@@ -9,12 +9,12 @@ from statistics import mean
 from markupsafe import Markup
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.manifest import HISTOGRAM_BINS
 from gliclass_spark.report import charts, words
 from gliclass_spark.report.drift import LabelDrift
 from gliclass_spark.report.facts import Facts
 from gliclass_spark.report.flow import streams
 from gliclass_spark.report.svg import ACCENT, MUTED, WARN, Drawing
+from gliclass_spark.runs.manifest import HISTOGRAM_BINS
 
 _STEPS_SHOWN = 5
 

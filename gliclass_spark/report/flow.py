@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gliclass_spark.manifest import Manifest
 from gliclass_spark.report.charts import Stream
 from gliclass_spark.report.facts import Facts
 from gliclass_spark.report.outcomes import KEPT, QUARANTINED, REJECTED, ROUTED
 from gliclass_spark.report.svg import ACCENT, BAD, INK, MUTED, WARN
+from gliclass_spark.runs.manifest import Manifest
 
 
 @dataclass(frozen=True)

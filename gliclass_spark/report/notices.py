@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from gliclass_spark.manifest import FAILED, SUCCEEDED
 from gliclass_spark.report import words
 from gliclass_spark.report.drift import Level
-from gliclass_spark.report.facts import Facts, Run
+from gliclass_spark.report.facts import Facts, ReportedRun
 from gliclass_spark.report.outcomes import QUARANTINED
+from gliclass_spark.runs.manifest import FAILED, SUCCEEDED
 
 Tone = Literal["bad", "warn", "note"]
 _TONES: tuple[Tone, ...] = ("bad", "warn", "note")
@@ -35,7 +35,7 @@ class Notice:
     link: str | None = None
 
 
-def headline(run: Run) -> str:
+def headline(run: ReportedRun) -> str:
     for job, manifest in run.jobs.items():
         if manifest.status == FAILED:
             return f"The {job} job failed"
@@ -52,7 +52,7 @@ def headline(run: Run) -> str:
     return f"{words.counted(run.first.rows_in, 'document')} routed"
 
 
-def story(run: Run) -> str:
+def story(run: ReportedRun) -> str:
     """The sentences below the headline: the other counts, the speed, the time."""
     said = []
     if run.filter is not None and run.filter.status == SUCCEEDED:
@@ -70,7 +70,7 @@ def story(run: Run) -> str:
     return " ".join(sentences)
 
 
-def _speed(run: Run) -> str:
+def _speed(run: ReportedRun) -> str:
     if not run.tag or not run.tag.tagged:
         return "Nothing was tagged: every document already had its scores."
     speed = f" at {words.rate(run.texts_per_s)} texts/s" if run.texts_per_s else ""
@@ -84,7 +84,7 @@ def notices(facts: Facts) -> list[Notice]:
     return sorted(found, key=lambda notice: _TONES.index(notice.tone))
 
 
-def _unfinished(run: Run) -> Iterator[Notice]:
+def _unfinished(run: ReportedRun) -> Iterator[Notice]:
     for job, manifest in run.jobs.items():
         if manifest.status == FAILED:
             yield Notice("bad", "Failed", f"{job}: {manifest.message or 'it left no message'}")
@@ -93,7 +93,7 @@ def _unfinished(run: Run) -> Iterator[Notice]:
             yield Notice("warn", "Unfinished", f"{job} was {manifest.status} when this page was made{more}")
 
 
-def _waiting(run: Run) -> Iterator[Notice]:
+def _waiting(run: ReportedRun) -> Iterator[Notice]:
     for manifest in run.jobs.values():
         if manifest.waiting:
             text = f"{words.counted(manifest.waiting, 'document')} of the source not tagged yet"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from gliclass_spark.manifest import Manifest
+from gliclass_spark.runs.manifest import Manifest
 
 KEPT, REJECTED, QUARANTINED, ROUTED = "kept", "rejected", "quarantined", "routed"
 KINDS = (KEPT, REJECTED, QUARANTINED, ROUTED)
@@ -60,7 +60,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Document:
+class SampleDocument:
     """A document to look at: its id, the beginning of its text (None for a null text), the scores of the
     labels that it has, and what went wrong with it, if anything did.
     """
@@ -71,7 +71,7 @@ class Document:
     error: str | None = None
 
     @classmethod
-    def of(cls, row: Any, text: str) -> Document:
+    def of(cls, row: Any, text: str) -> SampleDocument:
         """A row of a decision's table; `text` names the column of the text."""
         error = row["error"]
         scores = {label: row["scores"][label] for label in row["labels"]}
@@ -83,7 +83,7 @@ class Sample:
     """Some documents of an outcome: three, say."""
 
     outcome: Outcome
-    documents: Sequence[Document]
+    documents: Sequence[SampleDocument]
 
 
 def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from gliclass_spark.config.delta_jars import delta_settings
+from gliclass_spark.config.spark import read_conf
 from gliclass_spark.errors import ConfigError, JavaError
-from gliclass_spark.spark import daemon, java
-from gliclass_spark.spark_conf import read_conf
-from gliclass_spark.spark_jars import delta_settings
+from gliclass_spark.spark import java
+from gliclass_spark.spark.worker import daemon
 
 _ALWAYS = {
     "spark.python.daemon.module": daemon.MODULE,

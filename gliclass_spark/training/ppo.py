@@ -25,15 +25,15 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.labels import DEFAULT_THRESHOLD, LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
-from gliclass_spark.retrain_config import Ppo
-from gliclass_spark.training.asking import Asking, asking, trainable
-from gliclass_spark.training.feedback_questions import LoggedQuestion
-from gliclass_spark.training.questions import Question
+from gliclass_spark.training.data.batches import Question
+from gliclass_spark.training.data.feedback_batches import LoggedQuestion
+from gliclass_spark.training.forward_pass import Asking, asking, trainable
 from gliclass_spark.training.rewards import text_rewards
 from gliclass_spark.training.training_state import TrainingState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gliclass_spark.retrain_config import RewardWeights
+from gliclass_spark.config.retraining import RewardWeights
 
 
 def text_rewards(actions: Tensor, targets: Tensor, weights: RewardWeights) -> Tensor:

@@ -18,10 +18,10 @@ from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
-from gliclass_spark.training.asking import Asking, asking, trainable
-from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.data.batches import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.forward_pass import Asking, asking, trainable
 from gliclass_spark.training.losses import focal_loss, hardest, softmax_loss
-from gliclass_spark.training.questions import Question, QuestionConfig, Questions
 
 # The parameters that are single numbers, or one for each head of attention.
 _SCALARS = ("logit_scale", "logit_offset", "label_bias")

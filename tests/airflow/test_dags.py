@@ -18,10 +18,10 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from dag_files import HEAVY, ROOT, dag_bag, parsed
 
-from gliclass_spark.airflow.dag import UNTIL, pipeline_dag
-from gliclass_spark.airflow.pipelines import read_pipelines
-from gliclass_spark.airflow.scheduled import asset
-from gliclass_spark.config import Pipeline
+from gliclass_spark.airflow.dags.pipeline_dag import UNTIL, pipeline_dag
+from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
+from gliclass_spark.airflow.dags.scheduled_dag import asset
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError
 
 DOCUMENT: dict[str, Any] = {

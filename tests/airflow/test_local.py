@@ -25,12 +25,12 @@ from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
 
-from gliclass_spark import history
-from gliclass_spark.airflow import reports
-from gliclass_spark.airflow.local import LocalAirflow, environment, started
-from gliclass_spark.config import Pipeline
-from gliclass_spark.reader import delta_table, query
-from gliclass_spark.spark.steps import STEPS, Run
+from devtools.local_airflow import LocalAirflow, environment, started
+from gliclass_spark.airflow import run_pages
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs import history
+from gliclass_spark.runs.delta_reader import delta_table, query
+from gliclass_spark.spark.jobs import STEPS, PipelineRun
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 900
@@ -144,7 +144,7 @@ def test_a_pipeline_runs_from_end_to_end(airflow: LocalAirflow, folder: Path, da
     pipeline = Pipeline.from_yaml(folder / "pipelines" / "notes.yaml")
     manifests = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
     assert {each.job: each.rows_in for each in manifests} == {"tag": 20 * days, "filter": 20 * days, "route": 18 * days}
-    page = reports.read(pipeline, manifests[0].run_id)
+    page = run_pages.read(pipeline, manifests[0].run_id)
     assert page is not None
     assert f"{20 * days} documents in" in page
 
@@ -183,7 +183,7 @@ def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_kill
     theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_bi_encoder, days))
     for day in range(1, days + 1):
         for step in theirs.steps:
-            STEPS[step](Run(spark, theirs, f"day-{day}", until=midnight(day)))
+            STEPS[step](PipelineRun(spark, theirs, f"day-{day}", until=midnight(day)))
     for table in ("tags", "kept", "rejected", "quarantined", "shop", "unrouted"):
         assert rows(mine, table) == rows(theirs, table), table
     assert nights(mine) == nights(theirs)

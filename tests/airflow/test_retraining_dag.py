@@ -24,15 +24,15 @@ from deltalake import write_deltalake
 from retraining_files import write_pipeline, write_retraining
 from slack_api import slack
 
-from gliclass_spark.airflow import retrain_checks
-from gliclass_spark.airflow.retrain_dag import retrain_dag
-from gliclass_spark.airflow.retrainings import read_retrainings
-from gliclass_spark.airflow.training import Promotion, TrainingStep
-from gliclass_spark.config import Pipeline
+from gliclass_spark.airflow.checks import retraining_checks
+from gliclass_spark.airflow.dags.retraining_dag import retrain_dag
+from gliclass_spark.airflow.dags.retraining_files import read_retrainings
+from gliclass_spark.airflow.operators.training_step import Promotion, TrainingStep
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.retrain import folder_of
-from gliclass_spark.retrain_config import RetrainConfig
-from gliclass_spark.training.decisions import read_decisions
+from gliclass_spark.retraining.promotion import folder_of
+from gliclass_spark.training.data.logged_decisions import read_decisions
 
 ORDER = ["plan", "snapshot", "enough", "supervised", "ppo", "calibrate", "gate", "promote", "notify"]
 RUN = "scheduled__2026-11-22T04:00:00+00:00"
@@ -263,28 +263,28 @@ def test_too_few_decisions_skip_the_rest_and_are_counted_as_the_training_counts_
     label_set = Pipeline.from_yaml(file.parents[1] / "mail.yaml").label_set
     write_snapshot(work, rows, label_set)
     with caplog.at_level("INFO"):
-        assert not retrain_checks.enough(str(file), RUN)
+        assert not retraining_checks.enough(str(file), RUN)
     assert "2 decisions that are known to be right or wrong about pipeline mail, 3 are needed: nothing" in caplog.text
     decisions = read_decisions(work / "snapshot")
     learned = decisions.where(~decisions.held_out)
     assert int((learned.judged | learned.rewarded).sum()) == 2
     write_snapshot(work, [*rows, ("more", "e", "lake", None, 0.0, False, 0.5, 0.1, False)], label_set)
-    assert retrain_checks.enough(str(file), RUN)
+    assert retraining_checks.enough(str(file), RUN)
     write_snapshot(work, rows[:0], label_set)
-    assert not retrain_checks.enough(str(file), RUN)
+    assert not retraining_checks.enough(str(file), RUN)
 
 
 def test_without_signals_nothing_is_submitted(file: Path, tmp_path: Path) -> None:
-    assert not retrain_checks.plan(str(file))
+    assert not retraining_checks.plan(str(file))
     present = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set.hash
     write_deltalake(str(tmp_path / "lake" / "feedback"), pa.table({"label_set_hash": [present, present, "0" * 64]}))
-    assert not retrain_checks.plan(str(file))
+    assert not retraining_checks.plan(str(file))
     more = pa.table({"label_set_hash": [present]})
     write_deltalake(str(tmp_path / "lake" / "feedback"), more, mode="append")
-    assert retrain_checks.plan(str(file))
+    assert retraining_checks.plan(str(file))
     file.write_text("pipeline: none.yaml\n")
     with pytest.raises(AirflowFailException, match=r"none.yaml does not exist"):
-        retrain_checks.plan(str(file))
+        retraining_checks.plan(str(file))
 
 
 def test_what_the_last_retraining_had_already_starts_no_other(
@@ -295,18 +295,18 @@ def test_what_the_last_retraining_had_already_starts_no_other(
     write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash] * 3}))
     about = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": 3}}
     (work / "snapshot" / "snapshot.json").write_text(json.dumps(about))
-    assert retrain_checks.plan(str(file)), "it has not come to its end"
+    assert retraining_checks.plan(str(file)), "it has not come to its end"
     (work / "promote.json").write_text(json.dumps({"version": 7}))
     with caplog.at_level("INFO"):
-        assert not retrain_checks.plan(str(file))
+        assert not retraining_checks.plan(str(file))
     assert "0 of the 3 signals came in since the last retraining, 1 are needed (min_new_signals)" in caplog.text
     write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash]}), mode="append")
-    assert retrain_checks.plan(str(file))
+    assert retraining_checks.plan(str(file))
     write_retraining(tmp_path, min_new_signals=2)
-    assert not retrain_checks.plan(str(file))
+    assert not retraining_checks.plan(str(file))
     about["label_set"]["name"] = "another"
     (work / "snapshot" / "snapshot.json").write_text(json.dumps(about))
-    assert retrain_checks.plan(str(file)), "it was about other labels"
+    assert retraining_checks.plan(str(file)), "it was about other labels"
 
 
 FINDINGS = [
@@ -331,7 +331,7 @@ def test_promotion_and_refusal_are_both_told_with_what_was_not_met_first(
     with slack({"ok": True}) as (address, asked), caplog.at_level("INFO"):
         connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": address}}
         monkeypatch.setenv("AIRFLOW_CONN_SLACK_API_DEFAULT", json.dumps(connection))
-        retrain_checks.notify(str(file), RUN)
+        retraining_checks.notify(str(file), RUN)
     [(_, _, message)] = asked
     assert message["text"].splitlines() == [
         f"mail: version 7 of the model mail {became}",

@@ -18,13 +18,13 @@ from quick_spark import QUICK_SPARK
 from retraining_files import write_pipeline, write_retraining
 from slack_api import slack
 
-from gliclass_spark.airflow.local import environment
-from gliclass_spark.cli import main
-from gliclass_spark.config import Pipeline
-from gliclass_spark.registry import Registry
-from gliclass_spark.retrain import STEPS
-from gliclass_spark.retrain_config import RetrainConfig
-from gliclass_spark.spark.steps import Run, tag_step
+from devtools.local_airflow import environment
+from gliclass_spark.checkpoints.registry import Registry
+from gliclass_spark.cli.app import main
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.retraining import RetrainConfig
+from gliclass_spark.retraining.promotion import STEPS
+from gliclass_spark.spark.jobs import PipelineRun, tag_step
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
@@ -48,7 +48,7 @@ def write_night(spark: SparkSession, pipeline: Path) -> None:
     folder = pipeline.parent
     texts = [(f"d-{number}", f"document number {number} speaks of a lake") for number in range(24)]
     spark.createDataFrame(texts, "id string, body string").write.format("delta").save(str(folder / "mail"))
-    tag_step(Run(spark, Pipeline.from_yaml(pipeline), "night-1"))
+    tag_step(PipelineRun(spark, Pipeline.from_yaml(pipeline), "night-1"))
     later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     signals = [
         {"doc_id": name, "label": "lake", "verdict": verdict, "source": "ui", "observed_at": later}

@@ -19,13 +19,14 @@ from deltalake import write_deltalake
 from slack_api import slack
 from written_runs import manifest, night, write_runs
 
-from gliclass_spark.airflow import checks, reports
+from gliclass_spark.airflow import run_pages
 from gliclass_spark.airflow.alerts import tell
-from gliclass_spark.airflow.dag import pipeline_dag
-from gliclass_spark.airflow.step import SparkStep
-from gliclass_spark.config import Pipeline
-from gliclass_spark.manifest import VersionRange
-from gliclass_spark.schedule import Alerts
+from gliclass_spark.airflow.checks import run_checks
+from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
+from gliclass_spark.airflow.operators.spark_step import SparkStep
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.schedule import Alerts
+from gliclass_spark.runs.manifest import VersionRange
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,21 +106,21 @@ def test_an_attempt_that_failed_after_one_that_succeeded_is_a_failure(
 
 def test_a_run_is_verified_by_its_counts(file: Path, tmp_path: Path) -> None:
     write_runs(tmp_path, night(1))
-    checks.verify(str(file), "night-1")
+    run_checks.verify(str(file), "night-1")
     tagged, filtered, routed = night(2)
     write_runs(tmp_path, [tagged, manifest("filter", "night-2", rows_in=3, kept=1, quarantined=0), routed])
     with pytest.raises(AirflowFailException, match=r"expected kept \+ rejected \+ quarantined = 3 rows in, found 1"):
-        checks.verify(str(file), "night-2")
+        run_checks.verify(str(file), "night-2")
     with pytest.raises(AirflowFailException, match="there is no run 'night-7'"):
-        checks.verify(str(file), "night-7")
+        run_checks.verify(str(file), "night-7")
     assert filtered.kept == 2
 
 
 def test_a_report_is_written_beside_the_tables_even_of_a_run_that_failed(file: Path, tmp_path: Path) -> None:
     write_runs(tmp_path, [manifest("tag", "night-1", "failed", message="the disk is full")])
     with pytest.raises(AirflowFailException, match="the disk is full"):
-        checks.report(str(file), "night-1")
-    page = reports.read(Pipeline.from_yaml(file), "night-1")
+        run_checks.report(str(file), "night-1")
+    page = run_pages.read(Pipeline.from_yaml(file), "night-1")
     assert page is not None
     assert "The tag job failed" in page
 
@@ -127,9 +128,9 @@ def test_a_report_is_written_beside_the_tables_even_of_a_run_that_failed(file: P
 def test_the_file_of_a_report_is_in_its_folder_whatever_the_runs_id_is(file: Path) -> None:
     pipeline = Pipeline.from_yaml(file)
     for run_id in ("scheduled__2026-11-23T02:00:00+00:00", "../../../etc/passwd", "a/b\\c"):
-        address = Path(reports.address(pipeline, run_id))
+        address = Path(run_pages.address(pipeline, run_id))
         assert address.parent == Path(pipeline.tables) / "reports"
-    assert reports.read(pipeline, "none") is None
+    assert run_pages.read(pipeline, "none") is None
 
 
 def write_source(folder: Path, **columns: list[Any]) -> None:
@@ -141,21 +142,21 @@ def test_a_plan_fails_before_anything_is_submitted(
 ) -> None:
     now = datetime.now(UTC)
     with pytest.raises(AirflowFailException, match=r"there is no Delta table at .*mail"):
-        checks.plan(str(file), now)
+        run_checks.plan(str(file), now)
     write_source(tmp_path, id=["a", "b"], body=["text", "text"])
     between = datetime.now(UTC)
     write_source(tmp_path, id=["c"], body=["text"])
     with caplog.at_level("INFO"):
-        assert checks.plan(str(file), between)
-        assert checks.plan(str(file), datetime.now(UTC) + timedelta(seconds=1))
+        assert run_checks.plan(str(file), between)
+        assert run_checks.plan(str(file), datetime.now(UTC) + timedelta(seconds=1))
     assert "version 0 of 1, 2 rows" in caplog.text
     assert "version 1 of 1, 3 rows" in caplog.text
     file.write_text(file.read_text().replace("text: body", "text: content"))
     with pytest.raises(AirflowFailException, match=r"has no column 'content' \(source.text\); it has id, body"):
-        checks.plan(str(file), now)
+        run_checks.plan(str(file), now)
     file.write_text("name: mail\n")
     with pytest.raises(AirflowFailException, match="'source' is missing"):
-        checks.plan(str(file), now)
+        run_checks.plan(str(file), now)
 
 
 def test_a_night_that_was_due_before_there_was_a_source_is_skipped(
@@ -169,9 +170,9 @@ def test_a_night_that_was_due_before_there_was_a_source_is_skipped(
         at = datetime(2026, 11, day, tzinfo=UTC).timestamp()
         os.utime(commit, (at, at))
     with caplog.at_level("INFO"):
-        assert checks.plan(str(file), datetime(2026, 11, 2, tzinfo=UTC))
+        assert run_checks.plan(str(file), datetime(2026, 11, 2, tzinfo=UTC))
         assert "version 0 of 1, 1 rows" in caplog.text
-        assert not checks.plan(str(file), datetime(2026, 10, 31, tzinfo=UTC))
+        assert not run_checks.plan(str(file), datetime(2026, 10, 31, tzinfo=UTC))
         assert "there was nothing to read yet" in caplog.text
 
 

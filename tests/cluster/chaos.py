@@ -18,7 +18,7 @@ import psutil
 import yaml
 from quick_spark import QUICK_SPARK
 
-from gliclass_spark.spark.standalone import StandaloneCluster
+from devtools.standalone_cluster import StandaloneCluster
 
 # Behind a Spark worker's end the other one still scores; behind an executor's, Python workers are yet to come.
 VICTIMS = ("driver", "executor", "spark worker", "python worker")
@@ -29,9 +29,9 @@ _NEXT_KILL_S = 40
 
 SESSION = """
 import json, sys
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.spark.session import spark_session
-from gliclass_spark.spark.steps import STEPS, Run
+from gliclass_spark.spark.jobs import STEPS, PipelineRun
 spark = spark_session(sys.argv[1])
 """
 # The documents of night n: some more, some changed, some gone.
@@ -58,7 +58,7 @@ if night:
 NIGHT = (
     SESSION
     + """
-run = Run(spark, Pipeline.from_yaml(sys.argv[2]), sys.argv[3], precision="float32")
+run = PipelineRun(spark, Pipeline.from_yaml(sys.argv[2]), sys.argv[3], precision="float32")
 for name, step in STEPS.items():
     print(name, flush=True)
     step(run)
@@ -68,8 +68,8 @@ COMPARE = (
     SESSION
     + """
 from dataclasses import replace
-disturbed = Run(spark, Pipeline.from_yaml(sys.argv[2]), "", precision="float32")
-fresh = Run(spark, Pipeline.from_yaml(sys.argv[3]), "fresh", precision="float32")
+disturbed = PipelineRun(spark, Pipeline.from_yaml(sys.argv[2]), "", precision="float32")
+fresh = PipelineRun(spark, Pipeline.from_yaml(sys.argv[3]), "fresh", precision="float32")
 for step in STEPS.values():
     step(fresh)
 

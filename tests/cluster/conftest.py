@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gliclass_spark.spark.standalone import StandaloneCluster
+from devtools.standalone_cluster import StandaloneCluster
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import yaml
 from deltalake import write_deltalake
 from quick_spark import QUICK_SPARK
 
-from gliclass_spark import history
-from gliclass_spark.airflow.dag import pipeline_dag
-from gliclass_spark.config import Pipeline
-from gliclass_spark.spark.standalone import StandaloneCluster
+from devtools.standalone_cluster import StandaloneCluster
+from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs import history
 
 ROOT = Path(__file__).parents[2]
 

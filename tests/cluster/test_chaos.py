@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from chaos import Chaos
 
-from gliclass_spark.spark.standalone import StandaloneCluster
+from devtools.standalone_cluster import StandaloneCluster
 
 
 @pytest.mark.timeout(0)  # `make chaos` takes as long as the kills that were asked for

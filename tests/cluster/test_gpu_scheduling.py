@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from gliclass_spark.spark.standalone import StandaloneCluster
+from devtools.standalone_cluster import StandaloneCluster
 
 PROGRAM = """
 import json, sys
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
-from gliclass_spark.spark.resources import tagging_profile
+from gliclass_spark.spark.worker.resource_profile import tagging_profile
 
 url, conf = sys.argv[1], json.loads(sys.argv[2])
 builder = SparkSession.builder.master(url)
@@ -53,13 +53,13 @@ found = {"profile": profile is not None, "other stages": gpus(None), "tagging st
 TAGGING = """
 from dataclasses import replace
 from gliclass_spark import LabelSet
-from gliclass_spark.model.location import resolve
-from gliclass_spark.spark.tag import tag
-from gliclass_spark.spark.worker_settings import WorkerSettings
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.spark.transforms.tagging import tag
+from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
 rows = [("1", "h", b"a lake"), ("2", "h", None)]
 contents = spark.createDataFrame(rows, "doc_id string, content_hash string, text binary")
-on_cpu = WorkerSettings(resolve(sys.argv[3]), "cpu", "float32", 1)
+on_cpu = WorkerSettings(resolve_model(sys.argv[3]), "cpu", "float32", 1)
 rows = tag(contents, LabelSet.of("spam", "ham"), on_cpu, "r").orderBy("doc_id").collect()
 found["tagged"] = [[row["doc_id"], sorted(row["scores"]), row["error"] and row["error"]["code"]] for row in rows]
 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from gliclass_spark.spark.standalone import StandaloneCluster
+from devtools.standalone_cluster import StandaloneCluster
 
 SUM = """
 import sys

@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
 from rich.console import Console
 
-from gliclass_spark import cli
-from gliclass_spark.cli import main
-from gliclass_spark.spark.tables import Lake
+from gliclass_spark.cli import app
+from gliclass_spark.cli.app import main
+from gliclass_spark.spark.delta.tables import Lake
 
 TEXTS = {
     **{f"plain-{number}": f"document number {number} speaks of a lake of data" for number in range(6)},
@@ -67,7 +67,7 @@ def test_a_pipeline_from_plan_to_care(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(pipeline.parent / "lake"))
-    monkeypatch.setattr(cli, "console", Console(width=160))
+    monkeypatch.setattr(app, "console", Console(width=160))
 
     on_paper = ("--cluster", "--documents", "1000000000", "--texts-per-s", "2000", "--slots", "4", "--price", "12")
     planned = command(capsys, "plan", pipeline, *on_paper)
@@ -117,7 +117,7 @@ def test_a_run_that_goes_on_takes_what_comes_and_ends_when_asked(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command(capsys, "run", pipeline)
-    program = [sys.executable, "-u", "-c", "from gliclass_spark.cli import main; raise SystemExit(main())"]
+    program = [sys.executable, "-u", "-c", "from gliclass_spark.cli.app import main; raise SystemExit(main())"]
     (pipeline.parent / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
     program += ["run", str(pipeline), "--every", "1s", "--conf", str(pipeline.parent / "quick.yaml")]
     going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -12,10 +12,10 @@ from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from gliclass_spark.errors import TableError
-from gliclass_spark.spark import tables
-from gliclass_spark.spark.commits import Commits, conflicts_retried
-from gliclass_spark.spark.schema import TAGS
-from gliclass_spark.spark.tables import TAGS_SPEC, ensure
+from gliclass_spark.spark.delta import tables
+from gliclass_spark.spark.delta.commits import Commits, conflicts_retried
+from gliclass_spark.spark.delta.schema import TAGS
+from gliclass_spark.spark.delta.tables import TAGS_SPEC, ensure
 
 
 def counter(spark: SparkSession, path: Path) -> str:

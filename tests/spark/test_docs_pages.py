@@ -12,7 +12,7 @@ import pytest
 from docs_blocks import DOCS, RUN_PAGES, blocks
 from pyspark.sql import SparkSession
 
-from gliclass_spark.cli import main
+from gliclass_spark.cli.app import main
 
 _COMMAND = re.compile(r"gliclass-spark (.+)")
 _DECIMALS = re.compile(r"\d+\.\d+")

@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 
 from gliclass_spark import Engine, LabelSet, gliclass_udf
 from gliclass_spark.inference.results import FloatArray
-from gliclass_spark.training.evaluate import score
-from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.evaluation.evaluate import score
 
 KINDS = ("boat", "bread", "bird")
 ASKED = LabelledSet(

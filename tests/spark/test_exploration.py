@@ -12,15 +12,15 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.manifest import Manifest
-from gliclass_spark.spark import exploration
-from gliclass_spark.spark.steps import STEPS, Run, tag_step, up_to_date
+from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.spark.jobs import STEPS, PipelineRun, tag_step, up_to_date
+from gliclass_spark.spark.transforms import exploring
 
 LABELS = ["spam", "lake", "boat"]
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(12)} | {"blank": " "}
-Configured = Callable[..., Run]
+Configured = Callable[..., PipelineRun]
 
 
 def pipeline_of(folder: Path, model: str, **settings: Any) -> Pipeline:
@@ -38,7 +38,7 @@ def pipeline_of(folder: Path, model: str, **settings: Any) -> Pipeline:
     return Pipeline.from_yaml(folder / "mail.yaml")
 
 
-def night(run: Run) -> dict[str, Manifest]:
+def night(run: PipelineRun) -> dict[str, Manifest]:
     return {name: STEPS[name](run) for name in run.pipeline.steps}
 
 
@@ -48,7 +48,7 @@ def first_night(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("first_night")
     frame = spark.createDataFrame(list(TEXTS.items()), "id string, body string").coalesce(1)
     frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    night(Run(spark, pipeline_of(folder, tiny_bi_encoder), "night-1", precision="float32"))
+    night(PipelineRun(spark, pipeline_of(folder, tiny_bi_encoder), "night-1", precision="float32"))
     return folder
 
 
@@ -58,13 +58,13 @@ def configured(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, first_
     for name in ("mail", "lake"):
         shutil.copytree(first_night / name, tmp_path / name)
 
-    def run(run_id: str, **settings: Any) -> Run:
-        return Run(spark, pipeline_of(tmp_path, tiny_bi_encoder, **settings), run_id, precision="float32")
+    def run(run_id: str, **settings: Any) -> PipelineRun:
+        return PipelineRun(spark, pipeline_of(tmp_path, tiny_bi_encoder, **settings), run_id, precision="float32")
 
     return run
 
 
-def decisions(run: Run, table: str = "tags") -> dict[str, dict[str, Any]]:
+def decisions(run: PipelineRun, table: str = "tags") -> dict[str, dict[str, Any]]:
     rows = run.lake.read(run.spark, table).drop("run_id", "tagged_at").collect()
     return {row["doc_id"]: row.asDict(recursive=True) for row in rows}
 
@@ -114,7 +114,7 @@ def test_promise_4_texts_tagged_under_exploration_and_decided_anew_are_drawn_ali
         assert (row["labels"], row["explored"]) == (expected[key]["labels"], expected[key]["explored"])
     # Another partitioning of the same rows.
     rows = fresh.lake.read(fresh.spark, "tags")
-    spread = exploration.decided(rows.repartition(7), LabelSet.of(*LABELS, name="mail"), 0.5)
+    spread = exploring.decided(rows.repartition(7), LabelSet.of(*LABELS, name="mail"), 0.5)
     found = {row["doc_id"]: row.asDict(recursive=True) for row in spread.drop("run_id", "tagged_at").collect()}
     assert found == decisions(fresh)
     # And all of them asked again.

@@ -14,16 +14,16 @@ import yaml
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
-from gliclass_spark.cli import main
-from gliclass_spark.config import Pipeline
+from gliclass_spark.cli.app import main
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, ErrorShareError, TableError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.spark.feedback import FEEDBACK, Ingested, ingest
-from gliclass_spark.spark.local_rows import local_rows
-from gliclass_spark.spark.signals import joined
-from gliclass_spark.spark.snapshot import snapshot
-from gliclass_spark.spark.steps import Run, tag_step
-from gliclass_spark.spark.tables import Lake
+from gliclass_spark.spark.delta.local_rows import local_rows
+from gliclass_spark.spark.delta.tables import Lake
+from gliclass_spark.spark.jobs import PipelineRun, tag_step
+from gliclass_spark.spark.jobs.ingest_feedback import FEEDBACK, Ingested, ingest
+from gliclass_spark.spark.jobs.snapshot import snapshot
+from gliclass_spark.spark.transforms.signals import joined
 
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(6)} | {"blank": " "}
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -48,7 +48,7 @@ def tagged(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.T
         "steps": ["tag"],
     }
     (folder / "mail.yaml").write_text(yaml.safe_dump(document))
-    tag_step(Run(spark, Pipeline.from_yaml(folder / "mail.yaml"), "night-1", precision="float32"))
+    tag_step(PipelineRun(spark, Pipeline.from_yaml(folder / "mail.yaml"), "night-1", precision="float32"))
     return folder
 
 
@@ -257,7 +257,7 @@ def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
     source = DeltaTable.forPath(spark, str(pipeline.source.path))
     source.update("id = 'd-1'", {"body": "'another text'"})
     source.delete("id = 'd-2'")
-    tag_step(Run(spark, pipeline, "night-2", precision="float32"))
+    tag_step(PipelineRun(spark, pipeline, "night-2", precision="float32"))
     source.update("id = 'd-3'", {"body": "'a text that was not tagged yet'"})
 
     place = str(folder / "snapshot")
@@ -352,7 +352,7 @@ def test_files_keep_no_versions_and_without_exploration_there_is_no_propensity(
     source = pipeline.source.model_copy(update={"path": str(folder / "mail.json"), "format": "json"})
     settings = {"source": source, "exploration": 0.0, "tables": str(folder / "other")}
     plain = pipeline.model_copy(update=settings)
-    tag_step(Run(spark, plain, "night-1", precision="float32"))
+    tag_step(PipelineRun(spark, plain, "night-1", precision="float32"))
     signals = [signal(f"f-{number}", "lake", "accepted") for number in range(2)]
     ingest(spark, plain, written(folder, *signals))
     found = snapshot(spark, plain, str(folder / "snapshot"), 0.01)

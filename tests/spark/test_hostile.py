@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from gliclass_spark import Engine, LabelSet
-from gliclass_spark.model.location import resolve
-from gliclass_spark.spark.documents import with_content
-from gliclass_spark.spark.tag import tag
-from gliclass_spark.spark.worker_settings import WorkerSettings
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.spark.source import with_content
+from gliclass_spark.spark.transforms.tagging import tag
+from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
 LABELS = LabelSet.of("spam", "ham", "lake")
 HOSTILE = 10_000
@@ -75,7 +75,7 @@ def test_promise_3_ten_thousand_hostile_texts_fail_nothing_and_touch_nobody(
         texts.insert(position * (step + 1), neighbour.encode())
     rows = [(str(position), bytearray(text)) for position, text in enumerate(texts)]
     documents = spark.createDataFrame(rows, "doc_id string, body binary")
-    settings_ = WorkerSettings(resolve(tiny_bi_encoder), "cpu", "float32", 1)
+    settings_ = WorkerSettings(resolve_model(tiny_bi_encoder), "cpu", "float32", 1)
     found = tag(with_content(documents, "body"), LABELS, settings_, "fuzz").collect()
     assert len(found) == len(texts)
     by_id = {int(row["doc_id"]): row for row in found}

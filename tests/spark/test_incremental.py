@@ -16,12 +16,12 @@ import yaml
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import JobError, ManifestError, SupersededError, TableError
-from gliclass_spark.manifest import Manifest
-from gliclass_spark.spark.steps import STEPS, Run, filter_step, route_step, tag_step
-from gliclass_spark.spark.steps.run import finish, job
-from gliclass_spark.spark.tables import clear
+from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.spark.delta.tables import clear
+from gliclass_spark.spark.jobs import STEPS, PipelineRun, filter_step, route_step, tag_step
+from gliclass_spark.spark.jobs.pipeline_run import finish, job
 
 LINEAGE = ("run_id", "tagged_at", "deleted_at")
 TEXTS = {
@@ -64,21 +64,21 @@ def first_night(
     rows = [(key, text, "xx") for key, text in TEXTS.items()]
     frame = spark.createDataFrame(rows, "id string, body string, lang string")
     frame.coalesce(1).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    run = Run(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1", precision="float32")
+    run = PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1", precision="float32")
     return folder, night(run, "night-1")
 
 
 @pytest.fixture
 def run(
     spark: SparkSession, config: dict[str, Any], tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]
-) -> Run:
+) -> PipelineRun:
     """The pipeline before its first night."""
     shutil.copytree(first_night[0] / "mail", tmp_path / "mail")
-    return Run(spark, pipeline_of(config, tmp_path), "night-1", precision="float32")
+    return PipelineRun(spark, pipeline_of(config, tmp_path), "night-1", precision="float32")
 
 
 @pytest.fixture
-def ran(run: Run, tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]) -> Run:
+def ran(run: PipelineRun, tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]) -> PipelineRun:
     """The pipeline behind its first night."""
     shutil.copytree(first_night[0] / "lake", tmp_path / "lake")
     return run
@@ -89,15 +89,15 @@ def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
     return Pipeline.from_yaml(folder / "pipeline.yaml")
 
 
-def night(run: Run, run_id: str) -> dict[str, Manifest]:
+def night(run: PipelineRun, run_id: str) -> dict[str, Manifest]:
     return {name: step(replace(run, run_id=run_id)) for name, step in STEPS.items()}
 
 
-def source(run: Run) -> DeltaTable:
+def source(run: PipelineRun) -> DeltaTable:
     return DeltaTable.forPath(run.spark, str(run.pipeline.source.path))
 
 
-def add(run: Run, **texts: str) -> None:
+def add(run: PipelineRun, **texts: str) -> None:
     rows = [(key, text, "xx") for key, text in texts.items()]
     frame = run.spark.createDataFrame(rows, "id string, body string, lang string").coalesce(1)
     frame.write.format("delta").mode("append").save(str(run.pipeline.source.path))
@@ -119,18 +119,18 @@ def near(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dic
     }
 
 
-def tables(run: Run) -> dict[str, dict[str, dict[str, Any]]]:
+def tables(run: PipelineRun) -> dict[str, dict[str, dict[str, Any]]]:
     names = ["kept", "rejected", "quarantined", *run.pipeline.rules.destinations]
     found = {name: said(run.lake.read(run.spark, name)) for name in names}
     return {**found, "tags": said(run.lake.read(run.spark, "tags").where("deleted_at IS NULL"))}
 
 
-def ids(run: Run, name: str) -> set[str]:
+def ids(run: PipelineRun, name: str) -> set[str]:
     return {row["doc_id"] for row in run.lake.read(run.spark, name).select("doc_id").collect()}
 
 
 def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
-    ran: Run, first_night: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
+    ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
 ) -> None:
     run, first = ran, first_night[1]
     assert [done.whole for done in first.values()] == [True, True, True]
@@ -169,7 +169,7 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
     assert tag_step(replace(run, run_id="night-4")).tagged == 1
 
 
-def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: Run) -> None:
+def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: PipelineRun) -> None:
     run = replace(ran, run_id="night-2")
     add(run, early="an early document on the lake")
     tag_step(run)
@@ -185,7 +185,7 @@ def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: Run) -> N
 
 
 def test_a_finished_job_that_is_run_again_under_its_id_does_nothing(
-    ran: Run, first_night: tuple[Path, dict[str, Manifest]]
+    ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]]
 ) -> None:
     add(ran, late="a late document on the lake")
     done = tag_step(ran)
@@ -193,7 +193,9 @@ def test_a_finished_job_that_is_run_again_under_its_id_does_nothing(
     assert done.finished_at == first_night[1]["tag"].finished_at
 
 
-def test_changed_rules_take_back_what_they_no_longer_say(ran: Run, config: dict[str, Any], tmp_path: Path) -> None:
+def test_changed_rules_take_back_what_they_no_longer_say(
+    ran: PipelineRun, config: dict[str, Any], tmp_path: Path
+) -> None:
     run = ran
     config["routes"] = [{"route": "water", "when": "body like '%lake%'"}]
     changed = replace(run, pipeline=pipeline_of(config, tmp_path))
@@ -207,7 +209,7 @@ def test_changed_rules_take_back_what_they_no_longer_say(ran: Run, config: dict[
     assert {row["rules_hash"] for row in tables(changed)["kept"].values()} == {changed.pipeline.rules.hash}
 
 
-def test_rules_that_come_back_decide_again(ran: Run, config: dict[str, Any], tmp_path: Path) -> None:
+def test_rules_that_come_back_decide_again(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
     """The last success under these rules is no ground to build on: other rules have decided since."""
     without = replace(ran, pipeline=pipeline_of({**config, "reject": []}, tmp_path))
     night(without, "night-2")
@@ -217,7 +219,7 @@ def test_rules_that_come_back_decide_again(ran: Run, config: dict[str, Any], tmp
 
 
 def test_a_new_model_tags_again_by_choice(
-    ran: Run, config: dict[str, Any], tmp_path: Path, other_tiny_model: str
+    ran: PipelineRun, config: dict[str, Any], tmp_path: Path, other_tiny_model: str
 ) -> None:
     run = ran
     add(run, new="a new lake, to buy")
@@ -236,9 +238,9 @@ def test_a_new_model_tags_again_by_choice(
         filter_step(replace(changed, run_id="asked", pipeline=pipeline_of({**config, "reject": []}, tmp_path)))
 
 
-def test_scores_of_a_killed_run_are_not_asked_for_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_a_killed_run_are_not_asked_for_again(run: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kill comes between the last slice and the merge, where it would cost most."""
-    from gliclass_spark.spark.steps import tag as tag_job
+    from gliclass_spark.spark.jobs import tag as tag_job
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -266,7 +268,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("what", "note"), UNREADABLE.items(), ids=UNREADABLE)
-def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: Run, what: str, note: str | None) -> None:
+def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: PipelineRun, what: str, note: str | None) -> None:
     run, spark, path = ran, ran.spark, str(ran.pipeline.source.path)
     if what == "no feed":
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.enableChangeDataFeed = false)")
@@ -290,11 +292,11 @@ def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: Run, what: s
     assert set(tables_of_tags(run)) == {*TEXTS, "new"} - gone
 
 
-def tables_of_tags(run: Run) -> dict[str, dict[str, Any]]:
+def tables_of_tags(run: PipelineRun) -> dict[str, dict[str, Any]]:
     return said(run.lake.read(run.spark, "tags").where("deleted_at IS NULL"))
 
 
-def test_ids_that_repeat_are_found_among_what_changed(ran: Run) -> None:
+def test_ids_that_repeat_are_found_among_what_changed(ran: PipelineRun) -> None:
     run = ran
     add(run, **{"plain-0": "a second document of the same id"})
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'plain-0' \(2 rows\)"):
@@ -305,14 +307,14 @@ def test_ids_that_repeat_are_found_among_what_changed(ran: Run) -> None:
     assert tag_step(replace(run, run_id="night-3")).tagged == 0
 
 
-def test_a_table_that_is_none_is_refused(run: Run) -> None:
+def test_a_table_that_is_none_is_refused(run: PipelineRun) -> None:
     Path(run.lake.path("tags")).mkdir(parents=True)
     Path(run.lake.path("tags"), "notes.txt").write_text("mine")
     with pytest.raises(TableError, match=r"tags holds files, but is no Delta table"):
         tag_step(run)
 
 
-def test_an_altered_lake_is_refused_or_mended(ran: Run) -> None:
+def test_an_altered_lake_is_refused_or_mended(ran: PipelineRun) -> None:
     run, spark, lake = ran, ran.spark, ran.lake
     # Rows that someone took away are missed, and come back when everything is looked at.
     DeltaTable.forPath(spark, lake.path("kept")).delete("doc_id = 'plain-0'")
@@ -339,7 +341,7 @@ def test_an_altered_lake_is_refused_or_mended(ran: Run) -> None:
         tag_step(replace(run, run_id="night-6"))
 
 
-def test_tables_refuse_what_is_no_probability(ran: Run) -> None:
+def test_tables_refuse_what_is_no_probability(ran: PipelineRun) -> None:
     run = ran
     bad = (
         run.lake.read(run.spark, "tags")
@@ -350,7 +352,7 @@ def test_tables_refuse_what_is_no_probability(ran: Run) -> None:
         bad.write.format("delta").mode("append").save(run.lake.path("tags"))
 
 
-def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: Run) -> None:
+def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: PipelineRun) -> None:
     """The earlier run is alive, and slow: it writes after the later one has finished."""
     run = ran
     add(run, new="a new lake, to buy")
@@ -365,7 +367,9 @@ def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: Ru
     assert len(tables_of_tags(run)) == len(TEXTS) + 1
 
 
-def test_a_disk_that_fills_up_is_one_clear_error_and_the_night_is_finished_later(run: Run, small_disk: Path) -> None:
+def test_a_disk_that_fills_up_is_one_clear_error_and_the_night_is_finished_later(
+    run: PipelineRun, small_disk: Path
+) -> None:
     """The lake stands on a disk with no room for the scores."""
     small = replace(run, pipeline=run.pipeline.model_copy(update={"tables": str(small_disk / "lake")}))
     ballast = small_disk / "ballast"

@@ -14,7 +14,7 @@ import yaml
 from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
 
-from gliclass_spark.cli import main
+from gliclass_spark.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 DELTA = f"io.delta:delta-spark_4.2_2.13:{version('delta-spark')}"

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
 
-from gliclass_spark.manifest import Manifest, VersionRange
-from gliclass_spark.spark.local_rows import local_rows
-from gliclass_spark.spark.runs import RUNS, manifest_of
+from gliclass_spark.runs.manifest import Manifest, VersionRange
+from gliclass_spark.spark.delta.local_rows import local_rows
+from gliclass_spark.spark.delta.runs_table import RUNS, manifest_of
 
 
 def test_a_manifest_comes_back_as_it_was(spark: SparkSession) -> None:

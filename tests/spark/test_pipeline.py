@@ -12,11 +12,11 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from gliclass_spark.cli import main
-from gliclass_spark.config import Pipeline
+from gliclass_spark.cli.app import main
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ErrorShareError, TableError
-from gliclass_spark.manifest import Manifest
-from gliclass_spark.spark.steps import STEPS, Run, filter_step, route_step, tag_step
+from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.spark.jobs import STEPS, PipelineRun, filter_step, route_step, tag_step
 
 TEXTS = {
     "a": "A lake of data, with many tables in it, and people who look after them every night.",
@@ -65,13 +65,13 @@ def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
     return Pipeline.from_yaml(folder / "pipeline.yaml")
 
 
-def run_all(run: Run) -> dict[str, Manifest]:
+def run_all(run: PipelineRun) -> dict[str, Manifest]:
     return {name: step(run) for name, step in STEPS.items()}
 
 
 @pytest.fixture
-def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> Run:
-    return Run(spark, pipeline_of(config, tmp_path), "night-1")
+def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> PipelineRun:
+    return PipelineRun(spark, pipeline_of(config, tmp_path), "night-1")
 
 
 @pytest.fixture(scope="module")
@@ -81,27 +81,29 @@ def first_night(
     """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
     folder = tmp_path_factory.mktemp("first_night")
     write_json(folder / "mail", TEXTS)
-    return folder, run_all(Run(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1"))
+    return folder, run_all(PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1"))
 
 
 @pytest.fixture
-def ran(first_night: tuple[Path, dict[str, Manifest]], run: Run, tmp_path: Path) -> Run:
+def ran(first_night: tuple[Path, dict[str, Manifest]], run: PipelineRun, tmp_path: Path) -> PipelineRun:
     """The pipeline behind its first night."""
     shutil.copytree(first_night[0] / "lake", tmp_path / "lake")
     return run
 
 
-def table(run: Run, name: str) -> dict[str, Any]:
+def table(run: PipelineRun, name: str) -> dict[str, Any]:
     return {row["doc_id"]: row for row in run.lake.read(run.spark, name).collect()}
 
 
-def versions(run: Run) -> dict[str, int]:
+def versions(run: PipelineRun) -> dict[str, int]:
     """The Delta version of every table but the manifest."""
     names = ["tags", "kept", "rejected", "quarantined", *run.pipeline.rules.destinations]
     return {name: len(list(Path(run.lake.path(name), "_delta_log").glob("*.json"))) for name in names}
 
 
-def test_promise_2_nothing_is_lost_nothing_is_doubled(ran: Run, first_night: tuple[Path, dict[str, Manifest]]) -> None:
+def test_promise_2_nothing_is_lost_nothing_is_doubled(
+    ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]]
+) -> None:
     run, done = ran, first_night[1]
     assert done["tag"].tagged == len(TEXTS)
     assert set(table(run, "kept")) == {"a", "c", "e"}
@@ -130,7 +132,7 @@ def test_promise_2_nothing_is_lost_nothing_is_doubled(ran: Run, first_night: tup
     assert stored["tag"]["model_loads"] <= 2
 
 
-def test_promise_4_run_again_change_nothing(ran: Run) -> None:
+def test_promise_4_run_again_change_nothing(ran: PipelineRun) -> None:
     run = ran
     before = versions(run)
     again = run_all(replace(run, run_id="night-2"))
@@ -140,7 +142,7 @@ def test_promise_4_run_again_change_nothing(ran: Run) -> None:
     assert table(run, "kept")["a"]["run_id"] == "night-1"
 
 
-def test_promise_4_a_manifest_row_is_written_once(ran: Run) -> None:
+def test_promise_4_a_manifest_row_is_written_once(ran: PipelineRun) -> None:
     run = ran
     run_all(run)
     rows = run.lake.read(run.spark, "runs").where("run_id = 'night-1'")
@@ -149,7 +151,7 @@ def test_promise_4_a_manifest_row_is_written_once(ran: Run) -> None:
     assert rows.count() == 2 * len(STEPS)
 
 
-def test_promise_5_every_decision_can_be_explained(ran: Run) -> None:
+def test_promise_5_every_decision_can_be_explained(ran: PipelineRun) -> None:
     run = ran
     for name in ("kept", "rejected", "quarantined", "shop", "unrouted"):
         for row in table(run, name).values():
@@ -161,7 +163,7 @@ def test_promise_5_every_decision_can_be_explained(ran: Run) -> None:
     assert table(run, "shop")["c"]["route"] == "shop"
 
 
-def test_only_new_and_changed_documents_are_tagged(ran: Run, tmp_path: Path) -> None:
+def test_only_new_and_changed_documents_are_tagged(ran: PipelineRun, tmp_path: Path) -> None:
     run = ran
     changed = {"a": "buy this lake today, it has data in it", "h": "a new document, never seen"}
     write_json(tmp_path / "mail", {**TEXTS, **changed})
@@ -177,7 +179,7 @@ def test_only_new_and_changed_documents_are_tagged(ran: Run, tmp_path: Path) -> 
     assert set(table(run, "unrouted")) == {"e", "h"}
 
 
-def test_a_document_that_is_gone_leaves_every_table_it_was_in(ran: Run, tmp_path: Path) -> None:
+def test_a_document_that_is_gone_leaves_every_table_it_was_in(ran: PipelineRun, tmp_path: Path) -> None:
     run = ran
     write_json(tmp_path / "mail", {key: text for key, text in TEXTS.items() if key not in "cg"})
     run_all(replace(run, run_id="night-2"))
@@ -186,7 +188,7 @@ def test_a_document_that_is_gone_leaves_every_table_it_was_in(ran: Run, tmp_path
     assert set(table(run, "shop")) == set()
 
 
-def test_a_changed_rule_needs_no_model(ran: Run, config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_changed_rule_needs_no_model(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
     run = ran
     config["reject"] = [{"reason": "too_short", "when": "token_count < 5"}]
     config["model"] = "./gone"  # there is none: filter and route must not look for it
@@ -196,7 +198,7 @@ def test_a_changed_rule_needs_no_model(ran: Run, config: dict[str, Any], tmp_pat
 
 
 def test_promise_3_too_many_bad_rows_stop_the_run_with_nothing_committed(
-    run: Run, config: dict[str, Any], tmp_path: Path
+    run: PipelineRun, config: dict[str, Any], tmp_path: Path
 ) -> None:
     config["max_error_ratio"] = 0.1
     strict = replace(run, pipeline=pipeline_of(config, tmp_path))
@@ -209,7 +211,9 @@ def test_promise_3_too_many_bad_rows_stop_the_run_with_nothing_committed(
 
 
 @pytest.mark.parametrize("form", ["delta", "parquet", "csv"])
-def test_delta_parquet_and_csv_are_read_as_json_is(run: Run, config: dict[str, Any], tmp_path: Path, form: str) -> None:
+def test_delta_parquet_and_csv_are_read_as_json_is(
+    run: PipelineRun, config: dict[str, Any], tmp_path: Path, form: str
+) -> None:
     frame = run.spark.read.json(str(tmp_path / "mail"))
     frame.write.format(form).options(header="true", escape='"').save(str(tmp_path / form))
     config["source"].update(path=form, format=form)
@@ -250,7 +254,7 @@ def test_bad_configuration_is_one_line_exit_2_and_nothing_written(
     assert not (tmp_path / "lake").exists()
 
 
-def test_duplicate_and_null_ids_are_refused(run: Run, tmp_path: Path) -> None:
+def test_duplicate_and_null_ids_are_refused(run: PipelineRun, tmp_path: Path) -> None:
     part = tmp_path / "mail" / "more.json"
     part.write_text('{"id": "a", "body": "again"}\n')
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'a' \(2 rows\)"):
@@ -261,24 +265,24 @@ def test_duplicate_and_null_ids_are_refused(run: Run, tmp_path: Path) -> None:
     assert not Path(run.pipeline.tables).exists()
 
 
-def test_duplicate_ids_are_refused_on_a_later_night_too(ran: Run, tmp_path: Path) -> None:
+def test_duplicate_ids_are_refused_on_a_later_night_too(ran: PipelineRun, tmp_path: Path) -> None:
     (tmp_path / "mail" / "more.json").write_text('{"id": "a", "body": "again"}\n')
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'a' \(2 rows\)"):
         tag_step(replace(ran, run_id="night-2"))
 
 
-def test_a_column_that_the_jobs_add_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_column_that_the_jobs_add_is_refused(run: PipelineRun, tmp_path: Path) -> None:
     (tmp_path / "mail" / "more.json").write_text('{"id": "z", "body": "text", "Reason": "mine"}\n')
     with pytest.raises(TableError, match="the column 'Reason' has the name of one that the jobs add"):
         tag_step(run)
 
 
-def test_filter_before_tag_says_what_to_run(run: Run) -> None:
+def test_filter_before_tag_says_what_to_run(run: PipelineRun) -> None:
     with pytest.raises(TableError, match=r"tags: no run has tagged with label set 'mail' .*run the tag job first"):
         filter_step(run)
 
 
-def test_documents_that_came_after_tagging_wait_for_the_next_run(run: Run, tmp_path: Path) -> None:
+def test_documents_that_came_after_tagging_wait_for_the_next_run(run: PipelineRun, tmp_path: Path) -> None:
     tag_step(run)
     write_json(tmp_path / "mail", {**TEXTS, "a": "another text than before, and longer", "h": "never seen"})
     done = filter_step(run)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pyspark.sql import SparkSession
 
-from gliclass_spark.cli import main
+from gliclass_spark.cli.app import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

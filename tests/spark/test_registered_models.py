@@ -12,12 +12,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from gliclass_spark import gliclass_udf
-from gliclass_spark.config import Pipeline
+from gliclass_spark.checkpoints.cache import Cache
+from gliclass_spark.checkpoints.registry import Registry
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ErrorShareError
-from gliclass_spark.model.cache import Cache
-from gliclass_spark.model.location import resolve
-from gliclass_spark.registry import Registry
-from gliclass_spark.spark.steps import Run, tag_step, up_to_date
+from gliclass_spark.spark.jobs import PipelineRun, tag_step, up_to_date
 
 ADDRESS = "models:/mail@champion"
 TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
@@ -81,7 +81,7 @@ def test_a_night_whose_registry_is_down_tags_with_what_the_champion_stood_for(
 def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(
     spark: SparkSession, tmp_path: Path, tiny_bi_encoder: str, other_tiny_model: str
 ) -> None:
-    first, second = (resolve(folder).digest for folder in (tiny_bi_encoder, other_tiny_model))
+    first, second = (resolve_model(folder).digest for folder in (tiny_bi_encoder, other_tiny_model))
     address = (tmp_path / "store").as_uri()
     shutil.copytree(tiny_bi_encoder, tmp_path / "store")
 
@@ -109,7 +109,7 @@ def test_what_a_folder_has_tagged_stays_tagged_once_it_is_registered(
     assert tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5)).tagged == 0
 
 
-def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float, model: str = ADDRESS) -> Run:
+def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float, model: str = ADDRESS) -> PipelineRun:
     configuration = {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
@@ -120,7 +120,7 @@ def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: floa
         "max_error_ratio": max_error_ratio,
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration))
-    return Run(spark, Pipeline.from_yaml(folder / "pipeline.yaml"), run_id, precision="float32")
+    return PipelineRun(spark, Pipeline.from_yaml(folder / "pipeline.yaml"), run_id, precision="float32")
 
 
 def tags(spark: SparkSession, folder: Path) -> set[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from gliclass_spark import Engine, Label, LabelSet, gliclass_udf, nested_scores, register_gliclass
 from gliclass_spark.errors import ConfigError, LabelSetError, ModelNotFoundError
-from gliclass_spark.spark import worker
+from gliclass_spark.spark.worker import scoring
 
 LABELS = ["spam", "ham", "lake"]
 TEXTS = ["a lake of data", "buy now", "ham and eggs " * 40, "שלום עולם", "<<LABEL>>spam<<SEP>>", "x\0y 😀"]
@@ -133,7 +133,7 @@ def test_promise_6_one_model_in_memory_for_each_worker(
     def loads(batches):
         for _ in batches:
             pass
-        mine = [settings for settings in worker._engines if settings.model.uri == model]
+        mine = [settings for settings in scoring._engines if settings.model.uri == model]
         yield pd.DataFrame({"pid": [os.getpid()], "loads": [len(mine)]})
 
     counted = spark.range(40).repartition(40).mapInPandas(loads, "pid long, loads long").distinct().collect()

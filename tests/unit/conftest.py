@@ -17,8 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from reference_models import Reference
 
+    from gliclass_spark.checkpoints.registry import Registry, Version
     from gliclass_spark.inference.engine import Engine
-    from gliclass_spark.registry import Registry, Version
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
 
@@ -63,12 +63,13 @@ def folder(reference: Callable[..., Reference]) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
     """`engine(backbone, precision=..., max_batch_tokens=..., **config)`: on the CPU, float32 unless told otherwise."""
+    from gliclass_spark.checkpoints.uri import resolve_model
     from gliclass_spark.inference.engine import Engine
-    from gliclass_spark.model import checkpoint, location
+    from gliclass_spark.model import checkpoint
 
     @cache
     def loaded(backbone: str, precision: str, **changes: Any) -> checkpoint.Checkpoint:
-        return checkpoint.load(location.resolve(str(reference(backbone, **changes).folder)))
+        return checkpoint.load(resolve_model(str(reference(backbone, **changes).folder)))
 
     @cache
     def of(
@@ -83,7 +84,7 @@ def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables, which take seconds to create. To be copied."""
-    from gliclass_spark.registry import Registry
+    from gliclass_spark.checkpoints.registry import Registry
 
     folder = tmp_path_factory.mktemp("mlflow")
     with Registry(f"sqlite:///{folder}/mlflow.db").run("nothing", "to create the tables", {}):
@@ -93,7 +94,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    from gliclass_spark.registry import Registry
+    from gliclass_spark.checkpoints.registry import Registry
 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

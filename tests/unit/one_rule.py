@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gliclass_spark.rules import Route, Rules
+from gliclass_spark.config.rules import Route, Rules
 
 COLUMNS = ("doc_id", "title", "text", "published", "meta", "odd name")
 LABELS = ("machine learning", "web", "Art", "it's")

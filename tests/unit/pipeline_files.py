@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gliclass_spark.config import Pipeline
+from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 
 DOCUMENT: dict[str, Any] = {

@@ -24,12 +24,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-from gliclass_spark.model import location
-from gliclass_spark.model.bi_encoder import BiEncoderModel
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint, Model, model_of
 from gliclass_spark.model.configuration import config_of
-from gliclass_spark.model.label_tokens import LabelVectors
-from gliclass_spark.model.text_tokenizer import EXAMPLE_TOKEN, LABEL_TOKEN, SEP_TOKEN
+from gliclass_spark.model.heads.label_vectors import LabelVectors
+from gliclass_spark.model.prompts.text_tokenizer import EXAMPLE_TOKEN, LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
 TOLERANCE = 1e-5  # between two logits, float32
@@ -227,7 +227,7 @@ def _randomise(model: ReferenceModel) -> None:
 
 def grown(kind: type[Model], reference: Reference, **attributes: Any) -> Checkpoint:
     """The reference's checkpoint with a model of this kind of ours, and these attributes; same weights."""
-    ref = location.resolve(str(reference.folder))
+    ref = resolve_model(str(reference.folder))
     model = reference.twin()
     model.__class__ = kind
     for name, value in attributes.items():

@@ -20,9 +20,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from gliclass_spark.config import Pipeline
-from gliclass_spark.retrain_config import RetrainConfig
-from gliclass_spark.spark_conf import read_conf
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.retraining import RetrainConfig
+from gliclass_spark.config.spark import read_conf
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -15,37 +15,25 @@ import typer
 import yaml
 from docs_blocks import DOCS, ROOT, RUN_PAGES, Block, blocks, pages
 
+from devtools.site import benchmark_tables, configuration_tables, hooks, links
 from gliclass_spark import errors
-from gliclass_spark.cli import app
+from gliclass_spark.cli.app import app
+from gliclass_spark.config.retraining import RetrainConfig
+from gliclass_spark.config.rules import Rules
+from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.inference import results
 from gliclass_spark.inference.results import TextError
-from gliclass_spark.retrain_config import RetrainConfig
-from gliclass_spark.rules import Rules
-from gliclass_spark.schedule import Schedule
-from gliclass_spark.spark.feedback import FEEDBACK
-from gliclass_spark.spark.schema import DECISION_COLUMNS, TAGS
+from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, TAGS
+from gliclass_spark.spark.jobs.ingest_feedback import FEEDBACK
 
-SITE_TOOLS = ROOT / "tools" / "site"
 LANGUAGES = {"python", "bash", "yaml", "json", "csv", "text", "console"}
 ALL_BLOCKS = [block for page in pages() for block in blocks(page)]
 
 
-@pytest.fixture(scope="module")
-def tools() -> Any:
-    """The modules that print pages, as the site's builder imports them."""
-    sys.path.insert(0, str(SITE_TOOLS))
-    try:
-        import hooks
-
-        yield hooks
-    finally:
-        sys.path.remove(str(SITE_TOOLS))
-
-
 @pytest.mark.parametrize("page", [*pages(), ROOT / "README.md"], ids=lambda page: page.name)
-def test_every_link_to_a_file_leads_to_one(page: Path, tools: Any) -> None:
-    for target, _ in tools.links.local_links(page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix()):
-        printed = target.removeprefix("docs/") in tools.PRINTED
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    for target, _ in links.local_links(page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix()):
+        printed = target.removeprefix("docs/") in hooks.PRINTED
         assert printed or (ROOT / target).exists(), f"{page} links to {target}, which is not there"
 
 
@@ -137,10 +125,10 @@ def test_every_exit_code_stands_in_the_runbook() -> None:
     assert {int(code) for code in re.findall(r"^\| (\d) \|", chapter, flags=re.MULTILINE)} == {0} | codes
 
 
-def test_every_key_of_a_file_has_its_meaning_and_no_other(tools: Any) -> None:
-    meanings = tools.configuration_tables.read_meanings()
-    for _, model, _ in tools.configuration_tables.SECTIONS:
-        assert set(meanings[model.__name__]) == set(tools.configuration_tables.keys(model)), model
+def test_every_key_of_a_file_has_its_meaning_and_no_other() -> None:
+    meanings = configuration_tables.read_meanings()
+    for _, model, _ in configuration_tables.SECTIONS:
+        assert set(meanings[model.__name__]) == set(configuration_tables.keys(model)), model
 
 
 @pytest.mark.parametrize(
@@ -157,10 +145,10 @@ def test_every_column_of_a_table_has_its_meaning(chapter: str, columns: list[str
     assert named == columns
 
 
-def test_every_result_of_a_benchmark_is_on_the_page_of_benchmarks(tools: Any) -> None:
-    page = tools.benchmark_tables.page()
+def test_every_result_of_a_benchmark_is_on_the_page_of_benchmarks() -> None:
+    page = benchmark_tables.page()
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
-        assert f"({tools.benchmark_tables.RESULTS.relative_to(ROOT).as_posix()}/{file.name})" in page.replace("../", "")
+        assert f"({benchmark_tables.RESULTS.relative_to(ROOT).as_posix()}/{file.name})" in page.replace("../", "")
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_another_host(tmp_path: Path) -> None:

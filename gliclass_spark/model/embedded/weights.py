@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.checkpoints import embedded_files
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.model import embedded
 
 _WORDS = "encoder_model.embeddings.word_embeddings.weight"
 _SCALES = ".row_scales"
@@ -29,7 +29,7 @@ def base_state_dict() -> dict[str, Tensor]:
 
 def state_dict() -> dict[str, Tensor]:
     """Every weight of the model, float32: the package's word embeddings and this folder's layers."""
-    stored = load_file(embedded.WEIGHTS)
+    stored = load_file(embedded_files.WEIGHTS)
     layers = {
         name: weight * stored[name + _SCALES] if name + _SCALES in stored else weight
         for name, weight in stored.items()
@@ -38,7 +38,7 @@ def state_dict() -> dict[str, Tensor]:
     return {**layers, _WORDS: base_state_dict()[_WORDS]}
 
 
-def save_layers(state: dict[str, Tensor], path: Path = embedded.WEIGHTS) -> None:
+def save_layers(state: dict[str, Tensor], path: Path = embedded_files.WEIGHTS) -> None:
     """Store a trained model's weights, less the word embeddings that the package brings.
 
     A matrix is stored in 8 bits for each weight, and one scale for each row. Raises CheckpointError for

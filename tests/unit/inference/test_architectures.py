@@ -14,7 +14,7 @@ from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import Example, Label, LabelSet
-from gliclass_spark.model.bi_encoder import BiEncoderModel
+from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel
 
 TEXTS = (
     "Spark!",

@@ -12,6 +12,7 @@ from reference_models import PUBLISHED, Reference, grown, tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import DeviceError, LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import (
@@ -23,9 +24,10 @@ from gliclass_spark.inference.results import (
     TextError,
 )
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model import checkpoint, location, text_tokenizer
+from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.model.prompts import text_tokenizer
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 FRAME = (
@@ -60,7 +62,7 @@ class TestOrder:
         self, group: int, bert: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         expected = bert.run([*TEXTS, None], LABELS)
-        monkeypatch.setattr("gliclass_spark.inference.prepare._GROUP_TEXTS", group)
+        monkeypatch.setattr("gliclass_spark.inference.tokenization._GROUP_TEXTS", group)
         found = bert.run([*TEXTS, None], LABELS)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5, rtol=0)
         assert found.errors == expected.errors
@@ -128,7 +130,7 @@ class TestErrors:
     def test_a_text_of_the_greatest_length_is_scored_and_one_longer_is_not(
         self, length: int, error: TextError | None, bert: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gliclass_spark.inference.prepare.MAX_TEXT_CHARS", 1000)
+        monkeypatch.setattr("gliclass_spark.inference.tokenization.MAX_TEXT_CHARS", 1000)
         assert bert.run(["x" * length], LABELS).errors == (error,)
 
     def test_nothing_but_bad_texts_is_no_failure(self, bert: Engine) -> None:
@@ -237,7 +239,7 @@ class TestConstruction:
 
     def test_a_resolved_checkpoint_is_as_good_as_its_address(self, reference: Callable[..., Reference]) -> None:
         folder = str(reference("bert").folder)
-        ref = location.resolve(folder)
+        ref = resolve_model(folder)
         ours, same = (Engine.from_pretrained(model, device="cpu", precision="float32") for model in (folder, ref))
         assert ours.ref == same.ref == ref
         np.testing.assert_array_equal(ours.scores(TEXTS, LABELS), same.scores(TEXTS, LABELS))
@@ -273,7 +275,7 @@ class TestConstruction:
 
 def loaded(reference: Callable[..., Reference]) -> Checkpoint:
     """The small BERT, for an engine of one's own."""
-    return checkpoint.load(location.resolve(str(reference("bert").folder)))
+    return checkpoint.load(resolve_model(str(reference("bert").folder)))
 
 
 class Watched(GLiClassModel):

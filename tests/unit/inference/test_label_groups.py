@@ -12,7 +12,7 @@ from reference_models import PUBLISHED, tokenizer
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
 
 BUILDERS = {first: PromptBuilder(tokenizer(), prompt_first=first, max_length=512) for first in (True, False)}
 TEXTS = ["deep water", "a river in Zürich", "spark " * 700]

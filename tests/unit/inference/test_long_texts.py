@@ -14,7 +14,7 @@ from reference_models import PUBLISHED
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.text_tokenizer import Frame, Prompt
+from gliclass_spark.model.prompts.text_tokenizer import Frame, Prompt
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 WORDS = ["spark", "table", "deep", "river", "water"]  # one token each

@@ -14,8 +14,8 @@ from torch import Tensor
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import OUT_OF_MEMORY
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.modeling import GLiClassModel
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 PROMPT_TOKENS = 9  # [CLS] <<LABEL>> sport <<LABEL>> machine learning <<LABEL>> web <<SEP>> ... [SEP], less 1

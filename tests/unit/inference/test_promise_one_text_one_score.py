@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from reference_cells import BACKBONES, Cell, cells
 from reference_models import PUBLISHED, build, tokenizer
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import (
     EMPTY_TEXT,
@@ -28,7 +29,6 @@ from gliclass_spark.inference.results import (
 )
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.location import ModelRef
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 # Heads that read every token of the text: padding and neighbours could reach the score through them.

@@ -12,13 +12,14 @@ from reference_models import PUBLISHED, Reference, tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.prefetch import THREAD_NAME
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import location, text_tokenizer
+from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.modeling import GLiClassModel
+from gliclass_spark.model.prompts import text_tokenizer
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 BATCHES: list[list[str | None]] = [["spark", None, "deep water"], [], [""], ["a river in Zürich"] * 3, ["table"]]
@@ -35,7 +36,7 @@ def test_each_batch_gets_the_results_that_it_gets_alone(
     group: int, bert: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = [bert.run(texts, LABELS) for texts in BATCHES]
-    monkeypatch.setattr("gliclass_spark.inference.prepare._GROUP_TEXTS", group)
+    monkeypatch.setattr("gliclass_spark.inference.tokenization._GROUP_TEXTS", group)
     found = list(bert.stream(iter(BATCHES), LABELS))
     assert [result.errors for result in found] == [result.errors for result in expected]
     for ours, alone in zip(found, expected, strict=True):
@@ -134,7 +135,7 @@ class Waiting(GLiClassModel):
         model = reference.twin()
         model.__class__ = cls
         model.events, model.error, model.met = events, error, 0
-        return Checkpoint(location.resolve(str(reference.folder)), model, tokenizer())
+        return Checkpoint(resolve_model(str(reference.folder)), model, tokenizer())
 
 
 class Announcing:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModel
 
-from gliclass_spark.inference.window import window
+from gliclass_spark.inference.context_window import window
 
 SMALL = {
     "hidden_size": 32,

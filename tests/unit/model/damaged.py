@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 
 MISSING = object()
 
@@ -36,5 +37,5 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> 
 def refusal(folder: Path, *, of: type[Exception] = CheckpointError) -> str:
     """The one line that a user reads."""
     with pytest.raises(of) as refused:
-        checkpoint.load(location.resolve(str(folder)))
+        checkpoint.load(resolve_model(str(folder)))
     return str(refused.value)

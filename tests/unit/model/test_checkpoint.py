@@ -18,12 +18,13 @@ from huggingface_hub import constants
 from reference_models import TOLERANCE, Reference, tokenizer
 from safetensors.torch import load_file
 
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import ModelNotFoundError
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 
 
 def digest(folder: Path) -> str:
-    return location.resolve(str(folder)).digest
+    return resolve_model(str(folder)).digest
 
 
 class TestDigest:
@@ -78,7 +79,7 @@ class TestAddress:
     """What an address can be, and what is told when nothing is there."""
 
     def test_a_folder_is_found_under_its_path(self, folder: Path) -> None:
-        ref = location.resolve(str(folder))
+        ref = resolve_model(str(folder))
         assert (ref.uri, ref.folder) == (str(folder), folder)
 
     @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ class TestAddress:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ModelNotFoundError) as refused:
-            location.resolve(uri)
+            resolve_model(uri)
         assert repr(uri) in str(refused.value)
         assert 'use "embedded"' in str(refused.value)
         assert "\n" not in str(refused.value)
@@ -99,11 +100,11 @@ class TestAddress:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
         with pytest.raises(ModelNotFoundError, match="'some/model' is not a folder, and the hub does not give it"):
-            location.resolve("some/model")
+            resolve_model("some/model")
 
     def test_a_file_is_no_checkpoint(self, folder: Path) -> None:
         with pytest.raises(ModelNotFoundError):
-            location.resolve(str(folder / checkpoint.WEIGHTS))
+            resolve_model(str(folder / checkpoint.WEIGHTS))
 
 
 class TestUnsafe:
@@ -124,17 +125,17 @@ class TestUnsafe:
 
     def test_pickled_weights_beside_safe_ones_are_not_read(self, folder: Path, tmp_path: Path) -> None:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-        checkpoint.load(location.resolve(str(folder)))
+        checkpoint.load(resolve_model(str(folder)))
         assert not (tmp_path / "sprung").exists()
 
     def test_a_tokenizer_that_brings_code_is_read_without_it(self, folder: Path, tmp_path: Path) -> None:
-        expected = checkpoint.load(location.resolve(str(folder))).tokenizer("deep water").input_ids
+        expected = checkpoint.load(resolve_model(str(folder))).tokenizer("deep water").input_ids
         write_code(folder, tmp_path / "sprung")
         path = folder / "tokenizer_config.json"
         document = json.loads(path.read_text(encoding="utf-8"))
         document.update(tokenizer_class="Trap", auto_map={"AutoTokenizer": ["trap.Trap", "trap.Trap"]})
         path.write_text(json.dumps(document), encoding="utf-8")
-        assert checkpoint.load(location.resolve(str(folder))).tokenizer("deep water").input_ids == expected
+        assert checkpoint.load(resolve_model(str(folder))).tokenizer("deep water").input_ids == expected
         assert not (tmp_path / "sprung").exists()
 
     @pytest.mark.parametrize("place", ["", "encoder_config"])
@@ -180,27 +181,27 @@ class TestWeights:
     """Every weight of the file is used, and every weight of the model is in the file."""
 
     def test_the_model_comes_ready_to_score(self, folder: Path) -> None:
-        model = checkpoint.load(location.resolve(str(folder))).model
+        model = checkpoint.load(resolve_model(str(folder))).model
         assert not model.training
         assert {(weight.dtype, weight.device.type) for weight in model.state_dict().values()} == {
             (torch.float32, "cpu")
         }
 
     def test_the_weights_are_those_of_the_file(self, folder: Path) -> None:
-        model = checkpoint.load(location.resolve(str(folder))).model
+        model = checkpoint.load(resolve_model(str(folder))).model
         stored = load_file(folder / checkpoint.WEIGHTS)
         assert {f"model.{name}" for name in model.state_dict()} == set(stored)
         assert all(torch.equal(weight, stored[f"model.{name}"]) for name, weight in model.state_dict().items())
 
     def test_half_precision_weights_are_read_as_float32(self, folder: Path) -> None:
         reweigh(folder, lambda state: state.update({name: weight.bfloat16() for name, weight in state.items()}))
-        model = checkpoint.load(location.resolve(str(folder))).model
+        model = checkpoint.load(resolve_model(str(folder))).model
         assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
 
     def test_the_position_buffers_of_old_files_are_left_out(self, folder: Path) -> None:
         name = "model.encoder_model.embeddings.position_ids"
         reweigh(folder, lambda state: state.update({name: torch.arange(512)}))
-        checkpoint.load(location.resolve(str(folder)))
+        checkpoint.load(resolve_model(str(folder)))
 
     def test_missing_extra_and_misshapen_weights_are_listed(self, folder: Path) -> None:
         def damage(state: dict[str, torch.Tensor]) -> None:
@@ -226,7 +227,7 @@ class TestWeights:
     def test_a_weight_of_two_names_may_stand_under_any(self, names: list[str], tied: Path) -> None:
         words = load_file(tied / checkpoint.WEIGHTS)[SHARED.format("shared")]
         reweigh(tied, lambda state: rename(state, names, words))
-        encoder = checkpoint.load(location.resolve(str(tied))).model.encoder_model
+        encoder = checkpoint.load(resolve_model(str(tied))).model.encoder_model
         assert encoder.shared.weight is encoder.encoder.embed_tokens.weight
         assert torch.equal(encoder.shared.weight, words)
 
@@ -239,7 +240,7 @@ class TestWeights:
         assert refusal(tied).endswith("1 differ: missing encoder_model.shared.weight")
 
     def test_a_weight_of_two_names_is_saved_once(self, tied: Path, tmp_path: Path) -> None:
-        loaded = checkpoint.load(location.resolve(str(tied)))
+        loaded = checkpoint.load(resolve_model(str(tied)))
         saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved")
         stored, original = (load_file(folder / checkpoint.WEIGHTS) for folder in (saved, tied))
         assert stored.keys() == original.keys()
@@ -294,7 +295,7 @@ class TestLabelTokenizer:
         return Path(shutil.copytree(made.folder, tmp_path / "bi_encoder"))
 
     def test_it_is_the_texts_where_both_encoders_have_its_vocabulary(self, folder: Path) -> None:
-        loaded = checkpoint.load(location.resolve(str(folder)))
+        loaded = checkpoint.load(resolve_model(str(folder)))
         assert loaded.label_tokenizer is loaded.tokenizer
 
     def test_one_in_the_folder_is_taken_and_counts_in_the_digest(self, folder: Path) -> None:
@@ -302,17 +303,17 @@ class TestLabelTokenizer:
         own = tokenizer()
         own.add_tokens(["thingummy"])
         own.save_pretrained(folder / "label_tokenizer")
-        loaded = checkpoint.load(location.resolve(str(folder)))
+        loaded = checkpoint.load(resolve_model(str(folder)))
         assert "thingummy" in loaded.label_tokenizer.get_vocab()
         assert "thingummy" not in loaded.tokenizer.get_vocab()
         assert digest(folder) != before
 
     def test_one_that_is_saved_is_loaded_again(self, folder: Path, tmp_path: Path) -> None:
-        loaded = checkpoint.load(location.resolve(str(folder)))
+        loaded = checkpoint.load(resolve_model(str(folder)))
         own = tokenizer()
         own.add_tokens(["thingummy"])
         saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved", own)
-        again = checkpoint.load(location.resolve(str(saved)))
+        again = checkpoint.load(resolve_model(str(saved)))
         assert again.label_tokenizer.get_vocab() == own.get_vocab()
 
     def test_without_one_that_fits_the_checkpoint_is_refused_with_what_to_do(self, folder: Path) -> None:
@@ -332,7 +333,7 @@ def test_the_reference_loads_what_we_save_of_two_encoders_and_of_a_weight_with_t
     backbone: str, name: str, reference: Callable[..., Reference], tmp_path: Path
 ) -> None:
     made = reference(backbone, architecture_type=name, use_calibrator=True)
-    loaded = checkpoint.load(location.resolve(str(made.folder)))
+    loaded = checkpoint.load(resolve_model(str(made.folder)))
     saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved")
     model, report = ReferenceModel.from_pretrained(saved, output_loading_info=True)
     # Of a weight that it ties, it misses the names that its own files lack, too.
@@ -345,10 +346,10 @@ def test_the_reference_loads_what_we_save_of_two_encoders_and_of_a_weight_with_t
 
 
 def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:
-    loaded = checkpoint.load(location.resolve(str(folder)))
+    loaded = checkpoint.load(resolve_model(str(folder)))
     saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "new" / "folder")
     assert digest(checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "once more")) == digest(saved)
-    again = checkpoint.load(location.resolve(str(saved)))
+    again = checkpoint.load(resolve_model(str(saved)))
     state = loaded.model.state_dict()
     assert set(again.model.state_dict()) == set(state)
     assert all(torch.equal(weight, state[name]) for name, weight in again.model.state_dict().items())

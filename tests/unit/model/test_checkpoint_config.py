@@ -12,7 +12,8 @@ from damaged import MISSING, reconfigure, refusal
 from reference_cells import SPACES
 from reference_models import Reference, build
 
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.configuration import GLiClassConfig, config_of, read_config
 
 
@@ -118,7 +119,7 @@ def test_a_calibrator_of_a_text_that_is_not_pooled_is_refused(folder: Path) -> N
 
 def test_an_option_that_no_score_depends_on_is_read_over(folder: Path) -> None:
     reconfigure(folder, layer_wise=True, focal_loss_gamma=7, something_new=[1])
-    checkpoint.load(location.resolve(str(folder)))
+    checkpoint.load(resolve_model(str(folder)))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gliclass_spark.checkpoints import embedded_files
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import CheckpointError
-from gliclass_spark.model import checkpoint, embedded, location
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.configuration import read_config
 from gliclass_spark.model.embedded import weights
@@ -23,7 +25,7 @@ MAX_BYTES = 12_000_000
 
 @pytest.fixture(scope="module")
 def loaded() -> Checkpoint:
-    return checkpoint.load(location.resolve("embedded"))
+    return checkpoint.load(resolve_model("embedded"))
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,11 @@ def state() -> dict[str, Tensor]:
 
 
 def test_the_weights_take_at_most_12_megabytes() -> None:
-    assert embedded.WEIGHTS.stat().st_size <= MAX_BYTES
+    assert embedded_files.WEIGHTS.stat().st_size <= MAX_BYTES
 
 
 def test_the_weights_hold_no_word_embeddings() -> None:
-    stored = load_file(embedded.WEIGHTS)
+    stored = load_file(embedded_files.WEIGHTS)
     assert not [name for name in stored if "word_embeddings" in name]
     assert max(weight.shape[0] for weight in stored.values() if weight.dim()) < 10_000
 
@@ -62,18 +64,18 @@ def test_the_engine_does_not_import_what_takes_longer_than_torch() -> None:
 
 
 def test_the_digest_covers_layers_config_words_and_tokenizer(loaded: Checkpoint) -> None:
-    assert {path.name for path in embedded.files()} == {"config.json", "model.safetensors", "tokenizer.json"}
-    assert len(embedded.files()) == 4
-    assert location.resolve("embedded").digest == loaded.ref.digest
+    assert {path.name for path in embedded_files.files()} == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert len(embedded_files.files()) == 4
+    assert resolve_model("embedded").digest == loaded.ref.digest
 
 
 def test_the_digest_changes_with_the_layers(state: dict[str, Tensor], tmp_path: Path) -> None:
-    before = location.resolve("embedded").digest
+    before = resolve_model("embedded").digest
     changed = tmp_path / "model.safetensors"
     weights.save_layers({**state, "logit_scale": torch.tensor(3.0)}, changed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "WEIGHTS", changed)
-        assert location.resolve("embedded").digest != before
+        patch.setattr(embedded_files, "WEIGHTS", changed)
+        assert resolve_model("embedded").digest != before
 
 
 def test_what_is_saved_is_read_again_to_half_a_step_of_each_row(
@@ -84,7 +86,7 @@ def test_what_is_saved_is_read_again_to_half_a_step_of_each_row(
     trained = {**state, name: torch.randn(384, 384) * torch.logspace(-6, 2, 384)[:, None]}
     trained[name][0] = 0.0
     weights.save_layers(trained, tmp_path / "model.safetensors")
-    monkeypatch.setattr(embedded, "WEIGHTS", tmp_path / "model.safetensors")
+    monkeypatch.setattr(embedded_files, "WEIGHTS", tmp_path / "model.safetensors")
     again = weights.state_dict()
     assert set(again) == set(state)
     half_a_step = trained[name].abs().amax(dim=1, keepdim=True) / 127 / 2
@@ -101,5 +103,5 @@ def test_words_that_were_trained_are_refused(state: dict[str, Tensor], tmp_path:
 
 
 def test_the_configuration_names_no_path_of_the_machine_that_it_was_made_on() -> None:
-    assert "site-packages" not in (embedded.FOLDER / "config.json").read_text(encoding="utf-8")
-    assert "_name_or_path" not in read_config(embedded.FOLDER).to_dict()["encoder_config"]
+    assert "site-packages" not in (embedded_files.FOLDER / "config.json").read_text(encoding="utf-8")
+    assert "_name_or_path" not in read_config(embedded_files.FOLDER).to_dict()["encoder_config"]

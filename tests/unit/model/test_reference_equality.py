@@ -12,9 +12,10 @@ from gliclass import GLiClassModel as ReferenceModel
 from reference_cells import BACKBONES, HEADS, SPACES, Cell, cells, sample
 from reference_models import PUBLISHED, TOLERANCE, Reference, answers, build, logits_alone
 
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.configuration import (
     BI_ENCODER,
     ENCODER_DECODER,
@@ -22,8 +23,8 @@ from gliclass_spark.model.configuration import (
     FUSED_BI_ENCODER,
     UNI_ENCODER,
 )
-from gliclass_spark.model.pooling import POOLINGS
-from gliclass_spark.model.scoring import SCORERS
+from gliclass_spark.model.heads.pooling import POOLINGS
+from gliclass_spark.model.heads.scorers import SCORERS
 
 LABELS = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))
 TEXTS = (
@@ -101,11 +102,11 @@ def test_a_task_prompt_is_read_as_the_reference_reads_it(
 def test_the_reference_loads_what_we_save(name: str, reference: Callable[..., Reference]) -> None:
     backbone, config = PUBLISHED[name]
     original = reference(backbone, **config)
-    loaded = checkpoint.load(location.resolve(str(original.folder)))
+    loaded = checkpoint.load(resolve_model(str(original.folder)))
     with TemporaryDirectory() as folder:
         checkpoint.save(loaded.model, loaded.tokenizer, folder)
         model, report = ReferenceModel.from_pretrained(folder, output_loading_info=True)
-        again = checkpoint.load(location.resolve(folder))
+        again = checkpoint.load(resolve_model(folder))
     assert report["missing_keys"] == set()
     assert report["unexpected_keys"] == set()
     for text in TEXTS:

@@ -7,7 +7,7 @@ import torch
 from gliclass.scorers import SCORER2OBJECT as REFERENCE
 from torch import Tensor, nn
 
-from gliclass_spark.model.scoring import SCORERS
+from gliclass_spark.model.heads.scorers import SCORERS
 
 ROWS, LABELS, TOKENS, HIDDEN = 2, 5, 7, 8
 EXACT = {"atol": 1e-6, "rtol": 0.0}

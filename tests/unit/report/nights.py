@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.manifest import HISTOGRAM_BINS, Manifest, VersionRange
-from gliclass_spark.report import Document, Sample, outcomes
+from gliclass_spark.report import Sample, SampleDocument, outcomes
+from gliclass_spark.runs.manifest import HISTOGRAM_BINS, Manifest, VersionRange
 
 LABELS = LabelSet.of("complaint", "invoice", name="mail")
 LOW, HIGH = 2, 17
@@ -93,6 +93,6 @@ def ordinary(night: int) -> list[Manifest]:
 def samples(manifests: Sequence[Manifest], text: str | None = "Where is my parcel?") -> list[Sample]:
     """One document for each outcome."""
     return [
-        Sample(outcome, [Document(f"doc-{number}", text, {"complaint": 0.875})])
+        Sample(outcome, [SampleDocument(f"doc-{number}", text, {"complaint": 0.875})])
         for number, outcome in enumerate(outcomes(manifests, "/lake/mail"))
     ]

@@ -16,7 +16,7 @@ from nights import decided, ordinary, tag
 from retrainings import comparison, facts, verdict
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report import Document, Sample, outcomes, render
+from gliclass_spark.report import Sample, SampleDocument, outcomes, render
 from gliclass_spark.report.verdict import verdict_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -85,7 +85,7 @@ def night(text: str) -> str:
     return render(
         manifests,
         ordinary(0),
-        [Sample(each, [Document(text, text, {text: 0.5}, text)]) for each in outcomes(manifests, text)],
+        [Sample(each, [SampleDocument(text, text, {text: 0.5}, text)]) for each in outcomes(manifests, text)],
     )
 
 

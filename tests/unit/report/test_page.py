@@ -14,8 +14,8 @@ from nights import LABELS, decided, nights, ordinary, samples, tag
 
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.manifest import Manifest
-from gliclass_spark.report import Document, Sample, outcomes, render
+from gliclass_spark.report import Sample, SampleDocument, outcomes, render
+from gliclass_spark.runs.manifest import Manifest
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 SCRIPT = "<script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
@@ -100,7 +100,8 @@ def test_a_sample_shows_its_document_its_table_and_the_query_that_lists_them_all
 def test_documents_are_shown_as_text_whatever_they_hold() -> None:
     manifests = ordinary(0)
     hostile = [
-        Sample(outcome, [Document(SCRIPT, SCRIPT, {SCRIPT: 0.5}, SCRIPT)]) for outcome in outcomes(manifests, SCRIPT)
+        Sample(outcome, [SampleDocument(SCRIPT, SCRIPT, {SCRIPT: 0.5}, SCRIPT)])
+        for outcome in outcomes(manifests, SCRIPT)
     ]
     html = render([replace(manifest, source=SCRIPT, message=SCRIPT) for manifest in manifests], [], hostile)
     assert check(html).text.count("<script>alert('x')</script>") >= 4 * len(hostile)
@@ -122,7 +123,7 @@ def test_names_of_labels_reasons_routes_and_codes_are_shown_as_text() -> None:
 def test_any_text_and_any_name_give_a_sound_page(text: str) -> None:
     tagged = tag(0, {"complaint": 3}, errors={text: 5})
     manifests = decided(tagged, {text: 80}, {"complaints": 400})
-    found = [Sample(outcome, [Document(text, text, {text: 0.5}, text)]) for outcome in outcomes(manifests, text)]
+    found = [Sample(outcome, [SampleDocument(text, text, {text: 0.5}, text)]) for outcome in outcomes(manifests, text)]
     check(render(manifests, [], found))
 
 

@@ -16,8 +16,8 @@ from retrainings import CANDIDATE, CHAMPION, NO_PPO, comparison, facts, ppo, ver
 from rich.console import Console
 from test_page import SCRIPT, Page, check
 
+from gliclass_spark.cli.output.retraining_output import show_verdict
 from gliclass_spark.report import RetrainingFacts, verdict_page
-from gliclass_spark.show_retraining import show_verdict
 
 REFUSED = verdict(comparison("golden", {"spam": 0.75}, {"spam": 0.5}), failed="max_label_loss")
 

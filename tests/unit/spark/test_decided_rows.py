@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from gliclass_spark.exploration import decide, key
+from gliclass_spark.feedback.exploration import decide, key
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.spark.exploration import decide_batch
-from gliclass_spark.spark.schema import LANE_FIELDS, TAGS
+from gliclass_spark.spark.delta.schema import LANE_FIELDS, TAGS
+from gliclass_spark.spark.transforms.exploring import decide_batch
 
 SCHEMA = to_arrow_schema(TAGS, timezone="UTC")
 SEVERAL = LabelSet(labels=(Label(name="a", threshold=0.7), Label(name="ü"), Label(name="c", threshold=0.2)))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gliclass_spark.config.spark import read_conf
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.spark.session import on_one_machine
-from gliclass_spark.spark_conf import read_conf
 
 CONF = Path(__file__).parents[3] / "conf" / "spark"
 SCRIPT = CONF / "discover_gpus.sh"

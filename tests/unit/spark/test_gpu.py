@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gliclass_spark.errors import DeviceError
-from gliclass_spark.spark import gpu
+from gliclass_spark.spark.worker import gpu
 
 
 class TestTaskDevice:
@@ -46,7 +46,7 @@ class TestTaskDevice:
 
 HOLDER = """
 import sys
-from gliclass_spark.spark import gpu
+from gliclass_spark.spark.worker import gpu
 gpu.claim(sys.argv[1], "refuse")
 print("held", flush=True)
 sys.stdin.read()
@@ -163,7 +163,7 @@ def claimed_elsewhere(name: str) -> str:
     program = (
         "import sys\n"
         "from gliclass_spark.errors import DeviceError\n"
-        "from gliclass_spark.spark import gpu\n"
+        "from gliclass_spark.spark.worker import gpu\n"
         "try:\n    gpu.claim(sys.argv[1], 'refuse')\n    print('claimed')\n"
         "except DeviceError:\n    print('refused')\n"
     )

@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import os, sys
-from gliclass_spark.spark import late_imports
+from gliclass_spark.spark.worker import late_imports
 
 def worker(needs):
     child = os.fork()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.spark.resources import gpu_sharing, tagging_profile
+from gliclass_spark.spark.worker.resource_profile import gpu_sharing, tagging_profile
 
 CLUSTER = {"spark.master": "yarn", "spark.executor.resource.gpu.amount": "1"}
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import EMPTY_TEXT, OUT_OF_MEMORY, Results, TextError
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model.location import ModelRef
-from gliclass_spark.spark.schema import TAG_FIELDS
-from gliclass_spark.spark.tag_columns import tag_columns
-from gliclass_spark.spark.worker import tag_record
+from gliclass_spark.spark.delta.schema import TAG_FIELDS
+from gliclass_spark.spark.worker.scoring import tag_record
+from gliclass_spark.spark.worker.tag_columns import tag_columns
 
 SCHEMA = to_arrow_schema(TAG_FIELDS)
 MODEL = ModelRef("some/model", Path("/nowhere"), "d1" * 32)

@@ -13,12 +13,13 @@ import torch
 from pyspark import TaskContext
 from pyspark.resource import ResourceInformation
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import CheckpointError, DeviceError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.location import ModelRef, resolve
-from gliclass_spark.spark import gpu, worker
-from gliclass_spark.spark.worker_settings import WorkerSettings
+from gliclass_spark.spark.worker import gpu, scoring
+from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
 LABELS = LabelSet.of("spam", "ham")
 BATCHES: list[list[str | bytes | None]] = [["a lake", None], [b"ham \xff"], [], [b"spam", "eggs", b""]]
@@ -26,20 +27,20 @@ BATCHES: list[list[str | bytes | None]] = [["a lake", None], [b"ham \xff"], [], 
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_engines", {})
+    monkeypatch.setattr(scoring, "_engines", {})
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
 
 
 @pytest.fixture
 def settings(tiny_model: str) -> WorkerSettings:
-    return WorkerSettings(resolve(tiny_model), "cpu", "float32", 1)
+    return WorkerSettings(resolve_model(tiny_model), "cpu", "float32", 1)
 
 
 class TestClassify:
     """Batches in, the same batches out, each with its results."""
 
     def test_each_batch_comes_back_with_its_results(self, settings: WorkerSettings) -> None:
-        found = list(worker.classify(iter(BATCHES), list, LABELS.canonical_json, settings))
+        found = list(scoring.classify(iter(BATCHES), list, LABELS.canonical_json, settings))
         assert [batch for batch, _, _ in found] == BATCHES
         codes = [[error and error.code for error in results.errors] for _, results, _ in found]
         assert codes == [[None, "null_text"], ["undecodable_text"], [], [None, None, "empty_text"]]
@@ -50,22 +51,22 @@ class TestClassify:
         loads = [
             report.loads
             for _ in range(2)
-            for _, _, report in worker.classify(iter(BATCHES), list, LABELS.canonical_json, settings)
+            for _, _, report in scoring.classify(iter(BATCHES), list, LABELS.canonical_json, settings)
         ]
         assert loads == [1, 0, 0, 0, 0, 0, 0, 0]
 
     def test_reports_are_what_the_engine_used(self, settings: WorkerSettings) -> None:
-        reports = [report for _, _, report in worker.classify(iter(BATCHES), list, LABELS.canonical_json, settings)]
+        reports = [report for _, _, report in scoring.classify(iter(BATCHES), list, LABELS.canonical_json, settings)]
         assert [(report.usage.texts, report.usage.errors) for report in reports] == [(2, 1), (1, 1), (0, 0), (3, 1)]
 
     def test_without_a_batch_no_model_is_loaded(self, settings: WorkerSettings) -> None:
-        assert list(worker.classify(iter([]), list, LABELS.canonical_json, settings)) == []
-        assert worker._engines == {}
+        assert list(scoring.classify(iter([]), list, LABELS.canonical_json, settings)) == []
+        assert scoring._engines == {}
 
     def test_other_weights_than_the_drivers_are_refused(self, settings: WorkerSettings) -> None:
         other = replace(settings, model=replace(settings.model, digest="0" * 64))
         with pytest.raises(CheckpointError, match=r"has the digest \w+ on this machine, expected 0000"):
-            next(worker.classify(iter(BATCHES), list, LABELS.canonical_json, other))
+            next(scoring.classify(iter(BATCHES), list, LABELS.canonical_json, other))
 
 
 class TestDevice:
@@ -77,11 +78,11 @@ class TestDevice:
         monkeypatch.setattr("tempfile.tempdir", None)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        monkeypatch.setattr(worker, "resolve", lambda uri, digest: ModelRef(uri, Path("/nowhere"), digest))
-        monkeypatch.setattr(worker, "choose_device", lambda name: torch.device(name or "cpu"))
-        monkeypatch.setattr(worker, "_name", str)
+        monkeypatch.setattr(scoring, "resolve_model", lambda uri, digest: ModelRef(uri, Path("/nowhere"), digest))
+        monkeypatch.setattr(scoring, "choose_device", lambda name: torch.device(name or "cpu"))
+        monkeypatch.setattr(scoring, "_name", str)
         stand_in = SimpleNamespace(from_pretrained=lambda model, device, precision: Loaded(device))
-        monkeypatch.setattr(worker, "Engine", stand_in)
+        monkeypatch.setattr(scoring, "Engine", stand_in)
         yield
         for held in list(gpu._held):
             gpu.release(held)
@@ -125,7 +126,7 @@ class TestDevice:
         given(monkeypatch, "1")
         assert loaded(settings) == ("cuda:1", 1)
         assert set(gpu._held) == {"cuda:1"}
-        assert [str(engine.device) for engine in worker._engines.values()] == ["cuda:1"]
+        assert [str(engine.device) for engine in scoring._engines.values()] == ["cuda:1"]
 
     def test_a_gpu_is_kept_while_another_of_the_workers_models_is_on_it(
         self, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
@@ -144,10 +145,10 @@ class TestDevice:
         loaded(settings)
         # The lock is the open file's, so forgetting that it is ours makes it another's.
         monkeypatch.setattr(gpu, "_held", {})
-        monkeypatch.setattr(worker, "_engines", {})
+        monkeypatch.setattr(scoring, "_engines", {})
         with pytest.raises(DeviceError, match="GPU cuda:0 already holds the model of another process"):
             loaded(settings)
-        assert worker._engines == {}
+        assert scoring._engines == {}
         assert loaded(replace(settings, gpu_sharing="warn")) == ("cuda:0", 1)
 
 
@@ -159,7 +160,7 @@ class Loaded:
 
 
 def loaded(settings: WorkerSettings) -> tuple[str, int]:
-    engine, loads = worker._engine(settings)
+    engine, loads = scoring._engine(settings)
     return str(engine.device), loads
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from reference_models import Reference
 
+from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.model import checkpoint, location
-from gliclass_spark.training.asking import asking, trainable
-from gliclass_spark.training.baselines import similarity
+from gliclass_spark.model import checkpoint
+from gliclass_spark.training.evaluation.baselines import similarity
+from gliclass_spark.training.forward_pass import asking, trainable
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_a_model_that_can_be_asked_but_not_trained_is_refused_by_its_architectur
     backbone: str, architecture: str, reference: Callable[..., Reference]
 ) -> None:
     folder = str(reference(backbone, architecture_type=architecture).folder)
-    loaded = checkpoint.load(location.resolve(folder))
+    loaded = checkpoint.load(resolve_model(folder))
     for refused in (lambda: asking(loaded.model, loaded.tokenizer, 64), lambda: similarity(folder)):
         with pytest.raises(TrainingError) as error:
             refused()
@@ -37,5 +38,5 @@ def test_a_model_that_can_be_asked_but_not_trained_is_refused_by_its_architectur
 
 
 def test_a_uni_encoder_is_trained_whatever_its_encoder_is(reference: Callable[..., Reference]) -> None:
-    model = checkpoint.load(location.resolve(str(reference("t5").folder))).model
+    model = checkpoint.load(resolve_model(str(reference("t5").folder))).model
     assert trainable(model) is model

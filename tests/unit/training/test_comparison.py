@@ -15,19 +15,20 @@ import yaml
 from rich.console import Console
 from transformers import BertConfig, BertForSequenceClassification
 
-from gliclass_spark.cli import main
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.cli.app import main
+from gliclass_spark.cli.output.training_output import show_scores
 from gliclass_spark.errors import CheckpointError, TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.embedded import weights
-from gliclass_spark.show_learning import show_scores
-from gliclass_spark.training.baselines import CrossEncoder, EmbeddingClassifier, similarity
-from gliclass_spark.training.calibrate import calibrate
-from gliclass_spark.training.comparison import Comparison
-from gliclass_spark.training.evaluate import sample, score
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity
+from gliclass_spark.training.evaluation.calibrate import calibrate
+from gliclass_spark.training.evaluation.comparison import BaselineComparison
+from gliclass_spark.training.evaluation.evaluate import sample, score
 from gliclass_spark.training.few_shot import few_shot_config
-from gliclass_spark.training.labelled import LabelledSet, read_sets
 
 _KINDS = ("cat", "dog", "owl")
 TEXTS = tuple(f"a {kind} number {number}" for number in range(20) for kind in _KINDS)
@@ -128,7 +129,7 @@ def test_a_classifier_of_one_label_is_refused() -> None:
 
 
 def test_similarity_takes_the_encoder_of_any_checkpoint(tiny_model: str) -> None:
-    loaded = checkpoint.load(location.resolve(tiny_model))
+    loaded = checkpoint.load(resolve_model(tiny_model))
     bare = similarity(tiny_model)
     ours, theirs = bare.model.encoder_model.state_dict(), loaded.model.encoder_model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -153,7 +154,7 @@ def test_a_model_that_judges_no_pairs_is_refused(tmp_path: Path) -> None:
 
 
 def test_texts_that_were_learned_from_are_counted_and_refused(tiny_model: str) -> None:
-    comparison = Comparison([ANIMALS], [LEARNED], max_rows=60)
+    comparison = BaselineComparison([ANIMALS], [LEARNED], max_rows=60)
     with pytest.raises(TrainingError, match=r"6 of the 60 texts of animals that are asked stand among those learned"):
         next(comparison.scores([tiny_model], baselines=False, cross_encoder=None, shots=2, seeds=1))
 

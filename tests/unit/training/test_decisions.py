@@ -13,9 +13,9 @@ import pytest
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.decisions import Decisions, Evidence, read_decisions
-from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
-from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.data.logged_decisions import Evidence, LoggedDecisions, read_decisions
 
 LABELS = LabelSet.of("cat", "dog", "owl", name="animals")
 SCHEMA = pa.schema(
@@ -48,7 +48,7 @@ def row(doc_id: str, label: str, **facts: Any) -> dict[str, Any]:
     }
 
 
-def snapshot(folder: Path, *rows: dict[str, Any]) -> Decisions:
+def snapshot(folder: Path, *rows: dict[str, Any]) -> LoggedDecisions:
     pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), folder / "feedback.parquet")
     (folder / "snapshot.json").write_text(json.dumps({"label_set": json.loads(LABELS.canonical_json)}))
     return read_decisions(folder)
@@ -133,7 +133,7 @@ def test_labels_that_were_decided_about_find_room_before_others(tmp_path: Path) 
     nothing = np.full_like(rewards, np.nan)
     label_set = LabelSet.of(*names)
     targets = np.full_like(rewards, -1.0)
-    one = Decisions(label_set, ("a",), targets, rewards, np.ones_like(rewards), nothing, np.zeros(1, dtype=bool))
+    one = LoggedDecisions(label_set, ("a",), targets, rewards, np.ones_like(rewards), nothing, np.zeros(1, dtype=bool))
     question = LoggedQuestions(one, texts=4, size=1, seed=0)[0]
     assert len(question.labels) == 64
     assert question.rewards[0, question.labels.index("label 99")] == 1.0

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 import torch
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.model.location import resolve
-from gliclass_spark.retrain_config import Ppo
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training import ppo
-from gliclass_spark.training.labelled import LabelledSet
-from gliclass_spark.training.questions import QuestionConfig, Questions
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.data.batches import QuestionConfig, Questions
 from gliclass_spark.training.supervised import TrainingConfig, train
 
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ model, out = sys.argv[1], Path(sys.argv[2])
 kinds = ("cat", "dog", "owl")
 animals = LabelledSet("animals", kinds, tuple(f"a {kind}" for kind in kinds), ((0,), (1,), (2,)))
 asked = QuestionConfig(texts=2)
-start = load(resolve(model))
+start = load(resolve_model(model))
 """
 SUPERVISED = """
 config = TrainingConfig(steps=20, question=asked, save_steps=2, seed=3)

@@ -12,7 +12,14 @@ import pytest
 from deltalake import write_deltalake
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.training.labelled import Columns, LabelledSet, few_shot, rare_labels, read_sets, shared_texts
+from gliclass_spark.training.data.labelled_text import (
+    Columns,
+    LabelledSet,
+    few_shot,
+    rare_labels,
+    read_sets,
+    shared_texts,
+)
 
 ROWS: dict[str, list[Any]] = {
     "text": ["x", "y", "", "z", None],

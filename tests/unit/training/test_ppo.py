@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 from torch.distributions import kl_divergence as exact_kl
 
-from gliclass_spark.retrain_config import Ppo
-from gliclass_spark.training.feedback_questions import LoggedQuestion
+from gliclass_spark.config.retraining import Ppo
+from gliclass_spark.training.data.feedback_batches import LoggedQuestion
 from gliclass_spark.training.ppo import (
     Experience,
     drawn_actions,

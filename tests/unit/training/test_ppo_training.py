@@ -12,22 +12,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.retraining import Ppo, RewardWeights
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.retrain_config import Ppo, RewardWeights
-from gliclass_spark.training.decisions import Decisions
-from gliclass_spark.training.feedback_questions import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.batches import Question
+from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.ppo import Sources, train
-from gliclass_spark.training.questions import Question
 
 _KINDS = ("cat", "dog", "owl")
 LABELS = LabelSet.of(*_KINDS, name="animals")
 TEXTS = tuple(f"a {kind} {number}" for number in range(8) for kind in _KINDS)
 HELD = np.tile(np.eye(3, dtype=np.float32), (8, 1))
 NOTHING = np.full((24, 3), np.nan, dtype=np.float32)
-DECISIONS = Decisions(LABELS, TEXTS, HELD, NOTHING, NOTHING, NOTHING, np.zeros(24, dtype=bool))
+DECISIONS = LoggedDecisions(LABELS, TEXTS, HELD, NOTHING, NOTHING, NOTHING, np.zeros(24, dtype=bool))
 CONFIG = Ppo(steps=6, texts=8, save_steps=2, encoder_lr=1e-3, head_lr=1e-2)
 
 Start = Callable[[], Checkpoint]
@@ -36,7 +37,7 @@ Start = Callable[[], Checkpoint]
 @pytest.fixture(scope="module", params=["joint", "label-cached"])
 def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_model: str) -> Start:
     uri = tiny_model if request.param == "joint" else tiny_label_cached_model
-    return lambda: checkpoint.load(location.resolve(uri))
+    return lambda: checkpoint.load(resolve_model(uri))
 
 
 def known(size: int = 99) -> Sources:
@@ -71,7 +72,7 @@ def test_rewards_rise_where_labels_are_known_and_where_only_outcomes_are(
     accuracy = RewardWeights(f1=0, accuracy=1)
     config = CONFIG.model_copy(update={"steps": 60, "kl_weight": 0.0, "reward": accuracy})
     folder = train(loaded.model, loaded.tokenizer, sources(), config, tmp_path)
-    assert right(checkpoint.load(location.resolve(str(folder)))) > before
+    assert right(checkpoint.load(resolve_model(str(folder)))) > before
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.training.labelled import LabelledSet
-from gliclass_spark.training.questions import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.batches import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.labelled_text import LabelledSet
 
 _KINDS = ("cat", "dog", "owl")
 ANIMALS = LabelledSet(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from gliclass_spark.cli import main
+from gliclass_spark.cli.app import main
 from gliclass_spark.labels import LabelSet
 
 ROOT = Path(__file__).parents[3]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gliclass_spark.retrain_config import RewardWeights
+from gliclass_spark.config.retraining import RewardWeights
 from gliclass_spark.training.rewards import text_rewards
 
 ACTIONS = torch.tensor([[1.0, 1.0, 0.0, 0.0]])

@@ -14,16 +14,17 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from gliclass_spark.cli import main
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.cli.app import main
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Checkpoint, Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
-from gliclass_spark.training.asking import asking
-from gliclass_spark.training.labelled import LabelledSet
+from gliclass_spark.training.data.batches import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.forward_pass import asking
 from gliclass_spark.training.losses import softmax_loss
-from gliclass_spark.training.questions import Question, QuestionConfig, Questions
 from gliclass_spark.training.supervised import TrainingConfig, train, train_on
 
 _KINDS = ("cat", "dog", "owl")
@@ -42,7 +43,7 @@ Start = Callable[[], Checkpoint]
 def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_model: str) -> Start:
     """A way to load the same small model again and again."""
     uri = tiny_model if request.param == "joint" else tiny_label_cached_model
-    return lambda: checkpoint.load(location.resolve(uri))
+    return lambda: checkpoint.load(resolve_model(uri))
 
 
 @torch.no_grad()
@@ -66,7 +67,7 @@ def test_training_lowers_the_loss_and_its_checkpoint_loads(start: Start, lora_ra
     words = loaded.model.encoder_model.get_input_embeddings().weight.clone()
     config = replace(CONFIG, steps=60, lora_rank=lora_rank, encoder_lr=1e-3)
     folder = train(loaded.model, loaded.tokenizer, SETS, config, tmp_path)
-    trained = checkpoint.load(location.resolve(str(folder))).model
+    trained = checkpoint.load(resolve_model(str(folder))).model
     assert set(trained.state_dict()) == names
     assert torch.equal(trained.encoder_model.get_input_embeddings().weight, words)
     assert loss(trained, loaded) < before

@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from gliclass_spark.training.labelled import LabelledSet, read_sets
+from devtools.training_data import wordnet
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 
-SCRIPT = Path(__file__).parents[3] / "tools" / "training_data"
+ROOT = Path(__file__).parents[3]
 PACKAGE = """Package: game{number}
 Description: A strategy game about the number {number}
  The longer text is not here.
@@ -55,8 +54,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LabelledSet]:
     packages.write_text(
         "\n".join(PACKAGE.format(number=number, section=("games", "net")[number % 2]) for number in range(60))
     )
-    command = [sys.executable, SCRIPT, share / "out", "--share", share, "--packages", packages]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "devtools.training_data", share / "out", "--share", share, "--packages", packages]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "wordnet_topics: 30 texts, 1 labels" in done.stdout
     # A set of one label is nothing to learn from.
@@ -87,26 +86,17 @@ def test_an_entry_has_its_subjects_and_a_saying_its_topic(tables: dict[str, Labe
     assert topics.texts[0] == "Question authority, says sage number men-women 0."
 
 
-@pytest.fixture
-def wordnet(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPT))
-    import wordnet
-
-    yield wordnet
-    del sys.modules["wordnet"]
-
-
-def test_a_gloss_does_not_tell_its_field(wordnet: ModuleType) -> None:
+def test_a_gloss_does_not_tell_its_field() -> None:
     synset = wordnet.read_synset(FIELD)
     assert (synset.gloss, synset.domain) == ("physics: the science of matter", "cognition")
     assert wordnet.read_synset(KIND).words == ("sea bird", "sea fowl")
 
 
-def test_a_verb_is_read_without_its_frames(wordnet: ModuleType) -> None:
+def test_a_verb_is_read_without_its_frames() -> None:
     synset = wordnet.read_synset(VERB.format(offset="00000003", number=7))
     assert (synset.domain, synset.pointers, synset.examples) == ("motion", (), ("they ran 7 miles to the sea",))
 
 
-def test_a_word_in_two_spellings_is_one_label(wordnet: ModuleType) -> None:
+def test_a_word_in_two_spellings_is_one_label() -> None:
     lines = (KIND.replace("sea_bird", spelling) for spelling in ("air_mail", "Airmail", "air-mail"))
     assert {label for _, [label] in wordnet.defined(map(wordnet.read_synset, lines))} == {"air mail"}

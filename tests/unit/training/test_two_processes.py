@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gliclass_spark.model import checkpoint, location
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.model import checkpoint
 
 # Each process also writes down what it has seen of the weights at the end.
 PROGRAM = """
@@ -18,11 +19,11 @@ import numpy as np
 import torch
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.model.location import resolve
-from gliclass_spark.retrain_config import Ppo
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training import ppo
-from gliclass_spark.training.decisions import Decisions
-from gliclass_spark.training.feedback_questions import JudgedQuestions
+from gliclass_spark.training.data.logged_decisions import Decisions
+from gliclass_spark.training.data.feedback_batches import JudgedQuestions
 from gliclass_spark.training.supervised import TrainingConfig, train_on
 
 torch.set_num_threads(1)
@@ -33,10 +34,10 @@ truth = np.tile(np.eye(3, dtype=np.float32), (8, 1))
 nothing = np.full_like(truth, np.nan)
 decisions = Decisions(LabelSet.of(*names), texts, truth, nothing, nothing, nothing, np.zeros(24, dtype=bool))
 questions = JudgedQuestions(decisions, (), texts=8, replay_share=0, max_weight=1, size=99, seed=0)
-start = load(resolve(model))
+start = load(resolve_model(model))
 config = TrainingConfig(steps=2, save_steps=2)
 supervised = train_on(questions, start.model, start.tokenizer, config, out / "supervised")
-start = load(resolve(str(supervised)))
+start = load(resolve_model(str(supervised)))
 ppo.train(
     start.model, start.tokenizer, ppo.Sources(questions, None), Ppo(steps=2, texts=8, save_steps=2), out / "ppo"
 )
@@ -54,6 +55,6 @@ def test_processes_that_torchrun_starts_share_their_gradients(tiny_label_cached_
     assert done.returncode == 0, done.stderr
     one, other = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
     assert one == other
-    trained = [checkpoint.load(location.resolve(str(tmp_path / name))).model for name in ("supervised", "ppo")]
+    trained = [checkpoint.load(resolve_model(str(tmp_path / name))).model for name in ("supervised", "ppo")]
     assert [path.name for path in (tmp_path / "ppo" / "steps").iterdir()] == ["step-2"]
     assert sum(weight.detach().double().abs().sum().item() for weight in trained[1].parameters()) == one

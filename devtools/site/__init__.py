@@ -1,0 +1,1 @@
+"""Builders of the documentation site: command, configuration and benchmark pages."""

@@ -1,0 +1,1 @@
+"""Builder of the training data that is made from public dictionaries and packages."""

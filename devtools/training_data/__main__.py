@@ -1,0 +1,89 @@
+"""Labelled text out of Debian's packages: what the embedded model learns from beside public data sets.
+
+    apt-get install wordnet-base dict-foldoc fortunes
+    python -m devtools.training_data OUT
+
+Writes Parquet tables with the columns text, labels and split:
+
+- wordnet_topics: the glosses of WordNet's nouns -> the fields they belong to (sport, law, ...).
+- wordnet_kinds: the same -> what the thing is a kind of (tree, vehicle, ...).
+- wordnet_described: the same, each kind with its own definition behind it.
+- wordnet_domains: the same -> one of 25 broad domains (animal, food, person, ...).
+- wordnet_actions: the examples of its verbs -> one of 15 broad domains (motion, communication, ...).
+- wordnet_words: every definition -> the word that it defines.
+- debian_sections: descriptions of Debian's packages -> their section.
+- debian_tags: the same -> what they are for and about, several at once.
+- foldoc_subjects: entries of the Free On-line Dictionary of Computing -> their subject.
+- fortunes_topics: sayings -> the topic under which fortune(6) has them.
+
+WordNet 3.0 is under the Princeton licence; Debian's descriptions are under the packages' licences, its tags in
+the public domain; FOLDOC is under the GFDL; fortune's collection is under the BSD licence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from devtools.training_data import dictionaries, packages, wordnet
+
+MIN_TEXTS = 25  # of a label
+MIN_CHARS = 20  # of a text
+
+Row = tuple[str, list[str]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--share", type=Path, default=Path("/usr/share"), help="where the packages' files are")
+    parser.add_argument("--packages", type=Path, help="the output of apt-cache dumpavail; default: it is asked")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    described = options.packages.read_text(encoding="utf-8") if options.packages else dump()
+    for name, rows in tables(options.share, described):
+        pq.write_table(table(rows), options.out / f"{name}.parquet")
+        print(f"{name}: {len(rows)} texts, {len({label for _, labels in rows for label in labels})} labels")
+
+
+def tables(share: Path, described: str) -> Iterator[tuple[str, list[Row]]]:
+    nouns = wordnet.read(share / "wordnet" / "data.noun")
+    verbs = wordnet.read(share / "wordnet" / "data.verb")
+    yield "wordnet_topics", common(wordnet.pointed_at(nouns, wordnet.TOPIC))
+    yield "wordnet_kinds", common(wordnet.pointed_at(nouns, wordnet.HYPERNYM))
+    yield "wordnet_described", common(wordnet.described(nouns))
+    yield "wordnet_domains", common((each.gloss, [each.domain]) for each in nouns.values())
+    yield "wordnet_actions", common((text, [each.domain]) for each in verbs.values() for text in each.examples)
+    yield "wordnet_words", common(wordnet.defined([*nouns.values(), *verbs.values()]), min_texts=1)
+    yield "debian_sections", common(packages.sections(described))
+    yield "debian_tags", common(packages.tags(described))
+    yield "foldoc_subjects", common(dictionaries.foldoc(share / "dictd" / "foldoc.dict.dz"))
+    yield "fortunes_topics", common(dictionaries.fortunes(share / "games" / "fortunes"))
+
+
+def dump() -> str:
+    return subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout  # noqa: S607
+
+
+def common(rows: Iterable[Row], min_texts: int = MIN_TEXTS) -> list[Row]:
+    """Each text once, with the labels that enough texts have; texts that are left without a label are left out."""
+    unique = {text.strip(): sorted({label for label in labels if label}) for text, labels in rows}
+    counts = Counter(label for labels in unique.values() for label in labels)
+    kept = ((text, [label for label in labels if counts[label] >= min_texts]) for text, labels in unique.items())
+    return [(text, labels) for text, labels in kept if labels and len(text) >= MIN_CHARS]
+
+
+def table(rows: list[Row]) -> pa.Table:
+    return pa.table(
+        {"text": [text for text, _ in rows], "labels": [labels for _, labels in rows], "split": ["train"] * len(rows)}
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""DAGs built from pipeline and retraining files."""

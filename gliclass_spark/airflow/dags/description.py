@@ -1,0 +1,59 @@
+"""What a DAG says of itself, in Markdown, from its own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.retraining import RetrainConfig
+
+
+def describe(file: Path, pipeline: Pipeline) -> str:
+    """The pipeline's flow, labels and rules."""
+    source = pipeline.source
+    lines = [
+        f"### {pipeline.name}",
+        f"`{file}`",
+        "",
+        f"Asks **{pipeline.model}** about each new or changed document of `{source.path or source.table}` "
+        f"(`{source.id}`, `{source.text}`); tables in `{pipeline.tables}`.",
+        "",
+        f"**Labels** ({pipeline.label_set.name}): {', '.join(pipeline.label_set.names)}",
+    ]
+    if "filter" in pipeline.steps:
+        rejects = [(f"reject: {rule.reason}", rule.when) for rule in pipeline.reject]
+        routes = [(f"to {route.route}", route.when) for route in pipeline.routes]
+        lines += ["", "| rule, in order | when |", "|---|---|"]
+        lines += [f"| {name} | `{_cell(when)}` |" for name, when in (*rejects, *routes)]
+        if "route" in pipeline.steps:
+            lines.append(f"| to {pipeline.default_route} | no route matched |")
+    lines += ["", f"Fails, and changes nothing, if more than {pipeline.max_error_ratio:.1%} can't be scored."]
+    return "\n".join(lines)
+
+
+def describe_retraining(file: Path, config: RetrainConfig) -> str:
+    """What is learned from, how, and what a candidate must reach."""
+    replayed = ", ".join(f"`{path}`" for path in config.replay) or "nothing"
+    ppo = f"then {config.ppo.steps} of PPO" if config.ppo is not None else "no PPO"
+    lines = [
+        f"### {config.pipeline.name}: retraining",
+        f"`{file}`",
+        "",
+        f"Teaches **{config.pipeline.model}** what came of the decisions of the pipeline `{config.pipeline_file}`: "
+        f"{config.supervised.steps} supervised steps, {ppo}; replays {replayed}.",
+        "",
+        f"Skipped below {config.min_decisions} decisions that are known to be right or wrong, or "
+        f"{config.min_new_signals} signals that the last retraining did not have.",
+        "",
+        f"The candidate is compared with the champion on `{config.golden}`, and on the newest "
+        f"{config.holdout_share:.0%} of the documents with feedback. It is promoted if it meets every rule:",
+        "",
+        "| rule | value |",
+        "|---|---|",
+        *(f"| {rule} | {value} |" for rule, value in config.gate.model_dump().items()),
+    ]
+    return "\n".join(lines)
+
+
+def _cell(condition: str) -> str:
+    return " ".join(condition.split()).replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,1 @@
+"""Operators that submit a pipeline step or run a training step, and wait for its outcome."""

@@ -1,0 +1,1 @@
+"""From a model URI to verified local files. Loads no torch."""

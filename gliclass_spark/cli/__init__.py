@@ -1,0 +1,1 @@
+"""The gliclass-spark command line."""

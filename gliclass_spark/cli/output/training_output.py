@@ -1,0 +1,105 @@
+"""How good a model is, for people who look at a terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from gliclass_spark.training.evaluation.calibrate import Calibration
+    from gliclass_spark.training.evaluation.evaluate import Score
+
+
+@dataclass(frozen=True)
+class _Column:
+    contender: str
+    shots: int
+
+    @property
+    def heading(self) -> str:
+        return f"{self.contender}\n{self.shots} examples a label" if self.shots else f"{self.contender}\nzero-shot"
+
+
+def show_scores(console: Console, scores: Sequence[Score]) -> None:
+    """Print each contender's macro-F1 on each set, the means, and the texts/s; of several seeds, mean and spread.
+
+    Of one set alone, also the F1 of each label.
+    """
+    cells: defaultdict[tuple[str, _Column], list[Score]] = defaultdict(list)
+    for score in scores:
+        cells[score.name, _Column(score.contender, score.shots)].append(score)
+    columns = list(dict.fromkeys(column for _, column in cells))
+    sets = {score.name: score for score in scores}
+    table = _table("Macro-F1", ["set", "labels", "texts"], columns)
+    for name, any_score in sets.items():
+        spreads = [_spread([score.macro_f1 for score in cells[name, column]]) for column in columns]
+        table.add_row(name, str(any_score.labels), str(any_score.rows), *spreads)
+    table.add_section()
+    of_column = [[cells[name, column] for name in sets] for column in columns]
+    macro = [fmean(fmean(score.macro_f1 for score in found) for found in each) for each in of_column]
+    micro = [fmean(fmean(score.micro_f1 for score in found) for found in each) for each in of_column]
+    speeds = [median(score.texts_per_s for found in each for score in found) for each in of_column]
+    table.add_row("mean", "", "", *(f"{mean:.3f}" for mean in macro))
+    table.add_row("mean micro-F1", "", "", *(f"{mean:.3f}" for mean in micro))
+    table.add_row("texts/s", "", "", *(f"{speed:.0f}" for speed in speeds))
+    console.print(table)
+    if len(sets) == 1:
+        [name] = sets
+        console.print(_by_label(name, {column: cells[name, column] for column in columns}))
+
+
+def _by_label(name: str, scores: dict[_Column, list[Score]]) -> Table:
+    """The labels that the first contender finds worst stand first. A label that a contender never met has no F1."""
+    by_column = {column: _per_label(each) for column, each in scores.items()}
+    first = next(iter(by_column.values()))
+    labels = {label for found in by_column.values() for label in found}
+    table = _table(f"F1 of each label of {name}", ["label"], list(scores))
+    for label in sorted(labels, key=lambda label: (fmean(first.get(label, [1.0])), label)):
+        table.add_row(escape(label), *(_spread(found[label]) if label in found else "" for found in by_column.values()))
+    return table
+
+
+def _per_label(scores: Sequence[Score]) -> dict[str, list[float]]:
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        for label, f1 in score.per_label.items():
+            found[label].append(f1)
+    return dict(found)
+
+
+def _table(title: str, left: Sequence[str], columns: Sequence[_Column]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for position, heading in enumerate(left):
+        table.add_column(heading, justify="right" if position else "left")
+    for column in columns:
+        table.add_column(column.heading, justify="right")
+    return table
+
+
+def show_calibration(console: Console, found: Calibration) -> None:
+    """Print what each label got, and the calibration error before and after."""
+    table = Table(title=f"Calibrated {found.label_set.name}", title_justify="left")
+    table.add_column("label")
+    for name in ("temperature", "threshold"):
+        table.add_column(name, justify="right")
+    rows = zip(found.label_set.names, found.label_set.temperatures, found.label_set.thresholds, strict=True)
+    for label, temperature, threshold in rows:
+        table.add_row(escape(label), f"{temperature:.3f}", f"{threshold:.3f}")
+    console.print(table)
+    console.print(
+        f"Expected calibration error on {found.judged_on:,} texts that were not fitted to ({found.fitted_on:,} were): "
+        f"{found.before.error:.3f} before, [bold]{found.after.error:.3f}[/] after",
+        highlight=False,
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{fmean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"

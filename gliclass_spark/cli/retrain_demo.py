@@ -1,0 +1,97 @@
+"""The command that shows the whole circle, from a decision to the model that learned from what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gliclass_spark.cli.console import console
+from gliclass_spark.cli.model_commands import register
+from gliclass_spark.cli.retrain_commands import STEPS, take_snapshot, train_and_judge
+from gliclass_spark.cli.spark_options import SparkConf, started_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from gliclass_spark.config.pipeline import Pipeline
+    from gliclass_spark.config.retraining import RetrainConfig
+    from gliclass_spark.demo.package_documents import PackageDocument
+
+circle = typer.Typer()
+
+
+@circle.command()
+def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkConf = None) -> None:
+    """Go round the whole circle: tag, take in reviews, retrain, promote, tag with the new champion, roll back.
+
+    The documents are the descriptions of the Python packages installed here; the reviews are what their authors
+    say they are about, in their trove classifiers.
+    """
+    from uuid import uuid4
+
+    from gliclass_spark.checkpoints.registry import CHAMPION, Registry
+    from gliclass_spark.cli.output.run_output import show_versions
+    from gliclass_spark.config.retraining import RetrainConfig
+    from gliclass_spark.demo.package_documents import installed_packages, write_documents
+    from gliclass_spark.demo.package_reviews import write_golden
+    from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
+    from gliclass_spark.retraining.promotion import ask_registry
+
+    read, run_id = RetrainConfig.from_yaml(config), f"retrain-{uuid4().hex[:8]}"
+    ask_registry(read)
+    registry, name = Registry(), read.model_name
+    console.rule("1. The champion", align="left")
+    try:
+        registry.version(name, CHAMPION)
+    except (ModelNotFoundError, RegistryUnreachableError):  # of a database that is not there yet
+        register(name, "embedded")
+    show_versions(console, name, registry.versions(name))
+    with started_spark(console, conf) as spark:
+        documents = installed_packages()
+        write_documents(str(read.pipeline.source.path))
+        console.rule("2. A night: tag, filter, route", align="left")
+        _night(spark, read.pipeline)
+        console.rule("3. Reviews come in", align="left")
+        golden = write_golden(documents, Path(read.golden))
+        console.print(f"{golden} packages are the golden set, that nothing is trained on", highlight=False)
+        _reviews(spark, read, documents)
+        console.rule("4. Retraining", align="left")
+        take_snapshot(read, run_id, conf)
+        train_and_judge(read, run_id, STEPS[1:])
+        console.rule("5. The next night tags with the champion of now", align="left")
+        _night(spark, read.pipeline)
+        if registry.version(name, CHAMPION).tags.get("retraining") == run_id:
+            console.rule("6. One command takes it back", align="left")
+            back = registry.rollback(name)
+            console.print(f"gliclass-spark rollback {name}: {back.address} is the champion again", highlight=False)
+            _night(spark, read.pipeline)
+    show_versions(console, name, registry.versions(name))
+
+
+def _night(spark: SparkSession, pipeline: Pipeline) -> None:
+    from uuid import uuid4
+
+    from gliclass_spark.cli.output.run_output import show_line
+    from gliclass_spark.spark.jobs import STEPS as JOBS
+    from gliclass_spark.spark.jobs import PipelineRun
+
+    run = PipelineRun(spark, pipeline, f"night-{uuid4().hex[:8]}")
+    manifests = [JOBS[step](run) for step in pipeline.steps]
+    show_line(console, manifests)
+    digest = manifests[0].model_digest or ""
+    console.print(f"tagged by {pipeline.model}, digest {digest[:12]}", highlight=False)
+
+
+def _reviews(spark: SparkSession, config: RetrainConfig, documents: list[PackageDocument]) -> None:
+    from gliclass_spark.cli.output.run_output import show_feedback
+    from gliclass_spark.demo.package_reviews import write_reviews
+    from gliclass_spark.runs.delta_reader import delta_table, query
+    from gliclass_spark.spark.jobs.ingest_feedback import ingest
+
+    tags = query(delta_table(f"{config.pipeline.tables}/tags"), "select doc_id, labels from t where deleted_at is null")
+    file = Path(config.work) / "reviews.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_reviews(documents, tags, config.pipeline.label_set.names, file)
+    show_feedback(console, config.pipeline.name, ingest(spark, config.pipeline, str(file)))

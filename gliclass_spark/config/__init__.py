@@ -1,0 +1,1 @@
+"""The YAML files that users write, checked before anything runs."""

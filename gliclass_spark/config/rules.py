@@ -1,0 +1,172 @@
+"""Reject and route rules: checked against labels and columns, and hashed, before any Spark session exists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from sqlglot import exp
+
+from gliclass_spark.config.rule_sql import STRINGS, TAG_COLUMNS, near, parse, root, sql
+from gliclass_spark.errors import RulesError
+
+# Tables that stand beside the routes' tables: a route of that name would overwrite one of them.
+RESERVED_TABLES = frozenset({"tags", "kept", "rejected", "quarantined", "runs", "feedback", "documents", "staged"})
+
+
+Routing = Literal["first_match", "every_match"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
+_MANY = 20
+
+
+class _Rule(BaseModel, ABC):
+    """A Spark SQL condition on one row. A condition that is NULL for a row does not match it.
+
+    Raises RulesError when the text is anything but one condition made of columns, values, operators
+    and Spark's built-in functions of the row alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: Annotated[str, StringConstraints(strip_whitespace=True)]
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What messages call the rule."""
+
+    @model_validator(mode="after")
+    def _safe(self) -> _Rule:
+        parse(self.when, self.title)
+        return self
+
+
+class RejectRule(_Rule):
+    """Documents that match go to `rejected` with this reason."""
+
+    reason: str
+
+    @property
+    def title(self) -> str:
+        return f"reject rule {self.reason!r}"
+
+
+class Route(_Rule):
+    """Documents that match go to the table of this name."""
+
+    route: str
+
+    @property
+    def title(self) -> str:
+        return f"route {self.route!r}"
+
+
+class Rules(BaseModel):
+    """What becomes of a tagged document. The first reject rule that matches rejects it; the others
+    are kept, and go to the first route that matches, or with `routing: every_match` to every route
+    that does; to `default_route` if none does.
+
+    Raises RulesError on a name that is used twice, is reserved, or could leave its folder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+
+    reject: tuple[RejectRule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    default_route: str = "unrouted"
+    routing: Routing = "first_match"
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Rules:
+        default = (f"default_route {self.default_route!r}", self.default_route)
+        destinations = [*((route.title, route.route) for route in self.routes), default]
+        for group in ([(rule.title, rule.reason) for rule in self.reject], destinations):
+            seen: set[str] = set()
+            for title, name in group:
+                if not _NAME.fullmatch(name):
+                    raise RulesError(f"{title}: a name has 1 to 63 of a-z, 0-9 and _, and begins with no _; rename it")
+                if group is destinations and name in RESERVED_TABLES:
+                    raise RulesError(f"{title}: the jobs keep a table of that name themselves; rename it")
+                if name in seen:
+                    raise RulesError(f"{title}: the name is used twice; rename one")
+                seen.add(name)
+        return self
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Every name that a kept document can be routed to, the default last."""
+        return (*(route.route for route in self.routes), self.default_route)
+
+    def check(self, columns: Iterable[str], labels: Iterable[str], source: str) -> None:
+        """Raise RulesError if a rule names a label that is not asked, or a column that is neither one
+        of the documents' `columns` nor one of TAG_COLUMNS. `source` says where the rules stand.
+        """
+        self.check_labels(labels, source)
+        known = (*columns, *TAG_COLUMNS)
+        folded = {column.lower() for column in known}
+        for rule in (*self.reject, *self.routes):
+            for column in parse(rule.when, rule.title).find_all(exp.Column):
+                name = column.parts[0].name
+                if name.lower() not in folded:
+                    raise RulesError(f"{source}: {rule.title}: unknown column {name!r}; {_suggest(name, known)}")
+
+    def check_labels(self, labels: Iterable[str], source: str) -> None:
+        """The half of `check` that needs no table: raise RulesError on a label that is not asked."""
+        known = tuple(labels)
+        for rule in (*self.reject, *self.routes):
+            for node in parse(rule.when, rule.title).walk():
+                for key in _label_keys(node):
+                    if isinstance(key, STRINGS):
+                        if key.name not in known:
+                            hint = _suggest(key.name, known)
+                            raise RulesError(f"{source}: {rule.title}: unknown label {key.name!r}; {hint}")
+                    elif not key.find(exp.Column, exp.Identifier):
+                        why = "is a label put together; write it as one text, with \\' for a quote in it"
+                        raise RulesError(f"{source}: {rule.title}: {sql(key)} {why}")
+
+    @cached_property
+    def canonical_json(self) -> str:
+        """One spelling for one set of rules: sorted keys, no white space between them."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of `canonical_json`, in hexadecimal."""
+        return hashlib.sha256(self.canonical_json.encode()).hexdigest()
+
+
+def _label_keys(node: exp.Expr) -> list[exp.Expr]:
+    """What stands where a label is meant: in scores[...], scores.x, array_contains(labels, ...),
+    arrays_overlap(labels, array(...)), labels[0] = ...; `element_at` parses as a bracket.
+    """
+    if isinstance(node, exp.Column) and root(node) == "scores":
+        return [exp.Literal.string(part.name) for part in node.parts[1:2]]
+    if isinstance(node, exp.Bracket) and _is_column(node.this, "scores"):
+        return list(node.expressions)
+    if isinstance(node, exp.MapContainsKey) and _is_column(node.this, "scores"):
+        return [node.args["key"]]
+    sides: list[exp.Expr] = []
+    if isinstance(node, (exp.ArrayContains, exp.ArrayOverlaps, exp.EQ, exp.NEQ)):
+        sides = [node.this, node.expression]
+    elif isinstance(node, exp.Anonymous) and node.name.lower() == "arrays_overlap":
+        sides = node.expressions  # this version of sqlglot leaves the call without a class in Spark's dialect
+    for side, other in zip(sides, reversed(sides), strict=True):
+        if _is_column(side.this if isinstance(side, exp.Bracket) else side, "labels"):
+            return list(other.expressions) if isinstance(other, exp.Array) else [other]
+    return []
+
+
+def _is_column(node: exp.Expr, name: str) -> bool:
+    return isinstance(node, exp.Column) and len(node.parts) == 1 and root(node) == name
+
+
+def _suggest(name: str, known: Collection[str]) -> str:
+    more = f" and {len(known) - _MANY} more" if len(known) > _MANY else ""
+    return near(name, known) or f"there are {', '.join(sorted(known)[:_MANY])}{more}"

@@ -1,0 +1,1 @@
+"""Documents and reviews of `make demo` and `make retrain-demo`."""

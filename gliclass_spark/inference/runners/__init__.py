@@ -1,0 +1,1 @@
+"""Model runners: how the engine runs each architecture on a batch."""

@@ -1,0 +1,34 @@
+"""How the engine asks an encoder and a decoder: one gets the text, the other one the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gliclass_spark.inference.context_window import window
+from gliclass_spark.inference.padding import padded
+from gliclass_spark.model.architectures.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.prompts.encoder_decoder_prompt import EncoderDecoderPromptBuilder
+from gliclass_spark.model.prompts.text_tokenizer import Frame, TextTokenizer
+
+
+class EncoderDecoderReading:
+    def __init__(
+        self, model: EncoderDecoderModel | EncoderDecoderClsModel, checkpoint: Checkpoint, device: torch.device
+    ) -> None:
+        self.max_length = window(model.encoder_decoder_model)
+        self.tokenizer: TextTokenizer = EncoderDecoderPromptBuilder(
+            checkpoint.tokenizer, prompt_first=False, max_length=self.max_length
+        )
+        self._model = model
+        self._pad_id = checkpoint.tokenizer.pad_token_id or 0
+        self._device = device
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
+        longest = max(len(frame.beside) for frame in frames)
+        label_ids, label_mask = padded([frame.beside for frame in frames], longest, self._pad_id, self._device)
+        found: Tensor = self._model(input_ids, attention_mask, label_ids, label_mask)
+        return found

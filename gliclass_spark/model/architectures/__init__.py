@@ -1,0 +1,1 @@
+"""The GLiClass architectures, each a torch module under the published parameter names."""

@@ -1,0 +1,87 @@
+"""GLiClass, the uni-encoder: one encoder reads labels and text together (arXiv 2508.07662, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gliclass_spark.model.architectures.published import PublishedModel
+from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.encoders.backbone import build_encoder
+from gliclass_spark.model.heads.label_vectors import from_text_on
+
+# Token ids and their mask, (batch, tokens), to the encoder's last states, (batch, tokens, hidden).
+Encode = Callable[[Tensor, Tensor], Tensor]
+
+
+class GLiClassModel(PublishedModel):
+    """Encoder, projections and scorer."""
+
+    def __init__(self, config: GLiClassConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.encoder_model = build_encoder(config.encoder_config, config.vocab_size)
+        if config.use_segment_embeddings:
+            self.segment_embeddings = nn.Embedding(3, config.encoder_config.hidden_size)
+
+    @property
+    def transformers(self) -> tuple[nn.Module, ...]:
+        return (self.encoder_model,)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, encode: Encode | None = None) -> Tensor:
+        """Logits (batch, labels) for token ids (batch, tokens), padded on the right.
+
+        `encode` is a faster way to the encoder's last states. It is taken where nothing else is read of it.
+
+        Rows may ask different numbers of labels: `labels` is then the largest, and what stands behind
+        a row's own labels means nothing.
+        """
+        if encode is None or not self.config.reads_last_states_alone:
+            encode = self._encode
+        states = self._own(encode(input_ids, attention_mask))
+        mask = attention_mask.to(states.dtype)
+        text_states, pooled_mask, text_mask = self._text_states(states, mask, input_ids)
+        labels = self._labels(states, mask, input_ids)
+        text = self._text(text_states, pooled_mask)
+        return self._logits(text, labels, text_mask, scaled=self.config.normalize_features)
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        inputs = {"input_ids": input_ids}
+        if self.config.use_segment_embeddings:
+            words = self.encoder_model.get_input_embeddings()(input_ids)
+            inputs = {"inputs_embeds": words + self.segment_embeddings(self._segments(input_ids)).to(words.dtype)}
+        layer = self.config.encoder_layer_id
+        outputs = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=layer != -1)
+        states: Tensor = outputs.last_hidden_state if layer == -1 else outputs.hidden_states[layer]
+        return states
+
+    def _segments(self, input_ids: Tensor) -> Tensor:
+        """Which kind of token each one is, (batch, tokens): 0 labels, 1 text.
+
+        An input with examples is meant to have them as 2, from the first on. The published weights were
+        trained with all of its tokens as 2, and so they are asked.
+        """
+        has_example = (input_ids == self.config.example_token_index).any(dim=1, keepdim=True)
+        return from_text_on(input_ids, self.config.text_token_index).long().masked_fill(has_example, 2)
+
+    def _text_states(self, states: Tensor, mask: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the pooling reads, (batch, tokens, hidden), which of it counts there, and which of it is text.
+
+        With `extract_text_features` the text moves to the front and zeros follow it. Poolings count
+        those zeros as the published ones do, unless an LSTM has read the text: it ends where the text
+        does. A scorer that reads tokens does not see them.
+        """
+        counting = text_mask = mask
+        if self.config.extract_text_features:
+            tokens = input_ids.shape[1]
+            start = from_text_on(input_ids, self.config.text_token_index).int().argmax(dim=1, keepdim=True)
+            source = start + torch.arange(tokens, device=states.device)
+            inside = (source < tokens).to(states.dtype)
+            source = source.clamp(max=tokens - 1)
+            text_mask = mask.gather(1, source) * inside
+            states = states.gather(1, source.unsqueeze(-1).expand_as(states)) * text_mask.unsqueeze(-1)
+        if self.config.use_lstm:
+            states, counting = self.lstm(states, text_mask), text_mask
+        return states, counting, text_mask

@@ -1,0 +1,1 @@
+"""Transformer encoders inside the architectures."""

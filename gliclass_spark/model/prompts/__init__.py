@@ -1,0 +1,1 @@
+"""How texts and labels become token ids, for each architecture."""

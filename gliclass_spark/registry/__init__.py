@@ -1,6 +1,0 @@
-"""Model versions and their aliases, in MLflow: which model is the champion, and how to go back to the one before."""
-
-from gliclass_spark.registry.tracked import Tracked
-from gliclass_spark.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
-
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Registry", "Tracked", "Version"]

@@ -1,0 +1,1 @@
+"""Retraining: the steps, the gate and promotion. No Spark."""

@@ -1,0 +1,1 @@
+"""Delta tables: schemas, the change data feed, commits and idempotent writes."""

@@ -1,0 +1,48 @@
+"""Rules as Spark evaluates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+
+from gliclass_spark.config.rules import Rules
+from gliclass_spark.errors import RulesError
+
+
+@contextmanager
+def lenient_sql(spark: SparkSession) -> Iterator[None]:
+    """Within it, `labels[0]` of a document without labels is NULL, as rules promise, and no failed job."""
+    before = spark.conf.get("spark.sql.ansi.enabled")
+    spark.conf.set("spark.sql.ansi.enabled", "false")
+    try:
+        yield
+    finally:
+        spark.conf.set("spark.sql.ansi.enabled", before or "true")
+
+
+def first_match(conditions: Sequence[tuple[str, str]]) -> Column:
+    """The name behind the first (condition, name) that holds, else null. A NULL condition does not hold."""
+    result = F.lit(None).cast("string")
+    for condition, name in reversed(conditions):
+        result = F.when(F.expr(condition), F.lit(name)).otherwise(result)
+    return result
+
+
+def every_match(conditions: Sequence[tuple[str, str]]) -> Column:
+    """The names behind every (condition, name) that holds, in their order."""
+    names = [F.when(F.expr(condition), F.lit(name)) for condition, name in conditions]
+    return F.array_compact(F.array(*names).cast("array<string>"))
+
+
+def check_analysis(tagged: DataFrame, rules: Rules, source: str) -> None:
+    """Let Spark itself read each rule against the columns. Raises RulesError for one that it refuses."""
+    for rule in (*rules.reject, *rules.routes):
+        try:
+            tagged.where(F.expr(rule.when)).schema  # noqa: B018 - reading the schema analyses the condition
+        except AnalysisException as error:
+            why = str(error).splitlines()[0]
+            raise RulesError(f"{source}: {rule.title}: Spark can't evaluate {rule.when!r}: {why}") from None

@@ -1,0 +1,1 @@
+"""What runs inside an executor's Python worker."""

@@ -1,0 +1,1 @@
+"""Training data: labelled text, logged decisions, and the batches drawn from them."""

@@ -1,0 +1,51 @@
+"""A label set calibrated on labelled texts, and what came of it on others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gliclass_spark.errors import TrainingError
+from gliclass_spark.inference.calibration import Reliability, Truth, calibrated, reliability
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import probabilities
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.training.data.labelled_text import LabelledSet
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibrated label set, and its probabilities' reliability on texts that it was not fitted to."""
+
+    label_set: LabelSet
+    before: Reliability
+    after: Reliability
+    fitted_on: int
+    judged_on: int
+
+
+def calibrate(engine: Engine, label_set: LabelSet, labelled: LabelledSet, *, max_rows: int, seed: int) -> Calibration:
+    """Fit to one half of the texts, drawn by the seed, and judge on the other.
+
+    Texts that can't be scored are left out. Raises TrainingError where the texts have labels that the
+    label set lacks, or too few of them to calibrate with.
+    """
+    unknown = sorted(set(labelled.labels) - set(label_set.names))
+    if unknown:
+        raise TrainingError(
+            f"{labelled.name} has {len(unknown)} label(s) that {label_set.name!r} lacks: {', '.join(unknown[:5])}; "
+            "label the texts with the names of the label set"
+        )
+    rows = labelled.rows(np.random.default_rng(seed).permutation(len(labelled))[:max_rows].tolist())
+    logits = engine.logits(rows.texts, label_set)
+    truth: Truth = np.zeros(logits.shape, dtype=bool)
+    column = [label_set.names.index(name) for name in rows.labels]
+    for row, true in enumerate(rows.targets):
+        truth[row, [column[label] for label in true]] = True
+    scored = ~np.isnan(logits).any(axis=1)
+    logits, truth = logits[scored], truth[scored]
+    half = len(logits) // 2
+    found = calibrated(label_set, logits[:half], truth[:half])
+    before, after = (reliability(probabilities(logits[half:], each), truth[half:]) for each in (label_set, found))
+    return Calibration(found, before, after, half, len(logits) - half)

@@ -1,0 +1,180 @@
+"""What makes a checkpoint: one file of weights or several, a second tokenizer, and a digest over all of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
+from gliclass_spark.checkpoints.digest import digest_of
+from gliclass_spark.checkpoints.files import INDEX, WEIGHTS, belongs
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.errors import CheckpointError
+from gliclass_spark.model import checkpoint
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@pytest.fixture
+def folder(tiny_model: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def sharded(folder: Path) -> Path:
+    """The weights in two files, as large models are saved."""
+    state = load_file(folder / WEIGHTS)
+    index = {name: SHARDS[place % 2] for place, name in enumerate(sorted(state))}
+    for shard in SHARDS:
+        save_file({name: state[name] for name in index if index[name] == shard}, folder / shard)
+    (folder / WEIGHTS).unlink()
+    write_index(folder, index)
+    return folder
+
+
+def write_index(folder: Path, weight_map: Any) -> None:
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as refused:
+        checkpoint.load(resolve_model(str(folder)))
+    return str(refused.value)
+
+
+class TestDigest:
+    def test_it_is_what_it_has_always_been(self, tmp_path: Path) -> None:
+        """Tables and registries hold digests: sha-256 over the name and the sha-256 of each file, in this order."""
+        files = {"config.json": b"{}", "model.safetensors": b"w", "tokenizer.json": b"t", "vocab.txt": b"v"}
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        told = b"".join(name.encode() + b"\0" + sha256(content).digest() for name, content in files.items())
+        assert digest_of(tmp_path) == sha256(told).hexdigest()
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
+    def test_the_tokenizer_of_labels_counts_where_there_is_one(self, folder: Path, name: str) -> None:
+        digests = [digest_of(folder)]
+        (folder / "label_tokenizer").mkdir()
+        digests.append(digest_of(folder))
+        for content in ("one", "two"):
+            (folder / "label_tokenizer" / name).write_text(content)
+            digests.append(digest_of(folder))
+        assert digests[0] == digests[1]
+        assert len(set(digests)) == 3
+
+    def test_a_file_counts_as_another_in_the_folder_of_the_tokenizer_of_labels(self, folder: Path) -> None:
+        (folder / "label_tokenizer").mkdir()
+        (folder / "label_tokenizer" / "vocab.txt").write_text("words")
+        before = digest_of(folder)
+        (folder / "label_tokenizer" / "vocab.txt").rename(folder / "vocab.txt")
+        assert digest_of(folder) != before
+
+    @pytest.mark.parametrize("name", [INDEX, *SHARDS])
+    def test_every_part_of_weights_in_several_files_counts(self, sharded: Path, name: str) -> None:
+        before = digest_of(sharded)
+        content = bytearray((sharded / name).read_bytes())
+        content[-3] ^= 1
+        if name == INDEX:
+            content = bytearray((sharded / name).read_bytes().replace(b'"total_size": 1', b'"total_size": 2'))
+        (sharded / name).write_bytes(content)
+        assert digest_of(sharded) != before
+
+    def test_parts_beside_a_whole_file_do_not_count(self, folder: Path) -> None:
+        before = digest_of(folder)
+        write_index(folder, {"x": SHARDS[0]})
+        (folder / SHARDS[0]).write_bytes(b"")
+        assert digest_of(folder) == before
+
+
+class TestShards:
+    def test_weights_in_several_files_are_the_same_weights(self, tiny_model: str, sharded: Path) -> None:
+        expected = checkpoint.load(resolve_model(tiny_model)).model.state_dict()
+        found = checkpoint.load(resolve_model(str(sharded))).model.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+    def test_a_part_that_is_missing_or_damaged_is_named(self, sharded: Path) -> None:
+        (sharded / SHARDS[1]).write_bytes(b"x")
+        assert refusal(sharded).startswith(f"{sharded / SHARDS[1]} is damaged (")
+        (sharded / SHARDS[1]).unlink()
+        assert refusal(sharded) == (
+            f"{INDEX} of {sharded} names {SHARDS[1]}, which is missing; fetch the checkpoint again"
+        )
+
+    @pytest.mark.parametrize(
+        "name", ["../model-00001-of-00002.safetensors", "/etc/passwd", "pytorch_model.bin", "model-1.safetensors", ""]
+    )
+    def test_a_part_by_another_name_is_never_opened(self, sharded: Path, name: str) -> None:
+        write_index(sharded, {"x": name})
+        assert refusal(sharded).startswith(f"{INDEX} of {sharded} names {name!r}, expected files beside it, as model-0")
+
+    @pytest.mark.parametrize(
+        "damage", [b"", b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": null}', b"[" * 100_000, b"\xff"]
+    )
+    def test_an_index_that_is_none_is_refused(self, sharded: Path, damage: bytes) -> None:
+        (sharded / INDEX).write_bytes(damage)
+        assert refusal(sharded) == f"{INDEX} of {sharded} can't be read; fetch the checkpoint again"
+
+    def test_an_index_of_nothing_is_refused(self, sharded: Path) -> None:
+        write_index(sharded, {})
+        assert refusal(sharded) == f"{INDEX} of {sharded} names no file of weights; save the checkpoint again"
+
+    def test_they_are_fetched_whole(self, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+        assert resolve_model(f"file://{sharded}").digest == digest_of(sharded)
+
+
+class TestCode:
+    @pytest.mark.parametrize("path", [(), ("encoder_config",), ("label_config", "text_config")])
+    def test_code_is_refused_by_the_name_of_its_key_wherever_it_stands(
+        self, folder: Path, path: tuple[str, ...]
+    ) -> None:
+        asked: dict[str, Any] = {"auto_map": {"AutoModel": "other/repository--trap.Trap"}}
+        for key in reversed(path):
+            asked = {key: asked}
+        document = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**document, **asked}))
+        key = ".".join((*path, "auto_map"))
+        assert refusal(folder) == (
+            f"config.json of {folder} asks for code of its own ({key}), but code from a checkpoint is never run; take "
+            "a checkpoint whose encoder transformers knows by itself"
+        )
+
+    @pytest.mark.parametrize("nothing", [None, {}, ""])
+    def test_a_key_without_code_is_no_code(self, folder: Path, nothing: Any) -> None:
+        document = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**document, "auto_map": nothing}))
+        checkpoint.load(resolve_model(str(folder)))
+
+    @pytest.mark.parametrize("opening", ["[", '{"a":'])
+    def test_a_configuration_of_a_hundred_thousand_levels_is_no_way_around(self, folder: Path, opening: str) -> None:
+        (folder / "config.json").write_text(opening * 100_000)
+        assert refusal(folder).startswith(f"{folder / 'config.json'} is not valid JSON (")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("config.json", True),
+        ("model.safetensors", True),
+        (SHARDS[0], True),
+        ("label_tokenizer/tokenizer.json", True),
+        ("pytorch_model.bin", False),
+        ("modeling_trap.py", False),
+        ("onnx/model.safetensors", False),
+        ("adapter_model.safetensors", False),
+        ("label_tokenizer/config.json", False),
+        ("label_tokenizer/../config.json", False),
+        ("", False),
+        ("..", False),
+    ],
+)
+def test_only_known_names_belong_to_a_checkpoint(name: str, expected: bool) -> None:
+    assert belongs(name) is expected

@@ -1,0 +1,125 @@
+"""What the address of a model can be: read where it is written, and refused there if it can be none."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.model_uri import hub_model, stored_model
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.errors import ConfigError, ModelNotFoundError
+
+SECRETS = st.text(string.ascii_letters + string.digits + "/+=._-~ ", min_size=1).map(lambda text: f"SeCrEt{text}")
+IMPOSSIBLE = [
+    ("s3://key:secret@bucket/mail", "s3://***@bucket/mail holds credentials, which would stand in logs and tables"),
+    ("s3://key:sec/ret@bucket/mail", "s3://***@bucket/mail holds credentials"),
+    ("s3://key:/secret@bucket/mail", "s3://***@bucket/mail holds credentials"),
+    ("s3:/key:secret@bucket/mail", "s3://***@bucket/mail holds credentials"),
+    ("s3://key@bucket/mail", "s3://***@bucket/mail holds credentials"),
+    ("https://token@host/mail", "https://***@host/mail holds credentials"),
+    ("sftp://user:secret@host/mail", "sftp://***@host/mail holds credentials"),
+    ("https://host/mail?sig=secret", "https://host/mail?*** has a query, which may hold a token"),
+    ("s3://bucket/../mail", "'s3://bucket/../mail' leads out of its own folder; write it without '..'"),
+    ("file:///lake/..", "'file:///lake/..' leads out of its own folder"),
+    ("file:/lake/..\\mail", "leads out of its own folder"),
+    ("zip://mail::s3://bucket/models.zip", "chains several stores; give the folder of the model itself"),
+    ("s3://bucket/ma\nil", "holds spaces at its ends or control characters; correct it"),
+    ("s3://bucket/mail ", "holds spaces at its ends or control characters; correct it"),
+    ("models:/mail", "is no registered model; write models:/NAME@champion or models:/NAME/3"),
+    ("org/name@", "is neither 'embedded' nor a hub id; begin the path of a folder with ./"),
+    ("org/name@v1@v2", "is neither 'embedded' nor a hub id"),
+    ("org/name@../v1", "is neither 'embedded' nor a hub id"),
+    ("org/..", "is neither 'embedded' nor a hub id"),
+    ("org/name/model", "is neither 'embedded' nor a hub id"),
+    ("", "is neither 'embedded' nor a hub id"),
+    ("~/mail", "starts with ~, which differs from machine to machine; write the whole path"),
+]
+
+
+def pipeline(folder: Path, model: str) -> Pipeline:
+    document = {"name": "mail", "source": {"path": "mail", "id": "id", "text": "body"}, "label_set": ["spam"]}
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump({**document, "tables": "lake", "model": model}))
+    return Pipeline.from_yaml(folder / "pipeline.yaml")
+
+
+class TestPipelineFile:
+    @pytest.mark.parametrize(
+        "model",
+        [
+            "embedded",
+            "org/name",
+            "name",
+            "org/name@v1.2",
+            "org/name@feature/x",
+            f"org/name@{'a' * 40}",
+            "s3://bucket/models/mail v1 [é] 100%@2",
+            "s3://bucket",
+            "gs://bucket/mail",
+            "abfss://container@account.dfs.core.windows.net/mail",
+            "hdfs://user@host:8020/mail",
+            "hdfs:///mail",
+            "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/lake/mail",
+            "file:///lake/mail",
+            "file:/lake@2/mail",
+            "dbfs:/mail",
+            "models:/mail@champion",
+            "models:/mail/3",
+        ],
+    )
+    def test_what_can_be_an_address_stays_as_it_is(self, tmp_path: Path, model: str) -> None:
+        assert pipeline(tmp_path, model).model == model
+
+    @pytest.mark.parametrize(("model", "said"), IMPOSSIBLE)
+    def test_what_can_be_none_is_refused_when_the_file_is_read(self, tmp_path: Path, model: str, said: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            pipeline(tmp_path, model)
+        assert said in str(refused.value)
+        assert "secret" not in str(refused.value)
+
+    def test_a_folder_is_seen_from_the_file(self, tmp_path: Path) -> None:
+        assert pipeline(tmp_path, "./models/mail@2").model == f"{tmp_path}/models/mail@2"
+
+
+@pytest.mark.parametrize("model", [model for model, said in IMPOSSIBLE if "hub id" not in said and "~" not in model])
+def test_it_is_refused_by_whoever_is_asked_for_it(model: str) -> None:
+    with pytest.raises(ModelNotFoundError) as refused:
+        resolve_model(model)
+    assert "secret" not in str(refused.value)
+
+
+@given(SECRETS, st.sampled_from(["s3", "gs", "https", "hdfs", "abfss", "sftp"]), st.sampled_from(["", "/a@b", "?x=1"]))
+def test_a_secret_before_the_host_is_never_repeated(secret: str, scheme: str, behind: str) -> None:
+    with pytest.raises(ValueError, match="holds credentials") as refused:
+        stored_model(f"{scheme}://key:{secret}@bucket/mail{behind}")
+    assert "SeCrEt" not in str(refused.value)
+
+
+@given(SECRETS)
+def test_a_secret_in_a_query_is_never_repeated(secret: str) -> None:
+    with pytest.raises(ValueError, match="has a query") as refused:
+        stored_model(f"https://host/mail?sig={secret}")
+    assert "SeCrEt" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("s3://bucket/mail/", "s3://bucket/mail"),
+        ("file:/lake/mail", "file:///lake/mail"),
+        ("hdfs:/mail", "hdfs:///mail"),
+        ("memory://mail", "memory://mail"),
+    ],
+)
+def test_one_spelling_for_one_folder_of_a_store(address: str, expected: str) -> None:
+    assert stored_model(address) == expected
+
+
+def test_a_hub_id_is_a_repository_and_a_revision() -> None:
+    assert hub_model("org/name") == ("org/name", None)
+    assert hub_model("org/name@refs/pr/1") == ("org/name", "refs/pr/1")

@@ -1,0 +1,18 @@
+"""The demo's documents."""
+
+from __future__ import annotations
+
+from gliclass_spark.demo.package_documents import installed_packages
+
+
+def test_every_installed_package_is_one_document_with_its_own_words() -> None:
+    documents = {document.package: document for document in installed_packages()}
+    assert len(documents) > 100
+    assert list(documents) == sorted(documents)
+    assert documents["pyspark"].description.startswith("Apache Spark Python API")
+    assert "Testing" in " ".join(documents["pytest"].topics)
+
+
+def test_no_document_is_a_book() -> None:
+    """A demo reads them all, on a laptop, in a minute or two."""
+    assert max(len(document.description) for document in installed_packages()) == 4000

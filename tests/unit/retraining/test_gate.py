@@ -1,0 +1,177 @@
+"""The gate's figures by hand, and each of its rules on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from gliclass_spark.config.retraining import GateRules
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.retraining.gate import Judged, better, compare, given, judge, macro_f1
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
+
+LABELS = LabelSet.of("cat", "dog", "owl", name="animals")
+TEXTS = tuple(f"{number}" for number in range(40))
+TRUTH = np.random.default_rng(0).random((40, 3)) < 0.4
+GOLDEN = LabelledSet("g", ("owl", "cat", "dog"), TEXTS, tuple(tuple(np.flatnonzero(row[[2, 0, 1]])) for row in TRUTH))
+LABELLED = [row for row in range(40) if TRUTH[row].any()]
+OTHERS = LabelledSet(
+    "others",
+    LABELS.names,
+    tuple(TEXTS[row] for row in LABELLED),
+    tuple(tuple(np.flatnonzero(TRUTH[row])) for row in LABELLED),
+)
+LENIENT = GateRules(
+    min_f1_gain=-1,
+    max_label_loss=1,
+    max_calibration_loss=1,
+    max_slowdown=1e9,
+    min_agreement=0,
+    max_forgetting=1,
+    min_label_texts=1,
+)
+
+
+class Fixed:
+    """An engine that scores text number n by row n; the truth, with some answers turned round."""
+
+    def __init__(self, wrong: Sequence[tuple[int, int]] = (), sure: float = 0.9) -> None:
+        right = TRUTH.copy()
+        for at in wrong:
+            right[at] = ~right[at]
+        self._scores = np.where(right, sure, 1 - sure).astype(np.float32)
+
+    def scores(self, texts: Sequence[str], labels: LabelSet) -> np.ndarray:
+        return self._scores[[int(text) for text in texts]]
+
+    logits = scores
+
+
+def golden() -> Judged:
+    return Judged.of_labelled(GOLDEN, LABELS)
+
+
+def test_the_golden_set_is_asked_in_the_order_of_the_label_set() -> None:
+    np.testing.assert_array_equal(golden().targets, TRUTH.astype(np.float32))
+
+
+def test_macro_f1_is_scikit_learns_where_everything_is_known() -> None:
+    scores = Fixed([(0, 0), (1, 1), (2, 1), (3, 2)]).scores(TEXTS, LABELS)
+    assert macro_f1(given(scores, LABELS), golden()) == pytest.approx(f1_score(TRUTH, scores >= 0.5, average="macro"))
+
+
+def test_what_nobody_knows_does_not_count() -> None:
+    everything = golden()
+    some = everything.targets.copy()
+    some[0, 0] = -1
+    judged = Judged("some", TEXTS, some, everything.weights)
+    right, wrong = (Fixed(turned).scores(TEXTS, LABELS) >= 0.5 for turned in ([], [(0, 0)]))
+    assert macro_f1(wrong, judged) == macro_f1(right, judged) == 1.0
+    assert macro_f1(wrong, everything) < 1.0
+
+
+def test_an_answer_counts_by_its_weight() -> None:
+    judged = Judged("x", ("0", "1"), np.array([[1], [1]], dtype=np.float32), np.array([[3], [1]], dtype=np.float32))
+    assert macro_f1(np.array([[True], [False]]), judged) == pytest.approx(6 / 7)
+
+
+def test_the_calibration_error_counts_an_answer_by_its_weight_too() -> None:
+    sure_and_wrong, everything = Fixed([(0, 0)], sure=1.0), golden()
+    weights = everything.weights.copy()
+    weights[0, 0] = 5
+    weighed = Judged("weighed", TEXTS, everything.targets, weights)
+    found = [compare(sure_and_wrong, Fixed(), LABELS, each).candidate for each in (everything, weighed)]
+    expected = [1 / weights.size, 5 / (weights.size + 4)]
+    assert [each.calibration_error for each in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_feedback_is_judged_by_what_is_known_of_it_and_its_propensity() -> None:
+    nan = np.nan
+    decisions = LoggedDecisions(
+        LABELS,
+        ("a", "b"),
+        np.array([[1, 0, -1], [-1, -1, -1]], dtype=np.float32),
+        np.full((2, 3), nan, dtype=np.float32),
+        np.array([[1, 0, nan], [1, 1, 1]], dtype=np.float32),
+        np.array([[0.5, 0.75, nan], [0.1, 0.1, 0.1]], dtype=np.float32),
+        np.ones(2, dtype=bool),
+    )
+    judged = Judged.of_decisions(decisions, max_weight=3)
+    assert judged.texts == ("a",)
+    assert judged.weights.tolist() == [[2, 3, 1]]
+
+
+def test_of_one_label_a_text_the_best_is_given() -> None:
+    scores = np.array([[0.2, 0.3, 0.1], [0.9, 0.8, 0.1]], dtype=np.float32)
+    assert given(scores, LabelSet.of("a", "b", "c", multi_label=False)).argmax(axis=1).tolist() == [1, 0]
+    assert given(scores, LabelSet.of("a", "b", "c")).tolist() == [[False] * 3, [True, True, False]]
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_a_text_that_can_not_be_scored_is_given_no_label_whatever_the_threshold(multi_label: bool) -> None:
+    label_set = LABELS.model_copy(update={"multi_label": multi_label, "threshold": 0.0})
+    scores = np.array([[np.nan] * 3, [0.1, 0.2, 0.7]], dtype=np.float32)
+    assert given(scores, label_set).any(axis=1).tolist() == [False, True]
+
+
+def test_a_label_set_that_bounds_its_labels_is_judged_by_the_best_of_them() -> None:
+    scores = np.array([[0.6, 0.9, 0.8], [0.1, 0.6, 0.2]], dtype=np.float32)
+    found = given(scores, LABELS.model_copy(update={"top_k": 2}))
+    assert found.tolist() == [[False, True, True], [False, True, False]]
+
+
+def test_the_interval_of_the_gain_holds_the_gain_and_is_nothing_for_the_same_model() -> None:
+    found = compare(Fixed(), Fixed([(row, row % 3) for row in range(20)]), LABELS, golden())
+    low, high = found.f1_interval
+    assert 0 < low < found.f1_gain < high
+    assert found.agreement == 0.5
+    same = compare(Fixed(), Fixed(), LABELS, golden())
+    assert (same.f1_interval, same.agreement, same.f1_gain) == ((0.0, 0.0), 1.0, 0.0)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    one, other = (compare(Fixed([(1, 1)]), Fixed([(2, 2)]), LABELS, golden(), seed=3) for _ in range(2))
+    assert one == other
+
+
+SPOILED = [(row, 1) for row in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "candidate"),
+    [
+        ("min_f1_gain", -0.01, Fixed(SPOILED)),
+        ("max_label_loss", 0.1, Fixed(SPOILED)),
+        ("max_calibration_loss", 0.05, Fixed(sure=0.55)),
+        ("max_slowdown", 1e-9, Fixed()),
+        ("min_agreement", 0.9, Fixed(SPOILED)),
+        ("max_forgetting", 0.05, Fixed(SPOILED)),
+    ],
+)
+def test_each_rule_refuses_alone_and_says_both_sides(rule: str, value: float, candidate: Any) -> None:
+    assert judge(candidate, Fixed(), LABELS, [golden()], LENIENT, [OTHERS]).promoted
+    verdict = judge(candidate, Fixed(), LABELS, [golden()], LENIENT.model_copy(update={rule: value}), [OTHERS])
+    assert not verdict.promoted
+    [failed] = [finding for finding in verdict.findings if not finding.passed]
+    assert failed.rule == rule
+    assert "at " in failed.said
+
+
+def test_a_label_with_few_texts_is_not_judged_alone() -> None:
+    strict = LENIENT.model_copy(update={"max_label_loss": 0.1, "min_label_texts": 41})
+    verdict = judge(Fixed(SPOILED), Fixed(), LABELS, [golden()], strict)
+    assert verdict.promoted
+    assert any("no label has 41 texts" in finding.said for finding in verdict.findings)
+
+
+def test_the_better_candidate_has_the_higher_macro_f1_of_all_sets() -> None:
+    champion, good, bad = Fixed([(0, 0)]), Fixed(), Fixed(SPOILED)
+    good_, bad_ = ([compare(each, champion, LABELS, golden())] for each in (good, bad))
+    assert better(good_, bad_)
+    assert not better(bad_, good_)
+    assert not better(good_, good_)
