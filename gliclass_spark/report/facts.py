@@ -9,8 +9,8 @@ from functools import cached_property
 
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.report.drift import REFERENCE_RUNS, Drift, measure
-from gliclass_spark.report.outcomes import Sample
 from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.runs.outcomes import Sample
 
 _JOBS = ("tag", "filter", "route")
 

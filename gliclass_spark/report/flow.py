@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from gliclass_spark.report.charts import Stream
 from gliclass_spark.report.facts import Facts
-from gliclass_spark.report.outcomes import KEPT, QUARANTINED, REJECTED, ROUTED
 from gliclass_spark.report.svg import ACCENT, BAD, INK, MUTED, WARN
 from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.runs.outcomes import KEPT, QUARANTINED, REJECTED, ROUTED
 
 
 @dataclass(frozen=True)

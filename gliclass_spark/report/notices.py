@@ -10,8 +10,8 @@ from typing import Literal
 from gliclass_spark.report import words
 from gliclass_spark.report.drift import Level
 from gliclass_spark.report.facts import Facts, ReportedRun
-from gliclass_spark.report.outcomes import QUARANTINED
 from gliclass_spark.runs.manifest import FAILED, SUCCEEDED
+from gliclass_spark.runs.outcomes import QUARANTINED
 
 Tone = Literal["bad", "warn", "note"]
 _TONES: tuple[Tone, ...] = ("bad", "warn", "note")

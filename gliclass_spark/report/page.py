@@ -8,10 +8,10 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.report import drift, figures, flow
 from gliclass_spark.report.facts import Facts
 from gliclass_spark.report.notices import headline, notices, story
-from gliclass_spark.report.outcomes import KINDS, MOST_LISTED, Sample
 from gliclass_spark.report.svg import Drawing
 from gliclass_spark.report.template import filled
 from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.runs.outcomes import KINDS, MOST_LISTED, Sample
 
 _EXCERPT_CHARS = 280
 _LABELS_SHOWN = 8

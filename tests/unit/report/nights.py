@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report import Sample, SampleDocument, outcomes
+from gliclass_spark.report import Sample, SampleDocument
+from gliclass_spark.runs import outcomes
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS, Manifest, VersionRange
 
 LABELS = LabelSet.of("complaint", "invoice", name="mail")

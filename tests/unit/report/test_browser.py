@@ -16,8 +16,9 @@ from nights import decided, ordinary, tag
 from retrainings import comparison, facts, verdict
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report import Sample, SampleDocument, outcomes, render
+from gliclass_spark.report import Sample, SampleDocument, render
 from gliclass_spark.report.verdict import verdict_page
+from gliclass_spark.runs import outcomes
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on the PATH; apt-get install chromium")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nights import decided, ordinary, tag
 
-from gliclass_spark.report import Outcome, outcomes
+from gliclass_spark.report import Outcome
+from gliclass_spark.runs import outcomes
 
 
 def test_every_outcome_that_documents_came_to_is_listed_in_the_order_of_the_pipeline() -> None:

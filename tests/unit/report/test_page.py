@@ -14,7 +14,8 @@ from nights import LABELS, decided, nights, ordinary, samples, tag
 
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report import Sample, SampleDocument, outcomes, render
+from gliclass_spark.report import Sample, SampleDocument, render
+from gliclass_spark.runs import outcomes
 from gliclass_spark.runs.manifest import Manifest
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
