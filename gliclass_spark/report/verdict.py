@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -33,10 +35,10 @@ _COUNTS = {
 
 @dataclass(frozen=True)
 class RetrainingFacts:
-    """What the steps of a retraining left behind, each as the document that it wrote.
+    """The outcomes of a retraining's steps, each as the JSON file that the step wrote.
 
-    model: the registry's name. champion, candidate: digests. snapshot: snapshot.json; supervised, ppo and
-    calibration: the outcomes of these steps; verdict: the gate's.
+    model: the registered model's name. champion, candidate: digests. snapshot: snapshot/snapshot.json. supervised,
+    ppo, calibration, verdict: supervised.json, ppo.json, calibrate.json, gate.json.
     """
 
     model: str
@@ -49,9 +51,34 @@ class RetrainingFacts:
     calibration: Outcome
     verdict: Outcome
 
+    @classmethod
+    def read(cls, folder: Path) -> RetrainingFacts:
+        """Read the files of a retraining's folder. gate.json also holds model, run_id, champion and candidate."""
+        gate = _read(folder / "gate.json")
+        return cls(
+            model=gate["model"],
+            run_id=gate["run_id"],
+            champion=gate["champion"],
+            candidate=gate["candidate"],
+            snapshot=_read(folder / "snapshot" / "snapshot.json"),
+            supervised=_read(folder / "supervised.json"),
+            ppo=_read(folder / "ppo.json"),
+            calibration=_read(folder / "calibrate.json"),
+            verdict=gate,
+        )
+
     @property
     def failed(self) -> list[Outcome]:
         return [finding for finding in self.verdict["findings"] if not finding["passed"]]
+
+
+def write_verdict_page(folder: Path) -> Path:
+    """Write gate.html into a retraining's folder, from the files that its steps left there, and return its path."""
+    from gliclass_spark import atomic_files
+
+    path = folder / "gate.html"
+    atomic_files.write_text(path, verdict_page(RetrainingFacts.read(folder)))
+    return path
 
 
 def verdict_page(facts: RetrainingFacts) -> str:
@@ -70,6 +97,11 @@ def verdict_page(facts: RetrainingFacts) -> str:
         taken_at=datetime.fromisoformat(facts.snapshot["created_at"]),
         commands={verb: f"gliclass-spark {verb} {name}" for verb in ("rollback", "promote", "models")},
     )
+
+
+def _read(path: Path) -> Outcome:
+    outcome: Outcome = json.loads(path.read_text(encoding="utf-8"))
+    return outcome
 
 
 def _story(facts: RetrainingFacts) -> str:
