@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -13,17 +13,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.spark_options import SparkConf, started_spark
+from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gliclass_spark.config.retraining import RetrainConfig
     from gliclass_spark.retraining.steps import Retraining
 
 retraining = typer.Typer()
 
-Step = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
 _TOLD_STEPS = 10
-STEPS: tuple[Step, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
 # Those that share the work among the processes that torchrun starts.
 _SHARED = ("supervised", "ppo")
 
@@ -35,7 +33,8 @@ def retrain(
         str | None, typer.Option(help="The retraining's id. Give an earlier one to finish one that was stopped.")
     ] = None,
     step: Annotated[
-        Step | None, typer.Option(help="Do this one alone, as a scheduler does, one after the other. Default: all.")
+        RetrainingStep | None,
+        typer.Option(help="Do this one alone, as a scheduler does, one after the other. Default: all."),
     ] = None,
     conf: SparkConf = None,
 ) -> None:
@@ -44,7 +43,6 @@ def retrain(
     snapshot (Spark) -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback" takes a promotion
     back.
     """
-    from gliclass_spark.config.retraining import RetrainConfig
     from gliclass_spark.retraining.promotion import ask_registry
 
     if step is not None and run_id is None:
@@ -57,7 +55,7 @@ def retrain(
     read, run = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
     ask_registry(read)
     console.print(f"retraining {run} of {read.model_name!r}", highlight=False)
-    wanted = STEPS if step is None else (step,)
+    wanted = RETRAINING_STEPS if step is None else (step,)
     if "snapshot" in wanted:
         take_snapshot(read, run, conf)
     if wanted != ("snapshot",):
@@ -66,18 +64,17 @@ def retrain(
 
 def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
     """The step of a retraining that needs Spark."""
-    from gliclass_spark.retraining.promotion import folder_of
     from gliclass_spark.spark.jobs.snapshot import snapshot
 
     with started_spark(console, conf) as spark:
-        folder = str(folder_of(config, run_id) / "snapshot")
+        folder = str(config.run_folder(run_id) / "snapshot")
         with console.status("taking the snapshot"):
             taken = snapshot(spark, config.pipeline, folder, config.holdout_share)
     counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
     console.print(f"snapshot: {counted}", highlight=False)
 
 
-def train_and_judge(config: RetrainConfig, run_id: str, steps: Sequence[Step]) -> None:
+def train_and_judge(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep]) -> None:
     """The other steps, with their progress, and the verdict of the gate if it is one of them."""
     from gliclass_spark.cli.output.retraining_output import show_verdict
     from gliclass_spark.retraining.promotion import retraining as begun
@@ -101,7 +98,7 @@ def train_and_judge(config: RetrainConfig, run_id: str, steps: Sequence[Step]) -
         show_verdict(console, work.gate(), work.folder / "gate.html")
 
 
-def _done(config: RetrainConfig, run_id: str, work: Retraining, step: Step) -> None:
+def _done(config: RetrainConfig, run_id: str, work: Retraining, step: RetrainingStep) -> None:
     if step == "promote":
         from gliclass_spark.retraining.promotion import publish
 
@@ -112,7 +109,7 @@ def _done(config: RetrainConfig, run_id: str, work: Retraining, step: Step) -> N
     console.print(f"{step}: {_said(step, getattr(work, step)())}", highlight=False)
 
 
-def _said(step: Step, outcome: Mapping[str, Any]) -> str:
+def _said(step: RetrainingStep, outcome: Mapping[str, Any]) -> str:
     match step:
         case "supervised":
             return f"loss {outcome['curve'][-1]['loss']:.4f}" if outcome["curve"] else "done"

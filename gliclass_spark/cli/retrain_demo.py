@@ -9,7 +9,7 @@ import typer
 
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.model_commands import register
-from gliclass_spark.cli.retrain_commands import STEPS, take_snapshot, train_and_judge
+from gliclass_spark.cli.retrain_commands import take_snapshot, train_and_judge
 from gliclass_spark.cli.spark_options import SparkConf, started_spark
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
     """
     from uuid import uuid4
 
-    from gliclass_spark.checkpoints.registry import CHAMPION, Registry
+    from gliclass_spark.checkpoints.registry import Registry
     from gliclass_spark.cli.output.run_output import show_versions
-    from gliclass_spark.config.retraining import RetrainConfig
+    from gliclass_spark.config.model_uri import CHAMPION
+    from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
     from gliclass_spark.demo.package_documents import installed_packages, write_documents
     from gliclass_spark.demo.package_reviews import write_golden
     from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
@@ -59,7 +60,7 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
         _reviews(spark, read, documents)
         console.rule("4. Retraining", align="left")
         take_snapshot(read, run_id, conf)
-        train_and_judge(read, run_id, STEPS[1:])
+        train_and_judge(read, run_id, RETRAINING_STEPS[1:])
         console.rule("5. The next night tags with the champion of now", align="left")
         _night(spark, read.pipeline)
         if registry.version(name, CHAMPION).tags.get("retraining") == run_id:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from gliclass_spark import yaml_loader
-from gliclass_spark.config.model_uri import REGISTERED, registered_model
+from gliclass_spark.config.model_uri import CHAMPION, REGISTERED, registered_model
 from gliclass_spark.config.paths import ConfigPath, has_scheme, resolve_path
 from gliclass_spark.config.pipeline import EMBEDDED_MODEL, Pipeline, Share
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError, GliclassSparkError, describe_validation
 
+RetrainingStep = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
+# In the order in which they run.
+RETRAINING_STEPS: tuple[RetrainingStep, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
+
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-CHAMPION = "champion"
 Weight = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 
@@ -178,6 +182,10 @@ class RetrainConfig(BaseModel):
     def model_name(self) -> str:
         """What the registry calls the model."""
         return registered_model(self.pipeline.model)[0]
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of one retraining: its snapshot, checkpoints and outcomes."""
+        return Path(self.work) / quote(run_id, safe="+:@=")
 
     @field_validator("work", "golden", "replay", "remembered")
     @classmethod

@@ -8,24 +8,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
-from gliclass_spark.checkpoints.registry import CHAMPION, Registry, Version
+from gliclass_spark.checkpoints.registry import Registry, Version
 from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:
     from gliclass_spark.retraining.steps import OnMetrics, Retraining
 
-STEPS = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
 _RUN_TAG = "retraining"
-
-
-def folder_of(config: RetrainConfig, run_id: str) -> Path:
-    """Where a retraining keeps everything."""
-    return Path(config.work) / quote(run_id, safe="+:@=")
 
 
 def ask_registry(config: RetrainConfig) -> None:
@@ -41,7 +35,7 @@ def retraining(config: RetrainConfig, run_id: str, on_metrics: OnMetrics) -> Ret
     """
     from gliclass_spark.retraining.steps import SNAPSHOT, Retraining
 
-    folder = folder_of(config, run_id)
+    folder = config.run_folder(run_id)
     if not (folder / SNAPSHOT / "snapshot.json").is_file():
         raise ConfigError(f"{folder / SNAPSHOT} holds no snapshot; run the step {SNAPSHOT!r} of {run_id!r} first")
     return Retraining(config, folder, _champion(config, folder), on_metrics)

@@ -31,7 +31,6 @@ from gliclass_spark.airflow.operators.training_step import Promotion, TrainingSt
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.retraining.promotion import folder_of
 from gliclass_spark.training.data.logged_decisions import read_decisions
 
 ORDER = ["plan", "snapshot", "enough", "supervised", "ppo", "calibrate", "gate", "promote", "notify"]
@@ -47,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def work(file: Path) -> Path:
     """The folder of the run."""
-    folder = folder_of(RetrainConfig.from_yaml(file), RUN)
+    folder = RetrainConfig.from_yaml(file).run_folder(RUN)
     (folder / "snapshot").mkdir(parents=True)
     return folder
 
@@ -324,7 +323,7 @@ def test_promotion_and_refusal_are_both_told_with_what_was_not_met_first(
 ) -> None:
     write_pipeline(tmp_path)
     file = write_retraining(tmp_path, airflow={"alerts": {"slack": "#mail"}})
-    work = folder_of(RetrainConfig.from_yaml(file), RUN)
+    work = RetrainConfig.from_yaml(file).run_folder(RUN)
     work.mkdir(parents=True)
     (work / "gate.json").write_text(json.dumps({"promoted": promoted, "findings": FINDINGS}))
     (work / "promote.json").write_text(json.dumps({"version": 7}))

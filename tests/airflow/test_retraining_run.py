@@ -22,8 +22,7 @@ from devtools.local_airflow import environment
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
-from gliclass_spark.config.retraining import RetrainConfig
-from gliclass_spark.retraining.promotion import STEPS
+from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +87,7 @@ def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
             assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
     [run] = Path(RetrainConfig.from_yaml(retraining).work).iterdir()
-    assert {f"{step}.json" for step in STEPS} <= {each.name for each in run.iterdir()} | {"snapshot.json"}
+    assert {f"{step}.json" for step in RETRAINING_STEPS} <= {each.name for each in run.iterdir()} | {"snapshot.json"}
     candidate = registry.version("mail", "champion")
     assert (champion.number, candidate.number) == (1, 2)
     assert candidate.digest != champion.digest

@@ -26,9 +26,7 @@ _ON_ALL_GPUS = ("supervised", "ppo")
 
 def outcome_file(config_file: str, run_id: str, step: str) -> Path:
     """Where the step of a retraining says what came of it."""
-    from gliclass_spark.retraining.promotion import folder_of
-
-    folder = folder_of(RetrainConfig.from_yaml(config_file), run_id)
+    folder = RetrainConfig.from_yaml(config_file).run_folder(run_id)
     return folder / ("snapshot/snapshot.json" if step == "snapshot" else f"{step}.json")
 
 

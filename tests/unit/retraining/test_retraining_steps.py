@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from gliclass_spark.checkpoints.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.app import main
+from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, PREVIOUS
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError, GliclassSparkError, ModelNotFoundError, RegistryError, TrainingError
-from gliclass_spark.retraining.promotion import folder_of, publish, retraining
+from gliclass_spark.retraining.promotion import publish, retraining
 from gliclass_spark.retraining.steps import Retraining
 
 KINDS = ("cat", "dog", "owl")
@@ -99,7 +100,7 @@ def decisions() -> list[dict[str, Any]]:
 
 
 def take(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]]) -> None:
-    folder = folder_of(config, run_id) / "snapshot"
+    folder = config.run_folder(run_id) / "snapshot"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "feedback.parquet")
     label_set = json.loads(config.pipeline.label_set.canonical_json)
@@ -242,7 +243,7 @@ def test_a_candidate_is_registered_once_even_if_the_promotion_was_killed(
 ) -> None:
     config = written()
     publish(config, "r", begun(config))
-    (folder_of(config, "r") / "promote.json").unlink()
+    (config.run_folder("r") / "promote.json").unlink()
     publish(config, "r", begun(config))
     assert [version.number for version in registry.versions("pets")] == [1, 2]
     assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
@@ -293,7 +294,7 @@ def test_what_can_not_be_learned_from_or_judged_by_stops_it_before_any_training(
     config = written(**facts)
     with pytest.raises(TrainingError, match=said):
         begun(config).supervised()
-    assert sorted(path.name for path in folder_of(config, "r").iterdir()) == ["champion.json", "snapshot"]
+    assert sorted(path.name for path in config.run_folder("r").iterdir()) == ["champion.json", "snapshot"]
 
 
 def test_rewards_that_are_all_alike_leave_ppo_the_judgements(champion: str, written: Written) -> None:
@@ -339,7 +340,7 @@ def test_of_several_processes_each_would_do_what_they_do_not_share(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = folder_of(written(), "r")
+    folder = written().run_folder("r")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["retrain", str(tmp_path / "retrain.yaml"), "--run-id", "r", *step]) == 2
     assert "torchrun's processes share the steps supervised and ppo alone" in capsys.readouterr().err
@@ -350,7 +351,7 @@ def test_without_a_snapshot_or_a_champion_it_does_not_begin(registry: Registry, 
     config = written()
     with pytest.raises(ModelNotFoundError):
         begun(config)
-    shutil.rmtree(folder_of(config, "r"))
+    shutil.rmtree(config.run_folder("r"))
     with pytest.raises(ConfigError, match="holds no snapshot; run the step 'snapshot'"):
         begun(config)
 
