@@ -34,8 +34,8 @@ from gliclass_spark.inference.device import choose_precision
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
+from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.training.evaluation.baselines import CrossEncoder
 from gliclass_spark.training.from_encoder import joint_tokenizer
@@ -159,7 +159,7 @@ def measured(
 def joint(backbone: str, folder: Path) -> str:
     """A checkpoint with random weights, in the published layout."""
     tokenizer = joint_tokenizer()
-    config = GLiClassConfig(
+    config = UniEncoderConfig(
         encoder_config=encoder(backbone, tokenizer),
         class_token_index=tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
         text_token_index=tokenizer.convert_tokens_to_ids(SEP_TOKEN),
@@ -169,7 +169,7 @@ def joint(backbone: str, folder: Path) -> str:
         **HEADS[backbone],
     )
     torch.manual_seed(SEED)
-    return str(checkpoint.save(GLiClassModel(config), tokenizer, folder))
+    return str(checkpoint.save(UniEncoderModel(config), tokenizer, folder))
 
 
 def cross_encoder(backbone: str, folder: Path) -> str:

@@ -27,8 +27,8 @@ from safetensors.torch import load
 from gliclass_spark.checkpoints import embedded_files
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
+from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.training.data.labelled_text import read_sets
 from gliclass_spark.training.evaluation.baselines import similarity
@@ -68,11 +68,11 @@ def main() -> None:
 
 def first_version(folder: Path) -> str:
     """The model that the package shipped first, a joint one, as a checkpoint in `folder`."""
-    config = GLiClassConfig.from_dict(json.loads(shown_by_git("config.json")))
+    config = UniEncoderConfig.from_dict(json.loads(shown_by_git("config.json")))
     state = load(shown_by_git("model.safetensors"))
     words = weights.base_state_dict()[WORDS]
     state[WORDS] = torch.cat([words, state.pop("new_word_embeddings").float()])
-    model = GLiClassModel(config)
+    model = UniEncoderModel(config)
     model.load_state_dict(state)
     return str(checkpoint.save(model, joint_tokenizer(), folder))
 

@@ -41,7 +41,7 @@ from gliclass_spark.inference.device import Precision, native_bfloat16
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, Usage
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.training.from_encoder import untrained_model
 
@@ -96,7 +96,7 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
         precisions.append("bfloat16")
     memory: dict[str, float] = {precision: peak_memory_mib(model, precision, threads) for precision in precisions}
     engines = {precision: Engine.from_pretrained(model, device="cpu", precision=precision) for precision in precisions}
-    config = GLiClassConfig.from_dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
+    config = UniEncoderConfig.from_dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
     tokenizer = AutoTokenizer.from_pretrained(model)
     pipelines = {precision: reference(model, tokenizer, precision) for precision in precisions}
     texts = inside(corpus.texts(text_count, SEED), tokenizer, engines["float32"].max_length)
@@ -200,7 +200,7 @@ def inside(texts: list[str], tokenizer: Any, window: int) -> list[str]:
     return cut
 
 
-def flop_count(lengths: Sequence[int], config: GLiClassConfig) -> float | None:
+def flop_count(lengths: Sequence[int], config: UniEncoderConfig) -> float | None:
     """Multiplications and additions of the matrix products for inputs of these lengths (tokens), without padding.
 
     None for a backbone whose layers are built otherwise.

@@ -31,7 +31,7 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.data.batches import QuestionConfig
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
@@ -62,9 +62,9 @@ class Recipe:
 
     def untrained(self) -> tuple[Model, PreTrainedTokenizerFast]:
         model, tokenizer = untrained_model(self.attention)
-        if not isinstance(model, GLiClassModel) or not self.joint:
+        if not isinstance(model, UniEncoderModel) or not self.joint:
             return model, tokenizer
-        changed = GLiClassModel(replace(model.config, **self.joint))
+        changed = UniEncoderModel(replace(model.config, **self.joint))
         sizes = {name: weight.shape for name, weight in changed.state_dict().items()}
         kept = {name: weight for name, weight in model.state_dict().items() if sizes.get(name) == weight.shape}
         changed.load_state_dict(kept, strict=False)

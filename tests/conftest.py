@@ -20,8 +20,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
-from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
+from gliclass_spark.model.configuration import LabelCachedConfig, UniEncoderConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
@@ -108,8 +108,8 @@ def _random_label_cached(tmp_path_factory: pytest.TempPathFactory, *, text_reads
 def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer = joint_tokenizer()
     torch.manual_seed(seed)
-    model = GLiClassModel(
-        GLiClassConfig(
+    model = UniEncoderModel(
+        UniEncoderConfig(
             encoder_config=_encoder(len(tokenizer)),
             class_token_index=tokenizer.convert_tokens_to_ids("<<LABEL>>"),
             text_token_index=tokenizer.convert_tokens_to_ids("<<SEP>>"),

@@ -17,7 +17,7 @@ from gliclass_spark.inference.results import (
     classification,
     probabilities,
 )
-from gliclass_spark.inference.tokenization import PreparedText
+from gliclass_spark.inference.tokenization import TokenizedText
 from gliclass_spark.labels import LabelSet, LongTexts
 
 # (windows, labels) to (labels,). The second argument gives the part of the text that each window stands for.
@@ -30,7 +30,7 @@ _JOINED: dict[LongTexts, Callable[[FloatArray, Callable[[], list[float]]], Float
 
 
 @dataclass(frozen=True)
-class Answer:
+class TextResult:
     """What the model said of one text: logits (labels,) for its label set; None with an error.
 
     label_set: None where there was none that could be asked.
@@ -53,7 +53,7 @@ class Answer:
         return classification(self.label_set, scores, self.token_count, self.chunk_count)
 
 
-def results(answers: Sequence[Answer], label_set: LabelSet, usage: Usage) -> Results:
+def stack_results(answers: Sequence[TextResult], label_set: LabelSet, usage: Usage) -> Results:
     """One row for each answer to one label set."""
     logits = np.full((len(answers), len(label_set)), np.nan, dtype=np.float32)
     for row, given in enumerate(answers):
@@ -69,13 +69,13 @@ def results(answers: Sequence[Answer], label_set: LabelSet, usage: Usage) -> Res
     )
 
 
-def answer(text: PreparedText, logits: Sequence[FloatArray | None]) -> Answer:
+def aggregate(text: TokenizedText, logits: Sequence[FloatArray | None]) -> TextResult:
     """Join the logits of `text.inputs`, in their order; a None among them stands for a lack of memory."""
     label_set = text.prompt.label_set if text.prompt else None
     found = [each for each in logits if each is not None]
     error = OUT_OF_MEMORY if len(found) < len(logits) else text.error
     if error is not None or label_set is None:
-        return Answer(label_set, None, text.token_count, 0, error)
+        return TextResult(label_set, None, text.token_count, 0, error)
     windows = np.concatenate(found).reshape(len(text.windows), len(label_set))
     joined = _JOINED[label_set.joined_by](windows, text.shares)
-    return Answer(label_set, joined, text.token_count, len(text.windows), None)
+    return TextResult(label_set, joined, text.token_count, len(text.windows), None)

@@ -61,7 +61,7 @@ def reliability(
     return Reliability(confidence.astype(np.float32), accuracy.astype(np.float32), counts)
 
 
-def calibrated(label_set: LabelSet, logits: FloatArray, truth: Truth) -> LabelSet:
+def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth) -> LabelSet:
     """The same labels with temperatures and thresholds that fit these texts.
 
     logits (texts, labels) and `truth`, whether a label holds. The temperature makes the truth most

@@ -11,7 +11,7 @@ from torch import nn
 _RELATIVE_WINDOW = 1024
 
 
-def window(encoder: Any) -> int:
+def max_input_tokens(encoder: Any) -> int:
     """Special tokens included. `encoder`: one of transformers' models, or `BertWeights`."""
     positions = int(getattr(encoder.config, "max_position_embeddings", 0) or 0)
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)

@@ -14,14 +14,14 @@ import torch
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import DeviceError, LabelSetError
-from gliclass_spark.inference.aggregation import Answer, answer, results
+from gliclass_spark.inference.aggregation import TextResult, aggregate, stack_results
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe, is_out_of_memory
-from gliclass_spark.inference.padding import padded
-from gliclass_spark.inference.prefetch import prefetched
+from gliclass_spark.inference.padding import pad
+from gliclass_spark.inference.prefetch import prefetch
 from gliclass_spark.inference.results import BAD_LABELS, Classification, FloatArray, Results, TextError, Usage
-from gliclass_spark.inference.runners.runner import reading
-from gliclass_spark.inference.tokenization import Input, Prepared, prepare
+from gliclass_spark.inference.runners.runner import runner_for
+from gliclass_spark.inference.tokenization import ModelInput, TokenizedPart, tokenize
 from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.model.checkpoint import Checkpoint, load
 from gliclass_spark.model.prompts.text_tokenizer import Prompt
@@ -59,7 +59,7 @@ class Engine:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise DeviceError(f"max_batch_tokens must be at least 1, found {max_batch_tokens}")
         self.max_batch_tokens = max_batch_tokens or _MAX_BATCH_TOKENS.get(self.device.type, 4096)
-        self._reading = reading(checkpoint, self.device, self.dtype)
+        self._reading = runner_for(checkpoint, self.device, self.dtype)
         self.max_length = self._reading.max_length
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
         self._prompt = lru_cache(maxsize=_REMEMBERED_PROMPTS)(self._reading.tokenizer.prompt)
@@ -126,30 +126,30 @@ class Engine:
         error of theirs is raised here. Closing the generator ends the thread. Raises LabelSetError at once.
         """
         label_set = LabelSet.coerce(labels)
-        return self._results(prefetched(self._prepared(batches, label_set)), label_set)
+        return self._results(prefetch(self._prepared(batches, label_set)), label_set)
 
     def stream_each(
         self, batches: Iterable[tuple[Sequence[str | None], Sequence[Labels | None]]]
-    ) -> Generator[list[Answer], None, None]:
+    ) -> Generator[list[TextResult], None, None]:
         """`classify_each` for one batch after the other, as `stream` does it: yields an answer for each text."""
-        for answers, _ in self._answers(prefetched(self._prepared_each(batches))):
+        for answers, _ in self._answers(prefetch(self._prepared_each(batches))):
             yield answers
 
     def _prepared(
         self, batches: Iterable[Sequence[str | None]], label_set: LabelSet
-    ) -> Generator[Prepared, None, None]:
+    ) -> Generator[TokenizedPart, None, None]:
         prompt = self._prompt(label_set)
         return (
             part
             for texts in batches
-            for part in prepare(_listed(texts), [prompt] * len(texts), self._reading.tokenizer)
+            for part in tokenize(_listed(texts), [prompt] * len(texts), self._reading.tokenizer)
         )
 
     def _prepared_each(
         self, batches: Iterable[tuple[Sequence[str | None], Sequence[Labels | None]]]
-    ) -> Generator[Prepared, None, None]:
+    ) -> Generator[TokenizedPart, None, None]:
         for texts, label_sets in batches:
-            yield from prepare(_listed(texts), [self._asked(labels) for labels in label_sets], self._reading.tokenizer)
+            yield from tokenize(_listed(texts), [self._asked(labels) for labels in label_sets], self._reading.tokenizer)
 
     def _asked(self, labels: Labels | None) -> Prompt | TextError:
         try:
@@ -157,14 +157,18 @@ class Engine:
         except LabelSetError as error:
             return TextError(BAD_LABELS, str(error))
 
-    def _results(self, parts: Generator[Prepared, None, None], label_set: LabelSet) -> Generator[Results, None, None]:
+    def _results(
+        self, parts: Generator[TokenizedPart, None, None], label_set: LabelSet
+    ) -> Generator[Results, None, None]:
         """One for each batch that the parts make up."""
         for answers, usage in self._answers(parts):
-            yield results(answers, label_set, usage)
+            yield stack_results(answers, label_set, usage)
 
-    def _answers(self, parts: Generator[Prepared, None, None]) -> Generator[tuple[list[Answer], Usage], None, None]:
+    def _answers(
+        self, parts: Generator[TokenizedPart, None, None]
+    ) -> Generator[tuple[list[TextResult], Usage], None, None]:
         """Those of each batch that the parts make up, and what they cost."""
-        answers: list[Answer] = []
+        answers: list[TextResult] = []
         usage = Usage()
         with closing(parts):
             for part in parts:
@@ -175,19 +179,19 @@ class Engine:
                     yield answers, usage
                     answers, usage = [], Usage()
 
-    def _answered(self, part: Prepared) -> tuple[list[Answer], Usage]:
+    def _answered(self, part: TokenizedPart) -> tuple[list[TextResult], Usage]:
         started = time.perf_counter()
         inputs = [text.inputs for text in part.texts]
         logits, usage = self._logits([each for asked in inputs for each in asked])
         position = iter(logits)
         answers = [
-            answer(text, list(islice(position, len(asked)))) for text, asked in zip(part.texts, inputs, strict=True)
+            aggregate(text, list(islice(position, len(asked)))) for text, asked in zip(part.texts, inputs, strict=True)
         ]
         seconds = part.seconds + time.perf_counter() - started
         failed = sum(found.error is not None for found in answers)
         return answers, usage + Usage(texts=len(answers), errors=failed, seconds=seconds)
 
-    def _logits(self, inputs: Sequence[Input]) -> tuple[list[FloatArray | None], Usage]:
+    def _logits(self, inputs: Sequence[ModelInput]) -> tuple[list[FloatArray | None], Usage]:
         """Of each input's labels; None where the device has no memory for it even alone.
 
         A batch that it has no memory for is run in halves.
@@ -210,7 +214,7 @@ class Engine:
                 waiting += reversed(batch.halves(lengths))
         return found, usage
 
-    def _attempt(self, inputs: Sequence[Input], tokens: int) -> FloatArray | None:
+    def _attempt(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray | None:
         """Their logits (inputs, most labels), or None if the device has no memory for so many."""
         try:
             return self._forward(inputs, tokens)
@@ -223,8 +227,8 @@ class Engine:
         return None
 
     @torch.inference_mode()
-    def _forward(self, inputs: Sequence[Input], tokens: int) -> FloatArray:
-        input_ids, attention_mask = padded([each.ids for each in inputs], tokens, self._pad_id, self.device)
+    def _forward(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray:
+        input_ids, attention_mask = pad([each.ids for each in inputs], tokens, self._pad_id, self.device)
         logits = self._reading.logits(input_ids, attention_mask, [each.frame for each in inputs])
         found: FloatArray = logits.float().cpu().numpy()
         return found

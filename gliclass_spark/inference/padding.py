@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def padded(inputs: Sequence[Sequence[int]], tokens: int, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def pad(inputs: Sequence[Sequence[int]], tokens: int, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, (inputs, tokens) each, padded on the right."""
     input_ids = np.full((len(inputs), tokens), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(inputs), tokens), dtype=np.int64)

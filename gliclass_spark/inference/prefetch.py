@@ -12,7 +12,7 @@ T = TypeVar("T")
 THREAD_NAME = "gliclass-prefetch"
 
 
-def prefetched(items: Iterable[T]) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
     """The same items in the same order, each made by one background thread while the one before it is in use.
 
     The thread is never more than one item ahead. An error in making an item is raised where the item

@@ -24,7 +24,7 @@ _GROUP_CHARS = 16_000_000
 
 
 @dataclass(frozen=True)
-class Input:
+class ModelInput:
     """What the model reads at once: a window of a text in a frame that asks for some of the labels."""
 
     window: Sequence[int]
@@ -39,7 +39,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class PreparedText:
+class TokenizedText:
     """One text: what is read of it, as token ids, and how it is asked; or why it can't be.
 
     token_count: of the whole text; 0 where it could not be tokenised.
@@ -51,10 +51,10 @@ class PreparedText:
     error: TextError | None = None
 
     @property
-    def inputs(self) -> list[Input]:
+    def inputs(self) -> list[ModelInput]:
         """Each window in each frame, window by window."""
         frames = self.prompt.frames if self.prompt else ()
-        return [Input(window, frame) for window in self.windows for frame in frames]
+        return [ModelInput(window, frame) for window in self.windows for frame in frames]
 
     def shares(self) -> list[float]:
         """The part of the text that each window stands for, see `Prompt.shares`."""
@@ -62,21 +62,21 @@ class PreparedText:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TokenizedPart:
     """Neighbouring texts of one batch, in their order.
 
     ends_batch: whether these are the last texts of their batch.
     seconds: the time that preparing them took.
     """
 
-    texts: list[PreparedText]
+    texts: list[TokenizedText]
     ends_batch: bool
     seconds: float
 
 
-def prepare(
+def tokenize(
     texts: Sequence[str | None], prompts: Sequence[Prompt | TextError], tokenizer: TextTokenizer
-) -> Iterator[Prepared]:
+) -> Iterator[TokenizedPart]:
     """Check and tokenise a batch, in as many parts as its size asks for; an empty batch is one empty part.
 
     prompts: one for each text, or why it can't be asked.
@@ -86,28 +86,28 @@ def prepare(
         part = slice(group.start, group.stop)
         started = time.perf_counter()
         prepared = _prepared(texts[part], prompts[part], tokenizer)
-        yield Prepared(prepared, group.stop == len(texts), time.perf_counter() - started)
+        yield TokenizedPart(prepared, group.stop == len(texts), time.perf_counter() - started)
     if not lengths:
-        yield Prepared([], ends_batch=True, seconds=0.0)
+        yield TokenizedPart([], ends_batch=True, seconds=0.0)
 
 
 def _prepared(
     texts: Sequence[str | None], prompts: Sequence[Prompt | TextError], tokenizer: TextTokenizer
-) -> list[PreparedText]:
-    found: dict[int, PreparedText] = {}
+) -> list[TokenizedText]:
+    found: dict[int, TokenizedText] = {}
     readable: dict[int, tuple[str, Prompt]] = {}
     for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
         checked = _checked(text)
         if isinstance(prompt, TextError):
-            found[row] = PreparedText(error=prompt)
+            found[row] = TokenizedText(error=prompt)
         elif isinstance(checked, TextError):
-            found[row] = PreparedText(error=checked)
+            found[row] = TokenizedText(error=checked)
         else:
             readable[row] = checked, prompt
     read = tokenizer.text_ids([text for text, _ in readable.values()], [prompt for _, prompt in readable.values()])
     for (row, (_, prompt)), ids in zip(readable.items(), read, strict=True):
         count = prompt.token_count(ids)
-        found[row] = PreparedText(prompt, prompt.windows(ids), count) if count else PreparedText(error=EMPTY_TEXT)
+        found[row] = TokenizedText(prompt, prompt.windows(ids), count) if count else TokenizedText(error=EMPTY_TEXT)
     return [found[row] for row in range(len(texts))]
 
 

@@ -22,25 +22,25 @@ from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel, FusedBiEncoderModel
 from gliclass_spark.model.architectures.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.configuration import (
     BiEncoderConfig,
     Config,
     EncoderDecoderClsConfig,
     EncoderDecoderConfig,
     FusedBiEncoderConfig,
-    GLiClassConfig,
     LabelCachedConfig,
     PublishedConfig,
+    UniEncoderConfig,
     read_config,
 )
 from gliclass_spark.model.embedded import weights as embedded_weights
 from gliclass_spark.model.encoders.bert_weights import is_plain_bert
 
-Model = GLiClassModel | BiEncoderModel | EncoderDecoderModel | EncoderDecoderClsModel | LabelCachedModel
+Model = UniEncoderModel | BiEncoderModel | EncoderDecoderModel | EncoderDecoderClsModel | LabelCachedModel
 
 _MODELS: dict[type[Config], Callable[..., Model]] = {
-    GLiClassConfig: GLiClassModel,
+    UniEncoderConfig: UniEncoderModel,
     BiEncoderConfig: BiEncoderModel,
     FusedBiEncoderConfig: FusedBiEncoderModel,
     EncoderDecoderConfig: EncoderDecoderModel,
@@ -110,7 +110,7 @@ def _published(name: str) -> str:
     return name if name.startswith(_BESIDE) else f"model.{name}"
 
 
-def model_of(config: Config) -> Model:
+def build_model(config: Config) -> Model:
     """The model that a configuration describes, its weights not yet read."""
     return _MODELS[type(config)](config)
 
@@ -171,7 +171,7 @@ def _label_tokenizer(
 def _build(config: Config, uri: str) -> Model:
     try:
         with _unfilled(config):
-            return model_of(config)
+            return build_model(config)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(

@@ -126,7 +126,7 @@ class PublishedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GLiClassConfig(PublishedConfig):
+class UniEncoderConfig(PublishedConfig):
     """One encoder reads labels and text together."""
 
     architecture_type = UNI_ENCODER
@@ -272,7 +272,7 @@ class LabelCachedConfig:
 Config = PublishedConfig | LabelCachedConfig
 
 _ARCHITECTURES: dict[str, type[Config]] = {
-    UNI_ENCODER: GLiClassConfig,
+    UNI_ENCODER: UniEncoderConfig,
     BI_ENCODER: BiEncoderConfig,
     FUSED_BI_ENCODER: FusedBiEncoderConfig,
     ENCODER_DECODER: EncoderDecoderConfig,
@@ -293,13 +293,13 @@ def read_config(folder: Path) -> Config:
     if not isinstance(document, dict):
         raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")
     try:
-        return config_of(document)
+        return parse_config(document)
     except (AttributeError, TypeError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} describes no model that can be built ({reason}); mend it") from None
 
 
-def config_of(document: dict[str, Any]) -> Config:
+def parse_config(document: dict[str, Any]) -> Config:
     """What a config.json says. Raises CheckpointError for what is not supported, by name."""
     if document.get("model_type") != MODEL_TYPE:
         raise CheckpointError(

@@ -11,13 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.inference.padding import padded
+from gliclass_spark.inference.padding import pad
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelCachedTokenizer
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.model.prompts.text_tokenizer import Prompt, TextTokenizer
-from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
 from gliclass_spark.training.data.batches import Question
 
 _WINDOW = 512
@@ -31,9 +31,9 @@ class Asking(Protocol):
         """(texts, labels), in the question's order."""
 
 
-def trainable(model: Model) -> GLiClassModel | LabelCachedModel:
+def trainable(model: Model) -> UniEncoderModel | LabelCachedModel:
     """The model itself. Raises TrainingError for one that can be asked but not trained."""
-    if isinstance(model, (GLiClassModel, LabelCachedModel)):
+    if isinstance(model, (UniEncoderModel, LabelCachedModel)):
         return model
     raise TrainingError(
         f"a model of the architecture_type {model.config.architecture_type!r} can be asked, but not trained here; "
@@ -50,9 +50,9 @@ def asking(model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: in
 
 
 class _Joint:
-    def __init__(self, model: GLiClassModel, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
+    def __init__(self, model: UniEncoderModel, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
         self._model = model
-        self._builder = PromptBuilder(tokenizer, prompt_first=model.config.prompt_first, max_length=_WINDOW)
+        self._builder = UniEncoderTokenizer(tokenizer, prompt_first=model.config.prompt_first, max_length=_WINDOW)
         self._pad_id = tokenizer.pad_token_id or 0
         self._max_text_tokens = max_text_tokens
 
@@ -118,4 +118,4 @@ def _text_inputs(
 
 
 def _padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    return padded(rows, max(map(len, rows)), pad_id, torch.device("cpu"))
+    return pad(rows, max(map(len, rows)), pad_id, torch.device("cpu"))

@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Model
-from gliclass_spark.model.configuration import GLiClassConfig, LabelCachedConfig
+from gliclass_spark.model.configuration import LabelCachedConfig, UniEncoderConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.heads.layers import Projector
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
@@ -44,7 +44,7 @@ def joint_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _joint() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
+def _joint() -> tuple[UniEncoderModel, PreTrainedTokenizerFast]:
     tokenizer = joint_tokenizer()
     vocabulary = tokenizer.get_vocab()
     encoder = _encoder_config()
@@ -53,8 +53,8 @@ def _joint() -> tuple[GLiClassModel, PreTrainedTokenizerFast]:
     taught = [state[words][vocabulary[token]] for token in _TAUGHT_BY.values()]
     state[words] = torch.cat([state[words], torch.stack(taught)])
     encoder.vocab_size = len(tokenizer)
-    model = GLiClassModel(
-        GLiClassConfig(
+    model = UniEncoderModel(
+        UniEncoderConfig(
             encoder_config=encoder,
             class_token_index=vocabulary[LABEL_TOKEN],
             text_token_index=vocabulary[SEP_TOKEN],

@@ -26,8 +26,8 @@ from transformers.initialization import no_init_weights
 
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel
-from gliclass_spark.model.checkpoint import Checkpoint, Model, model_of
-from gliclass_spark.model.configuration import config_of
+from gliclass_spark.model.checkpoint import Checkpoint, Model, build_model
+from gliclass_spark.model.configuration import parse_config
 from gliclass_spark.model.heads.label_vectors import LabelVectors
 from gliclass_spark.model.prompts.text_tokenizer import EXAMPLE_TOKEN, LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.training.from_encoder import joint_tokenizer
@@ -105,7 +105,7 @@ class Reference:
     def twin(self) -> Model:
         """Our model with the reference's config.json and weights, without a file between them."""
         with no_init_weights():
-            ours = model_of(config_of(json.loads(self.model.config.to_json_string())))
+            ours = build_model(parse_config(json.loads(self.model.config.to_json_string())))
         ours.load_state_dict({name.removeprefix("model."): weight for name, weight in self.model.state_dict().items()})
         return ours.eval()
 

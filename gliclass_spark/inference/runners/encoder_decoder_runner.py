@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gliclass_spark.inference.context_window import window
-from gliclass_spark.inference.padding import padded
+from gliclass_spark.inference.context_window import max_input_tokens
+from gliclass_spark.inference.padding import pad
 from gliclass_spark.model.architectures.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.prompts.encoder_decoder_prompt import EncoderDecoderPromptBuilder
+from gliclass_spark.model.prompts.encoder_decoder_prompt import EncoderDecoderTokenizer
 from gliclass_spark.model.prompts.text_tokenizer import Frame, TextTokenizer
 
 
-class EncoderDecoderReading:
+class EncoderDecoderRunner:
     def __init__(
         self, model: EncoderDecoderModel | EncoderDecoderClsModel, checkpoint: Checkpoint, device: torch.device
     ) -> None:
-        self.max_length = window(model.encoder_decoder_model)
-        self.tokenizer: TextTokenizer = EncoderDecoderPromptBuilder(
+        self.max_length = max_input_tokens(model.encoder_decoder_model)
+        self.tokenizer: TextTokenizer = EncoderDecoderTokenizer(
             checkpoint.tokenizer, prompt_first=False, max_length=self.max_length
         )
         self._model = model
@@ -29,6 +29,6 @@ class EncoderDecoderReading:
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         longest = max(len(frame.beside) for frame in frames)
-        label_ids, label_mask = padded([frame.beside for frame in frames], longest, self._pad_id, self._device)
+        label_ids, label_mask = pad([frame.beside for frame in frames], longest, self._pad_id, self._device)
         found: Tensor = self._model(input_ids, attention_mask, label_ids, label_mask)
         return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.inference.batching import micro_batches
-from gliclass_spark.inference.padding import padded
+from gliclass_spark.inference.padding import pad
 
 # With an encoder of the embedded model's size 25 MB, or 300 MB where texts read the labels in every layer.
 _MOST = 16_384
@@ -25,7 +25,7 @@ class Rows(Protocol[State_co]):
     def __getitem__(self, row: int, /) -> State_co: ...
 
 
-class RememberedLabels(Generic[State]):
+class LabelCache(Generic[State]):
     """What a model keeps of labels, for as long as this lives: the longest unused is forgotten.
 
     label_ids: a label's input; read: what to keep of inputs, (labels, tokens) ids and mask, one row for each.
@@ -49,7 +49,7 @@ class RememberedLabels(Generic[State]):
         unread = [text for text in dict.fromkeys(texts) if text not in self._kept]
         inputs = [self._label_ids(text) for text in unread]
         for batch in micro_batches([len(ids) for ids in inputs], _BATCH_TOKENS):
-            input_ids, mask = padded([inputs[row] for row in batch.positions], batch.tokens, self._pad_id, self._device)
+            input_ids, mask = pad([inputs[row] for row in batch.positions], batch.tokens, self._pad_id, self._device)
             states = self._read(input_ids, mask)
             for number, row in enumerate(batch.positions):
                 self._kept[unread[row]] = states[number]

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from gliclass_spark.inference.context_window import window
+from gliclass_spark.inference.context_window import max_input_tokens
 from gliclass_spark.inference.kernels.packed_bert import packed_bert
-from gliclass_spark.inference.runners.bi_encoder_runner import BiEncoderReading
-from gliclass_spark.inference.runners.encoder_decoder_runner import EncoderDecoderReading
-from gliclass_spark.inference.runners.label_cache import RememberedLabels
+from gliclass_spark.inference.runners.bi_encoder_runner import BiEncoderRunner
+from gliclass_spark.inference.runners.encoder_decoder_runner import EncoderDecoderRunner
+from gliclass_spark.inference.runners.label_cache import LabelCache
 from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelCachedTokenizer, LabelStates
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.prompts.text_tokenizer import Frame, TextTokenizer
-from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
 
 _REMEMBERED_SETS = 8
 
 
-class Reading(Protocol):
+class ModelRunner(Protocol):
     """A model on its device, ready to be asked."""
 
     tokenizer: TextTokenizer
@@ -40,7 +40,7 @@ class Reading(Protocol):
         """
 
 
-def reading(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Reading:
+def runner_for(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> ModelRunner:
     """Moves the model to the device, its transformers in this precision.
 
     The heads stay in float32: they cost next to nothing, and the scores are rounded once less.
@@ -49,20 +49,20 @@ def reading(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) ->
     for part in model.transformers:
         part.to(dtype)
     if isinstance(model, LabelCachedModel):
-        return _LabelCached(model, checkpoint, device)
+        return LabelCachedRunner(model, checkpoint, device)
     if isinstance(model, BiEncoderModel):
-        return BiEncoderReading(model, checkpoint, device)
-    if isinstance(model, GLiClassModel):
-        return _Joint(model, checkpoint)
-    return EncoderDecoderReading(model, checkpoint, device)
+        return BiEncoderRunner(model, checkpoint, device)
+    if isinstance(model, UniEncoderModel):
+        return UniEncoderRunner(model, checkpoint)
+    return EncoderDecoderRunner(model, checkpoint, device)
 
 
-class _Joint:
+class UniEncoderRunner:
     """Labels stand beside every text."""
 
-    def __init__(self, model: GLiClassModel, checkpoint: Checkpoint) -> None:
-        self.max_length = window(model.encoder_model)
-        self.tokenizer: TextTokenizer = PromptBuilder(
+    def __init__(self, model: UniEncoderModel, checkpoint: Checkpoint) -> None:
+        self.max_length = max_input_tokens(model.encoder_model)
+        self.tokenizer: TextTokenizer = UniEncoderTokenizer(
             checkpoint.tokenizer, prompt_first=model.config.prompt_first, max_length=self.max_length
         )
         self._model = model
@@ -73,16 +73,16 @@ class _Joint:
         return found
 
 
-class _LabelCached:
+class LabelCachedRunner:
     """Labels are read once."""
 
     def __init__(self, model: LabelCachedModel, checkpoint: Checkpoint, device: torch.device) -> None:
-        self.max_length = window(model.encoder_model)
+        self.max_length = max_input_tokens(model.encoder_model)
         labels = LabelCachedTokenizer(checkpoint.tokenizer, self.max_length)
         self.tokenizer: TextTokenizer = labels
         self._model = model
         self._bert = packed_bert(model.encoder_model)
-        self._remembered = RememberedLabels(labels.label_ids, self._read, checkpoint.tokenizer, device)
+        self._remembered = LabelCache(labels.label_ids, self._read, checkpoint.tokenizer, device)
         self._states = lru_cache(maxsize=_REMEMBERED_SETS)(self._states_of)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gliclass_spark.model.architectures.published import PublishedModel
-from gliclass_spark.model.configuration import GLiClassConfig
+from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.encoders.backbone import build_encoder
 from gliclass_spark.model.heads.label_vectors import from_text_on
 
@@ -16,10 +16,10 @@ from gliclass_spark.model.heads.label_vectors import from_text_on
 Encode = Callable[[Tensor, Tensor], Tensor]
 
 
-class GLiClassModel(PublishedModel):
+class UniEncoderModel(PublishedModel):
     """Encoder, projections and scorer."""
 
-    def __init__(self, config: GLiClassConfig) -> None:
+    def __init__(self, config: UniEncoderConfig) -> None:
         super().__init__(config)
         self.config = config
         self.encoder_model = build_encoder(config.encoder_config, config.vocab_size)

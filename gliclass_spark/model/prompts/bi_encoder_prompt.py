@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.architectures.label_cached import LabelCachedTokenizer
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, Prompt
-from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
 
 
 class BiEncoderTokenizer(LabelCachedTokenizer):
@@ -27,7 +27,7 @@ class BiEncoderTokenizer(LabelCachedTokenizer):
         return spaced, self._ids(spaced)
 
 
-class FusedPromptBuilder(PromptBuilder):
+class FusedBiEncoderTokenizer(UniEncoderTokenizer):
     """The task prompt, a token for each label and the text in one input. `labels` reads the labels.
 
     Where the text stands first, its last word and the prompt's first one stay two words. The published

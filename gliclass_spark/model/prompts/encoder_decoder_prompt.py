@@ -7,10 +7,10 @@ from itertools import chain
 from gliclass_spark.errors import LabelSetError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.prompts.text_tokenizer import SEP_TOKEN, Frame, Prompt
-from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
 
 
-class EncoderDecoderPromptBuilder(PromptBuilder):
+class EncoderDecoderTokenizer(UniEncoderTokenizer):
     """The task prompt stands behind the labels, examples stand behind the text."""
 
     def prompt(self, label_set: LabelSet) -> Prompt:

@@ -20,7 +20,7 @@ from gliclass_spark.model.prompts.text_tokenizer import (
 )
 
 
-class PromptBuilder(TextTokenizer):
+class UniEncoderTokenizer(TextTokenizer):
     """Puts labels and text into one input, for one tokenizer.
 
     Labels that leave too little of the window to the text are asked in groups: neighbours of the

@@ -19,7 +19,7 @@ from pyspark import TaskContext
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
-from gliclass_spark.inference.aggregation import Answer
+from gliclass_spark.inference.aggregation import TextResult
 from gliclass_spark.inference.device import choose_device
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import Classification, Results
@@ -63,7 +63,7 @@ def classify(
 
 def classify_each(
     batches: Iterator[tuple[Sequence[str | bytes | None], Sequence[Sequence[str] | None]]], settings: WorkerSettings
-) -> Generator[list[Answer], None, None]:
+) -> Generator[list[TextResult], None, None]:
     """`classify`, for batches of texts and of each text's own labels: gives the answers of each batch."""
     first = list(islice(batches, 1))
     if not first:

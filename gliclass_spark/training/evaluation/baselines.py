@@ -22,7 +22,7 @@ from gliclass_spark.errors import CheckpointError, TrainingError
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.device import choose_device, choose_precision
 from gliclass_spark.inference.kernels.packed_bert import packed_bert
-from gliclass_spark.inference.padding import padded
+from gliclass_spark.inference.padding import pad
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelCachedTokenizer
@@ -105,7 +105,7 @@ class EmbeddingClassifier:
         vectors = np.empty((len(inputs), model.config.encoder_config.hidden_size), dtype=np.float32)
         for batch in micro_batches([len(ids) for ids in inputs], _BATCH_TOKENS):
             rows = list(batch.positions)
-            ids, mask = padded([inputs[row] for row in rows], batch.tokens, 0, _CPU)
+            ids, mask = pad([inputs[row] for row in rows], batch.tokens, 0, _CPU)
             vectors[rows] = model.text_vectors(ids, mask, bert=bert).numpy()
         return vectors
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.inference.calibration import Reliability, Truth, calibrated, reliability
+from gliclass_spark.inference.calibration import Reliability, Truth, fit_calibration, reliability
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import probabilities
 from gliclass_spark.labels import LabelSet
@@ -46,6 +46,6 @@ def calibrate(engine: Engine, label_set: LabelSet, labelled: LabelledSet, *, max
     scored = ~np.isnan(logits).any(axis=1)
     logits, truth = logits[scored], truth[scored]
     half = len(logits) // 2
-    found = calibrated(label_set, logits[:half], truth[:half])
+    found = fit_calibration(label_set, logits[:half], truth[:half])
     before, after = (reliability(probabilities(logits[half:], each), truth[half:]) for each in (label_set, found))
     return Calibration(found, before, after, half, len(logits) - half)

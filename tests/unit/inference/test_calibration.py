@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from gliclass_spark.errors import LabelSetError, TrainingError
-from gliclass_spark.inference.calibration import calibrated, reliability
+from gliclass_spark.inference.calibration import fit_calibration, reliability
 from gliclass_spark.inference.results import FloatArray, probabilities
 from gliclass_spark.labels import Label, LabelSet
 
@@ -26,14 +26,14 @@ def drawn(rows: int, seed: int = 0) -> tuple[FloatArray, np.ndarray]:
 
 
 def test_each_labels_temperature_undoes_what_its_logits_were_multiplied_with() -> None:
-    fitted = calibrated(TWO, *drawn(20_000))
+    fitted = fit_calibration(TWO, *drawn(20_000))
     assert fitted.temperatures == pytest.approx(OVERSURE, rel=0.05)
 
 
 def test_probabilities_mean_what_they_say_behind_it() -> None:
     logits, truth = drawn(20_000, seed=1)
     before = reliability(probabilities(logits, TWO), truth).error
-    after = reliability(probabilities(logits, calibrated(TWO, *drawn(20_000))), truth).error
+    after = reliability(probabilities(logits, fit_calibration(TWO, *drawn(20_000))), truth).error
     assert before > 0.08
     assert after < 0.02
 
@@ -43,7 +43,7 @@ def test_a_label_with_few_texts_keeps_near_to_the_others() -> None:
     few = np.zeros_like(truth)
     few[:, 0] = truth[:, 0]
     few[:4, 1] = True
-    own, rare = calibrated(TWO, logits, few).temperatures
+    own, rare = fit_calibration(TWO, logits, few).temperatures
     assert abs(np.log(rare / own)) < abs(np.log(OVERSURE[1] / OVERSURE[0]))
 
 
@@ -53,7 +53,7 @@ def test_a_set_of_which_one_label_holds_has_one_temperature() -> None:
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     truth = np.eye(3, dtype=bool)[[rng.choice(3, p=share) for share in shares]]
     asked = LabelSet.of("a", "b", "c", multi_label=False)
-    fitted = calibrated(asked, (2 * logits).astype(np.float32), truth)
+    fitted = fit_calibration(asked, (2 * logits).astype(np.float32), truth)
     assert fitted.temperature == pytest.approx(2.0, rel=0.1)
     assert all(label.temperature is None for label in fitted.labels)
 
@@ -65,7 +65,7 @@ def test_no_other_threshold_has_a_better_f1(pairs: list[tuple[int, bool]]) -> No
     truth = np.array([[right, not right] for _, right in pairs])
     if not truth[:, 0].any() or not truth[:, 1].any():
         return
-    fitted = calibrated(TWO, logits, truth)
+    fitted = fit_calibration(TWO, logits, truth)
     scores = probabilities(logits, fitted)
     for column, threshold in enumerate(fitted.thresholds):
         found = f1_score(truth[:, column], scores[:, column] >= threshold)
@@ -77,7 +77,7 @@ def test_a_label_that_no_text_has_keeps_its_threshold() -> None:
     asked = LabelSet.of("spam", "invoice", Label(name="unseen", threshold=0.7))
     logits, truth = drawn(200)
     wide = np.column_stack([logits, logits[:, 0]])
-    fitted = calibrated(asked, wide, np.column_stack([truth, np.zeros(200, dtype=bool)]))
+    fitted = fit_calibration(asked, wide, np.column_stack([truth, np.zeros(200, dtype=bool)]))
     assert fitted.thresholds[2] == 0.7
 
 
@@ -85,7 +85,7 @@ def test_texts_of_one_label_alone_cannot_calibrate() -> None:
     logits, truth = drawn(10)
     truth[:, 1] = False
     with pytest.raises(TrainingError, match="fewer than two labels; give some of each label"):
-        calibrated(TWO, logits, truth)
+        fit_calibration(TWO, logits, truth)
 
 
 def test_the_calibration_error_is_the_papers_formula() -> None:

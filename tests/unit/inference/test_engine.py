@@ -25,7 +25,7 @@ from gliclass_spark.inference.results import (
 )
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.prompts import text_tokenizer
 
@@ -278,7 +278,7 @@ def loaded(reference: Callable[..., Reference]) -> Checkpoint:
     return checkpoint.load(resolve_model(str(reference("bert").folder)))
 
 
-class Watched(GLiClassModel):
+class Watched(UniEncoderModel):
     """The real model, which remembers the token ids that it was given."""
 
     seen: list[Tensor]

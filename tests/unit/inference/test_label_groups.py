@@ -12,9 +12,9 @@ from reference_models import PUBLISHED, tokenizer
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
 
-BUILDERS = {first: PromptBuilder(tokenizer(), prompt_first=first, max_length=512) for first in (True, False)}
+BUILDERS = {first: UniEncoderTokenizer(tokenizer(), prompt_first=first, max_length=512) for first in (True, False)}
 TEXTS = ["deep water", "a river in Zürich", "spark " * 700]
 
 

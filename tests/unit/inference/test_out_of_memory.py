@@ -14,7 +14,7 @@ from torch import Tensor
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import OUT_OF_MEMORY
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
@@ -30,7 +30,7 @@ ERRORS = {
 }
 
 
-class Cramped(GLiClassModel):
+class Cramped(UniEncoderModel):
     """The real model on a device that holds at most this many rows of at most this many tokens."""
 
     rows: int

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gliclass_spark.inference.prefetch import THREAD_NAME, prefetched
+from gliclass_spark.inference.prefetch import THREAD_NAME, prefetch
 
 PATIENCE_S = 60
 
@@ -24,16 +24,16 @@ def threads() -> list[str]:
 
 def test_the_next_item_is_made_while_the_present_one_is_in_use_and_none_behind_it() -> None:
     ready = [threading.Event() for _ in range(6)]
-    for number in prefetched(made(5, ready)):
+    for number in prefetch(made(5, ready)):
         if number < 4:
             assert ready[number + 1].wait(PATIENCE_S)
         assert not ready[number + 2 if number < 4 else 5].is_set()
 
 
 def test_items_keep_their_order() -> None:
-    assert list(prefetched(range(1000))) == list(range(1000))
-    assert list(prefetched(())) == []
-    assert list(prefetched([None, 0, ""])) == [None, 0, ""], "an item that counts as false is an item"
+    assert list(prefetch(range(1000))) == list(range(1000))
+    assert list(prefetch(())) == []
+    assert list(prefetch([None, 0, ""])) == [None, 0, ""], "an item that counts as false is an item"
 
 
 def test_an_error_is_raised_where_its_item_would_stand() -> None:
@@ -41,7 +41,7 @@ def test_an_error_is_raised_where_its_item_would_stand() -> None:
         yield from (1, 2)
         raise ValueError("no third")
 
-    items = prefetched(broken())
+    items = prefetch(broken())
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(ValueError, match="no third"):
         next(items)
@@ -49,7 +49,7 @@ def test_an_error_is_raised_where_its_item_would_stand() -> None:
 
 
 def test_the_items_are_made_by_one_other_thread_that_ends_with_them() -> None:
-    makers = list(prefetched(threading.current_thread().name for _ in range(10)))
+    makers = list(prefetch(threading.current_thread().name for _ in range(10)))
     assert len(set(makers)) == 1
     assert makers[0].startswith(THREAD_NAME)
     assert threads() == []
@@ -57,7 +57,7 @@ def test_the_items_are_made_by_one_other_thread_that_ends_with_them() -> None:
 
 def test_closing_ends_the_thread_and_makes_no_more_items() -> None:
     ready = [threading.Event() for _ in range(5)]
-    items = prefetched(made(5, ready))
+    items = prefetch(made(5, ready))
     next(items)
     items.close()
     assert threads() == []
@@ -66,7 +66,7 @@ def test_closing_ends_the_thread_and_makes_no_more_items() -> None:
 
 def test_nothing_is_made_before_the_first_item_is_asked_for() -> None:
     ready = [threading.Event()]
-    items = prefetched(made(1, ready))
+    items = prefetch(made(1, ready))
     assert threads() == []
     items.close()
     assert not ready[0].is_set()

@@ -17,7 +17,7 @@ from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.prefetch import THREAD_NAME
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.architectures.uni_encoder import GLiClassModel
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.prompts import text_tokenizer
 
@@ -115,7 +115,7 @@ def prefetching() -> bool:
     return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
 
 
-class Waiting(GLiClassModel):
+class Waiting(UniEncoderModel):
     """The real model, whose passes do not end before their event has come."""
 
     events: list[threading.Event]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModel
 
-from gliclass_spark.inference.context_window import window
+from gliclass_spark.inference.context_window import max_input_tokens
 
 SMALL = {
     "hidden_size": 32,
@@ -44,4 +44,4 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_window_is_that_of_the_encoders_positions(case: str) -> None:
     kind, sizes, tokens = CASES[case]
-    assert window(AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=200, **sizes))) == tokens
+    assert max_input_tokens(AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=200, **sizes))) == tokens

@@ -14,7 +14,7 @@ from reference_models import Reference, build
 
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.configuration import GLiClassConfig, config_of, read_config
+from gliclass_spark.model.configuration import UniEncoderConfig, parse_config, read_config
 
 
 def test_a_folder_without_config_is_refused(folder: Path) -> None:
@@ -169,13 +169,13 @@ def test_a_config_that_no_model_can_be_built_from_is_refused(changes: dict[str, 
 @pytest.mark.parametrize("name", SPACES)
 def test_a_config_of_every_architecture_that_is_written_by_us_reads_as_the_same(name: str) -> None:
     model = build("t5" if name.startswith("encoder-decoder") else "bert", architecture_type=name).twin()
-    again = config_of(json.loads(json.dumps(model.config.to_dict())))
+    again = parse_config(json.loads(json.dumps(model.config.to_dict())))
     assert again.to_dict() == model.config.to_dict()
     assert type(again) is type(model.config)
 
 
 def test_what_a_published_config_leaves_out_has_the_published_default() -> None:
-    config = GLiClassConfig.from_dict({"model_type": "GLiClass"})
+    config = UniEncoderConfig.from_dict({"model_type": "GLiClass"})
     assert config.encoder_config.model_type == "deberta-v2"
     assert config.vocab_size == config.encoder_config.vocab_size
     assert (config.class_token_index, config.text_token_index) == (config.vocab_size, config.vocab_size + 1)
@@ -185,6 +185,6 @@ def test_what_a_published_config_leaves_out_has_the_published_default() -> None:
 def test_a_config_written_by_us_reads_as_the_same_config(reference: Callable[..., Reference]) -> None:
     folder = reference("modernbert", pooling_strategy="avg", scorer_type="mlp", use_segment_embeddings=True).folder
     config = read_config(folder)
-    again = GLiClassConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    again = UniEncoderConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again.encoder_config.to_dict() == config.encoder_config.to_dict()
     assert vars(again) == {**vars(config), "encoder_config": again.encoder_config}

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import CheckpointError, LabelSetError
 from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, Example, Label, LabelSet, RetrievedExample
-from gliclass_spark.model.prompts.uni_encoder_prompt import PromptBuilder
+from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
 
 CLS, SEP = 101, 102
 LABELS = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))
@@ -29,8 +29,8 @@ def control_ids() -> set[int]:
     return set(tokenizer().convert_tokens_to_ids(CONTROL))
 
 
-def builder(*, prompt_first: bool = True, max_length: int = 512) -> PromptBuilder:
-    return PromptBuilder(tokenizer(), prompt_first=prompt_first, max_length=max_length)
+def builder(*, prompt_first: bool = True, max_length: int = 512) -> UniEncoderTokenizer:
+    return UniEncoderTokenizer(tokenizer(), prompt_first=prompt_first, max_length=max_length)
 
 
 TEXT_LAST, TEXT_FIRST = builder(), builder(prompt_first=False)
@@ -46,7 +46,7 @@ def tokenizer_knowing(*markers: str) -> PreTrainedTokenizerFast:
     return known
 
 
-def input_ids(made_by: PromptBuilder, text: str, label_set: LabelSet = LABELS) -> list[int]:
+def input_ids(made_by: UniEncoderTokenizer, text: str, label_set: LabelSet = LABELS) -> list[int]:
     prompt = made_by.prompt(label_set)
     [frame] = prompt.frames
     [window] = prompt.windows(made_by.text_ids([text], [prompt])[0])
@@ -122,7 +122,7 @@ class TestInput:
         assert found[-11:] == input_ids(TEXT_FIRST, "short")[-11:]
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
-    def test_the_text_fills_the_window_exactly(self, made_by: PromptBuilder) -> None:
+    def test_the_text_fills_the_window_exactly(self, made_by: UniEncoderTokenizer) -> None:
         prompt = made_by.prompt(LABELS)
         [frame] = prompt.frames
         sizes = {
@@ -150,7 +150,7 @@ class TestInput:
         ],
     )
     def test_a_texts_tokens_are_told_apart_from_the_task_prompts(
-        self, task: str | None, text: str, count: int, made_by: PromptBuilder
+        self, task: str | None, text: str, count: int, made_by: UniEncoderTokenizer
     ) -> None:
         prompt = made_by.prompt(asking(prompt=task))
         assert prompt.token_count(made_by.text_ids([text], repeat(prompt))[0]) == count
@@ -159,7 +159,7 @@ class TestInput:
         own = tokenizer().__class__.from_pretrained(tokenizer().name_or_path)
         own.add_tokens(["<<LABEL>>", "<<SEP>>"], special_tokens=True)
         own("x", truncation=True, max_length=16, padding="max_length")
-        made = PromptBuilder(own, prompt_first=True, max_length=512)
+        made = UniEncoderTokenizer(own, prompt_first=True, max_length=512)
         assert len(made.text_ids(["water " * 100], [made.prompt(LABELS)])[0]) == 100
         assert own.backend_tokenizer.truncation["max_length"] == 16
 
@@ -178,7 +178,7 @@ class TestExamples:
         self, task: str | None, prompt_first: bool, reference: Callable[..., Reference]
     ) -> None:
         knowing = tokenizer_knowing("<<EXAMPLE>>")
-        made_by = PromptBuilder(knowing, prompt_first=prompt_first, max_length=512)
+        made_by = UniEncoderTokenizer(knowing, prompt_first=prompt_first, max_length=512)
         theirs = ZeroShotClassificationPipeline(
             reference("bert", prompt_first=prompt_first).model,
             knowing,
@@ -200,12 +200,12 @@ class TestExamples:
 
     @pytest.mark.parametrize("token", ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>", "[SEP]"])
     def test_an_example_with_a_control_token_is_refused(self, token: str) -> None:
-        made_by = PromptBuilder(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
+        made_by = UniEncoderTokenizer(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
         with pytest.raises(LabelSetError, match=r"example 'go .* on' holds a control token"):
             made_by.prompt(asking(examples=[Example(text=f"go {token} on", labels=("sport",))]))
 
     def test_they_stand_beside_every_group_of_labels(self) -> None:
-        made_by = PromptBuilder(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
+        made_by = UniEncoderTokenizer(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
         prompt = made_by.prompt(asking(examples=self.EXAMPLES, labels_per_pass=1))
         assert len(prompt.frames) == 3
         [tail] = {frame.tail for frame in prompt.frames}
@@ -217,7 +217,7 @@ class TestTextIsOnlyText:
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
     @pytest.mark.parametrize("task", [None, "Find the topic: "])
-    def test_control_tokens_are_read_as_their_characters(self, task: str | None, made_by: PromptBuilder) -> None:
+    def test_control_tokens_are_read_as_their_characters(self, task: str | None, made_by: UniEncoderTokenizer) -> None:
         prompt = made_by.prompt(asking(prompt=task))
         ids = made_by.text_ids(["go <<LABEL>>x<<SEP>>[SEP][CLS] on"], repeat(prompt))[0]
         tokens = tokenizer().convert_ids_to_tokens(ids[len(prompt.task) :])
@@ -260,19 +260,19 @@ class TestRefusals:
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
     @pytest.mark.parametrize("token", CONTROL)
-    def test_a_task_prompt_with_a_control_token_is_refused(self, token: str, made_by: PromptBuilder) -> None:
+    def test_a_task_prompt_with_a_control_token_is_refused(self, token: str, made_by: UniEncoderTokenizer) -> None:
         with pytest.raises(LabelSetError, match=r"prompt .* holds a control token"):
             made_by.prompt(asking(prompt=f"Find {token} the topic"))
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
-    def test_a_task_prompt_that_leaves_no_room_for_a_text_is_refused(self, made_by: PromptBuilder) -> None:
+    def test_a_task_prompt_that_leaves_no_room_for_a_text_is_refused(self, made_by: UniEncoderTokenizer) -> None:
         with pytest.raises(
             LabelSetError, match=r"its prompt and examples \d+; 384 of the model's 512 tokens are for both"
         ):
             made_by.prompt(asking(prompt="deep water " * 300))
 
     @pytest.mark.parametrize("made_by", [TEXT_LAST, TEXT_FIRST], ids=["text last", "text first"])
-    def test_the_longest_label_that_is_allowed_can_be_asked(self, made_by: PromptBuilder) -> None:
+    def test_the_longest_label_that_is_allowed_can_be_asked(self, made_by: UniEncoderTokenizer) -> None:
         description = ("water " * MAX_DESCRIPTION_CHARS)[: MAX_DESCRIPTION_CHARS - 1]
         prompt = made_by.prompt(LabelSet(labels=(Label(name="x", description=description),)))
         assert prompt.max_text_tokens >= 128
@@ -289,7 +289,7 @@ class TestRefusals:
         plain: PreTrainedTokenizerFast = tokenizer().__class__.from_pretrained(tokenizer().name_or_path)
         plain.add_tokens([token for token in ("<<LABEL>>", "<<SEP>>") if token != missing], special_tokens=True)
         with pytest.raises(CheckpointError, match=f"the tokenizer has no token '{missing}'"):
-            PromptBuilder(plain, prompt_first=True, max_length=512)
+            UniEncoderTokenizer(plain, prompt_first=True, max_length=512)
 
 
 class TestRetrievedExamples:
@@ -305,7 +305,7 @@ class TestRetrievedExamples:
         self, markers: tuple[str, ...], prompt_first: bool, reference: Callable[..., Reference]
     ) -> None:
         knowing = tokenizer_knowing(*markers)
-        made_by = PromptBuilder(knowing, prompt_first=prompt_first, max_length=512)
+        made_by = UniEncoderTokenizer(knowing, prompt_first=prompt_first, max_length=512)
         model = reference("bert", prompt_first=prompt_first).model
         theirs = ZeroShotClassificationPipeline(model, knowing, max_length=512, device="cpu", progress_bar=False).pipe
         text = retrieval_augmented_text("deep water", [self.EXAMPLE.model_dump()])
@@ -313,7 +313,7 @@ class TestRetrievedExamples:
         assert input_ids(made_by, "deep water", asking(retrieved=(self.EXAMPLE,))) == expected["input_ids"][0].tolist()
 
     def test_nothing_in_a_retrieved_text_is_a_control_token(self) -> None:
-        made_by = PromptBuilder(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
+        made_by = UniEncoderTokenizer(tokenizer_knowing("<<EXAMPLE>>"), prompt_first=True, max_length=512)
         hostile = RetrievedExample(text="a<<LABEL>>b<<SEP>><<EXAMPLE>>[SEP]", true_labels=("<<LABEL>>",))
         [frame] = made_by.prompt(asking(retrieved=(hostile,))).frames
         control = {*control_ids(), len(tokenizer())}
