@@ -31,8 +31,8 @@ class Manifest:
     """One row of `runs`: one job of one run. Fields that are not a job's business are None, or empty.
 
     sequence: the order of the runs of this job of this pipeline; a later one supersedes an earlier one.
-    settings_hash: SHA-256 of all but the data that the outcome depends on. whole: every document was
-    looked at, not only those that changed since the run before.
+    settings_hash: SHA-256 of all but the data that the outcome depends on. full_scan: whether the job read every
+    document, not only those that changed since the run before.
     rows_in: the documents that the job decided about. documents: all that its tables hold at the end.
     tagged: those that went through the model; `retagged` of them had tags before, `errors` counts the
     failed ones by code. tombstoned: tags of documents that left the source. kept, rejected (by
@@ -58,7 +58,7 @@ class Manifest:
     model: str
     model_digest: str | None = None
     message: str | None = None
-    whole: bool = True
+    full_scan: bool = True
     rows_in: int = 0
     documents: int | None = None
     tagged: int | None = None
@@ -86,6 +86,8 @@ class Manifest:
     def from_row(cls, row: Mapping[str, Any]) -> Manifest:
         """The manifest that a row of `runs` holds, whose times have a zone."""
         values = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
+        if values.get("full_scan") is None:
+            values["full_scan"] = row["whole"]  # the column's name in rows written by 0.1
         for name in ("inputs", "outputs"):
             values[name] = {table: VersionRange(**part) for table, part in values[name].items()}
         return cls(**values)

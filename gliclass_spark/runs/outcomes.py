@@ -97,7 +97,7 @@ def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:
 
     def add(kind: str, name: str, documents: int | None, table: str, by: Manifest) -> None:
         if documents:
-            run_id = None if by.whole else by.run_id
+            run_id = None if by.full_scan else by.run_id
             path = f"{tables.rstrip('/')}/{table}"
             version = by.outputs[table].until if table in by.outputs else None
             found.append(Outcome(kind, name, documents, path, version, run_id))

@@ -133,7 +133,7 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
     ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
 ) -> None:
     run, first = ran, first_night[1]
-    assert [done.whole for done in first.values()] == [True, True, True]
+    assert [done.full_scan for done in first.values()] == [True, True, True]
     assert first["route"].routed == {"shop": 1, "water": 7, "unrouted": 0}
     assert (first["route"].rows_in, first["route"].routed_documents) == (7, 7)
 
@@ -143,7 +143,7 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
     source(run).delete("id IN ('plain-2', 'blank')")
     second = night(run, "night-2")
     tagged, filtered, routed = second.values()
-    assert [done.whole for done in second.values()] == [False, False, False]
+    assert [done.full_scan for done in second.values()] == [False, False, False]
     assert (tagged.rows_in, tagged.tagged, tagged.retagged, tagged.tombstoned, tagged.documents) == (4, 3, 1, 2, 10)
     assert (filtered.rows_in, filtered.kept, filtered.rejected) == (4, 2, {"old": 1, "too_short": 1})
     assert (filtered.quarantined, filtered.documents) == (0, 10)
@@ -203,7 +203,7 @@ def test_changed_rules_take_back_what_they_no_longer_say(
         route_step(replace(changed, run_id="night-2"))
     second = night(changed, "night-2")
     assert second["tag"].tagged == 0
-    assert (second["filter"].whole, second["route"].whole) == (True, True)
+    assert (second["filter"].full_scan, second["route"].full_scan) == (True, True)
     assert second["route"].message == "shop is no longer a destination; its rows were taken out"
     assert ids(run, "shop") == set()
     assert {row["rules_hash"] for row in tables(changed)["kept"].values()} == {changed.pipeline.rules.hash}
@@ -287,7 +287,7 @@ def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: PipelineRun,
         spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
     done = tag_step(replace(run, run_id="night-2"))
     gone = {"plain-4", "plain-5"} if what == "another table" else {"plain-4"}
-    assert (done.whole, done.tagged, done.tombstoned) == (True, 1, len(gone))
+    assert (done.full_scan, done.tagged, done.tombstoned) == (True, 1, len(gone))
     assert note is None or note in str(done.message)
     assert set(tables_of_tags(run)) == {*TEXTS, "new"} - gone
 
@@ -329,11 +329,11 @@ def test_an_altered_lake_is_refused_or_mended(ran: PipelineRun) -> None:
     spark.sql(f"ALTER TABLE delta.`{lake.path('kept')}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name')")
     spark.sql(f"ALTER TABLE delta.`{lake.path('kept')}` DROP COLUMN lang")
     done = filter_step(replace(run, run_id="night-4"))
-    assert (done.whole, done.message) == (True, "kept lacked lang: every document was decided about again")
+    assert (done.full_scan, done.message) == (True, "kept lacked lang: every document was decided about again")
     assert {row["lang"] for row in said(lake.read(spark, "kept")).values()} == {"xx"}
 
     spark.sql(f"ALTER TABLE delta.`{lake.path('rejected')}` ADD COLUMNS (comment string)")  # theirs: left alone
-    assert filter_step(replace(run, run_id="night-5")).whole is False
+    assert filter_step(replace(run, run_id="night-5")).full_scan is False
 
     spark.sql(f"ALTER TABLE delta.`{lake.path('tags')}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name')")
     spark.sql(f"ALTER TABLE delta.`{lake.path('tags')}` RENAME COLUMN token_count TO tokens")

@@ -120,7 +120,7 @@ class Changes:
 
     rows: DataFrame
     gone: DataFrame
-    whole: bool
+    full_scan: bool
     note: str | None = None
     held: DataFrame | None = None
 
@@ -143,32 +143,32 @@ def changes(
     """
     between = since(base, now)
     if between.since is None:
-        return whole(shaped(address.read(spark, now.until), ()))
+        return full_scan(shaped(address.read(spark, now.until), ()))
     if between.since == between.until:
         nothing = shaped(address.read(spark, now.until), ()).limit(0)
-        return Changes(nothing, nothing.select(KEY), whole=False)
+        return Changes(nothing, nothing.select(KEY), full_scan=False)
     try:
         with _readable():
-            last = last_words(shaped(address.feed(spark, between), FEED_COLUMNS))
+            last = latest_changes(shaped(address.feed(spark, between), FEED_COLUMNS))
             last.persist(StorageLevel.MEMORY_AND_DISK)
             deletes = not last.where(~_is_present()).isEmpty()
             last.count()
     except UnreadableFeedError as error:
         note = f"{address.name} was compared as a whole: {error} (versions {between.since} to {between.until})"
         logger.warning("%s", note)
-        return replace(whole(shaped(address.read(spark, now.until), ())), note=note)
+        return replace(full_scan(shaped(address.read(spark, now.until), ())), note=note)
     rows, gone = last.where(_is_present()).drop(*FEED_COLUMNS), last.where(~_is_present()).select(KEY)
     if deletes:
         # Where an id stood on two rows for a while, one of them may be left.
         left = shaped(address.read(spark, now.until), ()).join(F.broadcast(gone), KEY, "left_semi")
         rows = rows.unionByName(left, allowMissingColumns=True)
         gone = gone.join(left.select(KEY), KEY, "left_anti")
-    return Changes(rows, gone, whole=False, held=last)
+    return Changes(rows, gone, full_scan=False, held=last)
 
 
-def whole(rows: DataFrame) -> Changes:
+def full_scan(rows: DataFrame) -> Changes:
     """A table looked at as a whole."""
-    return Changes(rows, rows.select(KEY).limit(0), whole=True)
+    return Changes(rows, rows.select(KEY).limit(0), full_scan=True)
 
 
 def since(base: VersionRange | None, now: VersionRange) -> VersionRange:
@@ -182,7 +182,7 @@ def _is_present() -> Column:
     return F.col(_TYPE).isin(*_PRESENT)
 
 
-def last_words(feed: DataFrame) -> DataFrame:
+def latest_changes(feed: DataFrame) -> DataFrame:
     """The latest row of a change data feed for each key. A key deleted and inserted in one commit is present."""
     latest = Window.partitionBy(KEY).orderBy(F.desc(_VERSION), F.desc(_is_present()))
     ranked = feed.where(F.col(_TYPE) != "update_preimage").withColumn("_rank", F.row_number().over(latest))
@@ -194,7 +194,7 @@ def rows_of(keys: DataFrame, found: Changes, snapshot: DataFrame) -> DataFrame:
 
     The snapshot is not read when the changes hold all of them: a night's cost follows its new rows.
     """
-    if found.whole:
+    if found.full_scan:
         return found.rows.join(keys, KEY, "left_semi")
     others = keys.join(found.keys(), KEY, "left_anti")
     if others.isEmpty():

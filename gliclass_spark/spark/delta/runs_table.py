@@ -52,7 +52,7 @@ RUNS = StructType(
         *_fields(LongType(), "sequence"),
         *_fields(TimestampType(), "started_at finished_at"),
         *_fields(DoubleType(), "seconds"),
-        *_fields(BooleanType(), "whole"),
+        *_fields(BooleanType(), "full_scan"),
         *_fields(LongType(), "rows_in documents tagged retagged tombstoned kept quarantined waiting routed_documents"),
         *_fields(_map(LongType()), "rejected routed errors label_counts"),
         *_fields(_map(ArrayType(LongType())), "score_histograms"),

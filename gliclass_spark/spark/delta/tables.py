@@ -132,7 +132,7 @@ def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
     return missing
 
 
-def place(rows: DataFrame, keys: DataFrame | None, path: str) -> None:
+def replace_rows(rows: DataFrame, keys: DataFrame | None, path: str) -> None:
     """Make the Delta table hold exactly `rows` of the documents `keys`, in one commit; None: of all documents.
 
     Rows that say the same stay as they were written. So it can be done again, or anew after it was
@@ -177,7 +177,7 @@ def insert_new(rows: DataFrame, key: tuple[str, ...], path: str) -> None:
     merge.whenNotMatchedInsertAll().execute()
 
 
-def bury(gone: DataFrame, run_id: str, path: str) -> None:
+def write_tombstones(gone: DataFrame, run_id: str, path: str) -> None:
     """Turn the tags of documents that are gone into tombstones, in one commit."""
     table = DeltaTable.forPath(gone.sparkSession, path)
     merge = table.alias("t").merge(gone.alias("s"), f"t.{KEY} = s.{KEY}")

@@ -13,7 +13,7 @@ from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.pipeline_run import Job, PipelineRun
 
 
-def place(work: Job, wanted: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
+def write_decisions(work: Job, wanted: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
     """Make each table hold exactly its `wanted` rows of the documents `keys`; None: of all documents.
 
     A table that this would not change gets no commit, unless a run may be alive that the commit has to
@@ -26,14 +26,14 @@ def place(work: Job, wanted: Mapping[str, DataFrame], keys: DataFrame | None) ->
         changing = {name for name, rows in wanted.items() if tables.differs(work.run.spark, path(name), rows)}
     else:
         named = [rows.select(F.lit(name).alias("table")) for name, rows in wanted.items()]
-        held = standing(work.run, wanted, keys).where("in_scope").select("table")
+        held = current_rows(work.run, wanted, keys).where("in_scope").select("table")
         changing = {row["table"] for row in reduce(DataFrame.union, named, held).distinct().collect()}
     for name, rows in wanted.items():
         if name in changing:
-            work.commit(name, partial(tables.place, rows, keys))
+            work.commit(name, partial(tables.replace_rows, rows, keys))
 
 
-def standing(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:
+def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:
     """One row for each document in each of the tables: doc_id, `table`, `reason` (null where there is none),
     and whether it is `in_scope`, one of `keys` (None: all are).
     """

@@ -12,7 +12,7 @@ from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.runs.manifest import Manifest, VersionRange
 from gliclass_spark.spark.delta import change_feed, tables
 from gliclass_spark.spark.delta.runs_table import last_success
-from gliclass_spark.spark.jobs.decision_tables import place, standing
+from gliclass_spark.spark.jobs.decision_tables import current_rows, write_decisions
 from gliclass_spark.spark.jobs.pipeline_run import (
     Job,
     PipelineRun,
@@ -69,7 +69,7 @@ def filter_step(run: PipelineRun) -> Manifest:
                 "they are now, though they were tagged: someone changed the tags; run the tag job again with --full"
             )
         with work.timed("write"):
-            place(work, {name: chosen(decided) for name, chosen in _OUTCOMES.items()}, scope.keys)
+            write_decisions(work, {name: chosen(decided) for name, chosen in _OUTCOMES.items()}, scope.keys)
         with work.timed("check"):
             found, held = _read_back(run, scope)
             expected = documents.count() if read.until is not None else rows_in
@@ -82,7 +82,7 @@ def filter_step(run: PipelineRun) -> Manifest:
             rows_in=rows_in,
             waiting=waiting,
             documents=held,
-            whole=scope.keys is None,
+            full_scan=scope.keys is None,
             inputs={
                 "source": change_feed.since(work.since("source"), read),
                 "tags": change_feed.since(work.since("tags"), tags_read),
@@ -118,7 +118,7 @@ def _last_tagging(run: PipelineRun, known: list[Manifest]) -> Manifest:
 
 def _tagged(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
     contents = with_content(documents, run.pipeline.source.text)
-    return filtering.with_tags(documents, contents, filtering.asked(tags, run.pipeline.label_set))
+    return filtering.with_tags(documents, contents, filtering.tags_of_label_set(tags, run.pipeline.label_set))
 
 
 def _scope(work: Job, documents: DataFrame, tags: DataFrame, read: VersionRange, tags_read: VersionRange) -> _Scope:
@@ -128,14 +128,14 @@ def _scope(work: Job, documents: DataFrame, tags: DataFrame, read: VersionRange,
     if source is None:
         return _Scope(documents, tags, None)
     same_question = F.col("label_set_hash") == run.pipeline.label_set.hash
-    changed = work.changes("source", source, read, run.documents.shaped)
+    changed = work.changes("source", source, read, run.documents.select_columns)
     retagged = work.changes(
         "tags",
         run.lake.address("tags"),
         tags_read,
         lambda frame, _: frame.where(same_question),
     )
-    if changed.whole or retagged.whole:
+    if changed.full_scan or retagged.full_scan:
         return _Scope(documents, tags, None)
     keys = work.hold(changed.keys().union(retagged.keys()).distinct())
     return _Scope(
@@ -147,7 +147,7 @@ def _scope(work: Job, documents: DataFrame, tags: DataFrame, read: VersionRange,
 
 def _read_back(run: PipelineRun, scope: _Scope) -> tuple[dict[str, Any], int]:
     """What became of the documents in scope, as the tables have it now, and how many documents they hold in all."""
-    found = standing(run, _OUTCOMES, scope.keys).groupBy("table", "reason", "in_scope").count().collect()
+    found = current_rows(run, _OUTCOMES, scope.keys).groupBy("table", "reason", "in_scope").count().collect()
     here = [row for row in found if row["in_scope"]]
     facts = {
         "kept": sum(row["count"] for row in here if row["table"] == "kept"),

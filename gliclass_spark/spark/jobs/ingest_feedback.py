@@ -31,9 +31,9 @@ from gliclass_spark.spark.delta import file_system, tables
 from gliclass_spark.spark.delta.commits import conflicts_retried
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.tables import PROPERTIES, Lake, TableSpec
-from gliclass_spark.spark.jobs.pipeline_run import told
-from gliclass_spark.spark.session import configured
-from gliclass_spark.spark.transforms.signals import joined, of_verdict
+from gliclass_spark.spark.jobs.pipeline_run import reporting_spark_errors
+from gliclass_spark.spark.session import temporary_settings
+from gliclass_spark.spark.transforms.signals import join_signals, verdict_column
 
 FEEDBACK = StructType(
     [
@@ -99,7 +99,10 @@ def ingest(spark: SparkSession, pipeline: Pipeline, address: str, max_error_rati
     """
     allowed = pipeline.max_error_ratio if max_error_ratio is None else max_error_ratio
     path = Lake(pipeline.tables).path("feedback")
-    with told(f"feedback of pipeline {pipeline.name!r}"), configured(spark, {"spark.sql.session.timeZone": "UTC"}):
+    with (
+        reporting_spark_errors(f"feedback of pipeline {pipeline.name!r}"),
+        temporary_settings(spark, {"spark.sql.session.timeZone": "UTC"}),
+    ):
         judged = _judged(_read(spark, address), pipeline).persist(StorageLevel.MEMORY_AND_DISK)
         refused = _refused(judged)
         read, bad = judged.count(), sum(each.count for each in refused.values())
@@ -118,7 +121,7 @@ def ingest(spark: SparkSession, pipeline: Pipeline, address: str, max_error_rati
         if new:
             conflicts_retried(partial(tables.insert_new, fresh, SIGNAL_KEY, path), path)
         about = signals.select(KEY, "label_set_hash", "label").distinct()
-        decisions = joined(DeltaTable.forPath(spark, path).toDF().join(about, about.columns, "left_semi"))
+        decisions = join_signals(DeltaTable.forPath(spark, path).toDF().join(about, about.columns, "left_semi"))
         contradicting = decisions.where("contradicting").count()
         fresh.unpersist()
         judged.unpersist()
@@ -172,9 +175,9 @@ def _judged(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
         }
     )
     found = _beside_tags(read, Lake(pipeline.tables).read(rows.sparkSession, "tags"))
-    target = of_verdict(lambda verdict: verdict.target)
+    target = verdict_column(lambda verdict: verdict.target)
     as_it_should = F.when(F.col("chosen") == (target == 1), 1.0).when(F.col("chosen").isNotNull(), -1.0)
-    worth = F.coalesce("stated", of_verdict(lambda verdict: verdict.reward), F.when(target.isNotNull(), as_it_should))
+    worth = F.coalesce("stated", verdict_column(lambda verdict: verdict.reward), F.when(target.isNotNull(), as_it_should))
     return found.withColumn("reason", _reason()).withColumn("reward", worth)
 
 
@@ -203,7 +206,7 @@ def _reason() -> Column:
     reason = F.when(F.lit(False), "")
     for name in ("doc_id", "label", "source"):
         reason = reason.when(F.coalesce(F.trim(name), F.lit("")) == "", f"{name} is empty")
-    must_state = of_verdict(lambda verdict: verdict.states_reward)
+    must_state = verdict_column(lambda verdict: verdict.states_reward)
     off = F.col("stated").isNull() | F.isnan("stated") | ~F.col("stated").between(-1.0, 1.0)
     return (
         reason.when(must_state.isNull(), "unknown verdict")

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.errors import JobError
 from gliclass_spark.runs.manifest import FAILED, RUNNING, SUCCEEDED, Manifest, VersionRange
 from gliclass_spark.spark.delta import change_feed, tables
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 _SPARK_ERRORS = (PySparkException, Py4JJavaError)
-Retag = Literal["changed", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def job(run: PipelineRun, name: str, settings: str, known: list[Manifest], **fac
         model=pipeline.model,
         **facts,
     )
-    with told(f"{name} of {run.title}"):
+    with reporting_spark_errors(f"{name} of {run.title}"):
         mine, earlier = run.runs.claim(wanted, known)
         # What was there at the claim: from now on no earlier run can finish and be missed.
         base = None if run.full else to_build_on(earlier, name, settings)
@@ -194,7 +193,7 @@ def _write_down(work: Job, error: Exception) -> None:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def reporting_spark_errors(what: str) -> Iterator[None]:
     """Within it, what goes wrong in Spark is told on one line."""
     try:
         yield

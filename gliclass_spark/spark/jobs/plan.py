@@ -14,7 +14,7 @@ from gliclass_spark.spark.delta import change_feed
 from gliclass_spark.spark.delta.runs_table import to_build_on
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-from gliclass_spark.spark.jobs.tag import check, live_tags, tag_settings, to_read, unanswered_texts, worker_settings
+from gliclass_spark.spark.jobs.tag import check, live_tags, pending_documents, tag_settings, to_read, worker_settings
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import exploring, filtering, routing, tagging
@@ -62,18 +62,18 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     read = to_read(run, source, known)
     documents = run.documents.read(read.until)
     base = to_build_on(known, "tag", tag_settings(run, model.digest))
-    changed = change_feed.whole(documents)
+    changed = change_feed.full_scan(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
-        changed = change_feed.changes(spark, source, base.inputs["source"], read, run.documents.shaped)
+        changed = change_feed.changes(spark, source, base.inputs["source"], read, run.documents.select_columns)
     contents = with_content(changed.rows, pipeline.source.text)
-    wanted = unanswered_texts(run, contents, model).persist()
+    wanted = pending_documents(run, contents, model).persist()
     to_tag = wanted.count()
 
     chosen = wanted.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
     meter = Meter(spark.sparkContext)
     settings = worker_settings(run, model)
     scored = tagging.tag(contents.join(chosen, KEY, "left_semi"), pipeline.label_set, settings, run.run_id, meter)
-    sample = exploring.decided(scored, pipeline.label_set, pipeline.exploration).persist()
+    sample = exploring.decide_labels(scored, pipeline.label_set, pipeline.exploration).persist()
     sampled = sample.count()
     usage = meter.total.usage
     scale = to_tag / sampled if sampled else 0.0
@@ -81,7 +81,7 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
         settled: list[DataFrame] = []
         if run.lake.exists(spark, "tags"):
             answered = documents.join(wanted.select(KEY), KEY, "left_anti")
-            standing = exploring.decided(live_tags(run), pipeline.label_set, pipeline.exploration)
+            standing = exploring.decide_labels(live_tags(run), pipeline.label_set, pipeline.exploration)
             settled = [_decided(run, answered, standing)]
         guessed = _decided(run, documents.join(chosen, KEY, "left_semi"), sample.withColumn("deleted_at", F.lit(None)))
         outcomes = _outcomes(run, settled, guessed, scale)
@@ -97,7 +97,7 @@ def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float
 def _decided(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
     """Documents with their tags, and all that they would come to as `outcomes`."""
     pipeline = run.pipeline
-    asked = filtering.asked(tags, pipeline.label_set)
+    asked = filtering.tags_of_label_set(tags, pipeline.label_set)
     tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
     decided = routing.route(filtering.decide(tagged, pipeline.rules, run.run_id), pipeline.rules, run.run_id)
     to = F.transform("routes", lambda name: F.concat(F.lit("to "), name)) if "route" in pipeline.steps else F.array()

@@ -11,7 +11,7 @@ from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta import change_feed, tables
 from gliclass_spark.spark.delta.runs_table import last_success
 from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.jobs.decision_tables import place, standing
+from gliclass_spark.spark.jobs.decision_tables import current_rows, write_decisions
 from gliclass_spark.spark.jobs.pipeline_run import (
     PipelineRun,
     counts,
@@ -63,18 +63,18 @@ def route_step(run: PipelineRun) -> Manifest:
         prepare_decisions(work, specs)
         with work.timed("read"):
             changed = work.changes("kept", lake.address("kept"), read, lambda frame, _: frame)
-            keys = None if changed.whole else changed.keys()
+            keys = None if changed.full_scan else changed.keys()
             routed = work.hold(routing.route(changed.rows, rules, run.run_id))
             rows_in = routed.count()
             expected = {**intended, **counts(routed.select(F.explode("routes").alias("to")), F.col("to"))}
         with work.timed("write"):
-            place(work, {name: routing.to_destination(routed, name) for name in rules.destinations}, keys)
+            write_decisions(work, {name: routing.to_destination(routed, name) for name in rules.destinations}, keys)
             for name in sorted(run.runs.destinations() - set(rules.destinations)):
                 if lake.exists(spark, name) and not lake.read(spark, name).isEmpty():
                     work.notes.append(f"{name} is no longer a destination; its rows were taken out")
                     work.commit(name, partial(tables.clear, spark))
         with work.timed("check"):
-            standing_now = standing(run, rules.destinations, keys).where("in_scope")
+            standing_now = current_rows(run, rules.destinations, keys).where("in_scope")
             counted = {**intended, **counts(standing_now, F.col("table"))}
             documents = standing_now.select(KEY).distinct().count() if len(counted) > 1 else sum(counted.values())
         if counted != expected:
@@ -85,7 +85,7 @@ def route_step(run: PipelineRun) -> Manifest:
         done = work.facts(
             rows_in=rows_in,
             documents=kept.count(),
-            whole=changed.whole,
+            full_scan=changed.full_scan,
             routed=counted,
             routed_documents=documents,
             inputs={"kept": change_feed.since(work.since("kept"), read)},

@@ -36,10 +36,10 @@ from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.change_feed import DeltaAddress
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.tables import Lake
-from gliclass_spark.spark.jobs.pipeline_run import told
-from gliclass_spark.spark.session import configured
+from gliclass_spark.spark.jobs.pipeline_run import reporting_spark_errors
+from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.source import Documents, with_content
-from gliclass_spark.spark.transforms.signals import joined
+from gliclass_spark.spark.transforms.signals import join_signals
 
 MAX_DOCUMENTS = 100_000
 # Of Spark's three ways to write a time into Parquet, the one that every other reader knows.
@@ -79,10 +79,10 @@ def snapshot(
     known = file_system.read_text(spark, about)
     if known is not None:
         return Snapshot(folder=folder, **json.loads(known))
-    with told(f"the snapshot of pipeline {pipeline.name!r}"), configured(spark, _PARQUET):
+    with reporting_spark_errors(f"the snapshot of pipeline {pipeline.name!r}"), temporary_settings(spark, _PARQUET):
         versions = _pinned(spark, pipeline)
         feedback = _at(spark, versions, "feedback").where(F.col("label_set_hash") == pipeline.label_set.hash)
-        decisions = _with_fate(joined(feedback), _texts(spark, pipeline, versions)).persist(
+        decisions = _with_fate(join_signals(feedback), _texts(spark, pipeline, versions)).persist(
             StorageLevel.MEMORY_AND_DISK
         )
         chosen = _newest(decisions.where("fate = 'kept'"), holdout_share, max_documents)

@@ -62,7 +62,7 @@ def check(run: PipelineRun, known: list[Manifest]) -> ModelRef:
     documents, pipeline = run.documents.read(), run.pipeline
     pipeline.rules.check(documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(run.spark):
-        asked = filtering.asked(local_rows(run.spark, [], TAGS), pipeline.label_set)
+        asked = filtering.tags_of_label_set(local_rows(run.spark, [], TAGS), pipeline.label_set)
         tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
         check_analysis(tagged, pipeline.rules, run.title)
     lacks = [name for name in tables.check(run.spark, run.lake.path("tags"), TAGS) if name not in LANE_FIELDS.names]
@@ -96,18 +96,18 @@ def tag_step(run: PipelineRun) -> Manifest:
         if run.retag == "all":
             work.base = None
         with work.timed("read"):
-            changed = change_feed.whole(documents)
+            changed = change_feed.full_scan(documents)
             if source is not None:
-                changed = work.changes("source", source, read, run.documents.shaped)
-            if not changed.whole:
+                changed = work.changes("source", source, read, run.documents.select_columns)
+            if not changed.full_scan:
                 _check_changed_ids(run, documents, changed)
             elif not looks_at_all:
                 run.documents.check_ids(documents)
             contents = with_content(changed.rows, run.pipeline.source.text)
-            wanted = work.hold(unanswered_texts(run, contents, model))
+            wanted = work.hold(pending_documents(run, contents, model))
             gone = _gone(run, changed)
             rows_in, total, leaving = changed.rows.count(), wanted.count(), gone.count()
-        work.known |= {"rows_in": rows_in, "tagged": total, "whole": changed.whole, "model_loads": 0}
+        work.known |= {"rows_in": rows_in, "tagged": total, "full_scan": changed.full_scan, "model_loads": 0}
         existed = lake.exists(spark, "tags")
         if total:
             with work.timed("score"):
@@ -124,7 +124,7 @@ def tag_step(run: PipelineRun) -> Manifest:
             if written:
                 work.commit("tags", partial(tables.upsert, reduce(DataFrame.unionByName, written), _TAG_KEY))
             if leaving:
-                work.commit("tags", partial(tables.bury, gone, run.run_id))
+                work.commit("tags", partial(tables.write_tombstones, gone, run.run_id))
         with work.timed("check"):
             found, held = _read_back(run)
             expected = documents.count() if source is not None else held
@@ -200,7 +200,7 @@ def live_tags(run: PipelineRun) -> DataFrame:
     return tags.where((F.col("label_set_hash") == run.pipeline.label_set.hash) & F.col("deleted_at").isNull())
 
 
-def unanswered_texts(run: PipelineRun, contents: DataFrame, model: ModelRef) -> DataFrame:
+def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef) -> DataFrame:
     """doc_id and content_hash of what the model has to be asked about."""
     wanted = contents.select(KEY, "content_hash")
     if not run.lake.exists(run.spark, "tags"):
@@ -210,12 +210,12 @@ def unanswered_texts(run: PipelineRun, contents: DataFrame, model: ModelRef) -> 
         "none": F.lit(True),
         "all": F.col("run_id") == run.run_id,  # by an earlier attempt of this run
     }
-    return tagging.unanswered(wanted, live_tags(run).where(answered[run.retag]))
+    return tagging.rows_without_scores(wanted, live_tags(run).where(answered[run.retag]))
 
 
 def _gone(run: PipelineRun, changed: Changes) -> DataFrame:
     """The documents whose tags have to be buried."""
-    if not changed.whole:
+    if not changed.full_scan:
         return changed.gone
     if not run.lake.exists(run.spark, "tags"):
         return changed.gone.limit(0)
@@ -232,14 +232,14 @@ def _staged(run: PipelineRun, model: ModelRef, wanted: DataFrame) -> DataFrame:
 
 
 def _decided(run: PipelineRun, rows: DataFrame) -> DataFrame:
-    return exploring.decided(rows, run.pipeline.label_set, run.pipeline.exploration)
+    return exploring.decide_labels(rows, run.pipeline.label_set, run.pipeline.exploration)
 
 
 def _decided_anew(work: Job, wanted: DataFrame) -> list[DataFrame]:
     """Rows that stand, whose labels do not follow from their scores as the exploration share is now: corrected."""
     run = work.run
     standing = live_tags(run).select(*TAGS.names).join(wanted, KEY, "left_anti")
-    anew = work.hold(exploring.corrected(standing, run.pipeline.label_set, run.pipeline.exploration))
+    anew = work.hold(exploring.changed_decisions(standing, run.pipeline.label_set, run.pipeline.exploration))
     count = anew.count()
     if not count:
         return []
@@ -257,7 +257,7 @@ def _score(work: Job, contents: DataFrame, wanted: DataFrame, model: ModelRef) -
     run = work.run
     spark, label_set = run.spark, run.pipeline.label_set
     tables.ensure(spark, run.lake.path("staged"), STAGED_SPEC)
-    pending = work.hold(tagging.unanswered(wanted, _staged(run, model, wanted)))
+    pending = work.hold(tagging.rows_without_scores(wanted, _staged(run, model, wanted)))
     total = pending.count()
     meter = Meter(spark.sparkContext)
     settings = worker_settings(run, model)

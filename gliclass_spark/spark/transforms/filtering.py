@@ -11,7 +11,7 @@ from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.transforms.rule_expressions import first_match
 
 
-def asked(tags: DataFrame, label_set: LabelSet) -> DataFrame:
+def tags_of_label_set(tags: DataFrame, label_set: LabelSet) -> DataFrame:
     """The tags of this label set, without tombstones, and without what no rule asks for: when they were written,
     and what exploration could have made of them.
     """
@@ -19,13 +19,13 @@ def asked(tags: DataFrame, label_set: LabelSet) -> DataFrame:
     return live.drop("run_id", "deleted_at", "propensities")
 
 
-def with_tags(documents: DataFrame, contents: DataFrame, asked: DataFrame) -> DataFrame:
+def with_tags(documents: DataFrame, contents: DataFrame, tags: DataFrame) -> DataFrame:
     """Documents beside their tags; a document whose text was not tagged as it is now is left out."""
     hashed = documents.join(contents.select(KEY, "content_hash"), KEY)
     matching = (F.col(f"h.{KEY}") == F.col(f"t.{KEY}")) & F.col("h.content_hash").eqNullSafe(F.col("t.content_hash"))
-    joined = hashed.alias("h").join(asked.alias("t"), matching)
+    joined = hashed.alias("h").join(tags.alias("t"), matching)
     own = [F.col(f"h.`{name}`") for name in documents.columns]
-    return joined.select(*own, *(F.col(f"t.{name}") for name in asked.columns if name != KEY))
+    return joined.select(*own, *(F.col(f"t.{name}") for name in tags.columns if name != KEY))
 
 
 def decide(tagged: DataFrame, rules: Rules, run_id: str) -> DataFrame:

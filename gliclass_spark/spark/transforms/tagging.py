@@ -23,7 +23,7 @@ _PARTS_PER_SLOT = 4
 _CLASSIFIED = StructType([*TAGS.fields[:2], *TAG_FIELDS.fields])
 
 
-def unanswered(wanted: DataFrame, answers: DataFrame) -> DataFrame:
+def rows_without_scores(wanted: DataFrame, answers: DataFrame) -> DataFrame:
     """The rows of `wanted` (doc_id, content_hash) for whose text, as it is now, there is no answer."""
     same_text = F.col("w.content_hash").eqNullSafe(F.col("a.content_hash"))
     matching = (F.col(f"w.{KEY}") == F.col(f"a.{KEY}")) & same_text

@@ -41,7 +41,7 @@ def test_a_query_reads_the_table_as_the_run_left_it() -> None:
 
 
 def test_of_a_table_that_holds_the_documents_of_other_runs_only_those_of_this_run_are_listed() -> None:
-    partial = [replace(manifest, whole=False) for manifest in ordinary(3)]
+    partial = [replace(manifest, full_scan=False) for manifest in ordinary(3)]
     kept, spam = outcomes(partial, "/lake")[:2]
     assert kept.values == {"run_id": "night-3"}
     assert spam.values == {"reason": "spam", "run_id": "night-3"}
