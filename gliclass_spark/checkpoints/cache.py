@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.digest import digest_of, is_digest
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError
 
@@ -119,11 +120,9 @@ class Cache:
         """Keep what a place says that an address stands for, also for the time when it does not answer."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         target = self._memory(place, address)
-        fresh = target.with_suffix(f".{os.getpid()}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(asdict(Remembered(address, digest, now, state))) + "\n", encoding="utf-8")
-            fresh.replace(target)
+            atomic_files.write_text(target, json.dumps(asdict(Remembered(address, digest, now, state))) + "\n")
         except OSError as error:  # a cache that was filled beforehand may be mounted read-only
             logger.warning("%s can't be written, so what %r stands for is not remembered: %s", target, address, error)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.config.model_uri import MODEL_ADDRESSES
+from gliclass_spark.config.model_uri import CHAMPION, MODEL_ADDRESSES
 
-models = typer.Typer()
+app = typer.Typer()
 
 Name = Annotated[str, typer.Argument(help="The model's name in the registry.", metavar="NAME")]
 RegistryUri = Annotated[
@@ -22,19 +22,19 @@ RegistryUri = Annotated[
 ]
 
 
-@models.command(name="models")
+@app.command(name="models")
 def list_models(name: Name, registry: RegistryUri = None) -> None:
     """List the versions of a registered model: which one is the champion, the challenger, the previous.
 
     A pipeline with "model: models:/NAME@champion" tags with whatever version is the champion when its run begins.
     """
     from gliclass_spark.checkpoints.registry import Registry
-    from gliclass_spark.cli.output.run_output import show_versions
+    from gliclass_spark.cli.output.model_output import show_versions
 
     show_versions(console, name, Registry(registry).versions(name))
 
 
-@models.command()
+@app.command()
 def register(
     name: Name,
     model: Annotated[str, typer.Argument(help=f"{MODEL_ADDRESSES}.", metavar="MODEL")],
@@ -47,7 +47,7 @@ def register(
     from tempfile import TemporaryDirectory
 
     from gliclass_spark.checkpoints import embedded_files
-    from gliclass_spark.checkpoints.registry import CHAMPION, Registry
+    from gliclass_spark.checkpoints.registry import Registry
     from gliclass_spark.checkpoints.uri import resolve_model
     from gliclass_spark.model.checkpoint import load, save
 
@@ -63,7 +63,7 @@ def register(
     console.print(f"{version.address}{known_as}; digest {version.digest[:12]}", highlight=False, markup=False)
 
 
-@models.command()
+@app.command()
 def promote(
     name: Name,
     which: Annotated[str, typer.Argument(help='A number, as "3", or an alias.', metavar="WHICH")] = "challenger",
@@ -79,7 +79,7 @@ def promote(
     console.print(f"{chosen.address} is the champion; digest {chosen.digest[:12]}", highlight=False, markup=False)
 
 
-@models.command()
+@app.command()
 def rollback(name: Name, registry: RegistryUri = None) -> None:
     """Take the last promotion back: the previous version is the champion again. Given again, it takes itself back."""
     from gliclass_spark.checkpoints.registry import Registry

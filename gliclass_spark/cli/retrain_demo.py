@@ -10,7 +10,7 @@ import typer
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.model_commands import register
 from gliclass_spark.cli.retrain_commands import take_snapshot, train_and_judge
-from gliclass_spark.cli.spark_options import SparkConf, started_spark
+from gliclass_spark.cli.spark_options import SparkConf, open_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from gliclass_spark.config.retraining import RetrainConfig
     from gliclass_spark.demo.package_documents import PackageDocument
 
-circle = typer.Typer()
+app = typer.Typer()
 
 
-@circle.command()
+@app.command()
 def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkConf = None) -> None:
     """Go round the whole circle: tag, take in reviews, retrain, promote, tag with the new champion, roll back.
 
@@ -32,7 +32,7 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
     from uuid import uuid4
 
     from gliclass_spark.checkpoints.registry import Registry
-    from gliclass_spark.cli.output.run_output import show_versions
+    from gliclass_spark.cli.output.model_output import show_versions
     from gliclass_spark.config.model_uri import CHAMPION
     from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
     from gliclass_spark.demo.package_documents import installed_packages, write_documents
@@ -49,7 +49,7 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
     except (ModelNotFoundError, RegistryUnreachableError):  # of a database that is not there yet
         register(name, "embedded")
     show_versions(console, name, registry.versions(name))
-    with started_spark(console, conf) as spark:
+    with open_spark(conf) as spark:
         documents = installed_packages()
         write_documents(str(read.pipeline.source.path))
         console.rule("2. A night: tag, filter, route", align="left")
@@ -86,7 +86,7 @@ def _night(spark: SparkSession, pipeline: Pipeline) -> None:
 
 
 def _reviews(spark: SparkSession, config: RetrainConfig, documents: list[PackageDocument]) -> None:
-    from gliclass_spark.cli.output.run_output import show_feedback
+    from gliclass_spark.cli.output.feedback_output import show_feedback
     from gliclass_spark.demo.package_reviews import write_reviews
     from gliclass_spark.runs.delta_reader import delta_table, query
     from gliclass_spark.spark.jobs.ingest_feedback import ingest

@@ -7,6 +7,8 @@ import re
 from gliclass_spark.config.paths import SCHEME
 
 REGISTERED = "models:/"
+# The aliases of a registered model's versions.
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 # What a model can be, in the words of every command.
 MODEL_ADDRESSES = (
     '"embedded", a folder, a hub id (org/name@revision), a folder of a store (s3://bucket/folder), or '

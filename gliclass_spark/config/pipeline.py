@@ -32,6 +32,8 @@ EMBEDDED_MODEL = "embedded"
 Step = Literal["tag", "filter", "route"]
 # In the order in which they run: each reads what the one before it wrote.
 STEPS: tuple[Step, ...] = ("tag", "filter", "route")
+# What a run scores again: texts, label sets and models that "changed", "all", or "none" for a changed model alone.
+Retag = Literal["changed", "all", "none"]
 
 # The source of the documents may stand beside the tables that are written; all others are written.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}

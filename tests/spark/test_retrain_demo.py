@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from gliclass_spark.checkpoints.registry import CHAMPION, Registry
+from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.cli.app import main
+from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.runs.delta_reader import delta_table, query
 
 ROOT = Path(__file__).parents[2]

@@ -15,13 +15,12 @@ from gliclass_spark.checkpoints.digest import digest_of, is_digest
 from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, belongs, files_of, refuse_unsafe
 from gliclass_spark.checkpoints.registry import server
 from gliclass_spark.checkpoints.registry.tracking import Tracked, tracked
-from gliclass_spark.config.model_uri import MODEL_NAME
+from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_NAME, PREVIOUS
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 LABEL_SET_FILE = "label_set.yaml"
 _DIGEST_TAG = "gliclass_spark.digest"
 _LISTED = 10

@@ -22,7 +22,7 @@ DOWN = "http://127.0.0.1:9"
 # Slow, so that the second process comes while the first is at it.
 SLOW_FETCH = """
 import shutil, sys, time
-from gliclass_spark.checkpoints.cache import Cache, Source
+from gliclass_spark.checkpoints.cache import Cache, CheckpointSource
 
 digest, source, counted = sys.argv[1:]
 
@@ -32,7 +32,7 @@ def fetch(folder):
     time.sleep(2)
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
-print(Cache.default().checkpoint(digest, Source("the source", fetch, "mend it")))
+print(Cache.default().checkpoint(digest, CheckpointSource("the source", fetch, "mend it")))
 """
 
 
