@@ -1,4 +1,4 @@
-"""spark-submit jobs/filter.py PIPELINE: decide which tagged documents are kept."""
+"""spark-submit jobs/filter.py PIPELINE.yaml: apply a pipeline's reject rules to its tags."""
 
 import sys
 

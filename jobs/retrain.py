@@ -1,6 +1,6 @@
-"""python jobs/retrain.py RETRAIN: retrain a pipeline's model.
+"""python jobs/retrain.py RETRAIN.yaml: retrain a pipeline's model.
 
-With --step snapshot: by spark-submit. With --step supervised, or ppo: by torchrun too.
+`--step snapshot` runs under spark-submit; `--step supervised` and `--step ppo` also under torchrun.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""spark-submit jobs/route.py PIPELINE: send kept documents to the tables of their routes."""
+"""spark-submit jobs/route.py PIPELINE.yaml: write the kept documents to the tables of their routes."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""spark-submit jobs/tag.py PIPELINE: tag the new documents of a pipeline."""
+"""spark-submit jobs/tag.py PIPELINE.yaml: score the new and changed documents of a pipeline."""
 
 import sys
 

@@ -1,7 +1,6 @@
-"""Where the commands write for people."""
+"""The console that commands print to."""
 
 from rich.console import Console
 
-# A notebook that calls main() gets what a file would hold: rich asks it for ipywidgets, and the kernel's output
-# calls itself a terminal, but keeps every frame of a line that changes.
+# In a notebook rich would ask for ipywidgets, and a progress bar would print every frame: treat the cell as a file.
 console = Console(force_jupyter=False, force_terminal=False if Console().is_jupyter else None)

@@ -1,4 +1,4 @@
-"""The command that takes in what came of decisions."""
+"""The command that ingests feedback about decisions."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from typing import Annotated
 import typer
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, started_spark
+from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, open_spark
 from gliclass_spark.config.pipeline import Pipeline
 
-collecting = typer.Typer()
+app = typer.Typer()
 
 
-@collecting.command()
+@app.command()
 def feedback(
     pipeline: PipelineFile,
     signals: Annotated[
         str,
-        typer.Argument(help="Signals: CSV, JSON lines, Parquet, a folder of one of them, or Delta.", metavar="SIGNALS"),
+        typer.Argument(
+            help="A file or folder of signals: CSV, JSON lines, Parquet, or a Delta table.", metavar="SIGNALS"
+        ),
     ],
     conf: SparkConf = None,
     max_error_ratio: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="The share of signals that may be refused. Default: the pipeline's own."),
+        typer.Option(min=0, max=1, help="Share of signals that may be refused. Default: the pipeline's."),
     ] = None,
 ) -> None:
-    """Take in signals about decisions: clicks, ratings, corrections. They go into `feedback`, beside what was decided.
+    """Ingest feedback about decisions: clicks, ratings, corrections. Each signal is stored with its decision.
 
-    Columns: doc_id, label, verdict, source, observed_at; and, where they are known, reward and label_set_hash.
-    The same file can be taken in twice: a signal that is known is left alone.
+    Columns: doc_id, label, verdict, source, observed_at; optional: reward, label_set_hash.
+    Ingesting a file twice changes nothing: signals that are already stored are skipped.
     """
-    settings = Pipeline.from_yaml(pipeline)  # before Spark: a wrong file is told at once
+    settings = Pipeline.from_yaml(pipeline)  # before Spark starts: an invalid file fails at once
 
-    from gliclass_spark.cli.output.run_output import show_feedback
+    from gliclass_spark.cli.output.feedback_output import show_feedback
     from gliclass_spark.spark.jobs.ingest_feedback import ingest
 
-    with started_spark(console, conf) as spark:
-        with console.status("taking in signals"):
-            found = ingest(spark, settings, signals, max_error_ratio)
-        show_feedback(console, settings.name, found)
+    with open_spark(conf) as spark:
+        with console.status("ingesting feedback"):
+            result = ingest(spark, settings, signals, max_error_ratio)
+        show_feedback(console, settings.name, result)

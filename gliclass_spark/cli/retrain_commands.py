@@ -12,21 +12,21 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.cli.spark_options import SparkConf, started_spark
+from gliclass_spark.cli.spark_options import SparkConf, open_spark
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
 
 if TYPE_CHECKING:
     from gliclass_spark.retraining.steps import Retraining
 
-retraining = typer.Typer()
+app = typer.Typer()
 
 _TOLD_STEPS = 10
 # Those that share the work among the processes that torchrun starts.
 _SHARED = ("supervised", "ppo")
 
 
-@retraining.command()
+@app.command()
 def retrain(
     config: Annotated[Path, typer.Argument(help="A file of conf/retrain.", metavar="RETRAIN.yaml")],
     run_id: Annotated[
@@ -66,7 +66,7 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None
     """The step of a retraining that needs Spark."""
     from gliclass_spark.spark.jobs.snapshot import snapshot
 
-    with started_spark(console, conf) as spark:
+    with open_spark(conf) as spark:
         folder = str(config.run_folder(run_id) / "snapshot")
         with console.status("taking the snapshot"):
             taken = snapshot(spark, config.pipeline, folder, config.holdout_share)

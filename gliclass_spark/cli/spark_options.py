@@ -1,4 +1,4 @@
-"""What the commands share that need Spark."""
+"""Options and the session of the commands that need Spark."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from gliclass_spark.cli.console import console
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-PipelineFile = Annotated[Path, typer.Argument(help="A file of conf/pipelines.", metavar="PIPELINE.yaml")]
-SparkConf = Annotated[Path | None, typer.Option("--conf", help="A file of conf/spark. Default: this machine.")]
+PipelineFile = Annotated[Path, typer.Argument(help="A pipeline's YAML file.", metavar="PIPELINE.yaml")]
+SparkConf = Annotated[
+    Path | None, typer.Option("--conf", help="Spark's settings, a YAML file. Default: Spark on this machine.")
+]
 
 
 @contextmanager
-def started_spark(console: Console, conf: Path | None) -> Iterator[SparkSession]:
-    """A Spark session for the block. One that was there before is used, and left running."""
+def open_spark(conf: Path | None) -> Iterator[SparkSession]:
+    """Yield a Spark session. Stops it after the block, unless it was active before."""
     from gliclass_spark.spark.session import active_session, spark_session
 
-    borrowed = active_session() is not None
-    with console.status("starting Spark (the first time it fetches Delta's jars: about half a minute)"):
+    was_active = active_session() is not None
+    with console.status("starting Spark (the first start downloads Delta's jars: about half a minute)"):
         spark = spark_session(conf)
     with ExitStack() as stack:
-        if not borrowed:
+        if not was_active:
             stack.callback(spark.stop)
         yield spark

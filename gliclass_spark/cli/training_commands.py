@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gliclass_spark.training.data.labelled_text import Columns, LabelledSet
 
-learning = typer.Typer()
+app = typer.Typer()
 _LISTED = 5
 
 Data = Annotated[
@@ -40,7 +40,7 @@ class Attention(StrEnum):
     BI_ENCODER = "bi-encoder"
 
 
-@learning.command()
+@app.command()
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes; a training that was stopped continues there.")],
@@ -92,7 +92,7 @@ def train(
 
     from gliclass_spark.checkpoints.uri import resolve_model
     from gliclass_spark.model.checkpoint import load
-    from gliclass_spark.training.data.batches import QuestionConfig
+    from gliclass_spark.training.data.batches import SamplingConfig
     from gliclass_spark.training.data.labelled_text import few_shot, read_sets
     from gliclass_spark.training.from_encoder import untrained_model
     from gliclass_spark.training.supervised import TrainingConfig
@@ -106,7 +106,7 @@ def train(
     config = TrainingConfig(
         steps=steps,
         accumulation=accumulation,
-        question=QuestionConfig(texts, min_labels, max_labels, foreign_share, joined_share, reworded_share, size_power),
+        question=SamplingConfig(texts, min_labels, max_labels, foreign_share, joined_share, reworded_share, size_power),
         encoder_lr=encoder_lr,
         head_lr=head_lr,
         lora_rank=lora_rank,
@@ -127,7 +127,7 @@ def train(
     console.print(f"trained: {place}", soft_wrap=True, highlight=False)
 
 
-@learning.command()
+@app.command()
 def evaluate(
     data: Data,
     model: Annotated[
@@ -189,7 +189,7 @@ def evaluate(
         console.print(f"written: {out}/scores.json, {out}/quality.png", soft_wrap=True, highlight=False)
 
 
-@learning.command()
+@app.command()
 def calibrate(
     labels: Annotated[Path, typer.Option(help="The label set to calibrate: a file of conf/labels.")],
     data: Annotated[Path, typer.Option(help="Labelled texts: Parquet, JSON lines or Delta, with these labels.")],

@@ -12,10 +12,9 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
-from rich.console import Console
 
-from gliclass_spark.cli import app
 from gliclass_spark.cli.app import main
+from gliclass_spark.cli.console import console
 from gliclass_spark.spark.delta.tables import Lake
 
 TEXTS = {
@@ -67,13 +66,13 @@ def test_a_pipeline_from_plan_to_care(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(pipeline.parent / "lake"))
-    monkeypatch.setattr(app, "console", Console(width=160))
+    monkeypatch.setattr(console, "width", 160)
 
     on_paper = ("--cluster", "--documents", "1000000000", "--texts-per-s", "2000", "--slots", "4", "--price", "12")
     planned = command(capsys, "plan", pipeline, *on_paper)
     assert "A cluster for 1,000,000,000 documents within 8 hours" in planned
     assert rows_of(planned)["executors of 4 slots"][-1] == "6"
-    assert "would look at 10 documents" in planned
+    assert "would read 10 documents" in planned
     assert "tag 10 of them" in planned
     cells = rows_of(planned)
     assert {name: cells[name][:2] for name in cells if name.startswith(("kept", "rejected", "quarantined", "to "))} == {
@@ -88,7 +87,7 @@ def test_a_pipeline_from_plan_to_care(
     assert not Path(lake.root).exists(), "a plan writes nothing"
 
     ran = command(capsys, "run", pipeline, "--run-id", "night-1")
-    assert rows_of(ran)["filter"] == ["decided about", "10"]
+    assert rows_of(ran)["filter"] == ["evaluated", "10"]
     again = command(capsys, "plan", pipeline)
     assert "tag none of them" in again
     assert rows_of(again)["kept"][:2] == ["8", "0"]
@@ -105,7 +104,7 @@ def test_a_pipeline_from_plan_to_care(
 
     add(spark, pipeline.parent, {"more": "one more lake of data"})
     shown = command(capsys, "run", pipeline)
-    assert rows_of(shown)["tag"] == ["tagged now", "1"]
+    assert rows_of(shown)["tag"] == ["tagged in this run", "1"]
     cared = rows_of(command(capsys, "maintain", pipeline))
     assert set(cared) > {"tags", "kept", "rejected", "quarantined", "runs", "shop", "unrouted"}
     before, after = cared["kept"][:2]

@@ -23,7 +23,7 @@ from gliclass_spark.spark.delta.tables import Lake
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
 from gliclass_spark.spark.jobs.ingest_feedback import FEEDBACK, Ingested, ingest
 from gliclass_spark.spark.jobs.snapshot import snapshot
-from gliclass_spark.spark.transforms.signals import joined
+from gliclass_spark.spark.transforms.signals import join_signals
 
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(6)} | {"blank": " "}
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -186,12 +186,12 @@ def test_the_command_tells_what_became_of_the_signals(
     assert cells == [
         ["read", "3"],
         ["new", "2"],
-        ["already known", "0"],
+        ["already stored", "0"],
         ["late: of the new ones, about an earlier decision", "0"],
         ["refused: unknown doc_id", "1"],
-        ["decisions that they contradict each other on", "1"],
+        ["decisions with contradicting signals", "1"],
     ]
-    assert 'refused: unknown doc_id, as {"doc_id":"d-9"' in shown
+    assert 'refused: unknown doc_id, such as {"doc_id":"d-9"' in shown
     assert main([*arguments, "--max-error-ratio", "0.1"]) == 1
     assert "nothing was written" in capsys.readouterr().err
 
@@ -234,7 +234,7 @@ def test_several_signals_on_one_decision_are_joined_by_the_rules(spark: SparkSes
         for place, (verdict, hour, reward, chosen) in enumerate(said)
     ]
     plain = [{name: row.get(name) for name in FEEDBACK.names} for row in rows]
-    found = {row["doc_id"]: row for row in joined(local_rows(spark, plain, FEEDBACK)).collect()}
+    found = {row["doc_id"]: row for row in join_signals(local_rows(spark, plain, FEEDBACK)).collect()}
     assert {name: (row["target"], row["reward"], row["contradicting"]) for name, row in found.items()} == {
         name: expected for name, (_, expected) in JOINED.items()
     }

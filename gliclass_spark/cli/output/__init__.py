@@ -1,1 +1,1 @@
-"""What the commands print on a terminal."""
+"""What commands print: tables and lines for a terminal."""

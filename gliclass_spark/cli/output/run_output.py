@@ -30,7 +30,9 @@ def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) 
     console.print(f"Tables: {run.lake.root} (tags, {tables}runs)", soft_wrap=True)
     last_table = {"tag": "tags", "filter": "kept", "route": run.pipeline.rules.destinations[0]}[manifests[-1].job]
     console.print("Next, in PySpark:", style="dim")
-    query = f'spark.read.format("delta").load("{run.lake.path(last_table)}").select("doc_id", "labels", "scores").show()'
+    query = (
+        f'spark.read.format("delta").load("{run.lake.path(last_table)}").select("doc_id", "labels", "scores").show()'
+    )
     console.print(f"  {query}", soft_wrap=True, highlight=False)
 
 

@@ -1,7 +1,8 @@
-"""The command line, as far as it needs no Spark."""
+"""Commands that need no Spark."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,15 @@ def test_help_names_every_command_and_needs_neither_torch_nor_spark() -> None:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
+def test_a_command_limits_the_spinning_of_torch_threads() -> None:
+    program = (
+        "import os; from gliclass_spark.cli.app import main; main(['--help']); print(os.environ['GOMP_SPINCOUNT'])"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
+    done = subprocess.run([sys.executable, "-c", program], env=inherited, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "5000"
+
+
 def test_an_unknown_command_and_a_missing_file_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tagg"]) == 2
     assert "tagg" in capsys.readouterr().err
@@ -32,10 +42,10 @@ def test_an_unknown_command_and_a_missing_file_exit_with_2(tmp_path: Path, capsy
 
 def test_classify_shows_each_text_with_its_scores(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", "--labels", "cats,databases", "A query planner for SQL", " "]) == 0
-    shown = capsys.readouterr().out
-    assert "A query planner for SQL" in shown
-    assert "databases " in shown
-    assert "the text is empty or white space" in shown
+    printed = capsys.readouterr().out
+    assert "A query planner for SQL" in printed
+    assert "databases " in printed
+    assert "the text is empty or white space" in printed
 
 
 def test_classify_takes_dotted_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -13,19 +12,6 @@ import pytest
 from gliclass_spark.spark import java
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.mark.parametrize(
-    ("given", "spins"),
-    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
-)
-def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given: dict[str, str], spins: str) -> None:
-    others = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
-    code = "import gliclass_spark, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**others, **given}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [spins, "False"]
 
 
 def test_pyspark_and_its_client_are_one_version() -> None:

@@ -1,0 +1,57 @@
+"""Classified texts, and the versions of a registered model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from gliclass_spark.checkpoints.registry import Version
+    from gliclass_spark.inference.results import Classification
+    from gliclass_spark.labels import LabelSet
+
+_TEXT_CHARS = 80
+
+
+def show_classification(console: Console, text: str, classification: Classification, label_set: LabelSet) -> None:
+    """Print a text's scores, best first, one line per branch of the label tree. A star marks an assigned label."""
+    lines = [classification.error.message] if classification.error else _branch_lines(classification, label_set)
+    console.print("\n  ".join([text[:_TEXT_CHARS], *lines]), markup=False, highlight=False)
+
+
+def _branch_lines(classification: Classification, label_set: LabelSet) -> list[str]:
+    assigned = {scored.label for scored in classification.labels}
+    by_branch: defaultdict[tuple[str, ...], list[tuple[float, str]]] = defaultdict(list)
+    for label in label_set.labels:
+        score = classification.scores[label.name]
+        star = "*" if label.name in assigned else " "
+        by_branch[label.branches].append((score, f"{star}{label.own_name} {score:.2f}"))
+    lines = []
+    for branches, entries in by_branch.items():
+        line = "  ".join(entry for _, entry in sorted(entries, key=lambda scored: -scored[0]))
+        lines.append(f"{'.'.join(branches)}: {line}" if branches else line)
+    return lines
+
+
+def show_versions(console: Console, name: str, versions: Sequence[Version]) -> None:
+    """Print the versions of a registered model, latest first."""
+    table = Table(title=f"Versions of {name}", title_justify="left")
+    table.add_column("version", justify="right")
+    table.add_column("aliases")
+    table.add_column("digest")
+    table.add_column("created (UTC)")
+    table.add_column("macro-F1", justify="right")
+    for version in reversed(versions):
+        table.add_row(
+            str(version.number),
+            escape(", ".join(version.aliases)),
+            version.digest[:12],
+            f"{version.created_at:%Y-%m-%d %H:%M}",
+            escape(version.tags.get("macro_f1", "")),
+        )
+    console.print(table)

@@ -1,0 +1,88 @@
+"""A plan: expected outcomes, estimates, the size of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gliclass_spark.cli.cluster_size import Executor, Workload, sizing
+
+if TYPE_CHECKING:
+    from gliclass_spark.spark.jobs.plan import Plan
+
+_LINE_CHARS = 60
+
+
+def show_plan(console: Console, name: str, plan: Plan) -> None:
+    """Print what a run would tag, the estimated tokens and time, and the expected outcomes of the documents."""
+    console.print(f"A run of pipeline {name} would read {plan.documents:,} documents", highlight=False)
+    if plan.tokens is None or plan.seconds is None:
+        console.print("and tag none of them: all have scores.")
+    else:
+        console.print(
+            f"and tag {plan.to_tag:,} of them: about {plan.tokens:,} tokens, {_duration(plan.seconds)} of scoring "
+            f"(from a sample of {plan.sampled:,}).",
+            highlight=False,
+        )
+    if not plan.outcomes:
+        return
+    table = Table(title="Expected outcomes", title_justify="left")
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("known", justify="right")
+    table.add_column("estimated", justify="right")
+    table.add_column("examples", no_wrap=True, overflow="ellipsis")
+    for expected in plan.outcomes:
+        lines = [
+            f"{document.doc_id}: {' '.join((document.text or '').split())}"[:_LINE_CHARS]
+            for document in expected.documents
+        ]
+        estimate = f"~{expected.estimated:,}" if expected.estimated else "0"
+        table.add_row(expected.outcome, f"{expected.known:,}", estimate, escape("\n".join(lines)))
+    console.print(table)
+
+
+def show_sizing(console: Console, workload: Workload, executor: Executor) -> None:
+    """Print the cluster for a workload, with the arithmetic of each line."""
+    size = sizing(workload, executor)
+    table = Table(
+        title=f"A cluster for {workload.documents:,} documents within {workload.hours:g} hours", title_justify="left"
+    )
+    table.add_column("what")
+    table.add_column("how", justify="right")
+    table.add_column("", justify="right")
+    slot_speed = workload.texts_per_s * workload.spark_share
+    slots = size.executors * executor.slots
+    rows = [
+        (
+            "texts/s of one slot, table to table",
+            f"{workload.texts_per_s:,.4g} x {workload.spark_share:g}",
+            f"{slot_speed:,.4g}",
+        ),
+        (
+            "hours of one slot alone",
+            f"{workload.documents:,} / {slot_speed:,.4g} / 3,600",
+            f"{size.slot_hours:,.4g}",
+        ),
+        (
+            f"executors of {executor.slots} slots",
+            f"{size.slot_hours:,.4g} / {workload.hours:g} / {executor.slots}, rounded up",
+            f"{size.executors:,}",
+        ),
+        ("hours of the run", f"{size.slot_hours:,.4g} / {slots:,}", f"{size.hours:,.4g}"),
+    ]
+    if executor.price_per_hour:
+        cost = f"{size.executors:,} x {size.hours:,.4g} x {executor.price_per_hour:g}"
+        rows.append(("cost", cost, f"{size.cost:,.2f}"))
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

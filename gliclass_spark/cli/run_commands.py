@@ -1,0 +1,138 @@
+"""The commands that run a pipeline: run, tag, filter, route, and the demo."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gliclass_spark.cli.console import console
+from gliclass_spark.cli.run_session import (
+    Full,
+    RetagChoice,
+    RunId,
+    Until,
+    new_run_id,
+    open_run,
+    run_step,
+    run_steps,
+)
+from gliclass_spark.cli.spark_options import PipelineFile, SparkConf
+from gliclass_spark.config.pipeline import Retag, Step
+from gliclass_spark.errors import ConfigError
+
+# Torch and Spark take seconds to import: commands import them inside their functions, to keep --help fast.
+if TYPE_CHECKING:
+    from gliclass_spark.spark.jobs import PipelineRun
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(pipeline: PipelineFile = Path("conf/pipelines/corpus.yaml"), conf: SparkConf = None) -> None:
+    """Run the demo pipeline on real documents: the descriptions of the Python packages installed here."""
+    from gliclass_spark.cli.output.run_output import show_run
+    from gliclass_spark.demo.package_documents import write_documents
+
+    with open_run(pipeline, None, conf) as run:
+        write_documents(str(run.pipeline.source.path))
+        show_run(console, run, run_steps(run))
+
+
+@app.command(name="run")
+def run_all(
+    pipeline: PipelineFile,
+    run_id: RunId = None,
+    conf: SparkConf = None,
+    retag: RetagChoice = "changed",
+    full: Full = False,
+    until: Until = None,
+    every: Annotated[
+        str | None,
+        typer.Option(help="Keep running: look for new documents at this interval, such as 30s, 5m or 2h."),
+    ] = None,
+) -> None:
+    """Tag, filter and route new and changed documents, then print the counts and some samples.
+
+    To finish a run that was stopped, run the command again.
+    """
+    from gliclass_spark.cli.output.run_output import show_run
+
+    interval_s = _seconds(every) if every is not None else None
+    if interval_s is not None and until is not None:
+        raise ConfigError("--every runs on with new documents, --until ends at a time; give one of them")
+    with open_run(pipeline, run_id, conf, retag, full, until) as run:
+        if interval_s is None:
+            show_run(console, run, run_steps(run))
+        else:
+            _run_repeatedly(run, interval_s)
+
+
+@app.command()
+def tag(
+    pipeline: PipelineFile,
+    run_id: RunId = None,
+    conf: SparkConf = None,
+    retag: RetagChoice = "changed",
+    full: Full = False,
+    until: Until = None,
+) -> None:
+    """Score new and changed documents: every label's score goes to `tags`. The only step that loads the model."""
+    _run_one_step("tag", pipeline, run_id, conf, retag, full, until)
+
+
+@app.command(name="filter")
+def filter_(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None, full: Full = False) -> None:
+    """Apply the reject rules to the scores: `kept`, `rejected` with a reason, `quarantined` with an error."""
+    _run_one_step("filter", pipeline, run_id, conf, full=full)
+
+
+@app.command()
+def route(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None, full: Full = False) -> None:
+    """Write the kept documents to the tables of their routes."""
+    _run_one_step("route", pipeline, run_id, conf, full=full)
+
+
+def _run_one_step(
+    step: Step,
+    pipeline: Path,
+    run_id: str | None,
+    conf: Path | None,
+    retag: Retag = "changed",
+    full: bool = False,
+    until: datetime | None = None,
+) -> None:
+    """Run one step and print its manifest as JSON, on one line in a log."""
+    with open_run(pipeline, run_id, conf, retag, full, until) as run:
+        if step not in run.pipeline.steps:
+            steps = ", ".join(run.pipeline.steps)
+            raise ConfigError(f"{pipeline}: this pipeline has no step {step!r} (steps: [{steps}]); add it to 'steps'")
+        manifest = run_step(run, step)
+    console.print_json(data=asdict(manifest), default=str, indent=2 if console.is_terminal else None)
+
+
+def _run_repeatedly(run: PipelineRun, interval_s: float) -> None:
+    """Run whenever the source has changed, until interrupted. The next run finishes an interrupted one."""
+    from gliclass_spark.cli.output.run_output import show_line
+    from gliclass_spark.spark.jobs import up_to_date
+
+    console.print(f"Looking for new documents every {interval_s:g} s; Ctrl-C ends it.", highlight=False)
+    try:
+        while True:
+            if not up_to_date(run):
+                show_line(console, run_steps(replace(run, run_id=new_run_id())))
+            time.sleep(interval_s)
+    except KeyboardInterrupt:
+        console.print("stopped")
+
+
+def _seconds(interval: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", interval)
+    if match is None or float(match[1]) == 0:
+        raise ConfigError(f"--every {interval!r} is not a time; write a number and s, m or h, as in 30s, 5m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
