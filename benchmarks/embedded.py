@@ -31,7 +31,7 @@ from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.training.data.labelled_text import read_sets
-from gliclass_spark.training.evaluation.baselines import similarity
+from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
 from gliclass_spark.training.evaluation.evaluate import Score, sample, score
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
@@ -52,7 +52,7 @@ def main() -> None:
         engines = {
             "embedded": Engine.from_pretrained("embedded"),
             "its first version": Engine.from_pretrained(first_version(Path(folder))),
-            "similarity": Engine(similarity("embedded")),
+            "similarity": Engine(similarity_checkpoint("embedded")),
         }
         scores = [
             score(engine, labelled, name=name)

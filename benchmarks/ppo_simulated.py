@@ -37,10 +37,10 @@ from gliclass_spark.config.retraining import Ppo, Supervised
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.retraining.gate import Judged, given, macro_f1
+from gliclass_spark.retraining.gate import EvaluationSet, given, macro_f1
 from gliclass_spark.retraining.steps import training_config
 from gliclass_spark.training import ppo
-from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.evaluate import sample, score
@@ -101,7 +101,7 @@ class Judges:
     def quality(self, engine: Engine) -> dict[str, float]:
         """macro_f1; the reward of a text in the mean, right labels less wrong ones; others: see above."""
         label_set = LabelSet.of(*self.own.labels, name=self.own.name)
-        truth = Judged.of_labelled(self.own, label_set)
+        truth = EvaluationSet.of_labelled(self.own, label_set)
         labels = given(engine.scores(self.own.texts, label_set), label_set)
         reward = np.where(labels, np.where(truth.targets > 0, 1.0, -1.0), 0.0).sum(axis=1).mean()
         others = statistics.mean(score(engine, each, name="").macro_f1 for each in self.others)
@@ -161,7 +161,7 @@ def tried(task: Task, replay: Sequence[LabelledSet], exploration: float) -> list
 def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploration: float, seed: int) -> LoggedDecisions:
     """What the champion's decisions earned; the truth is looked at for labels that it gave, and for no other."""
     rng = np.random.default_rng((seed, 7))
-    truth = Judged.of_labelled(learned, label_set).targets > 0
+    truth = EvaluationSet.of_labelled(learned, label_set).targets > 0
     explored = rng.random((len(learned), 1)) < exploration
     passing = scores >= 0.5
     chosen = np.where(explored, rng.random(scores.shape) < scores, passing)
@@ -182,7 +182,7 @@ def candidates(
     yield "supervised", Engine.from_pretrained(str(start)), {}
     policy = load(resolve_model(str(start)))
     sizes: list[float] = []
-    logged = LoggedQuestions(decisions, texts=PPO.texts, size=999, seed=seed)
+    logged = LoggedBatches(decisions, texts=PPO.texts, size=999, seed=seed)
 
     def remember(step: int, metrics: ppo.Metrics) -> None:
         sizes.extend(value for name, value in metrics.items() if name == "effective_sample_size")
@@ -203,8 +203,8 @@ def candidates(
     yield "supervised, longer", Engine.from_pretrained(str(longer)), {}
 
 
-def judged(decisions: LoggedDecisions, replay: Sequence[LabelledSet], seed: int) -> JudgedQuestions:
-    return JudgedQuestions(
+def judged(decisions: LoggedDecisions, replay: Sequence[LabelledSet], seed: int) -> JudgedBatches:
+    return JudgedBatches(
         decisions,
         replay,
         texts=SUPERVISED.texts,

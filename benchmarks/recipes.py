@@ -33,7 +33,7 @@ from transformers import PreTrainedTokenizerFast
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Model
-from gliclass_spark.training.data.batches import QuestionConfig
+from gliclass_spark.training.data.batches import SamplingConfig
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 from gliclass_spark.training.evaluation.evaluate import sample, score
 from gliclass_spark.training.from_encoder import Attention, untrained_model
@@ -41,7 +41,7 @@ from gliclass_spark.training.supervised import TrainingConfig, train
 
 ASKED_ROWS = 500
 LEARNED_ROWS = 13_000  # of a set
-QUESTION = QuestionConfig(texts=32, min_labels=2, max_labels=100, foreign_share=0.0, reworded_share=0.3, size_power=0.1)
+QUESTION = SamplingConfig(texts=32, min_labels=2, max_labels=100, foreign_share=0.0, reworded_share=0.3, size_power=0.1)
 CONFIG = TrainingConfig(question=QUESTION, encoder_lr=5e-5, focal_weight=0.1, max_text_tokens=128, save_steps=1_000_000)
 DESCRIBED = "wordnet_described"
 

@@ -28,7 +28,7 @@ _TIMED_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationSet:
     """Texts whose labels are known, or some of them. targets (texts, labels): 1 or 0, -1 where nobody knows.
     weights (texts, labels): how much each answer counts.
     """
@@ -39,7 +39,7 @@ class Judged:
     weights: Matrix
 
     @classmethod
-    def of_labelled(cls, labelled: LabelledSet, label_set: LabelSet) -> Judged:
+    def of_labelled(cls, labelled: LabelledSet, label_set: LabelSet) -> EvaluationSet:
         """Every label of the set is known for every text. Labels that the label set lacks don't count."""
         column = {name: place for place, name in enumerate(label_set.names)}
         targets = np.zeros((len(labelled), len(label_set)), dtype=np.float32)
@@ -48,7 +48,7 @@ class Judged:
         return cls("golden", labelled.texts, targets, np.ones_like(targets))
 
     @classmethod
-    def of_decisions(cls, decisions: LoggedDecisions, max_weight: float) -> Judged:
+    def of_decisions(cls, decisions: LoggedDecisions, max_weight: float) -> EvaluationSet:
         """What is known of the decisions, each by the inverse of its propensity: labels rarely given count for more."""
         kept = decisions.where(np.count_nonzero(decisions.judged, axis=1) > 0)
         return cls("newest feedback", kept.texts, kept.targets, kept.weights(max_weight))
@@ -110,7 +110,7 @@ def judge(
     candidate: Engine,
     champion: Engine,
     label_set: LabelSet,
-    sets: Sequence[Judged],
+    sets: Sequence[EvaluationSet],
     rules: GateRules,
     remembered: Sequence[LabelledSet] = (),
     seed: int = 0,
@@ -123,7 +123,9 @@ def judge(
     return GateVerdict(comparisons, forgotten, slowdown, tuple(findings))
 
 
-def compare(candidate: Engine, champion: Engine, label_set: LabelSet, judged: Judged, seed: int = 0) -> GateComparison:
+def compare(
+    candidate: Engine, champion: Engine, label_set: LabelSet, judged: EvaluationSet, seed: int = 0
+) -> GateComparison:
     """Both models on the same texts. A text that a model can't score is given no label."""
     new, old = (engine.scores(judged.texts, label_set) for engine in (candidate, champion))
     new_given, old_given = given(new, label_set), given(old, label_set)
@@ -150,12 +152,12 @@ def given(scores: FloatArray, label_set: LabelSet) -> Mask:
     return best & ~np.isnan(scores)
 
 
-def macro_f1(given_: Mask, judged: Judged) -> float:
+def macro_f1(given_: Mask, judged: EvaluationSet) -> float:
     """The mean F1 of the labels that a text has or was given, over what is known."""
     return float(_macro(_counts(given_, judged).sum(axis=1, keepdims=True))[0])
 
 
-def _counts(given_: Mask, judged: Judged) -> NDArray[np.float64]:
+def _counts(given_: Mask, judged: EvaluationSet) -> NDArray[np.float64]:
     """(3, texts, labels): true positives, false positives, false negatives, each by its weight."""
     known = judged.weights * (judged.targets >= 0)
     true = judged.targets > 0
@@ -177,7 +179,7 @@ def _macro(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _interval(new: Mask, old: Mask, judged: Judged, seed: int) -> tuple[float, float]:
+def _interval(new: Mask, old: Mask, judged: EvaluationSet, seed: int) -> tuple[float, float]:
     """Texts are drawn with replacement, the same for both models (bootstrap, percentile method)."""
     texts = len(judged.texts)
     drawn = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=_RESAMPLES)
@@ -186,7 +188,7 @@ def _interval(new: Mask, old: Mask, judged: Judged, seed: int) -> tuple[float, f
     return float(low), float(high)
 
 
-def _quality(scores: FloatArray, given_: Mask, judged: Judged, label_set: LabelSet) -> Quality:
+def _quality(scores: FloatArray, given_: Mask, judged: EvaluationSet, label_set: LabelSet) -> Quality:
     f1 = _f1(_counts(given_, judged).sum(axis=1))
     known = judged.targets >= 0
     right = judged.targets[known] > 0

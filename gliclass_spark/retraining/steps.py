@@ -27,9 +27,9 @@ from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.report.verdict import RetrainingFacts, verdict_page
-from gliclass_spark.retraining.gate import GateComparison, GateVerdict, Judged, better, compare, judge
+from gliclass_spark.retraining.gate import EvaluationSet, GateComparison, GateVerdict, better, compare, judge
 from gliclass_spark.training import ppo
-from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.labelled_text import LabelledSet, data_version, read_sets, shared_texts
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
 from gliclass_spark.training.evaluation.calibrate import calibrate
@@ -58,10 +58,13 @@ class Material:
     remembered: tuple[LabelledSet, ...]
     notes: tuple[str, ...]
 
-    def judged(self, max_weight: float) -> list[Judged]:
+    def judged(self, max_weight: float) -> list[EvaluationSet]:
         """What the gate asks; an answer of the feedback weighs `max_weight` at most."""
         label_set = self.learned.label_set
-        return [Judged.of_labelled(self.golden, label_set), Judged.of_decisions(self.held_out, max_weight)]
+        return [
+            EvaluationSet.of_labelled(self.golden, label_set),
+            EvaluationSet.of_decisions(self.held_out, max_weight),
+        ]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Retraining:
     def _supervised(self) -> Outcome:
         config, material = self.config.supervised, self.material
         start = load(self.champion)
-        questions = JudgedQuestions(
+        questions = JudgedBatches(
             material.learned,
             material.replay,
             texts=config.texts,
@@ -133,7 +136,7 @@ class Retraining:
             why = "it is switched off" if config is None else f"{label_set.name!r} gives each text one label"
             return {"candidate": "supervised", "curve": [], "notes": [f"no PPO: {why}"]}
         start = load(resolve_model(str(self.folder / "supervised")))
-        known = JudgedQuestions(
+        known = JudgedBatches(
             material.learned,
             material.replay,
             texts=config.texts,
@@ -144,7 +147,7 @@ class Retraining:
         )
         logged = None
         if _rewards_differ(material.learned):
-            logged = LoggedQuestions(material.learned, texts=config.texts, size=config.steps, seed=self.config.seed + 1)
+            logged = LoggedBatches(material.learned, texts=config.texts, size=config.steps, seed=self.config.seed + 1)
         curve: list[dict[str, float]] = []
 
         def remember(at: int, metrics: Mapping[str, float]) -> None:
@@ -202,7 +205,7 @@ class Retraining:
         return judge(candidate, champion, label_set, self._judged, rules, remembered, self.config.seed)
 
     @property
-    def _judged(self) -> list[Judged]:
+    def _judged(self) -> list[EvaluationSet]:
         return self.material.judged(self.config.supervised.max_weight)
 
     def _once(self, step: str, work: Callable[[], Outcome]) -> Outcome:
@@ -259,7 +262,7 @@ def read_material(config: RetrainConfig, snapshot: Path) -> Material:
 
 
 def training_config(config: Supervised, seed: int) -> TrainingConfig:
-    """What the trainer is told. Which questions are asked, `JudgedQuestions` decides."""
+    """What the trainer is told. Which questions are asked, `JudgedBatches` decides."""
     return TrainingConfig(
         steps=config.steps,
         encoder_lr=config.encoder_lr,

@@ -8,7 +8,7 @@ from pathlib import Path
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.training.data.batches import QuestionConfig
+from gliclass_spark.training.data.batches import SamplingConfig
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.supervised import TrainingConfig, train
 
@@ -27,7 +27,7 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
     steps = min(max(len(examples) * _EPOCHS // _TEXTS, _STEPS[0]), _STEPS[1])
     return TrainingConfig(
         steps=steps,
-        question=QuestionConfig(_TEXTS, min_labels=labels, max_labels=labels, foreign_share=0.0),
+        question=SamplingConfig(_TEXTS, min_labels=labels, max_labels=labels, foreign_share=0.0),
         encoder_lr=5e-5,
         head_lr=5e-4,
         start_share=_START_SHARE,
@@ -36,7 +36,7 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
     )
 
 
-def fitted(model: ModelRef, examples: LabelledSet, seed: int) -> Engine:
+def fit_few_shot(model: ModelRef, examples: LabelledSet, seed: int) -> Engine:
     """The model behind a training on the examples; nothing of it stays on the disk."""
     loaded = load(model)
     with tempfile.TemporaryDirectory() as folder:

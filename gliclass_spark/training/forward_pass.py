@@ -13,18 +13,20 @@ from transformers import PreTrainedTokenizerFast
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.padding import pad
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelCachedTokenizer
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Model
-from gliclass_spark.model.prompts.text_tokenizer import Prompt, TextTokenizer
-from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
-from gliclass_spark.training.data.batches import Question
+from gliclass_spark.model.prompts.label_cached_tokenizer import LabelCachedTokenizer
+from gliclass_spark.model.prompts.prompt import Prompt
+from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
+from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
+from gliclass_spark.training.data.batches import TrainingBatch
 
 _WINDOW = 512
 
 
-class Asking(Protocol):
-    def inputs(self, question: Question) -> dict[str, Tensor]:
+class TrainableModel(Protocol):
+    def inputs(self, question: TrainingBatch) -> dict[str, Tensor]:
         """What `logits` takes: token ids and masks, padded on the right; beside it `targets`, and `weights` if any."""
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -41,7 +43,7 @@ def trainable(model: Model) -> UniEncoderModel | LabelCachedModel:
     )
 
 
-def asking(model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> Asking:
+def trainable_model(model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> TrainableModel:
     """Texts are cut to `max_text_tokens`, a text's share of the window at most. Raises TrainingError."""
     model = trainable(model)
     if isinstance(model, LabelCachedModel):
@@ -56,7 +58,7 @@ class _Joint:
         self._pad_id = tokenizer.pad_token_id or 0
         self._max_text_tokens = max_text_tokens
 
-    def inputs(self, question: Question) -> dict[str, Tensor]:
+    def inputs(self, question: TrainingBatch) -> dict[str, Tensor]:
         prompt = self._builder.prompt(_label_set(question.labels))
         texts = _text_inputs(self._builder, question.texts, prompt, self._max_text_tokens)
         input_ids, attention_mask = _padded(texts, self._pad_id)
@@ -76,7 +78,7 @@ class _LabelCached:
         self._pad_id = tokenizer.pad_token_id or 0
         self._max_text_tokens = max_text_tokens
 
-    def inputs(self, question: Question) -> dict[str, Tensor]:
+    def inputs(self, question: TrainingBatch) -> dict[str, Tensor]:
         label_set = _label_set(question.labels)
         prompt = self._tokenizer.prompt(label_set)
         texts = _text_inputs(self._tokenizer, question.texts, prompt, self._max_text_tokens)
@@ -96,7 +98,7 @@ class _LabelCached:
         return found
 
 
-def _answers(question: Question, asked: int) -> dict[str, Tensor]:
+def _answers(question: TrainingBatch, asked: int) -> dict[str, Tensor]:
     """Of the first `asked` labels."""
     found = {"targets": torch.from_numpy(question.targets[:, :asked])}
     if question.weights is not None:

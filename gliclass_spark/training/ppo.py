@@ -31,9 +31,9 @@ from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.labels import DEFAULT_THRESHOLD, LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
-from gliclass_spark.training.data.batches import Question
-from gliclass_spark.training.data.feedback_batches import LoggedQuestion
-from gliclass_spark.training.forward_pass import Asking, asking, trainable
+from gliclass_spark.training.data.batches import TrainingBatch
+from gliclass_spark.training.data.feedback_batches import LoggedBatch
+from gliclass_spark.training.forward_pass import TrainableModel, trainable, trainable_model
 from gliclass_spark.training.rewards import text_rewards
 from gliclass_spark.training.training_state import TrainingState
 
@@ -48,8 +48,8 @@ _FEATURES = 4
 class Sources:
     """What a policy learns from; at least one of the two is there."""
 
-    known: Dataset[Question] | None
-    logged: Dataset[LoggedQuestion] | None
+    known: Dataset[TrainingBatch] | None
+    logged: Dataset[LoggedBatch] | None
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ class _Learner:
     config: Ppo
     label_set: LabelSet | None
 
-    def step(self, question: Question, seed: tuple[int, int]) -> Metrics:
+    def step(self, question: TrainingBatch, seed: tuple[int, int]) -> Metrics:
         inputs = {name: value.to(self.accelerator.device) for name, value in self._asking().inputs(question).items()}
         inputs.pop("weights", None)
         targets = inputs.pop("targets")
         heat, cuts = (row.to(self.accelerator.device) for row in self._settings(question.labels[: targets.shape[1]]))
         with torch.no_grad(), self.accelerator.autocast():
             reference = self.reference(inputs, heat)[0]
-        features = value_features(reference, isinstance(question, LoggedQuestion))
+        features = value_features(reference, isinstance(question, LoggedBatch))
         experience = None
         for _ in range(self.config.epochs):
             logits, values = self.policy(inputs, heat, features)
@@ -158,13 +158,13 @@ class _Learner:
         return metrics
 
     def _experience(
-        self, logits: Tensor, question: Question, targets: Tensor, thresholds: Tensor, seed: tuple[int, int]
+        self, logits: Tensor, question: TrainingBatch, targets: Tensor, thresholds: Tensor, seed: tuple[int, int]
     ) -> Experience:
-        if isinstance(question, LoggedQuestion):
+        if isinstance(question, LoggedBatch):
             return logged_experience(logits, question, self.config)
         return drawn_experience(logits, self._actions(logits, thresholds, seed), targets, self.config)
 
-    def _asking(self) -> Asking:
+    def _asking(self) -> TrainableModel:
         policy: _Policy = self.accelerator.unwrap_model(self.policy)
         return policy.asked
 
@@ -180,10 +180,10 @@ class _Learner:
     def _actions(self, logits: Tensor, thresholds: Tensor, seed: tuple[int, int]) -> Tensor:
         if self.config.actions == "threshold":
             return (torch.sigmoid(logits) >= thresholds).float()
-        return drawn_actions(logits, seed)
+        return sample_actions(logits, seed)
 
 
-def drawn_actions(logits: Tensor, seed: tuple[int, int]) -> Tensor:
+def sample_actions(logits: Tensor, seed: tuple[int, int]) -> Tensor:
     """(texts, labels), 1 or 0: each drawn from its own probability; the same ones for the same seed and step."""
     drawn = np.random.default_rng((*seed, 3)).random(tuple(logits.shape), dtype=np.float32)
     return (torch.from_numpy(drawn).to(logits.device) < torch.sigmoid(logits)).float()
@@ -215,7 +215,7 @@ def drawn_experience(logits: Tensor, actions: Tensor, targets: Tensor, config: P
     return Experience(actions, old, rewards, torch.ones_like(actions), targets >= 0, logged=False)
 
 
-def logged_experience(logits: Tensor, question: LoggedQuestion, config: Ppo) -> Experience:
+def logged_experience(logits: Tensor, question: LoggedBatch, config: Ppo) -> Experience:
     """Decisions that were made. Importance weight: pi(a) / propensity(a), `max_weight` at most."""
     shape = slice(logits.shape[1])
     given, likely, earned = (
@@ -312,7 +312,7 @@ class _Policy(nn.Module):
     def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
         super().__init__()
         self.model = model
-        self.asked = asking(model, tokenizer, max_text_tokens)
+        self.asked = trainable_model(model, tokenizer, max_text_tokens)
         self.value = nn.Sequential(nn.Linear(_FEATURES, 16), nn.Tanh(), nn.Linear(16, 1))
 
     def forward(
@@ -322,7 +322,7 @@ class _Policy(nn.Module):
         return logits, None if features is None else self.value(features).squeeze(-1)
 
 
-def _question(sources: Sources, logged_share: float, place: int, seed: int) -> Question:
+def _question(sources: Sources, logged_share: float, place: int, seed: int) -> TrainingBatch:
     logged = np.random.default_rng((seed, place, 4)).random() < logged_share
     if sources.known is None or (logged and sources.logged is not None):
         assert sources.logged is not None  # noqa: S101

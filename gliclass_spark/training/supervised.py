@@ -18,9 +18,9 @@ from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
-from gliclass_spark.training.data.batches import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.batches import BatchSampler, SamplingConfig, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.forward_pass import Asking, asking, trainable
+from gliclass_spark.training.forward_pass import TrainableModel, trainable, trainable_model
 from gliclass_spark.training.losses import focal_loss, hardest, softmax_loss
 
 # The parameters that are single numbers, or one for each head of attention.
@@ -43,7 +43,7 @@ class TrainingConfig:
 
     steps: int = 1000
     accumulation: int = 1
-    question: QuestionConfig = field(default_factory=QuestionConfig)
+    question: SamplingConfig = field(default_factory=SamplingConfig)
     encoder_lr: float = 3e-5
     head_lr: float = 3e-4
     scalar_lr: float = 1e-2
@@ -73,12 +73,12 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Train `model` in place on questions about these sets and save it in `folder`: see `train_on`."""
-    questions = Questions(sets, config.question, size=config.steps * config.accumulation, seed=config.seed)
+    questions = BatchSampler(sets, config.question, size=config.steps * config.accumulation, seed=config.seed)
     return train_on(questions, model, tokenizer, config, folder, callbacks)
 
 
 def train_on(
-    questions: Dataset[Question],
+    questions: Dataset[TrainingBatch],
     model: Model,
     tokenizer: PreTrainedTokenizerFast,
     config: TrainingConfig,
@@ -99,7 +99,7 @@ def train_on(
     encoder.get_input_embeddings().requires_grad_(False)
     if config.frozen_layers:
         _layers(encoder)[: config.frozen_layers].requires_grad_(False)
-    asked = asking(model, tokenizer, config.max_text_tokens)
+    asked = trainable_model(model, tokenizer, config.max_text_tokens)
     device = choose_device(None)
     steps = folder / "steps"
     arguments = TrainingArguments(
@@ -157,7 +157,9 @@ def _layers(encoder: nn.Module) -> nn.ModuleList:
 class _WithLoss(nn.Module):
     """The model and what it is trained for, as transformers' Trainer expects it. `start`: weights to be drawn to."""
 
-    def __init__(self, model: Model, asked: Asking, config: TrainingConfig, start: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, model: Model, asked: TrainableModel, config: TrainingConfig, start: Mapping[str, Tensor]
+    ) -> None:
         super().__init__()
         self.gliclass = model
         self._asked = asked

@@ -16,14 +16,14 @@ from torch.utils.data import Dataset
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.data.rewording import reworded
+from gliclass_spark.training.data.rewording import reword
 
 # A question's texts are neighbours, by length, of this many times as many: so there is little padding.
 _DRAWN_FOR_LENGTH = 3
 
 
 @dataclass(frozen=True)
-class Question:
+class TrainingBatch:
     """Labels that are asked of every one of the texts.
 
     targets (texts, labels) float32: 1 or 0, -1 where nobody knows. weights (texts, labels) float32: how
@@ -37,7 +37,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class QuestionConfig:
+class SamplingConfig:
     """texts: how many stand in one question. Their number of labels is drawn between `min_labels` and `max_labels`,
     small numbers as often as large ones; of these `foreign_share` are labels of other sets. `joined_share` of
     the texts are two texts in one, with the labels of both. `reworded_share` of the questions ask their labels in
@@ -54,14 +54,14 @@ class QuestionConfig:
     size_power: float = 0.5
 
 
-class Questions(Dataset[Question]):
+class BatchSampler(Dataset[TrainingBatch]):
     """A fixed number of questions, each decided by the seed and its position alone.
 
     So a training that was stopped continues with the very questions that it would have seen. Labels are
     drawn first and texts by label, so that a set's rare labels are asked as often as its common ones.
     """
 
-    def __init__(self, sets: Sequence[LabelledSet], config: QuestionConfig, *, size: int, seed: int) -> None:
+    def __init__(self, sets: Sequence[LabelledSet], config: SamplingConfig, *, size: int, seed: int) -> None:
         if not sets:
             raise TrainingError("there is no labelled set to learn from; give at least one")
         self._sets = sets
@@ -76,7 +76,7 @@ class Questions(Dataset[Question]):
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, position: int) -> Question:
+    def __getitem__(self, position: int) -> TrainingBatch:
         rng = np.random.default_rng((self._seed, position))
         number = int(rng.choice(len(self._sets), p=self._probabilities))
         labelled = self._sets[number]
@@ -93,8 +93,8 @@ class Questions(Dataset[Question]):
                 if name in column:
                     targets[row, column[name]] = 1
         if rng.random() < self._config.reworded_share:
-            asked = reworded(asked, rng)
-        return Question(tuple(texts), tuple(asked), targets)
+            asked = reword(asked, rng)
+        return TrainingBatch(tuple(texts), tuple(asked), targets)
 
     def _own(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
         return [int(label) for label in rng.permutation(self._with_texts[number])[:count]]

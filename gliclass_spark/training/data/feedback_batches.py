@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.training.data.batches import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.batches import BatchSampler, SamplingConfig, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, Mask, Matrix
 
@@ -19,7 +19,7 @@ _MAX_LABELS = 64
 
 
 @dataclass(frozen=True)
-class LoggedQuestion(Question):
+class LoggedBatch(TrainingBatch):
     """Decisions that were made, and what came of them: (texts, labels) float32 each, NaN where there is none.
 
     actions: 1 where the text was given the label, 0 where not. propensities: how probable it was that it
@@ -31,7 +31,7 @@ class LoggedQuestion(Question):
     rewards: Matrix | None = None
 
 
-class JudgedQuestions(Dataset[Question]):
+class JudgedBatches(Dataset[TrainingBatch]):
     """A fixed number of questions, each decided by the seed and its position alone.
 
     `replay_share` of them are about the replayed sets, if there are any; the others about judged documents. An answer
@@ -54,21 +54,21 @@ class JudgedQuestions(Dataset[Question]):
         if not len(self._decisions) and not replay:
             raise TrainingError("no document is judged, and there is nothing to replay; bring feedback, or wait for it")
         self._weights = self._decisions.weights(max_weight)
-        config = QuestionConfig(texts=texts, max_labels=_MAX_LABELS)
-        self._replayed = Questions(replay, config, size=size, seed=seed) if replay else None
+        config = SamplingConfig(texts=texts, max_labels=_MAX_LABELS)
+        self._replayed = BatchSampler(replay, config, size=size, seed=seed) if replay else None
         self._replay_share = replay_share if len(self._decisions) else 1.0
         self._texts, self._size, self._seed = texts, size, seed
 
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, position: int) -> Question:
+    def __getitem__(self, position: int) -> TrainingBatch:
         rng = np.random.default_rng((self._seed, position, 1))
         if self._replayed is not None and rng.random() < self._replay_share:
             return self._replayed[position]
         rows, columns = _drawn(self._decisions.judged, self._texts, rng)
         at = np.ix_(rows, columns)
-        return Question(
+        return TrainingBatch(
             tuple(self._decisions.texts[row] for row in rows),
             tuple(self._decisions.label_set.texts[column] for column in columns),
             self._decisions.targets[at],
@@ -76,7 +76,7 @@ class JudgedQuestions(Dataset[Question]):
         )
 
 
-class LoggedQuestions(Dataset[LoggedQuestion]):
+class LoggedBatches(Dataset[LoggedBatch]):
     """A fixed number of questions about documents whose decisions were rewarded, each decided by seed and position."""
 
     def __init__(self, decisions: LoggedDecisions, *, texts: int, size: int, seed: int) -> None:
@@ -88,7 +88,7 @@ class LoggedQuestions(Dataset[LoggedQuestion]):
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, position: int) -> LoggedQuestion:
+    def __getitem__(self, position: int) -> LoggedBatch:
         rng = np.random.default_rng((self._seed, position, 2))
         decisions = self._decisions
         rows, columns = _drawn(decisions.rewarded, self._texts, rng)
@@ -96,7 +96,7 @@ class LoggedQuestions(Dataset[LoggedQuestion]):
         rewarded, chosen = decisions.rewarded[at], decisions.chosen[at]
         likely = np.where(np.isnan(decisions.propensities[at]), chosen, decisions.propensities[at])
         nothing = np.float32(np.nan)
-        return LoggedQuestion(
+        return LoggedBatch(
             tuple(decisions.texts[row] for row in rows),
             tuple(decisions.label_set.texts[column] for column in columns),
             decisions.targets[at],

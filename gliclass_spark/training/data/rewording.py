@@ -31,7 +31,7 @@ _SPELLINGS = (
 )
 
 
-def reworded(labels: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+def reword(labels: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
     """Every label in the same frame and the same spelling, both drawn; plain as often as anything else."""
     frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
     spelled = _SPELLINGS[int(rng.integers(len(_SPELLINGS)))]

@@ -25,9 +25,10 @@ from gliclass_spark.inference.kernels.packed_bert import packed_bert
 from gliclass_spark.inference.padding import pad
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelCachedTokenizer
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.checkpoint import Checkpoint, load
 from gliclass_spark.model.configuration import LabelCachedConfig
+from gliclass_spark.model.prompts.label_cached_tokenizer import LabelCachedTokenizer
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.forward_pass import trainable
 from gliclass_spark.training.from_encoder import untrained_model
@@ -37,7 +38,7 @@ _WINDOW = 512
 _CPU = torch.device("cpu")
 
 
-def similarity(model: str) -> Checkpoint:
+def similarity_checkpoint(model: str) -> Checkpoint:
     """The encoder of a model as it compares texts: the score is the cosine of two mean embeddings.
 
     For "embedded" it is all-MiniLM-L6-v2 as it was before its training, for others their own encoder.

@@ -9,9 +9,9 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot
-from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity
-from gliclass_spark.training.evaluation.evaluate import Score, refuse_shared, sample, score
-from gliclass_spark.training.few_shot import fitted
+from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity_checkpoint
+from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
+from gliclass_spark.training.few_shot import fit_few_shot
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class BaselineComparison:
         ]
         if not self.allow_overlap:
             for learned, _, of in examples:
-                refuse_shared(learned, of)
+                refuse_overlap(learned, of)
         for ref in refs:
             engine = Engine.from_pretrained(ref)
             yield from (score(engine, labelled, name=ref.uri) for labelled in asked)
             if baselines:
-                bare = Engine(similarity(ref.uri))
+                bare = Engine(similarity_checkpoint(ref.uri))
                 yield from (score(bare, labelled, name=bare.ref.uri) for labelled in asked)
         if cross_encoder is not None:
             pairs = CrossEncoder(cross_encoder)
@@ -56,7 +56,7 @@ class BaselineComparison:
     def _few_shot(
         self, ref: ModelRef, baselines: bool, learned: LabelledSet, seed: int, asked: LabelledSet, shots: int
     ) -> Iterator[Score]:
-        yield score(fitted(ref, learned, seed), asked, name=ref.uri, shots=shots, seed=seed)
+        yield score(fit_few_shot(ref, learned, seed), asked, name=ref.uri, shots=shots, seed=seed)
         if baselines:
-            classifier = EmbeddingClassifier(similarity(ref.uri), seed).fit(learned)
+            classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri), seed).fit(learned)
             yield score(classifier, asked, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)

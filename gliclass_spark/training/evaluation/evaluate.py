@@ -19,7 +19,7 @@ from gliclass_spark.training.data.labelled_text import LabelledSet, shared_texts
 _WARM_UP_TEXTS = 4
 
 
-class Contender(Protocol):
+class Classifier(Protocol):
     """An Engine, or what stands in for one."""
 
     def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray: ...
@@ -51,7 +51,7 @@ def sample(labelled: LabelledSet, max_rows: int, seed: int = 0) -> LabelledSet:
     return labelled.rows(np.random.default_rng(seed).permutation(len(labelled))[:max_rows].tolist())
 
 
-def score(contender: Contender, asked: LabelledSet, *, name: str, shots: int = 0, seed: int = 0) -> Score:
+def score(contender: Classifier, asked: LabelledSet, *, name: str, shots: int = 0, seed: int = 0) -> Score:
     """Ask for each text which one label of the whole set fits best.
 
     An answer is right if it is one of the text's labels. A text that can't be scored has no answer,
@@ -81,7 +81,7 @@ def score(contender: Contender, asked: LabelledSet, *, name: str, shots: int = 0
     )
 
 
-def refuse_shared(learned: LabelledSet, asked: LabelledSet) -> None:
+def refuse_overlap(learned: LabelledSet, asked: LabelledSet) -> None:
     """Raises TrainingError if a text that is asked was learned from."""
     shared = shared_texts(asked, learned)
     if shared:

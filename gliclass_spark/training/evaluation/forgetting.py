@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.evaluation.evaluate import Contender, sample, score
+from gliclass_spark.training.evaluation.evaluate import Classifier, sample, score
 
 _MAX_ROWS = 500
 
@@ -26,7 +26,7 @@ class Forgetting:
 
 
 def forgetting(
-    candidate: Contender, champion: Contender, sets: Sequence[LabelledSet], seed: int
+    candidate: Classifier, champion: Classifier, sets: Sequence[LabelledSet], seed: int
 ) -> tuple[Forgetting, ...]:
     """Of each set, every label asked of the same texts by both."""
     found = []

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.retraining.gate import Judged, better, compare, given, judge, macro_f1
+from gliclass_spark.retraining.gate import EvaluationSet, better, compare, given, judge, macro_f1
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 
@@ -52,8 +52,8 @@ class Fixed:
     logits = scores
 
 
-def golden() -> Judged:
-    return Judged.of_labelled(GOLDEN, LABELS)
+def golden() -> EvaluationSet:
+    return EvaluationSet.of_labelled(GOLDEN, LABELS)
 
 
 def test_the_golden_set_is_asked_in_the_order_of_the_label_set() -> None:
@@ -69,14 +69,16 @@ def test_what_nobody_knows_does_not_count() -> None:
     everything = golden()
     some = everything.targets.copy()
     some[0, 0] = -1
-    judged = Judged("some", TEXTS, some, everything.weights)
+    judged = EvaluationSet("some", TEXTS, some, everything.weights)
     right, wrong = (Fixed(turned).scores(TEXTS, LABELS) >= 0.5 for turned in ([], [(0, 0)]))
     assert macro_f1(wrong, judged) == macro_f1(right, judged) == 1.0
     assert macro_f1(wrong, everything) < 1.0
 
 
 def test_an_answer_counts_by_its_weight() -> None:
-    judged = Judged("x", ("0", "1"), np.array([[1], [1]], dtype=np.float32), np.array([[3], [1]], dtype=np.float32))
+    judged = EvaluationSet(
+        "x", ("0", "1"), np.array([[1], [1]], dtype=np.float32), np.array([[3], [1]], dtype=np.float32)
+    )
     assert macro_f1(np.array([[True], [False]]), judged) == pytest.approx(6 / 7)
 
 
@@ -84,7 +86,7 @@ def test_the_calibration_error_counts_an_answer_by_its_weight_too() -> None:
     sure_and_wrong, everything = Fixed([(0, 0)], sure=1.0), golden()
     weights = everything.weights.copy()
     weights[0, 0] = 5
-    weighed = Judged("weighed", TEXTS, everything.targets, weights)
+    weighed = EvaluationSet("weighed", TEXTS, everything.targets, weights)
     found = [compare(sure_and_wrong, Fixed(), LABELS, each).candidate for each in (everything, weighed)]
     expected = [1 / weights.size, 5 / (weights.size + 4)]
     assert [each.calibration_error for each in found] == pytest.approx(expected, rel=1e-5)
@@ -101,7 +103,7 @@ def test_feedback_is_judged_by_what_is_known_of_it_and_its_propensity() -> None:
         np.array([[0.5, 0.75, nan], [0.1, 0.1, 0.1]], dtype=np.float32),
         np.ones(2, dtype=bool),
     )
-    judged = Judged.of_decisions(decisions, max_weight=3)
+    judged = EvaluationSet.of_decisions(decisions, max_weight=3)
     assert judged.texts == ("a",)
     assert judged.weights.tolist() == [[2, 3, 1]]
 

@@ -10,8 +10,8 @@ from reference_models import Reference
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.model import checkpoint
-from gliclass_spark.training.evaluation.baselines import similarity
-from gliclass_spark.training.forward_pass import asking, trainable
+from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
+from gliclass_spark.training.forward_pass import trainable, trainable_model
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_model_that_can_be_asked_but_not_trained_is_refused_by_its_architectur
 ) -> None:
     folder = str(reference(backbone, architecture_type=architecture).folder)
     loaded = checkpoint.load(resolve_model(folder))
-    for refused in (lambda: asking(loaded.model, loaded.tokenizer, 64), lambda: similarity(folder)):
+    for refused in (lambda: trainable_model(loaded.model, loaded.tokenizer, 64), lambda: similarity_checkpoint(folder)):
         with pytest.raises(TrainingError) as error:
             refused()
         assert str(error.value) == (

@@ -24,7 +24,7 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
-from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity
+from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity_checkpoint
 from gliclass_spark.training.evaluation.calibrate import calibrate
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
 from gliclass_spark.training.evaluation.evaluate import sample, score
@@ -95,7 +95,7 @@ def test_the_same_rows_are_drawn_for_every_contender() -> None:
 
 
 def test_a_classifier_on_embeddings_learns_from_few_examples() -> None:
-    fitted = EmbeddingClassifier(similarity("embedded")).fit(LEARNED)
+    fitted = EmbeddingClassifier(similarity_checkpoint("embedded")).fit(LEARNED)
     assert score(fitted, ASKED, name="regression").macro_f1 == 1.0
 
 
@@ -111,7 +111,11 @@ def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_eac
     two = LabelledSet("two", ("cat", "dog"), ("a cat", "a dog"), ((0,), (1,)))
     several = LabelledSet("several", ("cat", "dog"), ("a cat", "a dog", "a cat and a dog"), ((0,), (1,), (0, 1)))
     for labelled in (two, several):
-        logits = EmbeddingClassifier(similarity("embedded")).fit(labelled).logits(labelled.texts, LabelSet.of("x", "y"))
+        logits = (
+            EmbeddingClassifier(similarity_checkpoint("embedded"))
+            .fit(labelled)
+            .logits(labelled.texts, LabelSet.of("x", "y"))
+        )
         assert logits.shape == (len(labelled), 2)
         assert logits[:2].argmax(axis=1).tolist() == [0, 1]
 
@@ -119,18 +123,20 @@ def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_eac
 def test_a_label_without_an_example_is_never_the_classifiers_answer() -> None:
     for targets in [((0,), (2,), (2,)), ((0,), (2,), (0, 2))]:
         labelled = LabelledSet("animals", _KINDS, ("a cat", "an owl", "both"), targets)
-        logits = EmbeddingClassifier(similarity("embedded")).fit(labelled).logits(["a dog"], LabelSet.of(*_KINDS))
+        logits = (
+            EmbeddingClassifier(similarity_checkpoint("embedded")).fit(labelled).logits(["a dog"], LabelSet.of(*_KINDS))
+        )
         assert np.isneginf(logits).tolist() == [[False, True, False]]
 
 
 def test_a_classifier_of_one_label_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"animals has texts of 1 label\(s\); a classifier needs two"):
-        EmbeddingClassifier(similarity("embedded")).fit(LabelledSet("animals", _KINDS, ("a cat",), ((0,),)))
+        EmbeddingClassifier(similarity_checkpoint("embedded")).fit(LabelledSet("animals", _KINDS, ("a cat",), ((0,),)))
 
 
 def test_similarity_takes_the_encoder_of_any_checkpoint(tiny_model: str) -> None:
     loaded = checkpoint.load(resolve_model(tiny_model))
-    bare = similarity(tiny_model)
+    bare = similarity_checkpoint(tiny_model)
     ours, theirs = bare.model.encoder_model.state_dict(), loaded.model.encoder_model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert np.isfinite(Engine(bare).logits(["a cat"], ["cat", "dog"])).all()

@@ -13,7 +13,7 @@ import pytest
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import Evidence, LoggedDecisions, read_decisions
 
@@ -105,7 +105,7 @@ def test_an_answer_weighs_the_inverse_of_the_propensity_of_its_decision(tmp_path
         row("a", "dog", target=0, chosen=False, propensity=0.2),
         row("a", "owl", target=1, chosen=True, propensity=0.01),
     )
-    questions = JudgedQuestions(found, (), texts=4, replay_share=0.5, max_weight=10, size=3, seed=0)
+    questions = JudgedBatches(found, (), texts=4, replay_share=0.5, max_weight=10, size=3, seed=0)
     for question in (questions[position] for position in range(3)):
         weights = dict(zip(question.labels, question.weights[0].tolist(), strict=True))
         assert weights == {"cat": 2.0, "dog": 1.25, "owl": 10.0}
@@ -119,7 +119,7 @@ def test_questions_are_decided_by_seed_and_position_and_some_are_replayed(tmp_pa
     letters = LabelledSet("letters", ("x", "y"), ("x is x", "y is y"), ((0,), (1,)))
 
     def asked(seed: int) -> list[tuple[str, ...]]:
-        questions = JudgedQuestions(found, [letters], texts=2, replay_share=0.5, max_weight=1, size=20, seed=seed)
+        questions = JudgedBatches(found, [letters], texts=2, replay_share=0.5, max_weight=1, size=20, seed=seed)
         return [questions[position].texts for position in range(20)]
 
     assert asked(1) == asked(1) != asked(2)
@@ -134,7 +134,7 @@ def test_labels_that_were_decided_about_find_room_before_others(tmp_path: Path) 
     label_set = LabelSet.of(*names)
     targets = np.full_like(rewards, -1.0)
     one = LoggedDecisions(label_set, ("a",), targets, rewards, np.ones_like(rewards), nothing, np.zeros(1, dtype=bool))
-    question = LoggedQuestions(one, texts=4, size=1, seed=0)[0]
+    question = LoggedBatches(one, texts=4, size=1, seed=0)[0]
     assert len(question.labels) == 64
     assert question.rewards[0, question.labels.index("label 99")] == 1.0
     assert np.isnan(question.rewards).sum() == 63
@@ -143,6 +143,6 @@ def test_labels_that_were_decided_about_find_room_before_others(tmp_path: Path) 
 def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     found = snapshot(tmp_path, row("a", "cat"))
     with pytest.raises(TrainingError, match="no document is judged, and there is nothing to replay"):
-        JudgedQuestions(found, (), texts=4, replay_share=0.5, max_weight=1, size=1, seed=0)
+        JudgedBatches(found, (), texts=4, replay_share=0.5, max_weight=1, size=1, seed=0)
     with pytest.raises(TrainingError, match="no decision was rewarded"):
-        LoggedQuestions(found, texts=4, size=1, seed=0)
+        LoggedBatches(found, texts=4, size=1, seed=0)

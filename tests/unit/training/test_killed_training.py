@@ -21,14 +21,14 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training import ppo
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.data.batches import QuestionConfig, Questions
+from gliclass_spark.training.data.batches import BatchSampler, SamplingConfig
 from gliclass_spark.training.supervised import TrainingConfig, train
 
 torch.set_num_threads(1)
 model, out = sys.argv[1], Path(sys.argv[2])
 kinds = ("cat", "dog", "owl")
 animals = LabelledSet("animals", kinds, tuple(f"a {kind}" for kind in kinds), ((0,), (1,), (2,)))
-asked = QuestionConfig(texts=2)
+sampling = SamplingConfig(texts=2)
 start = load(resolve_model(model))
 """
 SUPERVISED = """
@@ -36,7 +36,7 @@ config = TrainingConfig(steps=20, question=asked, save_steps=2, seed=3)
 train(start.model, start.tokenizer, [animals], config, out)
 """
 PPO = """
-sources = ppo.Sources(Questions([animals], asked, size=20, seed=3), None)
+sources = ppo.Sources(BatchSampler([animals], sampling, size=20, seed=3), None)
 ppo.train(start.model, start.tokenizer, sources, Ppo(steps=20, texts=2, save_steps=2), out, seed=3)
 """
 SECONDS = 120

@@ -16,10 +16,9 @@ from torch.distributions import Bernoulli
 from torch.distributions import kl_divergence as exact_kl
 
 from gliclass_spark.config.retraining import Ppo
-from gliclass_spark.training.data.feedback_batches import LoggedQuestion
+from gliclass_spark.training.data.feedback_batches import LoggedBatch
 from gliclass_spark.training.ppo import (
     Experience,
-    drawn_actions,
     drawn_experience,
     effective_sample_size,
     entropy,
@@ -28,6 +27,7 @@ from gliclass_spark.training.ppo import (
     log_prob,
     logged_experience,
     ppo_loss,
+    sample_actions,
 )
 
 PLAIN = Ppo(value_weight=0, kl_weight=0, entropy_weight=0)
@@ -203,9 +203,9 @@ def test_smoothing_draws_an_actions_log_probability_towards_the_other_outcomes()
     assert found == pytest.approx(0.9 * math.log(p) + 0.1 * math.log(1 - p), rel=1e-5)
 
 
-def question() -> LoggedQuestion:
+def question() -> LoggedBatch:
     nan = np.nan
-    return LoggedQuestion(
+    return LoggedBatch(
         ("one", "two"),
         ("cat", "dog", "owl"),
         np.full((2, 3), -1.0, dtype=np.float32),
@@ -221,13 +221,13 @@ def test_actions_are_drawn_from_the_policys_probabilities_and_again_for_the_same
     row: list[float], step: int
 ) -> None:
     logits = torch.tensor(row).expand(20_000, 3)
-    actions = drawn_actions(logits, (0, step))
+    actions = sample_actions(logits, (0, step))
     assert set(actions.unique().tolist()) <= {0.0, 1.0}
     close = 6 * 0.5 / len(logits) ** 0.5  # six standard deviations at most
     torch.testing.assert_close(actions.mean(dim=0), torch.sigmoid(logits[0]), atol=close, rtol=0)
-    assert torch.equal(actions, drawn_actions(logits, (0, step)))
+    assert torch.equal(actions, sample_actions(logits, (0, step)))
     certain = torch.sigmoid(logits[0]).sub(0.5).abs().gt(0.49).all()
-    assert certain or not torch.equal(actions, drawn_actions(logits, (0, step + 1)))
+    assert certain or not torch.equal(actions, sample_actions(logits, (0, step + 1)))
 
 
 def test_logged_decisions_weigh_the_policys_probability_over_the_logged_propensity() -> None:

@@ -18,8 +18,8 @@ from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.training.data.batches import Question
-from gliclass_spark.training.data.feedback_batches import JudgedQuestions, LoggedQuestions
+from gliclass_spark.training.data.batches import TrainingBatch
+from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.ppo import Sources, train
 
@@ -41,7 +41,7 @@ def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_mod
 
 
 def known(size: int = 99) -> Sources:
-    return Sources(JudgedQuestions(DECISIONS, (), texts=8, replay_share=0, max_weight=1, size=size, seed=0), None)
+    return Sources(JudgedBatches(DECISIONS, (), texts=8, replay_share=0, max_weight=1, size=size, seed=0), None)
 
 
 def logged() -> Sources:
@@ -50,7 +50,7 @@ def logged() -> Sources:
     earned = np.where(drawn == (HELD > 0), 1, -1).astype(np.float32)
     half = np.full_like(HELD, 0.5)
     decisions = replace(DECISIONS, rewards=earned, chosen=drawn.astype(np.float32), propensities=half)
-    return Sources(None, LoggedQuestions(decisions, texts=8, size=99, seed=0))
+    return Sources(None, LoggedBatches(decisions, texts=8, size=99, seed=0))
 
 
 def test_in_every_epoch_the_very_actions_are_replayed(start: Start, tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_a_gradient_that_is_no_number_reaches_no_checkpoint(start: Start, tmp_pa
     assert all(torch.isfinite(weight).all() for weight in loaded.model.state_dict().values())
 
 
-class Broken(Dataset[Question]):
+class Broken(Dataset[TrainingBatch]):
     """Questions, the third of which can't be asked."""
 
-    def __getitem__(self, position: int) -> Question:
+    def __getitem__(self, position: int) -> TrainingBatch:
         if position == 2:
             raise RuntimeError("the disk is gone")
         assert known().known is not None

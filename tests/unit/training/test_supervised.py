@@ -21,9 +21,9 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Checkpoint, Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
-from gliclass_spark.training.data.batches import Question, QuestionConfig, Questions
+from gliclass_spark.training.data.batches import BatchSampler, SamplingConfig, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.forward_pass import asking
+from gliclass_spark.training.forward_pass import trainable_model
 from gliclass_spark.training.losses import softmax_loss
 from gliclass_spark.training.supervised import TrainingConfig, train, train_on
 
@@ -33,7 +33,7 @@ ANIMALS = LabelledSet(
 )
 COLOURS = LabelledSet("colours", ("red", "green", "Cat"), ("it is red", "red and green"), ((0,), (0, 1)))
 SETS = [ANIMALS, COLOURS]
-QUESTION = QuestionConfig(texts=4, min_labels=2, max_labels=4, foreign_share=0.3)
+QUESTION = SamplingConfig(texts=4, min_labels=2, max_labels=4, foreign_share=0.3)
 CONFIG = TrainingConfig(steps=6, question=QUESTION, save_steps=2, encoder_lr=1e-4, head_lr=1e-3, seed=3)
 
 Start = Callable[[], Checkpoint]
@@ -49,8 +49,8 @@ def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_mod
 @torch.no_grad()
 def loss(model: Model, loaded: Checkpoint) -> float:
     """Over questions that the training may have asked."""
-    asked = asking(model, loaded.tokenizer, 16)
-    questions = Questions(SETS, QUESTION, size=20, seed=3)
+    asked = trainable_model(model, loaded.tokenizer, 16)
+    questions = BatchSampler(SETS, QUESTION, size=20, seed=3)
     total = 0.0
     for position in range(len(questions)):
         inputs = asked.inputs(questions[position])
@@ -136,17 +136,17 @@ def test_weights_are_averaged_with_those_of_before_the_training(start: Start, tm
     assert any(not torch.equal(learned[name], weight) for name, weight in before.items())
 
 
-class WithPoison(Dataset[Question]):
+class WithPoison(Dataset[TrainingBatch]):
     """Questions, the sixth of which no loss can take."""
 
     def __init__(self, weight: float) -> None:
-        self._questions = Questions(SETS, QUESTION, size=CONFIG.steps, seed=3)
+        self._questions = BatchSampler(SETS, QUESTION, size=CONFIG.steps, seed=3)
         self._weight = weight
 
     def __len__(self) -> int:
         return len(self._questions)
 
-    def __getitem__(self, position: int) -> Question:
+    def __getitem__(self, position: int) -> TrainingBatch:
         question = self._questions[position]
         weight = self._weight if position == 5 else 1.0
         return replace(question, weights=np.full_like(question.targets, weight))

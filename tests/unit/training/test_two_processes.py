@@ -22,8 +22,8 @@ from gliclass_spark.model.checkpoint import load
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training import ppo
-from gliclass_spark.training.data.logged_decisions import Decisions
-from gliclass_spark.training.data.feedback_batches import JudgedQuestions
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
+from gliclass_spark.training.data.feedback_batches import JudgedBatches
 from gliclass_spark.training.supervised import TrainingConfig, train_on
 
 torch.set_num_threads(1)
@@ -32,8 +32,8 @@ names = ("cat", "dog", "owl")
 texts = tuple(f"a {name} {number}" for number in range(8) for name in names)
 truth = np.tile(np.eye(3, dtype=np.float32), (8, 1))
 nothing = np.full_like(truth, np.nan)
-decisions = Decisions(LabelSet.of(*names), texts, truth, nothing, nothing, nothing, np.zeros(24, dtype=bool))
-questions = JudgedQuestions(decisions, (), texts=8, replay_share=0, max_weight=1, size=99, seed=0)
+decisions = LoggedDecisions(LabelSet.of(*names), texts, truth, nothing, nothing, nothing, np.zeros(24, dtype=bool))
+questions = JudgedBatches(decisions, (), texts=8, replay_share=0, max_weight=1, size=99, seed=0)
 start = load(resolve_model(model))
 config = TrainingConfig(steps=2, save_steps=2)
 supervised = train_on(questions, start.model, start.tokenizer, config, out / "supervised")
