@@ -1,4 +1,4 @@
-"""The pages' templates: what they fill in is escaped, and a page holds nothing that HTML can't."""
+"""HTML templates of the reports: autoescaped, and free of characters that HTML may not hold."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gliclass_spark.report import words
+from gliclass_spark.report import number_format
 
-# What HTML can't hold, whatever document it came from: control characters.
+_FILTERS = ("number", "counted", "share", "duration", "rate", "timestamp", "day")
+# Control characters, which documents may bring along.
 _CONTROL = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
 
 
-def filled(name: str, **values: object) -> str:
-    """The page that the template of this name makes of the values."""
+def fill(name: str, **values: object) -> str:
+    """Return the page that the template of this name renders with the values."""
     page = _environment().get_template(name).render(values)
     return page.encode("utf-8", "replace").decode("utf-8").translate(_CONTROL)
 
@@ -22,12 +23,11 @@ def filled(name: str, **values: object) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("number", "counted", "share", "duration", "rate", "moment", "day")
-    environment.filters |= {name: getattr(words, name) for name in names}
+    environment.filters |= {name: getattr(number_format, name) for name in _FILTERS}
     return environment

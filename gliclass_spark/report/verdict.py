@@ -1,32 +1,38 @@
-"""The page of a retraining: whether its candidate becomes the champion, why, and what it has learned from."""
+"""Verdict report: the HTML page of a retraining, with the gate's verdict, quality, training curves and data."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gliclass_spark.report import verdict_figures, words
-from gliclass_spark.report.svg import Drawing
-from gliclass_spark.report.template import filled
+from markupsafe import Markup
 
-Outcome = Mapping[str, Any]
+from gliclass_spark import atomic_files
+from gliclass_spark.report import number_format
+from gliclass_spark.report.charts.lines import Change, dumbbells, gain_interval, learning_curve
+from gliclass_spark.report.drawing import Drawing
+from gliclass_spark.report.template import fill
 
-# What a snapshot counts; a count that is not here goes by its own name.
+StepOutcome = Mapping[str, Any]
+
+_LABELS_SHOWN = 25
+# Descriptions of the snapshot's counts; another count is shown by its name.
 _COUNTS = {
     "signals": "signals about this label set",
     "late": "of these late: about an earlier decision",
-    "decisions": "decisions that they are about",
-    "contradicting": "of these with signals that contradict each other",
+    "decisions": "decisions with signals",
+    "contradicting": "of these with contradicting signals",
     "stale": "left out: the text has changed since",
-    "gone": "left out: the document is no more",
-    "unknown": "left out: nothing is left of what was said",
-    "older": "left out: of documents behind the newest",
+    "gone": "left out: the document was deleted",
+    "unknown": "left out: no signal about a label is left",
+    "older": "left out: older than the newest decisions",
     "rows": "decisions in the snapshot",
     "documents": "documents in the snapshot",
     "held_out": "of these held out for the gate: the newest",
@@ -45,11 +51,11 @@ class RetrainingFacts:
     run_id: str
     champion: str
     candidate: str
-    snapshot: Outcome
-    supervised: Outcome
-    ppo: Outcome
-    calibration: Outcome
-    verdict: Outcome
+    snapshot: StepOutcome
+    supervised: StepOutcome
+    ppo: StepOutcome
+    calibration: StepOutcome
+    verdict: StepOutcome
 
     @classmethod
     def read(cls, folder: Path) -> RetrainingFacts:
@@ -68,56 +74,146 @@ class RetrainingFacts:
         )
 
     @property
-    def failed(self) -> list[Outcome]:
+    def failed(self) -> list[StepOutcome]:
         return [finding for finding in self.verdict["findings"] if not finding["passed"]]
+
+
+@dataclass(frozen=True)
+class SetRow:
+    """A set's row of the table: the gate's comparison, the gain, and the labels that changed most.
+
+    labels: how many labels the set has, of which `labels_shown` are in the chart.
+    """
+
+    comparison: StepOutcome
+    gain: float
+    gain_chart: Markup
+    labels: int
+    labels_shown: int
+    labels_chart: Markup | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A learning curve: its title, what its values are, and its chart."""
+
+    title: str
+    about: str
+    chart: Markup
 
 
 def write_verdict_page(folder: Path) -> Path:
     """Write gate.html into a retraining's folder, from the files that its steps left there, and return its path."""
-    from gliclass_spark import atomic_files
-
     path = folder / "gate.html"
     atomic_files.write_text(path, verdict_page(RetrainingFacts.read(folder)))
     return path
 
 
 def verdict_page(facts: RetrainingFacts) -> str:
-    """The HTML page, whole in itself: no script, and nothing that is fetched. The same facts give the same page."""
+    """Return the HTML page. It has no script and fetches nothing; the same facts give the same page."""
     drawing, name = Drawing(), shlex.quote(facts.model)
-    return filled(
+    return fill(
         "verdict.html.j2",
         facts=facts,
         headline=f"{facts.model}: the candidate is {'promoted' if facts.verdict['promoted'] else 'refused'}",
-        story=_story(facts),
+        summary=_summary(facts),
         notes=[*facts.supervised["notes"], *facts.ppo["notes"]],
-        sets=verdict_figures.sets(facts.verdict["comparisons"], drawing),
-        curves=verdict_figures.curves(facts.supervised, facts.ppo, drawing),
-        chosen=_chosen(facts.ppo),
+        sets=_set_rows(facts.verdict["comparisons"], drawing),
+        curves=_curves(facts.supervised, facts.ppo, drawing),
+        selection=_selection(facts.ppo),
         counts=[(_COUNTS.get(key, key.replace("_", " ")), count) for key, count in facts.snapshot["counts"].items()],
         taken_at=datetime.fromisoformat(facts.snapshot["created_at"]),
         commands={verb: f"gliclass-spark {verb} {name}" for verb in ("rollback", "promote", "models")},
     )
 
 
-def _read(path: Path) -> Outcome:
-    outcome: Outcome = json.loads(path.read_text(encoding="utf-8"))
+def _read(path: Path) -> StepOutcome:
+    outcome: StepOutcome = json.loads(path.read_text(encoding="utf-8"))
     return outcome
 
 
-def _story(facts: RetrainingFacts) -> str:
+def _summary(facts: RetrainingFacts) -> str:
     checks, failed = len(facts.verdict["findings"]), len(facts.failed)
-    kept = f"It fails {failed} of {checks} checks: the champion stays." if failed else f"It passes all {checks} checks."
-    judged = [f"{words.counted(found['texts'], 'text')} of {found['name']}" for found in facts.verdict["comparisons"]]
-    on = f" on {words.several(judged)}, which neither has learned from" if judged else ""
-    return f"Candidate {facts.candidate[:12]} was compared with champion {facts.champion[:12]}{on}. {kept}"
+    result = (
+        f"It fails {failed} of {checks} checks: the champion stays." if failed else f"It passes all {checks} checks."
+    )
+    sets = [
+        f"{number_format.counted(each['texts'], 'text')} of {each['name']}" for each in facts.verdict["comparisons"]
+    ]
+    on = f" on {number_format.enumeration(sets)}, on which neither was trained" if sets else ""
+    return f"Candidate {facts.candidate[:12]} was compared with champion {facts.champion[:12]}{on}. {result}"
 
 
-def _chosen(ppo: Outcome) -> str:
-    """Which of the two trainings' candidates went to the gate, and why."""
+def _selection(ppo: StepOutcome) -> str:
+    """Return which training's candidate went to the gate, and why."""
     if "macro_f1" not in ppo:
         return "The supervised candidate went to the gate: there is no other."
-    means = {name: fmean(found.values()) for name, found in ppo["macro_f1"].items()}
-    sides = f"{means['ppo']:.3f} beside {means['supervised']:.3f}"
+    means = {name: fmean(scores.values()) for name, scores in ppo["macro_f1"].items()}
+    means_text = f"{means['ppo']:.3f} against {means['supervised']:.3f}"
     if ppo["candidate"] == "ppo":
-        return f"PPO's candidate went to the gate: in the mean of the sets its macro-F1 is higher, {sides}."
-    return f"The supervised candidate went to the gate: in the mean of the sets PPO's macro-F1 is no higher, {sides}."
+        return f"PPO's candidate went to the gate: its mean macro-F1 over the sets is higher, {means_text}."
+    return f"The supervised candidate went to the gate: PPO's mean macro-F1 over the sets is no higher, {means_text}."
+
+
+def _set_rows(comparisons: Sequence[StepOutcome], drawing: Drawing) -> list[SetRow]:
+    """Return a row for each set. The gain charts share one scale."""
+    ends = [abs(end) for comparison in comparisons for end in (*comparison["f1_interval"], _gain(comparison))]
+    extent = max(ends, default=0.0) or 1.0
+    return [_set_row(comparison, extent, drawing) for comparison in comparisons]
+
+
+def _set_row(comparison: StepOutcome, extent: float, drawing: Drawing) -> SetRow:
+    (low, high), gain = comparison["f1_interval"], _gain(comparison)
+    changes = _label_changes(comparison)
+    shown = sorted(changes, key=lambda change: -abs(change.difference))[:_LABELS_SHOWN]
+    shown.sort(key=lambda change: change.difference)
+    labels_chart = None
+    if shown:
+        values = "; ".join(f"{change.name}: {change.text}" for change in shown)
+        labels_chart = drawing.svg(dumbbells(shown), f"F1 by label, champion and candidate. {values}")
+    description = f"Gain {gain:+.3f}, between {low:+.3f} and {high:+.3f}"
+    gain_chart = drawing.svg(gain_interval(gain, low, high, extent), description)
+    return SetRow(comparison, gain, gain_chart, len(changes), len(shown), labels_chart)
+
+
+def _gain(comparison: StepOutcome) -> float:
+    return float(comparison["candidate"]["macro_f1"] - comparison["champion"]["macro_f1"])
+
+
+def _label_changes(comparison: StepOutcome) -> list[Change]:
+    """Return the F1 changes of the labels for which a model's F1 is defined."""
+    changes = []
+    for label, texts in comparison["label_texts"].items():
+        before, after = (comparison[side]["f1"].get(label) for side in ("champion", "candidate"))
+        if before is None and after is None:
+            continue
+        before_text, after_text = ("–" if value is None else f"{value:.2f}" for value in (before, after))
+        text = f"{before_text} → {after_text}, {number_format.counted(texts, 'text')}"
+        changes.append(Change(label, before, after, text))
+    return changes
+
+
+def _curves(supervised: StepOutcome, ppo: StepOutcome, drawing: Drawing) -> list[Curve]:
+    """Return the learning curves that have points."""
+    candidates = (
+        _curve("Supervised: loss", "lower is better", supervised["curve"], "loss", drawing),
+        _curve("PPO: reward", "mean over the actions of a step", ppo["curve"], "reward", drawing),
+        _curve("PPO: distance from the supervised candidate", "KL divergence, in nats", ppo["curve"], "kl", drawing),
+        _curve(
+            "PPO: effective sample size",
+            "number of equally weighted actions with the same variance",
+            ppo["curve"],
+            "effective_sample_size",
+            drawing,
+        ),
+    )
+    return [curve for curve in candidates if curve is not None]
+
+
+def _curve(title: str, about: str, points: Sequence[Mapping[str, float]], key: str, drawing: Drawing) -> Curve | None:
+    finite = [(point["step"], point[key]) for point in points if key in point and isfinite(point[key])]
+    if not finite:
+        return None
+    steps, values = zip(*finite, strict=True)
+    ends = f"{values[0]:.3g} at step {steps[0]:,.0f}, {values[-1]:.3g} at step {steps[-1]:,.0f}"
+    return Curve(title, about, drawing.svg(learning_curve(steps, values), f"{title}: {ends}"))

@@ -12,7 +12,7 @@ from gliclass_spark.airflow.alerts import tell
 from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import GliclassSparkError, ManifestError, TableError
-from gliclass_spark.report import run_report
+from gliclass_spark.report.run import run_report
 from gliclass_spark.runs import history
 from gliclass_spark.runs.delta_reader import began, delta_table
 from gliclass_spark.runs.manifest import Manifest, check_run

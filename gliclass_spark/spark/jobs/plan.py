@@ -9,9 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.inference.results import Usage
-from gliclass_spark.report import SAMPLES, SampleDocument
+from gliclass_spark.runs.outcomes import SAMPLES, SampleDocument
 from gliclass_spark.spark.delta import change_feed
-from gliclass_spark.spark.delta.runs_table import to_build_on
+from gliclass_spark.spark.delta.runs_table import incremental_base
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag import check, live_tags, pending_documents, tag_settings, to_read, worker_settings
@@ -61,10 +61,10 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     source = run.documents.delta
     read = to_read(run, source, known)
     documents = run.documents.read(read.until)
-    base = to_build_on(known, "tag", tag_settings(run, model.digest))
+    base = incremental_base(known, "tag", tag_settings(run, model.digest))
     changed = change_feed.full_scan(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
-        changed = change_feed.changes(spark, source, base.inputs["source"], read, run.documents.select_columns)
+        changed = change_feed.read_changes(spark, source, base.inputs["source"], read, run.documents.select_columns)
     contents = with_content(changed.rows, pipeline.source.text)
     wanted = pending_documents(run, contents, model).persist()
     to_tag = wanted.count()

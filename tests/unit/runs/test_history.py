@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 from written_runs import START, manifest, night, pipeline, write_runs
 
 from gliclass_spark.errors import ManifestError, TableError
-from gliclass_spark.report.run_report import page
+from gliclass_spark.report.run.run_report import run_report
 from gliclass_spark.runs.delta_reader import delta_table, query
 from gliclass_spark.runs.history import manifests, of_run
 from gliclass_spark.runs.manifest import VersionRange, check_run
@@ -66,7 +66,7 @@ def test_a_page_shows_documents_of_each_outcome_whatever_its_name(tmp_path: Path
     reasons = ["it's spam", "another"]
     write_documents(tmp_path, "rejected", doc_id=["c", "d"], body=[b"bytes \xff of spam", b"not this"], reason=reasons)
     write_documents(tmp_path, "unrouted", doc_id=["a", "b"], body=["a plain text", None])
-    html = page(pipeline(tmp_path), None).html
+    html = run_report(pipeline(tmp_path), None).html
     assert "a plain text" in html
     assert "bytes \N{REPLACEMENT CHARACTER} of spam" in html
     assert "not this" not in html
@@ -76,7 +76,7 @@ def test_a_version_that_is_gone_is_replaced_by_the_latest(tmp_path: Path) -> Non
     filtered = night()[1]
     write_runs(tmp_path, [replace(filtered, rejected={}, kept=3, outputs={"kept": VersionRange("id", None, 7)})])
     write_documents(tmp_path, "kept", doc_id=["a"], body=["as it is now"])
-    assert "as it is now" in page(pipeline(tmp_path), "night-1").html
+    assert "as it is now" in run_report(pipeline(tmp_path), "night-1").html
 
 
 def test_a_version_that_there_is_not_is_told(tmp_path: Path) -> None:

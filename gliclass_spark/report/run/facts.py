@@ -1,4 +1,4 @@
-"""What a page is made of: the manifests of a run, sorted out, and those of the runs before."""
+"""Facts of a run report: the run's manifests by job, the runs before it, and sample documents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from gliclass_spark.errors import ManifestError
-from gliclass_spark.report.drift import REFERENCE_RUNS, Drift, measure
+from gliclass_spark.report.run.drift import REFERENCE_RUNS, Drift, measure_drift
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import Sample
 
@@ -17,19 +17,19 @@ _JOBS = ("tag", "filter", "route")
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """The jobs of one run, by name, in the order of the pipeline; of each the manifest that was written last."""
+    """The latest manifest of each job of one run, by job, in the order of the pipeline."""
 
     run_id: str
     jobs: dict[str, Manifest]
 
     @classmethod
-    def of(cls, manifests: Iterable[Manifest]) -> ReportedRun:
-        """Raises ManifestError if there are none."""
-        found = {manifest.job: manifest for manifest in manifests}
-        if not found:
+    def from_manifests(cls, manifests: Iterable[Manifest]) -> ReportedRun:
+        """Group the manifests of one run by job. Raises ManifestError if there are none."""
+        by_job = {manifest.job: manifest for manifest in manifests}
+        if not by_job:
             raise ManifestError("a report needs the manifest of one job at least, found none; check the run's id")
-        order = sorted(found, key=lambda job: _JOBS.index(job) if job in _JOBS else len(_JOBS))
-        return cls(found[order[0]].run_id, {job: found[job] for job in order})
+        order = sorted(by_job, key=lambda job: _JOBS.index(job) if job in _JOBS else len(_JOBS))
+        return cls(by_job[order[0]].run_id, {job: by_job[job] for job in order})
 
     @property
     def tag(self) -> Manifest | None:
@@ -45,7 +45,7 @@ class ReportedRun:
 
     @property
     def first(self) -> Manifest:
-        """Any job's manifest, for what they all say."""
+        """The manifest of the first job, for the fields that all jobs share."""
         return next(iter(self.jobs.values()))
 
     @property
@@ -54,7 +54,7 @@ class ReportedRun:
 
     @property
     def seconds(self) -> float:
-        """The time that its jobs took; the time between them is not counted."""
+        """The sum of the jobs' durations, without the time between them."""
         return sum(manifest.seconds for manifest in self.jobs.values())
 
     @property
@@ -62,7 +62,7 @@ class ReportedRun:
         return self.tag.texts_per_s if self.tag is not None and self.tag.tagged else None
 
     def rejected_share(self, reason: str | None = None) -> float | None:
-        """The share of documents rejected, for one reason or for any; None if no document was decided about."""
+        """Return the share of documents rejected, for one reason or for any; None if the filter saw no document."""
         if self.filter is None or not self.filter.rows_in:
             return None
         rejected = self.filter.rejected
@@ -70,38 +70,40 @@ class ReportedRun:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A run, the runs before it (oldest first), and documents of its to look at."""
+class RunFacts:
+    """A run, the runs before it (oldest first), and sample documents."""
 
     run: ReportedRun
     earlier: Sequence[ReportedRun]
     samples: Sequence[Sample]
 
     @classmethod
-    def of(cls, manifests: Sequence[Manifest], history: Sequence[Manifest], samples: Sequence[Sample]) -> Facts:
-        run = ReportedRun.of(manifests)
+    def from_manifests(
+        cls, manifests: Sequence[Manifest], history: Sequence[Manifest], samples: Sequence[Sample]
+    ) -> RunFacts:
+        run = ReportedRun.from_manifests(manifests)
         by_run: dict[str, list[Manifest]] = {}
         for manifest in history:
             if manifest.run_id != run.run_id:
                 by_run.setdefault(manifest.run_id, []).append(manifest)
-        return cls(run, [ReportedRun.of(found) for found in by_run.values()], samples)
+        return cls(run, [ReportedRun.from_manifests(of_run) for of_run in by_run.values()], samples)
 
     @property
-    def shown(self) -> list[ReportedRun]:
-        """The runs that stand beside each other on the page: the last ones and this one, which is last."""
+    def recent(self) -> list[ReportedRun]:
+        """The runs that the page compares: the last REFERENCE_RUNS and this one, which comes last."""
         return [*self.earlier[-REFERENCE_RUNS:], self.run]
 
     @cached_property
     def drift(self) -> Drift | None:
-        """None for a run that did not tag."""
+        """None for a run without a tag job."""
         if self.run.tag is None:
             return None
-        return measure(self.run.tag, [earlier.tag for earlier in self.earlier if earlier.tag is not None])
+        return measure_drift(self.run.tag, [earlier.tag for earlier in self.earlier if earlier.tag is not None])
 
     def link(self, kind: str, name: str = "") -> str | None:
-        """Where the page shows documents that came to this end; None if it shows none.
+        """Return the page's anchor of the samples of an outcome, None if it has none.
 
-        Without a name: where it shows documents of that kind, whatever their names.
+        Without a name: the anchor of all outcomes of the kind.
         """
         for sample in self.samples:
             if sample.outcome.kind == kind and (not name or sample.outcome.name == name):
