@@ -1,1 +1,1 @@
-"""From a model URI to verified local files. Loads no torch."""
+"""Checkpoints: from a model URI to verified local files. Loads no torch."""

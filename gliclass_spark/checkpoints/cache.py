@@ -1,4 +1,4 @@
-"""Checkpoints on this machine's disk, by their digest, and what each address stood for when it was last asked."""
+"""Cache of checkpoints on this machine's disk, by digest, and what each model URI last resolved to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,87 +28,86 @@ logger = logging.getLogger(__name__)
 class CheckpointSource:
     """Where the files of a checkpoint come from.
 
-    name: in words, for messages. fetch: puts the files into a folder that is there and empty.
-    if_changed: how to mend it if these are other files than were expected.
+    name: the source in messages. fetch: downloads the files into an existing, empty folder. fix: what to do
+    if these are other files than were expected, for the error message.
     """
 
     name: str
     fetch: Callable[[Path], None]
-    if_changed: str
+    fix: str
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What an address stood for: a digest, when the place was last asked (ISO 8601, UTC), and its state then.
+class Resolution:
+    """What a model URI resolved to: a digest, when (ISO 8601, UTC), and the state of its service then.
 
-    state: how the place itself tells one content from another: a commit, or the tags of its files. The
-    same state means the same files; "" says that the place has no means to tell.
+    state: what the service says to tell one content from another, as a commit or the ETags of files. An equal
+    state means equal files; "" if the service can't tell.
     """
 
-    address: str
     digest: str
-    asked_at: str
+    resolved_at: str
     state: str = ""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder with one folder for each digest. Processes may share it, and be killed at any moment."""
+    """A folder with one subfolder for each digest. Processes may share it, and be killed at any moment."""
 
     root: Path
 
     @classmethod
     def default(cls) -> Cache:
-        """The folder models of GLICLASS_SPARK_CACHE, or of ~/.cache/gliclass_spark."""
+        """Return the cache in the folder models of GLICLASS_SPARK_CACHE, or of ~/.cache/gliclass_spark."""
         return cls(Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/gliclass_spark").expanduser() / "models")
 
     def checkpoint(self, digest: str, source: CheckpointSource) -> Path:
-        """The folder with exactly these files. The source is asked only if they are missing or damaged.
+        """Return the folder with exactly these files; fetch them only if they are missing or damaged.
 
-        One process fetches, the others wait for it. Raises what `source.fetch` raises; CheckpointError if
-        it brings other files; ModelNotFoundError if they can't be kept.
+        One process fetches, the others wait for it. Raises what `source.fetch` raises; CheckpointError if it
+        brings other files; ModelNotFoundError if the cache can't be written.
         """
         if self.holds(digest):
             return self.root / digest
-        with self._alone(self.root / digest, source):
-            if not self.holds(digest):  # else another process has brought it meanwhile
-                fresh = self.root / f"{digest}.new"
-                with _emptied(fresh):
-                    source.fetch(fresh)
-                    found = digest_of(fresh, source.name)
-                    if found != digest:
+        with self._locked(self.root / digest, source):
+            if not self.holds(digest):  # another process may have fetched it meanwhile
+                download = self.root / f"{digest}.new"
+                with _temporary_folder(download):
+                    source.fetch(download)
+                    fetched_digest = digest_of(download, source.name)
+                    if fetched_digest != digest:
                         raise CheckpointError(
-                            f"{source.name} gave files with the digest {found[:12]}, expected {digest[:12]}: they are "
-                            f"damaged, or were changed meanwhile; {source.if_changed}"
+                            f"{source.name} gave files with the digest {fetched_digest[:12]}, expected {digest[:12]}: "
+                            f"they are damaged, or were changed meanwhile; {source.fix}"
                         )
-                    self._keep(fresh, digest)
+                    self._move_in(download, digest)
         return self.root / digest
 
-    def current(self, place: str, address: str, state: str, source: CheckpointSource) -> str:
-        """The digest of the files that an address stands for, which the cache then holds.
+    def current_digest(self, service: str, uri: str, state: str, source: CheckpointSource) -> str:
+        """Return the digest of the files that a URI points to now, and have them in the cache.
 
-        place: whom the address was told to, as the URI of a hub. state: what the place says of its files
-        now. The source is asked unless that is what it said when they were fetched. Raises as `checkpoint`.
+        service: what resolves the URI, as the hub's endpoint. state: the service's present state of the files;
+        they are fetched unless it is the state of the last resolution. Raises as `checkpoint` does.
         """
-        memory = self._memory(place, address)
-        digest = self._unchanged(place, address, state)
+        record = self._record(service, uri)
+        digest = self._unchanged(service, uri, state)
         if digest is not None:
             return digest
-        with self._alone(memory.with_suffix(""), source):
-            digest = self._unchanged(place, address, state)  # another process may have fetched it meanwhile
+        with self._locked(record.with_suffix(""), source):
+            digest = self._unchanged(service, uri, state)  # another process may have fetched it meanwhile
             if digest is None:
-                fresh = memory.with_suffix(".new")
-                with _emptied(fresh):
-                    source.fetch(fresh)
-                    digest = digest_of(fresh, source.name)
-                    with self._alone(self.root / digest, source):
+                download = record.with_suffix(".new")
+                with _temporary_folder(download):
+                    source.fetch(download)
+                    digest = digest_of(download, source.name)
+                    with self._locked(self.root / digest, source):
                         if not self.holds(digest):
-                            self._keep(fresh, digest)
-                self.remember(place, address, digest, state)
+                            self._move_in(download, digest)
+                self.record_resolution(service, uri, digest, state)
         return digest
 
     def holds(self, digest: str) -> bool:
-        """Whether the files are there, undamaged: all of them are read."""
+        """Return whether the files are in the cache, undamaged: all of them are read."""
         if not is_digest(digest):
             raise CheckpointError(f"{digest!r} is no digest of a checkpoint, which has 64 digits of 0-9, a-f")
         try:
@@ -116,62 +115,67 @@ class Cache:
         except (CheckpointError, OSError):
             return False
 
-    def remember(self, place: str, address: str, digest: str, state: str = "") -> None:
-        """Keep what a place says that an address stands for, also for the time when it does not answer."""
+    def record_resolution(self, service: str, uri: str, digest: str, state: str = "") -> None:
+        """Record what a URI resolved to, for times when its service is unreachable."""
+        record = self._record(service, uri)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        target = self._memory(place, address)
+        document = {"uri": uri, "digest": digest, "resolved_at": now, "state": state}
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            atomic_files.write_text(target, json.dumps(asdict(Remembered(address, digest, now, state))) + "\n")
-        except OSError as error:  # a cache that was filled beforehand may be mounted read-only
-            logger.warning("%s can't be written, so what %r stands for is not remembered: %s", target, address, error)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            atomic_files.write_text(record, json.dumps(document) + "\n")
+        except OSError as error:  # a cache that was filled in advance may be mounted read-only
+            logger.warning("%s can't be written, so what %r resolved to is not recorded: %s", record, uri, error)
 
-    def remembered(self, place: str, address: str) -> Remembered | None:
-        """What the address stood for when this place last answered; None if it never did."""
+    def last_resolution(self, service: str, uri: str) -> Resolution | None:
+        """Return what this service last resolved the URI to; None if it never did, or the record can't be read."""
         try:
-            return Remembered(**json.loads(self._memory(place, address).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # a note that can't be read is as good as none
+            document = json.loads(self._record(service, uri).read_text(encoding="utf-8"))
+            resolved_at = document.get("resolved_at") or document["asked_at"]  # the key of 0.1
+            return Resolution(document["digest"], resolved_at, document.get("state", ""))
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def _unchanged(self, place: str, address: str, state: str) -> str | None:
-        known = self.remembered(place, address)
-        same = known is not None and state != "" and known.state == state and self.holds(known.digest)
-        return known.digest if known is not None and same else None
+    def _unchanged(self, service: str, uri: str, state: str) -> str | None:
+        """Return the digest of the last resolution if its state is this one and the cache has its files."""
+        last = self.last_resolution(service, uri)
+        if last is None or not state or last.state != state or not self.holds(last.digest):
+            return None
+        return last.digest
 
-    def _memory(self, place: str, address: str) -> Path:
-        # Hashed: the URI of a registry may hold a password.
-        name = hashlib.sha256(f"{place}\n{address}".encode()).hexdigest()
+    def _record(self, service: str, uri: str) -> Path:
+        # Hashed, since the URI of a registry may hold a password.
+        name = hashlib.sha256(f"{service}\n{uri}".encode()).hexdigest()
         return self.root / "addresses" / f"{name}.json"
 
-    def _keep(self, fresh: Path, digest: str) -> None:
-        place, damaged = self.root / digest, self.root / f"{digest}.damaged"
+    def _move_in(self, download: Path, digest: str) -> None:
+        folder, damaged = self.root / digest, self.root / f"{digest}.damaged"
         shutil.rmtree(damaged, ignore_errors=True)
-        if place.exists():
-            logger.warning("%s was damaged; it was fetched again", place)
-            place.rename(damaged)
-        fresh.rename(place)
+        if folder.exists():
+            logger.warning("%s was damaged; it was fetched again", folder)
+            folder.rename(damaged)
+        download.rename(folder)
         shutil.rmtree(damaged, ignore_errors=True)
 
     @contextmanager
-    def _alone(self, path: Path, source: CheckpointSource) -> Iterator[None]:
-        """One process at a time does what the block does to this path."""
+    def _locked(self, path: Path, source: CheckpointSource) -> Iterator[None]:
+        """Hold the lock of a path among processes. Raises ModelNotFoundError for an OSError of the block."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):
                 yield
         except OSError as error:
             raise ModelNotFoundError(
-                f"the files of {source.name} can't be kept in {self.root} ({error.strerror or error}); mend that, or "
-                f"name another folder in {CACHE_VARIABLE}"
+                f"the files of {source.name} can't be kept in {self.root} ({error.strerror or error}); fix that, or "
+                f"set {CACHE_VARIABLE} to another folder"
             ) from None
 
 
 @contextmanager
-def _emptied(folder: Path) -> Iterator[None]:
-    """An empty folder for the block, gone behind it. A process that was killed may have left some of it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def _temporary_folder(path: Path) -> Iterator[None]:
+    """Create an empty folder for the block, in place of what a killed process left there; remove it at the end."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)

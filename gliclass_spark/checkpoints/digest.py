@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gliclass_spark.checkpoints.files import files_of
+from gliclass_spark.checkpoints.files import checkpoint_files
 
 
-def digest_of(folder: Path, place: str | None = None) -> str:
-    """SHA-256 of a checkpoint's files. Raises CheckpointError as `files_of` does."""
-    return digest_of_files((name, folder / name) for name in files_of(folder, place))
+def digest_of(folder: Path, source: str | None = None) -> str:
+    """Return the SHA-256 of a checkpoint's files. Raises CheckpointError as `checkpoint_files` does."""
+    return digest_of_files((name, folder / name) for name in checkpoint_files(folder, source))
 
 
 def digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
-    """SHA-256 of files under their names: of both, and of the order."""
+    """Return the SHA-256 over (name, path) pairs: it covers names, contents and order."""
     total = hashlib.sha256()
     for name, path in files:
         with path.open("rb") as file:
@@ -25,5 +25,5 @@ def digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def is_digest(text: str) -> bool:
-    """Whether it can be a digest. What is none must never become the name of a folder."""
+    """Return whether the text has the form of a digest. Anything else must never become the name of a folder."""
     return re.fullmatch(r"[0-9a-f]{64}", text) is not None

@@ -12,6 +12,6 @@ WEIGHTS = FOLDER / "model.safetensors"
 
 
 def files() -> list[Path]:
-    """All that the scores depend on."""
+    """Return all files that the scores depend on: the encoder's come from a package of their own."""
     package = get_model_path()
     return [FOLDER / "config.json", WEIGHTS, package / "model.safetensors", package / "tokenizer.json"]

@@ -1,4 +1,4 @@
-"""What a checkpoint consists of: the files that count, whether they are safe, and their digest. Loads no torch."""
+"""Files of a checkpoint: which names belong to it, and whether they are safe to load."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gliclass_spark.errors import CheckpointError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-# Of weights in several files: it says which file holds which of them.
+# The index of weights in several files (shards): it maps each tensor to its file.
 INDEX = "model.safetensors.index.json"
-# The folder of a second tokenizer, for labels that an encoder of their own reads.
+# The folder of a second tokenizer, for models with an encoder of its own for labels.
 LABEL_TOKENIZER = "label_tokenizer"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -25,37 +25,37 @@ _TOKENIZER_FILES = (
     "spm.model",
     "vocab.txt",
 )
-_TOKENIZERS = (*_TOKENIZER_FILES, *(f"{LABEL_TOKENIZER}/{name}" for name in _TOKENIZER_FILES))
-# Everything that a checkpoint can consist of, as shell patterns: nothing else is ever fetched.
-PATTERNS = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", *_TOKENIZERS]
+_ALL_TOKENIZER_FILES = (*_TOKENIZER_FILES, *(f"{LABEL_TOKENIZER}/{name}" for name in _TOKENIZER_FILES))
+# All files that a checkpoint can consist of, as shell patterns. No other file is ever fetched.
+PATTERNS = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", *_ALL_TOKENIZER_FILES]
 _SHARD = re.compile(r"model-[0-9]+-of-[0-9]+\.safetensors")
 _PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
-def belongs(name: str) -> bool:
-    """Whether a file of this name, as seen from the checkpoint's folder, can be a part of a checkpoint."""
+def is_checkpoint_file(name: str) -> bool:
+    """Return whether a file of this name, relative to the checkpoint's folder, can be part of a checkpoint."""
     return any(fnmatchcase(name, pattern) for pattern in PATTERNS)
 
 
-def files_of(folder: Path, place: str | None = None) -> list[str]:
-    """The names of the files that make a checkpoint, in the order in which the digest covers them.
+def checkpoint_files(folder: Path, source: str | None = None) -> list[str]:
+    """Return the names of the files of a checkpoint, in the order in which the digest covers them.
 
-    place: where the files came from, for messages. Raises CheckpointError if weights are missing or pickled,
-    or if the configuration asks for code.
+    source: where the files came from, for messages. Raises CheckpointError if weights are missing or pickled, or
+    if the configuration needs custom code.
     """
-    place = place or str(folder)
-    refuse_unsafe([path.name for path in folder.glob("*")], place)
-    _refuse_code(folder / CONFIG, place)
-    weights = weight_files(folder, place)
+    source = source or str(folder)
+    refuse_unsafe([path.name for path in folder.glob("*")], source)
+    _refuse_code(folder / CONFIG, source)
+    weights = weight_files(folder, source)
     index = [INDEX] if WEIGHTS not in weights else []
-    return [name for name in (CONFIG, *index, *weights, *_TOKENIZERS) if (folder / name).is_file()]
+    return [name for name in (CONFIG, *index, *weights, *_ALL_TOKENIZER_FILES) if (folder / name).is_file()]
 
 
-def weight_files(folder: Path, place: str | None = None) -> list[str]:
-    """The safetensors files that hold the weights: one, or those that the index names. Raises CheckpointError."""
+def weight_files(folder: Path, source: str | None = None) -> list[str]:
+    """Return the safetensors files with the weights: one, or those that the index names. Raises CheckpointError."""
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
-    index = f"{INDEX} of {place or folder}"
+    index = f"{INDEX} of {source or folder}"
     try:
         document = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         shards = sorted({str(shard) for shard in document["weight_map"].values()})
@@ -74,32 +74,32 @@ def weight_files(folder: Path, place: str | None = None) -> list[str]:
     return shards
 
 
-def refuse_unsafe(names: Sequence[str], place: str) -> None:
-    """Raise CheckpointError unless weights that run no code are among the names of a place's files."""
+def refuse_unsafe(names: Sequence[str], source: str) -> None:
+    """Raise CheckpointError unless the file names of a source include weights in safetensors, which run no code."""
     if WEIGHTS in names or INDEX in names:
         return
     pickled = sorted(name for name in names if name.endswith(_PICKLED))
     if pickled:
         raise CheckpointError(
-            f"{place} holds {pickled[0]} but no {WEIGHTS}: pickled weights can run code and are never loaded; "
+            f"{source} holds {pickled[0]} but no {WEIGHTS}: pickled weights can run code and are never loaded; "
             "convert the checkpoint to safetensors"
         )
-    raise CheckpointError(f"{place} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
+    raise CheckpointError(f"{source} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
 
 
-def _refuse_code(config: Path, place: str) -> None:
+def _refuse_code(config: Path, source: str) -> None:
     """Raise CheckpointError if a model's configuration names Python code to build it with."""
     try:
-        waiting: list[tuple[str, Any]] = [("", json.loads(config.read_text(encoding="utf-8")))]
+        pending: list[tuple[str, Any]] = [("", json.loads(config.read_text(encoding="utf-8")))]
     except (FileNotFoundError, ValueError, RecursionError):
-        return  # whoever builds a model by the configuration says what is wrong with it
-    while waiting:
-        prefix, part = waiting.pop()
-        if not isinstance(part, dict):
+        return  # reported where a model is built from the configuration
+    while pending:
+        prefix, value = pending.pop()
+        if not isinstance(value, dict):
             continue
-        if part.get("auto_map"):
+        if value.get("auto_map"):
             raise CheckpointError(
-                f"{CONFIG} of {place} asks for code of its own ({prefix}auto_map), but code from a checkpoint is never "
-                "run; take a checkpoint whose encoder transformers knows by itself"
+                f"{CONFIG} of {source} needs code of its own ({prefix}auto_map), but code from a checkpoint is never "
+                "run; use a checkpoint whose encoder is part of transformers"
             )
-        waiting += [(f"{prefix}{key}.", value) for key, value in part.items()]
+        pending += [(f"{prefix}{key}.", child) for key, child in value.items()]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.config.model_uri import MODEL_ADDRESSES
+from gliclass_spark.config.model_uri import MODEL_URI_FORMS
 
 app = typer.Typer()
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 def classify(
     labels: Annotated[str, typer.Option(help="Label names, separated by commas, or a label set's YAML file.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts. Default: the lines of standard input.")] = None,
-    model: Annotated[str, typer.Option(help=f"{MODEL_ADDRESSES}.")] = "embedded",
+    model: Annotated[str, typer.Option(help=f"{MODEL_URI_FORMS}.")] = "embedded",
 ) -> None:
     """Classify texts without Spark, to try labels and their wording.
 

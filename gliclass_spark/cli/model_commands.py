@@ -1,13 +1,17 @@
-"""The commands that say which version of a registered model is used, and that change it."""
+"""Commands of the model registry: models, register, promote, rollback."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.config.model_uri import CHAMPION, MODEL_ADDRESSES
+from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_URI_FORMS
+
+# MLflow and torch take seconds to import: each command imports what it needs.
+if TYPE_CHECKING:
+    from gliclass_spark.checkpoints.registry import ModelVersion
 
 app = typer.Typer()
 
@@ -24,9 +28,9 @@ RegistryUri = Annotated[
 
 @app.command(name="models")
 def list_models(name: Name, registry: RegistryUri = None) -> None:
-    """List the versions of a registered model: which one is the champion, the challenger, the previous.
+    """List the versions of a registered model, with their aliases: champion, challenger, previous.
 
-    A pipeline with "model: models:/NAME@champion" tags with whatever version is the champion when its run begins.
+    A pipeline with "model: models:/NAME@champion" tags with the version that is the champion when its run starts.
     """
     from gliclass_spark.checkpoints.registry import Registry
     from gliclass_spark.cli.output.model_output import show_versions
@@ -37,10 +41,10 @@ def list_models(name: Name, registry: RegistryUri = None) -> None:
 @app.command()
 def register(
     name: Name,
-    model: Annotated[str, typer.Argument(help=f"{MODEL_ADDRESSES}.", metavar="MODEL")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL_URI_FORMS}.", metavar="MODEL")],
     registry: RegistryUri = None,
 ) -> None:
-    """Put a checkpoint into the registry, as a new version. The first version of a model becomes its champion.
+    """Register a checkpoint as a new version. The first version of a model becomes its champion.
 
     gliclass-spark register mail embedded
     """
@@ -51,38 +55,41 @@ def register(
     from gliclass_spark.checkpoints.uri import resolve_model
     from gliclass_spark.model.checkpoint import load, save
 
-    found, ref = Registry(registry), resolve_model(model)
-    checkpoint = load(ref)  # what can't be loaded here is no model for others
-    with TemporaryDirectory() as folder, found.run(name, f"register {model}", {"model": model}) as tracked:
-        # The embedded model's files lie in two packages. Others stay to the byte what they are: their digest, too.
-        whole = save(checkpoint.model, checkpoint.tokenizer, folder) if model == embedded_files.NAME else ref.folder
-        version = found.register(name, whole, tracked.run_id)
-    if not any(CHAMPION in each.aliases for each in found.versions(name)):
-        version = found.promote(name, str(version.number))
-    known_as = f", the {' and '.join(version.aliases)}" if version.aliases else ""
-    console.print(f"{version.address}{known_as}; digest {version.digest[:12]}", highlight=False, markup=False)
+    models, ref = Registry(registry), resolve_model(model, registry=registry)
+    checkpoint = load(ref)  # a checkpoint that can't be loaded is not registered
+    with TemporaryDirectory() as temporary, models.run(name, f"register {model}", {"model": model}) as tracked:
+        folder = ref.folder  # uploaded byte for byte, so that the digest stays
+        if model == embedded_files.NAME:  # its files are in two packages
+            folder = save(checkpoint.model, checkpoint.tokenizer, temporary)
+        version = models.register(name, folder, tracked.run_id)
+    if not any(CHAMPION in existing.aliases for existing in models.versions(name)):
+        version = models.promote(name, str(version.number))
+    aliases = f", the {' and '.join(version.aliases)}" if version.aliases else ""
+    _print_version(version, aliases)
 
 
 @app.command()
 def promote(
     name: Name,
-    which: Annotated[str, typer.Argument(help='A number, as "3", or an alias.', metavar="WHICH")] = "challenger",
+    version: Annotated[str, typer.Argument(help='A number, as "3", or an alias.', metavar="VERSION")] = CHALLENGER,
     registry: RegistryUri = None,
 ) -> None:
-    """Make a version the champion: runs that begin from now on tag with it. "rollback" takes it back.
+    """Make a version the champion: runs that start from now on tag with it. "rollback" undoes it.
 
-    The champion until now becomes the previous one. Was the command interrupted, give it again.
+    The former champion becomes the previous version. An interrupted command can be repeated.
     """
     from gliclass_spark.checkpoints.registry import Registry
 
-    chosen = Registry(registry).promote(name, which)
-    console.print(f"{chosen.address} is the champion; digest {chosen.digest[:12]}", highlight=False, markup=False)
+    _print_version(Registry(registry).promote(name, version), " is the champion")
 
 
 @app.command()
 def rollback(name: Name, registry: RegistryUri = None) -> None:
-    """Take the last promotion back: the previous version is the champion again. Given again, it takes itself back."""
+    """Undo the last promotion: the previous version is the champion again. A second rollback undoes the first."""
     from gliclass_spark.checkpoints.registry import Registry
 
-    back = Registry(registry).rollback(name)
-    console.print(f"{back.address} is the champion again; digest {back.digest[:12]}", highlight=False, markup=False)
+    _print_version(Registry(registry).rollback(name), " is the champion again")
+
+
+def _print_version(version: ModelVersion, status: str) -> None:
+    console.print(f"{version.uri}{status}; digest {version.digest[:12]}", highlight=False, markup=False)

@@ -104,7 +104,7 @@ def _done(config: RetrainConfig, run_id: str, work: Retraining, step: Retraining
 
         version = publish(config, run_id, work)
         aliases = ", ".join(version.aliases) or "no alias"
-        console.print(f"promote: {version.address} is registered: {aliases}", highlight=False)
+        console.print(f"promote: {version.uri} is registered: {aliases}", highlight=False)
         return
     console.print(f"{step}: {_said(step, getattr(work, step)())}", highlight=False)
 

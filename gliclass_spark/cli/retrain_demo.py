@@ -42,18 +42,18 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
 
     read, run_id = RetrainConfig.from_yaml(config), f"retrain-{uuid4().hex[:8]}"
     ask_registry(read)
-    registry, name = Registry(), read.model_name
+    registry, name = Registry(read.registry), read.model_name
     console.rule("1. The champion", align="left")
     try:
         registry.version(name, CHAMPION)
     except (ModelNotFoundError, RegistryUnreachableError):  # of a database that is not there yet
-        register(name, "embedded")
+        register(name, "embedded", read.registry)
     show_versions(console, name, registry.versions(name))
     with open_spark(conf) as spark:
         documents = installed_packages()
         write_documents(str(read.pipeline.source.path))
         console.rule("2. A night: tag, filter, route", align="left")
-        _night(spark, read.pipeline)
+        _night(spark, read.pipeline, read.registry)
         console.rule("3. Reviews come in", align="left")
         golden = write_golden(documents, Path(read.golden))
         console.print(f"{golden} packages are the golden set, that nothing is trained on", highlight=False)
@@ -62,23 +62,23 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
         take_snapshot(read, run_id, conf)
         train_and_judge(read, run_id, RETRAINING_STEPS[1:])
         console.rule("5. The next night tags with the champion of now", align="left")
-        _night(spark, read.pipeline)
+        _night(spark, read.pipeline, read.registry)
         if registry.version(name, CHAMPION).tags.get("retraining") == run_id:
             console.rule("6. One command takes it back", align="left")
             back = registry.rollback(name)
-            console.print(f"gliclass-spark rollback {name}: {back.address} is the champion again", highlight=False)
-            _night(spark, read.pipeline)
+            console.print(f"gliclass-spark rollback {name}: {back.uri} is the champion again", highlight=False)
+            _night(spark, read.pipeline, read.registry)
     show_versions(console, name, registry.versions(name))
 
 
-def _night(spark: SparkSession, pipeline: Pipeline) -> None:
+def _night(spark: SparkSession, pipeline: Pipeline, registry: str | None) -> None:
     from uuid import uuid4
 
     from gliclass_spark.cli.output.run_output import show_line
     from gliclass_spark.spark.jobs import STEPS as JOBS
     from gliclass_spark.spark.jobs import PipelineRun
 
-    run = PipelineRun(spark, pipeline, f"night-{uuid4().hex[:8]}")
+    run = PipelineRun(spark, pipeline, f"night-{uuid4().hex[:8]}", registry=registry)
     manifests = [JOBS[step](run) for step in pipeline.steps]
     show_line(console, manifests)
     digest = manifests[0].model_digest or ""

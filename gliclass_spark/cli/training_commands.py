@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.config.model_uri import MODEL_ADDRESSES
+from gliclass_spark.config.model_uri import MODEL_URI_FORMS
 
 # Torch takes seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes; a training that was stopped continues there.")],
     model: Annotated[
-        str, typer.Option(help=f'What to start from: "encoder" for a fresh one, else {MODEL_ADDRESSES}.')
+        str, typer.Option(help=f'What to start from: "encoder" for a fresh one, else {MODEL_URI_FORMS}.')
     ] = "embedded",
     attention: Annotated[
         Attention, typer.Option(help='How a fresh model reads labels; for "--model encoder" only.')
@@ -132,7 +132,7 @@ def evaluate(
     data: Data,
     model: Annotated[
         list[str] | None,
-        typer.Option(help=f"{MODEL_ADDRESSES}. Give several to compare them."),
+        typer.Option(help=f"{MODEL_URI_FORMS}. Give several to compare them."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which rows to ask.")] = "test",
     max_rows: Annotated[int, typer.Option(min=1, help="At most this many texts of each set.")] = 600,
@@ -194,7 +194,7 @@ def calibrate(
     labels: Annotated[Path, typer.Option(help="The label set to calibrate: a file of conf/labels.")],
     data: Annotated[Path, typer.Option(help="Labelled texts: Parquet, JSON lines or Delta, with these labels.")],
     out: Annotated[Path, typer.Option(help="Where the calibrated label set goes.")],
-    model: Annotated[str, typer.Option(help=f"{MODEL_ADDRESSES}.")] = "embedded",
+    model: Annotated[str, typer.Option(help=f"{MODEL_URI_FORMS}.")] = "embedded",
     split: Annotated[str | None, typer.Option(help="Take these rows alone.")] = None,
     max_rows: Annotated[int, typer.Option(min=4, help="At most this many texts.")] = 2000,
     picture: Annotated[Path | None, typer.Option(help="Draw the reliability diagram here: a .png or .svg.")] = None,

@@ -10,7 +10,7 @@ REGISTERED = "models:/"
 # The aliases of a registered model's versions.
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 # What a model can be, in the words of every command.
-MODEL_ADDRESSES = (
+MODEL_URI_FORMS = (
     '"embedded", a folder, a hub id (org/name@revision), a folder of a store (s3://bucket/folder), or '
     "models:/NAME@champion"
 )

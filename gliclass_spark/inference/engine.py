@@ -1,4 +1,4 @@
-"""The engine: tokenise, bucket by length, run, restore the order."""
+"""The inference engine: tokenize, batch by length, run, aggregate, restore the order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 
@@ -24,7 +24,7 @@ from gliclass_spark.inference.runners.runner import runner_for
 from gliclass_spark.inference.tokenization import ModelInput, TokenizedPart, tokenize
 from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.model.checkpoint import Checkpoint, load
-from gliclass_spark.model.prompts.text_tokenizer import Prompt
+from gliclass_spark.model.prompts.prompt import Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _MAX_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 
 # Where every text has labels of its own, many texts still share them.
-_REMEMBERED_PROMPTS = 1024
+_CACHED_PROMPTS = 1024
 
 Labels = LabelSet | Sequence[str] | Tree
 
@@ -40,9 +40,9 @@ Labels = LabelSet | Sequence[str] | Tree
 class Engine:
     """A model on a device, ready to classify.
 
-    A text's scores do not depend on the texts beside it. A text longer than the model's window is read
-    in windows that overlap, labels that do not fit beside a text are asked in groups: `LabelSet` says
-    how. The checkpoint is the engine's from then on: its weights must not change.
+    A text's scores do not depend on the texts beside it. A text longer than the model's window is scored in
+    overlapping windows, and labels that don't fit beside a text are scored in groups: `LabelSet` says how. The engine
+    owns the checkpoint from then on: its weights must not change.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Engine:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise DeviceError(f"max_batch_tokens must be at least 1, found {max_batch_tokens}")
         self.max_batch_tokens = max_batch_tokens or _MAX_BATCH_TOKENS.get(self.device.type, 4096)
-        self._reading = runner_for(checkpoint, self.device, self.dtype)
-        self.max_length = self._reading.max_length
+        self._runner = runner_for(checkpoint, self.device, self.dtype)
+        self.max_length = self._runner.max_length
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
-        self._prompt = lru_cache(maxsize=_REMEMBERED_PROMPTS)(self._reading.tokenizer.prompt)
+        self._prompt = lru_cache(maxsize=_CACHED_PROMPTS)(self._runner.tokenizer.prompt)
         logger.info("%s", self)
 
     @classmethod
@@ -74,13 +74,16 @@ class Engine:
         precision: Precision = "auto",
         max_batch_tokens: int | None = None,
     ) -> Engine:
-        """Load "embedded", a folder, a hub id (org/name@revision), a folder of a store (s3://bucket/folder), or
-        models:/NAME@champion.
+        """Load a model from its URI and return an engine for it.
 
-        `device` None takes a GPU if there is one. `precision` "auto" takes bfloat16 where the hardware
-        multiplies it natively, float32 elsewhere; `repr(engine)` says which. `max_batch_tokens` bounds
-        the tokens, padding included, that run at once. Raises ModelNotFoundError, CheckpointError,
-        DeviceError.
+        model: "embedded", a folder, a hub id (org/name@revision), a folder of an object store (s3://bucket/folder),
+            or a registered model (models:/NAME@champion).
+        device: "cpu", "cuda", "cuda:1", ...; None takes a GPU if there is one.
+        precision: "auto" takes bfloat16 where the hardware multiplies it natively, float32 elsewhere; `repr(engine)`
+            shows the choice.
+        max_batch_tokens: tokens of one forward pass at most, padding included.
+
+        Raises ModelNotFoundError, CheckpointError, DeviceError.
         """
         ref = model if isinstance(model, ModelRef) else resolve_model(model)
         return cls(load(ref), device=device, precision=precision, max_batch_tokens=max_batch_tokens)
@@ -89,69 +92,71 @@ class Engine:
         return f"Engine({self.ref.uri!r}, {describe(self.device, self.dtype)})"
 
     def logits(self, texts: Sequence[str | None], labels: Labels) -> FloatArray:
-        """Logits (texts, labels), float32; a row of NaN where a text could not be scored."""
+        """Return logits (texts, labels), float32; a row of NaN for a text that could not be scored."""
         return self.run(texts, labels).logits
 
     def scores(self, texts: Sequence[str | None], labels: Labels) -> FloatArray:
-        """Probabilities (texts, labels), float32; a row of NaN where a text could not be scored."""
+        """Return probabilities (texts, labels) in [0, 1], float32; a row of NaN for a text that could not be scored."""
         return self.run(texts, labels).scores
 
     def classify(self, texts: Sequence[str | None], labels: Labels) -> list[Classification]:
-        """One record a text: labels over their thresholds, best first, all scores, and the error if any."""
+        """Return one record per text: labels over their thresholds, best first, all scores, and the error if any."""
         return self.run(texts, labels).classifications()
 
     def classify_each(self, texts: Sequence[str | None], label_sets: Sequence[Labels | None]) -> list[Classification]:
-        """`classify`, with a label set for each text: labels, a prompt, examples of its own.
+        """Return one record per text, each text under a label set of its own (with its prompt and examples).
 
-        A text whose labels can't be asked gets an error with the code "bad_labels". Texts of different
-        label sets run together.
+        A text whose labels are invalid gets an error with the code "bad_labels". Texts with different label sets share
+        batches.
         """
-        [(answers, _)] = self._answers(self._prepared_each([(texts, label_sets)]))
-        return [given.classification for given in answers]
+        [(results, _)] = self._score(self._tokenize_each([(texts, label_sets)]))
+        return [result.classification for result in results]
 
     def run(self, texts: Sequence[str | None], labels: Labels) -> Results:
-        """Score every text. Keeps the order; a text that can't be scored gets an error, never stops the rest.
+        """Score every text and return one row per text, in input order.
 
-        Raises LabelSetError for labels that can't be asked of this model.
+        A text that can't be scored gets an error and does not affect the others. Raises LabelSetError for labels that
+        the model can't encode.
         """
         label_set = LabelSet.coerce(labels)
-        [found] = self._results(self._prepared([texts], label_set), label_set)
-        return found
+        [results] = self._results(self._tokenize([texts], label_set), label_set)
+        return results
 
     def stream(self, batches: Iterable[Sequence[str | None]], labels: Labels) -> Generator[Results, None, None]:
-        """`run` for one batch after the other: yields the results of each, in their order.
+        """Yield `run`'s results for each batch, in their order.
 
-        While the device scores, a background thread takes and tokenises what comes next, at most one
-        part of a batch ahead. It pulls `batches`, so these must not depend on the calling thread. An
-        error of theirs is raised here. Closing the generator ends the thread. Raises LabelSetError at once.
+        While the device scores, a background thread pulls and tokenizes the next texts, at most one part of a batch
+        ahead, so `batches` must not depend on the calling thread. Errors of `batches` are raised here. Closing the
+        generator ends the thread. Raises LabelSetError at once.
         """
         label_set = LabelSet.coerce(labels)
-        return self._results(prefetch(self._prepared(batches, label_set)), label_set)
+        return self._results(prefetch(self._tokenize(batches, label_set)), label_set)
 
     def stream_each(
         self, batches: Iterable[tuple[Sequence[str | None], Sequence[Labels | None]]]
     ) -> Generator[list[TextResult], None, None]:
-        """`classify_each` for one batch after the other, as `stream` does it: yields an answer for each text."""
-        for answers, _ in self._answers(prefetch(self._prepared_each(batches))):
-            yield answers
+        """Yield the results of each batch, every text under a label set of its own; see `stream`, `classify_each`."""
+        for results, _ in self._score(prefetch(self._tokenize_each(batches))):
+            yield results
 
-    def _prepared(
+    def _tokenize(
         self, batches: Iterable[Sequence[str | None]], label_set: LabelSet
     ) -> Generator[TokenizedPart, None, None]:
-        prompt = self._prompt(label_set)
+        prompt = self._prompt(label_set)  # not inside the generator: invalid labels are raised at once
         return (
             part
             for texts in batches
-            for part in tokenize(_listed(texts), [prompt] * len(texts), self._reading.tokenizer)
+            for part in tokenize(_texts(texts), [prompt] * len(texts), self._runner.tokenizer)
         )
 
-    def _prepared_each(
+    def _tokenize_each(
         self, batches: Iterable[tuple[Sequence[str | None], Sequence[Labels | None]]]
     ) -> Generator[TokenizedPart, None, None]:
         for texts, label_sets in batches:
-            yield from tokenize(_listed(texts), [self._asked(labels) for labels in label_sets], self._reading.tokenizer)
+            prompts = [self._prompt_or_error(labels) for labels in label_sets]
+            yield from tokenize(_texts(texts), prompts, self._runner.tokenizer)
 
-    def _asked(self, labels: Labels | None) -> Prompt | TextError:
+    def _prompt_or_error(self, labels: Labels | None) -> Prompt | TextError:
         try:
             return self._prompt(LabelSet.coerce(labels if labels is not None else []))
         except LabelSetError as error:
@@ -160,81 +165,85 @@ class Engine:
     def _results(
         self, parts: Generator[TokenizedPart, None, None], label_set: LabelSet
     ) -> Generator[Results, None, None]:
-        """One for each batch that the parts make up."""
-        for answers, usage in self._answers(parts):
-            yield stack_results(answers, label_set, usage)
+        for results, usage in self._score(parts):
+            yield stack_results(results, label_set, usage)
 
-    def _answers(
+    def _score(
         self, parts: Generator[TokenizedPart, None, None]
     ) -> Generator[tuple[list[TextResult], Usage], None, None]:
-        """Those of each batch that the parts make up, and what they cost."""
-        answers: list[TextResult] = []
+        """Yield the results of each batch, in the order of its texts, with the batch's usage."""
+        results: list[TextResult] = []
         usage = Usage()
         with closing(parts):
             for part in parts:
-                found, cost = self._answered(part)
-                answers += found
-                usage += cost
+                part_results, part_usage = self._score_part(part)
+                results += part_results
+                usage += part_usage
                 if part.ends_batch:
-                    yield answers, usage
-                    answers, usage = [], Usage()
+                    yield results, usage
+                    results, usage = [], Usage()
 
-    def _answered(self, part: TokenizedPart) -> tuple[list[TextResult], Usage]:
+    def _score_part(self, part: TokenizedPart) -> tuple[list[TextResult], Usage]:
+        """Run the inputs of all texts and aggregate them text by text."""
         started = time.perf_counter()
         inputs = [text.inputs for text in part.texts]
-        logits, usage = self._logits([each for asked in inputs for each in asked])
-        position = iter(logits)
-        answers = [
-            aggregate(text, list(islice(position, len(asked)))) for text, asked in zip(part.texts, inputs, strict=True)
+        logits, usage = self._run_batches(list(chain.from_iterable(inputs)))
+        remaining = iter(logits)
+        results = [
+            aggregate(text, list(islice(remaining, len(text_inputs))))
+            for text, text_inputs in zip(part.texts, inputs, strict=True)
         ]
         seconds = part.seconds + time.perf_counter() - started
-        failed = sum(found.error is not None for found in answers)
-        return answers, usage + Usage(texts=len(answers), errors=failed, seconds=seconds)
+        errors = sum(result.error is not None for result in results)
+        return results, usage + Usage(texts=len(results), errors=errors, seconds=seconds)
 
-    def _logits(self, inputs: Sequence[ModelInput]) -> tuple[list[FloatArray | None], Usage]:
-        """Of each input's labels; None where the device has no memory for it even alone.
+    def _run_batches(self, inputs: Sequence[ModelInput]) -> tuple[list[FloatArray | None], Usage]:
+        """Run inputs in batches of like length, and return the logits (labels of its frame,) of each in input order.
 
-        A batch that it has no memory for is run in halves.
+        A batch that does not fit into the device's memory is run in halves; None for an input that does not fit alone.
         """
-        found: list[FloatArray | None] = [None] * len(inputs)
-        lengths = [len(each) for each in inputs]
-        waiting = list(micro_batches(lengths, self.max_batch_tokens))
-        waiting.reverse()
+        logits: list[FloatArray | None] = [None] * len(inputs)
+        lengths = [len(model_input) for model_input in inputs]
+        pending = list(micro_batches(lengths, self.max_batch_tokens))
+        pending.reverse()
         usage = Usage()
-        while waiting:
-            batch = waiting.pop()
-            asked = [inputs[position] for position in batch.positions]
-            logits = self._attempt(asked, batch.tokens)
-            if logits is not None:
-                for position, row in zip(batch.positions, logits, strict=True):
-                    found[position] = row[: len(inputs[position].frame.labels)]
-                tokens = sum(map(len, asked))
-                usage += Usage(tokens=tokens, padding=batch.tokens * len(asked) - tokens)
-            elif len(asked) > 1:
-                waiting += reversed(batch.halves(lengths))
-        return found, usage
+        while pending:
+            batch = pending.pop()
+            batch_inputs = [inputs[position] for position in batch.positions]
+            batch_logits = self._try_forward(batch_inputs, batch.tokens)
+            if batch_logits is not None:
+                for position, row in zip(batch.positions, batch_logits, strict=True):
+                    logits[position] = row[: len(inputs[position].frame.labels)]
+                tokens = sum(map(len, batch_inputs))
+                usage += Usage(tokens=tokens, padding=batch.tokens * len(batch_inputs) - tokens)
+            elif len(batch_inputs) > 1:
+                pending += reversed(batch.halves(lengths))
+        return logits, usage
 
-    def _attempt(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray | None:
-        """Their logits (inputs, most labels), or None if the device has no memory for so many."""
+    def _try_forward(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray | None:
+        """Return what `_forward` does, or None if the device runs out of memory."""
         try:
             return self._forward(inputs, tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Not before the error is gone: it holds the frames of the failed pass, and they its tensors.
+        # Only behind the except block: the error holds the frames of the failed pass, and these its tensors.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
     @torch.inference_mode()
     def _forward(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray:
-        input_ids, attention_mask = pad([each.ids for each in inputs], tokens, self._pad_id, self.device)
-        logits = self._reading.logits(input_ids, attention_mask, [each.frame for each in inputs])
-        found: FloatArray = logits.float().cpu().numpy()
-        return found
+        """Pad inputs to `tokens` and return logits (inputs, labels); see `ModelRunner.logits`."""
+        rows = [model_input.input_ids for model_input in inputs]
+        input_ids, attention_mask = pad(rows, tokens, self._pad_id, self.device)
+        logits = self._runner.logits(input_ids, attention_mask, [model_input.frame for model_input in inputs])
+        array: FloatArray = logits.float().cpu().numpy()
+        return array
 
 
-def _listed(texts: Sequence[str | None]) -> Sequence[str | None]:
+def _texts(texts: Sequence[str | None]) -> Sequence[str | None]:
+    """Return the texts. Raises TypeError for a string, which is a sequence of strings, too."""
     if isinstance(texts, str):
         raise TypeError(f"texts must be a list of texts, found the text {texts[:40]!r}; put it into a list")
     return texts

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
-from gliclass_spark.checkpoints.registry import Registry, Version
+from gliclass_spark.checkpoints.registry import ModelVersion, Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.config.retraining import RetrainConfig
@@ -41,7 +41,7 @@ def retraining(config: RetrainConfig, run_id: str, on_metrics: OnMetrics) -> Ret
     return Retraining(config, folder, _champion(config, folder), on_metrics)
 
 
-def publish(config: RetrainConfig, run_id: str, done: Retraining) -> Version:
+def publish(config: RetrainConfig, run_id: str, done: Retraining) -> ModelVersion:
     """Log the retraining, register its candidate, and promote it if the gate let it pass.
 
     Done again, it changes nothing: a promotion that was rolled back meanwhile stays rolled back. Raises
@@ -51,7 +51,7 @@ def publish(config: RetrainConfig, run_id: str, done: Retraining) -> Version:
     if marker.exists():
         return registry.version(name, str(json.loads(marker.read_text(encoding="utf-8"))["version"]))
     made = [each for each in registry.versions(name) if each.tags.get(_RUN_TAG) == run_id]
-    version = registry.challenge(name, made[-1] if made else _registered(registry, config, run_id, done))
+    version = registry.set_challenger(name, made[-1] if made else _registered(registry, config, run_id, done))
     if done.gate()["promoted"]:
         champion = registry.version(name, CHAMPION)
         if champion.digest not in (done.champion.digest, version.digest):
@@ -78,31 +78,31 @@ def _champion(config: RetrainConfig, folder: Path) -> ModelRef:
     return _champion(config, folder)
 
 
-def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Retraining) -> Version:
+def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Retraining) -> ModelVersion:
     verdict, snapshot = done.gate(), json.loads((done.folder / "snapshot" / "snapshot.json").read_text("utf-8"))
     settings = config.model_dump(mode="json", include={"holdout_share", "supervised", "ppo", "gate", "seed"})
     with registry.run(config.model_name, run_id, _flat(settings)) as tracked:
         versions = {f"data.{table}": f"{at['path']}@{at['version']}" for table, at in snapshot["tables"].items()}
-        tracked.tags(
+        tracked.set_tags(
             {**versions, **done.supervised()["data"], "champion": done.champion.digest, "verdict": _word(verdict)}
         )
-        tracked.metrics({f"evidence.{name}": value for name, value in done.supervised()["evidence"].items()})
+        tracked.log_metrics({f"evidence.{name}": value for name, value in done.supervised()["evidence"].items()})
         for step, outcome in (("supervised", done.supervised()), ("ppo", done.ppo())):
             for point in outcome["curve"]:
                 metrics = {f"{step}.{key}": value for key, value in point.items() if key != "step"}
-                tracked.metrics(metrics, int(point["step"]))
-        tracked.metrics(
+                tracked.log_metrics(metrics, int(point["step"]))
+        tracked.log_metrics(
             {"calibration.before": done.calibrate()["before"], "calibration.after": done.calibrate()["after"]}
         )
         for each in verdict["comparisons"]:
             place = each["name"].replace(" ", "_")
-            tracked.metrics({f"{place}.macro_f1": each["candidate"]["macro_f1"]})
-        tracked.metrics(
+            tracked.log_metrics({f"{place}.macro_f1": each["candidate"]["macro_f1"]})
+        tracked.log_metrics(
             {f"forgotten.{each['name']}": each["champion"] - each["candidate"] for each in verdict["forgotten"]}
         )
         for file in ("gate.json", "gate.html", "snapshot/snapshot.json"):
             if (done.folder / file).is_file():
-                tracked.artifact(done.folder / file)
+                tracked.log_artifact(done.folder / file)
         macro_f1 = f"{verdict['comparisons'][0]['candidate']['macro_f1']:.4f}"
         tags = {_RUN_TAG: run_id, "verdict": _word(verdict), "macro_f1": macro_f1}
         return registry.register(config.model_name, done.candidate, tracked.run_id, tags)

@@ -75,7 +75,7 @@ def test_a_night_whose_registry_is_down_tags_with_what_the_champion_stood_for(
         following = tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
     assert (following.status, following.model_digest, following.tagged) == ("succeeded", first, 1)
     assert tags(spark, tmp_path) == {(ADDRESS, first)}
-    assert f"going on with what {ADDRESS} stood for" in caplog.text
+    assert f"using the files that {ADDRESS} resolved to" in caplog.text
 
 
 def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(

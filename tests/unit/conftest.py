@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from reference_models import Reference
 
-    from gliclass_spark.checkpoints.registry import Registry, Version
+    from gliclass_spark.checkpoints.registry import ModelVersion, Registry
     from gliclass_spark.inference.engine import Engine
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
@@ -104,10 +104,10 @@ def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def register(registry: Registry) -> Callable[..., Version]:
+def register(registry: Registry) -> Callable[..., ModelVersion]:
     """`register(folder)`: the folder as the next version of the model "mail"."""
 
-    def of(folder: str | Path, **tags: str) -> Version:
+    def of(folder: str | Path, **tags: str) -> ModelVersion:
         with registry.run("retraining", "night", {}) as tracked:
             return registry.register("mail", Path(folder), tracked.run_id, tags)
 
@@ -115,11 +115,11 @@ def register(registry: Registry) -> Callable[..., Version]:
 
 
 @pytest.fixture
-def two(registry: Registry, register: Callable[..., Version], tiny_model: str, other_tiny_model: str) -> Registry:
+def two(registry: Registry, register: Callable[..., ModelVersion], tiny_model: str, other_tiny_model: str) -> Registry:
     """Version 1 is the champion, version 2 its challenger."""
     register(tiny_model)
     registry.promote("mail", "1")
-    registry.challenge("mail", register(other_tiny_model))
+    registry.set_challenger("mail", register(other_tiny_model))
     return registry
 
 

@@ -1,6 +1,6 @@
-"""Model versions and their aliases, in MLflow: which model is the champion, and how to go back to the one before."""
+"""The model registry in MLflow: versions of models, their aliases, and the runs that produced them."""
 
-from gliclass_spark.checkpoints.registry.tracking import Tracked
-from gliclass_spark.checkpoints.registry.versions import Registry, Version
+from gliclass_spark.checkpoints.registry.tracking import TrackedRun
+from gliclass_spark.checkpoints.registry.versions import ModelVersion, Registry
 
-__all__ = ["Registry", "Tracked", "Version"]
+__all__ = ["ModelVersion", "Registry", "TrackedRun"]

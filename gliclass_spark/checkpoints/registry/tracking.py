@@ -1,4 +1,4 @@
-"""One MLflow run: what was tried, in which environment, and what came of it."""
+"""MLflow runs: the parameters, metrics, tags and artifacts of one training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliclass_spark import __version__
-from gliclass_spark.checkpoints.registry.server import answering, sqlite_file
+from gliclass_spark.checkpoints.registry.server import QUIET, default_settings, registry_errors, sqlite_file
 from gliclass_spark.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -23,84 +23,84 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Tracked:
-    """A run at work. All of its methods raise RegistryError, and RegistryUnreachableError."""
+class TrackedRun:
+    """An active MLflow run. All methods raise RegistryError, and RegistryUnreachableError."""
 
     run_id: str
     uri: str
     client: MlflowClient
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Add a point to the curve of each metric."""
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Add one point to the curve of each metric."""
         from mlflow.entities import Metric
 
         now_ms = time.time_ns() // 1_000_000
-        with answering(self.uri):
+        with registry_errors(self.uri):
             points = [Metric(name, float(value), now_ms, step) for name, value in values.items()]
             self.client.log_batch(self.run_id, metrics=points)
 
-    def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags; one that is there already gets the new value."""
+    def set_tags(self, values: Mapping[str, object]) -> None:
+        """Set tags, replacing those of the same name."""
         from mlflow.entities import RunTag
 
-        with answering(self.uri):
+        with registry_errors(self.uri):
             self.client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in values.items()])
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Upload a file, or all that is in a folder, into `folder` of the run's artifacts."""
-        with answering(self.uri):
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Upload a file, or all files of a folder, into `folder` of the run's artifacts."""
+        with registry_errors(self.uri), default_settings(QUIET):
             self.client.log_artifact(self.run_id, str(path), folder)
 
 
 @contextmanager
-def tracked(
+def tracked_run(
     client: MlflowClient, uri: str, experiment: str, name: str, parameters: Mapping[str, object]
-) -> Iterator[Tracked]:
-    """A run of an experiment, which is created if it is new. FAILED if the block raises."""
+) -> Iterator[TrackedRun]:
+    """Start a run of an experiment, which is created if it is new; the run's status is FAILED if the block raises."""
     from mlflow.entities import Param
 
-    with answering(uri):
-        run = client.create_run(_experiment(client, uri, experiment), run_name=name)
-        mine = Tracked(run.info.run_id, uri, client)
-        client.log_batch(mine.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
-    mine.tags(environment())
+    with registry_errors(uri):
+        run = client.create_run(_experiment_id(client, uri, experiment), run_name=name)
+        tracked = TrackedRun(run.info.run_id, uri, client)
+        client.log_batch(tracked.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    tracked.set_tags(environment())
     try:
-        yield mine
+        yield tracked
     except BaseException:
-        _end(mine, "FAILED")
+        _terminate(tracked, "FAILED")
         raise
-    with answering(uri):
-        client.set_terminated(mine.run_id)
+    with registry_errors(uri):
+        client.set_terminated(tracked.run_id)
 
 
 def environment() -> dict[str, str]:
-    """The versions that decide what training and scoring give."""
+    """Return the versions of Python and of the packages that training and scoring depend on."""
     packages = {name: version(name) for name in ("torch", "transformers")}
     return {"python": platform.python_version(), "gliclass_spark": __version__, **packages}
 
 
-def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     database = sqlite_file(uri)
-    # MLflow would put the files of a SQLite registry into whatever folder is the current one.
-    place = (database.parent / "mlartifacts" / name).as_uri() if database is not None else None
+    # MLflow's default for a SQLite registry is the current folder.
+    artifacts = (database.parent / "mlartifacts" / name).as_uri() if database is not None else None
     try:
-        return str(client.create_experiment(name, artifact_location=place))
+        return str(client.create_experiment(name, artifact_location=artifacts))
     except MlflowException as error:
-        found = client.get_experiment_by_name(name)  # another process was faster
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+        experiment = client.get_experiment_by_name(name)  # created by another process meanwhile
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
             raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
-def _end(mine: Tracked, status: str) -> None:
-    """Close the run of a block that raised: what it raised matters more than a registry that is gone, too."""
+def _terminate(tracked: TrackedRun, status: str) -> None:
+    """End the run of a block that raised. A registry error is only logged, so that the block's own is raised."""
     try:
-        with answering(mine.uri):
-            mine.client.set_terminated(mine.run_id, status)
+        with registry_errors(tracked.uri):
+            tracked.client.set_terminated(tracked.run_id, status)
     except RegistryError as error:
-        logger.warning("run %s stays open: %s", mine.run_id, error)
+        logger.warning("run %s stays open: %s", tracked.run_id, error)

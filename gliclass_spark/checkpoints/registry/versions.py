@@ -1,4 +1,4 @@
-"""The versions of a model, and the aliases that say which of them counts."""
+"""Versions of registered models in MLflow, and the aliases champion, challenger and previous."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliclass_spark.checkpoints.digest import digest_of, is_digest
-from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, belongs, files_of, refuse_unsafe
+from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, checkpoint_files, is_checkpoint_file, refuse_unsafe
 from gliclass_spark.checkpoints.registry import server
-from gliclass_spark.checkpoints.registry.tracking import Tracked, tracked
+from gliclass_spark.checkpoints.registry.tracking import TrackedRun, tracked_run
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_NAME, PREVIOUS
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, RegistryError
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 LABEL_SET_FILE = "label_set.yaml"
 _DIGEST_TAG = "gliclass_spark.digest"
-_LISTED = 10
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """One version of a registered model.
 
-    digest: SHA-256 of weights, configuration and tokenizer, as `ModelRef.digest`; "" if the version
-    was not registered by `Registry.register`. source: where MLflow keeps the files.
+    digest: SHA-256 of weights, configuration and tokenizer, as `ModelRef.digest`; "" if the version was not
+    registered by `Registry.register`. source: where MLflow keeps the files.
     """
 
     name: str
@@ -44,80 +44,83 @@ class Version:
     tags: Mapping[str, str]
 
     @property
-    def address(self) -> str:
-        """What `resolve_model` takes for just this version."""
+    def uri(self) -> str:
+        """The model URI of exactly this version: models:/NAME/NUMBER."""
         return f"models:/{self.name}/{self.number}"
 
 
 class Registry:
     """Registered models at an MLflow tracking URI.
 
-    `uri` None takes the environment variable MLFLOW_TRACKING_URI (and MLFLOW_REGISTRY_URI, if the models
-    are elsewhere), and without it sqlite:///mlflow.db in the current folder. Nothing is opened before the
-    first call. All methods raise RegistryError, RegistryUnreachableError, and ModelNotFoundError for a
-    model or version that does not exist.
+    uri: None takes the environment variable MLFLOW_TRACKING_URI (and MLFLOW_REGISTRY_URI, if the models are
+    elsewhere), and without it sqlite:///mlflow.db in the current folder. Nothing is opened before the first call.
+    All methods raise RegistryError, RegistryUnreachableError, and ModelNotFoundError for a model or version that
+    does not exist.
     """
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = server.tracking_uri(uri)
         self._registry_uri = uri or os.environ.get("MLFLOW_REGISTRY_URI") or self.uri
 
-    def run(self, experiment: str, name: str, parameters: Mapping[str, object]) -> AbstractContextManager[Tracked]:
-        """An MLflow run: its parameters, and the versions of Python, torch, transformers and this package as tags.
+    def __str__(self) -> str:
+        return server.without_secrets(self.uri)
 
-        Its status is FAILED if the block raises, else FINISHED.
+    def run(self, experiment: str, name: str, parameters: Mapping[str, object]) -> AbstractContextManager[TrackedRun]:
+        """Start an MLflow run with these parameters; its status is FAILED if the block raises, else FINISHED.
+
+        Its tags are the versions of Python, torch, transformers and this package.
         """
-        return tracked(self._client, self.uri, experiment, name, parameters)
+        return tracked_run(self._client, self.uri, experiment, name, parameters)
 
-    def register(self, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None) -> Version:
-        """Upload a checkpoint into the artifacts of a run, as a new version, which has no alias yet.
+    def register(self, name: str, folder: Path, run_id: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
+        """Upload a checkpoint into the artifacts of a run, as a new version without an alias, and return it.
 
-        Done again for the same run and the same files, it gives the version of the first time. Raises
-        CheckpointError for a folder without safetensors: nothing is uploaded.
+        Idempotent: the same files in the same run return the version that they have. Raises CheckpointError for a
+        folder without safetensors; nothing is uploaded then.
         """
         if not MODEL_NAME.fullmatch(name):
             raise RegistryError(f"{name!r} can't be the name of a model; use letters, digits, '_', '-' and '.'")
         digest, client = digest_of(folder), self._client
-        with server.answering(self.uri):
-            _ensure(client, name)
-        same = [each for each in self.versions(name) if (each.run_id, each.digest) == (run_id, digest)]
-        if same:
-            return same[-1]
-        # By digest: a second checkpoint of the run must not be written over the first one's files.
-        place = f"model-{digest[:12]}"
-        with server.answering(self.uri):
-            for file in (*files_of(folder), LABEL_SET_FILE):
+        with server.registry_errors(self.uri):
+            _create_model(client, name)
+        for version in reversed(self.versions(name)):
+            if (version.run_id, version.digest) == (run_id, digest):
+                return version
+        # Named by digest, so that a run's second checkpoint does not overwrite the first.
+        artifact_folder = f"model-{digest[:12]}"
+        with server.registry_errors(self.uri), server.default_settings(server.QUIET):
+            for file in (*checkpoint_files(folder), LABEL_SET_FILE):
                 if (folder / file).is_file():
-                    client.log_artifact(run_id, str(folder / file), str(Path(place, file).parent))
-            source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
-            made = client.create_model_version(name, source, run_id, tags={**(tags or {}), _DIGEST_TAG: digest})
-        return self.version(name, str(made.version))
+                    client.log_artifact(run_id, str(folder / file), str(Path(artifact_folder, file).parent))
+            source = f"{client.get_run(run_id).info.artifact_uri}/{artifact_folder}"
+            created = client.create_model_version(name, source, run_id, tags={**(tags or {}), _DIGEST_TAG: digest})
+        return self.version(name, str(created.version))
 
-    def version(self, name: str, which: str) -> Version:
-        """A version by its number, as "3", or by an alias, as "champion"."""
+    def version(self, name: str, selector: str) -> ModelVersion:
+        """Return a version by its number, as "3", or by an alias, as "champion"."""
         versions = self.versions(name)
-        for each in versions:
-            if which == str(each.number) or which in each.aliases:
-                return each
-        listed = ", ".join(" = ".join((str(each.number), *each.aliases)) for each in versions[-_LISTED:])
+        for version in versions:
+            if selector == str(version.number) or selector in version.aliases:
+                return version
+        existing = ", ".join(" = ".join((str(v.number), *v.aliases)) for v in versions[-_MAX_LISTED:])
         raise ModelNotFoundError(
-            f"model {name!r} in {server.shown(self.uri)} has no version or alias {which!r}; it has {listed or 'none'}"
+            f"model {name!r} in {self} has no version or alias {selector!r}; it has {existing or 'none'}"
         )
 
-    def with_digest(self, name: str, digest: str) -> Version:
-        """The latest version that has this digest, whatever its aliases."""
+    def with_digest(self, name: str, digest: str) -> ModelVersion:
+        """Return the latest version with this digest, whatever its aliases."""
         versions = self.versions(name)
-        for each in reversed(versions):
-            if each.digest == digest:
-                return each
+        for version in reversed(versions):
+            if version.digest == digest:
+                return version
         raise ModelNotFoundError(
-            f"none of the {len(versions)} versions of model {name!r} in {server.shown(self.uri)} has the digest "
-            f"{digest[:12]}; register that checkpoint again"
+            f"none of the {len(versions)} versions of model {name!r} in {self} has the digest {digest[:12]}; register "
+            "that checkpoint again"
         )
 
-    def versions(self, name: str) -> list[Version]:
-        """All versions, the oldest first."""
-        with self._asked() as client:
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Return all versions, oldest first."""
+        with self._query() as client:
             from mlflow.exceptions import MlflowException
 
             try:
@@ -126,106 +129,109 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 raise ModelNotFoundError(
-                    f"there is no model {name!r} in {server.shown(self.uri)}; check the name, or say with --registry "
-                    "or MLFLOW_TRACKING_URI which registry is meant"
+                    f"there is no model {name!r} in {self}; check the name, or choose the registry with --registry or "
+                    "MLFLOW_TRACKING_URI"
                 ) from None
-            found, token = [], None
+            versions, token = [], None
             while True:
                 page = client.search_model_versions(f"name = '{name}'", page_token=token)
-                found += [_version(each, aliases) for each in page]
+                versions += [_model_version(entity, aliases) for entity in page]
                 token = page.token
                 if not token:
-                    return sorted(found, key=lambda each: each.number)
+                    return sorted(versions, key=lambda version: version.number)
 
-    def challenge(self, name: str, version: Version | str) -> Version:
+    def set_challenger(self, name: str, version: ModelVersion | str) -> ModelVersion:
         """Give a version the alias "challenger"."""
-        chosen = self.version(name, str(version.number) if isinstance(version, Version) else version)
-        self._alias(CHALLENGER, chosen)
+        chosen = self.version(name, str(version.number) if isinstance(version, ModelVersion) else version)
+        self._set_alias(CHALLENGER, chosen)
         return self.version(name, str(chosen.number))
 
-    def promote(self, name: str, which: str = CHALLENGER) -> Version:
-        """Make a version the champion, and the champion until now the previous one.
+    def promote(self, name: str, selector: str = CHALLENGER) -> ModelVersion:
+        """Make a version the champion, and the former champion the previous version.
 
-        A promotion that was interrupted is finished by doing it again: there is a champion at any moment.
+        There is a champion at any moment; repeating an interrupted promotion completes it.
         """
-        if which == PREVIOUS:
+        if selector == PREVIOUS:
             return self.rollback(name)
-        chosen = self.version(name, which)
-        former = self._holder(name, CHAMPION)
-        # First of all: once the champion has moved, nothing else knows which one it was.
+        chosen = self.version(name, selector)
+        former = self._with_alias(name, CHAMPION)
+        # First, since the former champion is not known any more once the alias has moved.
         if former is not None and former.number != chosen.number:
-            self._alias(PREVIOUS, former)
-        self._alias(CHAMPION, chosen)
+            self._set_alias(PREVIOUS, former)
+        self._set_alias(CHAMPION, chosen)
         if CHALLENGER in chosen.aliases:
-            with self._asked() as client:
+            with self._query() as client:
                 client.delete_registered_model_alias(name, CHALLENGER)
         return self.version(name, str(chosen.number))
 
-    def rollback(self, name: str) -> Version:
-        """Take the last promotion back: the previous version is the champion again, and the champion the previous.
+    def rollback(self, name: str) -> ModelVersion:
+        """Undo the last promotion: the champion and the previous version swap their aliases.
 
-        Raises ModelNotFoundError if there is nothing to go back to.
+        Raises ModelNotFoundError if there is no previous version.
         """
-        back = self._holder(name, PREVIOUS)
-        if back is None or CHAMPION in back.aliases:
+        previous = self._with_alias(name, PREVIOUS)
+        if previous is None or CHAMPION in previous.aliases:
             raise ModelNotFoundError(
-                f"model {name!r} in {server.shown(self.uri)} has no version before its champion to go back to; "
-                "promote the version that you want by its number"
+                f"model {name!r} in {self} has no version before its champion to go back to; promote a version by its "
+                "number"
             )
-        former = self._holder(name, CHAMPION)
-        self._alias(CHAMPION, back)
+        former = self._with_alias(name, CHAMPION)
+        self._set_alias(CHAMPION, previous)
         if former is not None:
-            self._alias(PREVIOUS, former)
-        return self.version(name, str(back.number))
+            self._set_alias(PREVIOUS, former)
+        return self.version(name, str(previous.number))
 
-    def download(self, version: Version, folder: Path) -> None:
-        """Fetch the files of a checkpoint, and no others. Raises CheckpointError if its weights are pickled."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
+    def download(self, version: ModelVersion, folder: Path) -> None:
+        """Download the files of a checkpoint, and no others. Raises CheckpointError if its weights are pickled."""
         try:
-            artifacts: Any = get_artifact_repository(version.address, self.uri, self._registry_uri)
-            names = [each.path for each in artifacts.list_artifacts("")]
-            refuse_unsafe(names, version.address)
-            if LABEL_TOKENIZER in names:
-                names += [each.path for each in artifacts.list_artifacts(LABEL_TOKENIZER)]
-            for name in names:
-                if belongs(name):
-                    artifacts.download_artifacts(name, str(folder))
+            with server.default_settings(server.QUIET):
+                self._download(version, folder)
         except CheckpointError:
             raise
-        except Exception as error:  # each kind of store has errors of its own
+        except Exception as error:  # each artifact store raises errors of its own
             reason = " ".join(str(error).split())[:200]
             raise ModelNotFoundError(
-                f"{version.address} is registered in {server.shown(self.uri)}, but its files in "
-                f"{server.shown(version.source)} can't be fetched ({type(error).__name__}: {reason}); mend that store, "
-                "or register the checkpoint again"
+                f"{version.uri} is registered in {self}, but its files in {server.without_secrets(version.source)} "
+                f"can't be fetched ({type(error).__name__}: {reason}); fix that store, or register the checkpoint again"
             ) from None
+
+    def _download(self, version: ModelVersion, folder: Path) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        artifacts: Any = get_artifact_repository(version.uri, self.uri, self._registry_uri)
+        names = [file.path for file in artifacts.list_artifacts("")]
+        refuse_unsafe(names, version.uri)
+        if LABEL_TOKENIZER in names:
+            names += [file.path for file in artifacts.list_artifacts(LABEL_TOKENIZER)]
+        for name in names:
+            if is_checkpoint_file(name):
+                artifacts.download_artifacts(name, str(folder))
 
     @cached_property
     def _client(self) -> MlflowClient:
         return server.connect(self.uri, self._registry_uri)
 
     @contextmanager
-    def _asked(self) -> Iterator[MlflowClient]:
-        """The client, for a question that is soon answered."""
+    def _query(self) -> Iterator[MlflowClient]:
+        """Yield the client with short timeouts, for requests that take no time on a healthy server."""
         database = server.sqlite_file(self.uri)
         if database is not None and not database.exists():
-            # MLflow would create it, and find it empty.
+            # MLflow would create an empty one.
             raise server.unreachable(self.uri, f"there is no file {database}")
-        with server.briefly():
+        with server.default_settings(server.QUIET | server.SHORT_TIMEOUTS):
             client = self._client
-            with server.answering(self.uri):
+            with server.registry_errors(self.uri):
                 yield client
 
-    def _holder(self, name: str, alias: str) -> Version | None:
-        return next((each for each in self.versions(name) if alias in each.aliases), None)
+    def _with_alias(self, name: str, alias: str) -> ModelVersion | None:
+        return next((version for version in self.versions(name) if alias in version.aliases), None)
 
-    def _alias(self, alias: str, version: Version) -> None:
-        with self._asked() as client:
+    def _set_alias(self, alias: str, version: ModelVersion) -> None:
+        with self._query() as client:
             client.set_registered_model_alias(version.name, alias, str(version.number))
 
 
-def _ensure(client: MlflowClient, name: str) -> None:
+def _create_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -235,16 +241,16 @@ def _ensure(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _version(found: Any, aliases: Mapping[str, str]) -> Version:
-    number, tags = int(found.version), dict(found.tags)
+def _model_version(entity: Any, aliases: Mapping[str, str]) -> ModelVersion:
+    number, tags = int(entity.version), dict(entity.tags)
     digest = tags.pop(_DIGEST_TAG, "")
-    return Version(
-        name=found.name,
+    return ModelVersion(
+        name=entity.name,
         number=number,
         digest=digest if is_digest(digest) else "",
         aliases=tuple(sorted(alias for alias, holder in aliases.items() if int(holder) == number)),
-        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-        run_id=found.run_id or None,
-        source=found.source,
+        created_at=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
+        run_id=entity.run_id or None,
+        source=entity.source,
         tags=tags,
     )

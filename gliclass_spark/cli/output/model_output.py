@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from gliclass_spark.checkpoints.registry import Version
+    from gliclass_spark.checkpoints.registry import ModelVersion
     from gliclass_spark.inference.results import Classification
     from gliclass_spark.labels import LabelSet
 
@@ -38,7 +38,7 @@ def _branch_lines(classification: Classification, label_set: LabelSet) -> list[s
     return lines
 
 
-def show_versions(console: Console, name: str, versions: Sequence[Version]) -> None:
+def show_versions(console: Console, name: str, versions: Sequence[ModelVersion]) -> None:
     """Print the versions of a registered model, latest first."""
     table = Table(title=f"Versions of {name}", title_justify="left")
     table.add_column("version", justify="right")

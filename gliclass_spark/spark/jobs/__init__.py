@@ -30,7 +30,7 @@ def up_to_date(run: PipelineRun) -> bool:
     tagged, filtered, routed = done.get("tag"), done.get("filter"), done.get("route")
     if tagged is None or not all(done.values()):
         return False
-    moved = resolve_model(run.pipeline.model).digest != tagged.model_digest
+    moved = resolve_model(run.pipeline.model, registry=run.registry).digest != tagged.model_digest
     if moved or tagged.settings_hash != tag_settings(run, tagged.model_digest):
         return False
     read_all = tagged.inputs["source"] == replace(source.latest(run.spark), since=tagged.inputs["source"].since)

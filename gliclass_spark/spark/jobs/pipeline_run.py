@@ -20,9 +20,9 @@ from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.errors import JobError
 from gliclass_spark.runs.manifest import FAILED, RUNNING, SUCCEEDED, Manifest, VersionRange
 from gliclass_spark.spark.delta import change_feed, tables
-from gliclass_spark.spark.delta.change_feed import Changes, DeltaAddress
+from gliclass_spark.spark.delta.change_feed import Changes, TableRef
 from gliclass_spark.spark.delta.commits import Commits
-from gliclass_spark.spark.delta.runs_table import Runs, last_success, to_build_on
+from gliclass_spark.spark.delta.runs_table import Runs, last_success, incremental_base
 from gliclass_spark.spark.delta.tables import Lake, TableSpec
 from gliclass_spark.spark.source import Documents
 
@@ -40,7 +40,8 @@ class PipelineRun:
     retag: what `tag` asks the model again: "changed" texts, label sets and models; "all"; or "none",
     which leaves the tags of an earlier model as they are. full: look at every document, not only at
     those that changed since the last run. until: take the source as it was at this time, or as an
-    earlier run has already taken it, if that is later; None: as it is.
+    earlier run has already taken it, if that is later; None: as it is. registry: MLflow tracking URI of a models:/ model;
+    None: the environment's.
     """
 
     spark: SparkSession
@@ -51,6 +52,7 @@ class PipelineRun:
     retag: Retag = "changed"
     full: bool = False
     until: datetime | None = None
+    registry: str | None = None
     on_progress: Progress = lambda done, total: None
 
     @property
@@ -102,12 +104,12 @@ class Job:
     def changes(
         self,
         table: str,
-        address: DeltaAddress,
+        address: TableRef,
         now: VersionRange,
         shaped: Callable[[DataFrame, tuple[str, ...]], DataFrame],
     ) -> Changes:
         """See `changes.changes`: those since the base. What they hold is let go at the end of the job."""
-        found = change_feed.changes(self.run.spark, address, self.since(table), now, shaped)
+        found = change_feed.read_changes(self.run.spark, address, self.since(table), now, shaped)
         self._held += [found.held] if found.held is not None else []
         if found.note:
             self.notes.append(found.note)
@@ -166,7 +168,7 @@ def job(run: PipelineRun, name: str, settings: str, known: list[Manifest], **fac
     with reporting_spark_errors(f"{name} of {run.title}"):
         mine, earlier = run.runs.claim(wanted, known)
         # What was there at the claim: from now on no earlier run can finish and be missed.
-        base = None if run.full else to_build_on(earlier, name, settings)
+        base = None if run.full else incremental_base(earlier, name, settings)
         last = last_success(earlier, name)
         contested = mine.sequence != 1 + (last.sequence if last is not None else 0)
         commits = Commits(run.spark, f"{pipeline.name}/{name}", mine.sequence)

@@ -32,10 +32,10 @@ from gliclass_spark.errors import (
 )
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS, Manifest, VersionRange
 from gliclass_spark.spark.delta import change_feed, tables
-from gliclass_spark.spark.delta.change_feed import Changes, DeltaAddress
+from gliclass_spark.spark.delta.change_feed import Changes, TableRef
 from gliclass_spark.spark.delta.local_rows import local_rows
-from gliclass_spark.spark.delta.runs_table import last_success, to_build_on
-from gliclass_spark.spark.delta.schema import KEY, LANE_FIELDS, TAGS
+from gliclass_spark.spark.delta.runs_table import last_success, incremental_base
+from gliclass_spark.spark.delta.schema import KEY, EXPLORATION_FIELDS, TAGS
 from gliclass_spark.spark.delta.tables import STAGED_SPEC, TAGS_SPEC
 from gliclass_spark.spark.jobs.pipeline_run import Job, PipelineRun, counts, finish, job, outputs, settings_of
 from gliclass_spark.spark.session import threads_per_task
@@ -65,7 +65,7 @@ def check(run: PipelineRun, known: list[Manifest]) -> ModelRef:
         asked = filtering.tags_of_label_set(local_rows(run.spark, [], TAGS), pipeline.label_set)
         tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
         check_analysis(tagged, pipeline.rules, run.title)
-    lacks = [name for name in tables.check(run.spark, run.lake.path("tags"), TAGS) if name not in LANE_FIELDS.names]
+    lacks = [name for name in tables.missing_columns(run.spark, run.lake.path("tags"), TAGS) if name not in EXPLORATION_FIELDS.names]
     if lacks:
         raise TableError(
             f"{run.lake.path('tags')}: expected a column {lacks[0]!r}, found none; someone altered the table: bring "
@@ -89,7 +89,7 @@ def tag_step(run: PipelineRun) -> Manifest:
     done = last_success(known, "tag", run_id=run.run_id, settings_hash=settings)
     if done is not None:
         return done
-    looks_at_all = source is None or run.full or to_build_on(known, "tag", settings) is None
+    looks_at_all = source is None or run.full or incremental_base(known, "tag", settings) is None
     if looks_at_all:
         run.documents.check_ids(documents)  # before anything is written
     with job(run, "tag", settings, known, model_digest=model.digest) as work:
@@ -134,13 +134,13 @@ def tag_step(run: PipelineRun) -> Manifest:
                     "changed `tags`: run tag again with --full"
                 )
         if total:
-            work.commit("staged", partial(tables.clear, spark))
+            work.commit("staged", partial(tables.delete_rows, spark))
         facts: dict[str, Any] = {**work.known, **found, "retagged": again, "tombstoned": leaving, "documents": held}
-        inputs = {"source": change_feed.since(work.since("source"), read)}
+        inputs = {"source": change_feed.range_since(work.since("source"), read)}
         return finish(work, work.facts(inputs=inputs, outputs=outputs(run, ["tags"]), **facts))
 
 
-def to_read(run: PipelineRun, source: DeltaAddress | None, known: list[Manifest]) -> VersionRange:
+def to_read(run: PipelineRun, source: TableRef | None, known: list[Manifest]) -> VersionRange:
     """The version of the source that `run.until` asks for, but none before one that was read: tags don't go back."""
     if source is None:
         if run.until is not None:
@@ -178,11 +178,11 @@ def _model(run: PipelineRun, known: list[Manifest]) -> ModelRef:
     own = [each for each in known if (each.job, each.run_id, each.model) == ("tag", run.run_id, address)]
     begun_with = own[-1].model_digest if own else None  # the latest come first
     try:
-        return resolve_model(address, begun_with)
+        return resolve_model(address, begun_with, run.registry)
     except (ModelNotFoundError, CheckpointError) as gone:
         if begun_with is None:
             raise
-        found = resolve_model(address)
+        found = resolve_model(address, registry=run.registry)
         logger.warning("run %r goes on with another model than it began with: %s", run.run_id, gone)
         return found
 
@@ -291,7 +291,7 @@ def _check_errors(work: Job, ready: DataFrame, total: int) -> None:
     failed, allowed = sum(errors.values()), run.pipeline.max_error_ratio
     if failed > allowed * total:
         # Those that went well need not be scored again once the source, or the limit, is mended.
-        work.commit("staged", partial(tables.clear, run.spark, condition="error IS NOT NULL"))
+        work.commit("staged", partial(tables.delete_rows, run.spark, condition="error IS NOT NULL"))
         listed = ", ".join(f"{code}: {count}" for code, count in errors.items())
         raise ErrorShareError(
             f"{failed} of {total} texts could not be scored ({listed}): a share of {failed / total:.3f}, "

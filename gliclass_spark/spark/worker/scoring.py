@@ -1,7 +1,7 @@
-"""What runs inside an executor's Python worker: one engine for one process.
+"""Scoring in a Python worker: one engine per process.
 
-This module is imported by the worker, so its engines live as long as the worker does. Were they
-kept in a closure, each task would unpickle the closure and load the model again.
+The engines are kept in this module, so they live as long as the worker. In a closure, each task would unpickle its own
+copy and load the model again.
 """
 
 from __future__ import annotations
@@ -38,52 +38,52 @@ def classify(
     label_set_json: str,
     settings: WorkerSettings,
 ) -> Generator[tuple[Batch, Results, TaskReport], None, None]:
-    """Score the texts of each batch with this process's engine: gives the batch, its results, what they cost.
+    """Score the texts of each batch with this process's engine, and yield the batch, its results and a report.
 
-    Texts may come as UTF-8 bytes: what is not valid UTF-8 becomes an `undecodable_text` error. The next
-    batch is taken and tokenised while the device scores the present one. Without a batch no model is
-    loaded. Raises DeviceError, ModelNotFoundError, CheckpointError.
+    Texts may be UTF-8 bytes; invalid UTF-8 gives the error `undecodable_text`. The next batch is tokenised while the
+    device scores the current one. Without a batch no model is loaded. Raises DeviceError, ModelNotFoundError,
+    CheckpointError.
     """
     first = list(islice(batches, 1))
     if not first:
         return
     engine, loads = _engine(settings)
-    waiting: deque[Batch] = deque()
+    pending: deque[Batch] = deque()
 
     def decoded() -> Iterator[list[str | None]]:
         for batch in chain(first, batches):
-            waiting.append(batch)
+            pending.append(batch)
             yield _decoded(texts(batch))
 
     with closing(engine.stream(decoded(), _label_set(label_set_json))) as stream:
         for results in stream:
-            yield waiting.popleft(), results, TaskReport(results.usage, loads)
+            yield pending.popleft(), results, TaskReport(results.usage, loads)
             loads = 0
 
 
 def classify_each(
     batches: Iterator[tuple[Sequence[str | bytes | None], Sequence[Sequence[str] | None]]], settings: WorkerSettings
 ) -> Generator[list[TextResult], None, None]:
-    """`classify`, for batches of texts and of each text's own labels: gives the answers of each batch."""
+    """Score batches of texts, each with its own labels, as `classify` does, and yield the results of each batch."""
     first = list(islice(batches, 1))
     if not first:
         return
     engine, _ = _engine(settings)
-    asked = ((_decoded(texts), labels) for texts, labels in chain(first, batches))
-    with closing(engine.stream_each(asked)) as stream:
+    decoded = ((_decoded(texts), labels) for texts, labels in chain(first, batches))
+    with closing(engine.stream_each(decoded)) as stream:
         yield from stream
 
 
-def tag_record(found: Classification, label_set: LabelSet | None, model: ModelRef) -> dict[str, Any]:
-    """One text's part of a `tags` row: the columns of `schema.TAG_FIELDS`."""
-    error = found.error
+def tag_record(classification: Classification, label_set: LabelSet | None, model: ModelRef) -> dict[str, Any]:
+    """Return the columns `schema.TAG_FIELDS` of a text's row in `tags`."""
+    error = classification.error
     return {
         "label_set": label_set and label_set.name,
         "label_set_hash": label_set and label_set.hash,
-        "scores": found.scores,
-        "labels": [scored.label for scored in found.labels],
-        "token_count": found.token_count,
-        "chunk_count": found.chunk_count,
+        "scores": classification.scores,
+        "labels": [scored.label for scored in classification.labels],
+        "token_count": classification.token_count,
+        "chunk_count": classification.chunk_count,
         "error": {"code": error.code, "message": error.message} if error else None,
         "model": model.uri,
         "model_digest": model.digest,
@@ -91,49 +91,49 @@ def tag_record(found: Classification, label_set: LabelSet | None, model: ModelRe
 
 
 def _engine(settings: WorkerSettings) -> tuple[Engine, int]:
-    """This process's engine on the task's device, and the models loaded for it (0 or 1)."""
-    device = choose_device(settings.device or _given_device())
+    """Return this process's engine on the task's device, and how many models this call loaded (0 or 1)."""
+    device = choose_device(settings.device or _task_device())
     engine = _engines.get(settings)
     if engine is not None and engine.device == device:
         return engine, 0
     if engine is not None:
-        # An executor with several GPUs: the task before had another one, which is free for others from now on.
+        # On an executor with several GPUs the previous task had another GPU: free it for other workers.
         del engine
-        _leave(settings)
-    # Several workers share one machine: each keeps to its threads, in torch and in the tokenizer.
+        _unload(settings)
+    # Workers share the machine's processors: limit the threads of torch and of the tokenizer.
     torch.set_num_threads(settings.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(settings.threads))
-    # What the address stands for may have changed since the driver asked; the digest has not.
-    model = resolve_model(settings.model.pinned or settings.model.uri, settings.model.digest)
+    # The URI's files may have changed since the driver resolved it; the digest pins them.
+    model = resolve_model(settings.model.pinned or settings.model.uri, settings.model.digest, settings.model.registry)
     if device.type == "cuda":
-        gpu.claim(_name(device), settings.gpu_sharing)
+        gpu.claim(_gpu_uuid(device), settings.gpu_sharing)
     _engines[settings] = Engine.from_pretrained(model, device=str(device), precision=settings.precision)
-    late_imports.tell_daemon()
+    late_imports.report_to_daemon()
     return _engines[settings], 1
 
 
-def _given_device() -> str | None:
-    """The GPU that Spark gave to this task, in torch's words; None if it gave none."""
+def _task_device() -> str | None:
+    """Return torch's name for the GPU that Spark assigned to this task, or None if it assigned none."""
     task = TaskContext.get()
-    given = task.resources().get("gpu") if task is not None else None
-    if given is None:
+    resource = task.resources().get("gpu") if task is not None else None
+    if resource is None:
         return None
-    # Discovery scripts count as nvidia-smi does; CUDA, left alone, puts its fastest GPU first.
+    # Discovery scripts number GPUs as nvidia-smi does; by default CUDA puts the fastest one first.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    return gpu.task_device(given.addresses, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return gpu.task_device(resource.addresses, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def _leave(settings: WorkerSettings) -> None:
-    """Drop an engine, and with the last one on a GPU the claim to it."""
+def _unload(settings: WorkerSettings) -> None:
+    """Drop an engine, and release its GPU if no other engine is on it."""
     device = _engines.pop(settings).device
     if device.type == "cuda":
         torch.cuda.empty_cache()
         if all(engine.device != device for engine in _engines.values()):
-            gpu.release(_name(device))
+            gpu.release(_gpu_uuid(device))
 
 
-def _name(device: torch.device) -> str:
-    """The same for every process that sees this GPU, whatever number each gives to it."""
+def _gpu_uuid(device: torch.device) -> str:
+    """Return the GPU's UUID, which is the same in all processes; its number may differ."""
     return str(torch.cuda.get_device_properties(device).uuid)
 
 
@@ -143,5 +143,5 @@ def _label_set(canonical_json: str) -> LabelSet:
 
 
 def _decoded(texts: Sequence[str | bytes | None]) -> list[str | None]:
-    # Invalid bytes become lone surrogates, which the engine reports as an error of this text alone.
+    # Invalid bytes become lone surrogates, which the engine reports as this text's error.
     return [text.decode("utf-8", errors="surrogateescape") if isinstance(text, bytes) else text for text in texts]

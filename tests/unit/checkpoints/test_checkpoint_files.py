@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
 from gliclass_spark.checkpoints.digest import digest_of
-from gliclass_spark.checkpoints.files import INDEX, WEIGHTS, belongs
+from gliclass_spark.checkpoints.files import INDEX, WEIGHTS, is_checkpoint_file
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import checkpoint
@@ -143,8 +143,8 @@ class TestCode:
         (folder / "config.json").write_text(json.dumps({**document, **asked}))
         key = ".".join((*path, "auto_map"))
         assert refusal(folder) == (
-            f"config.json of {folder} asks for code of its own ({key}), but code from a checkpoint is never run; take "
-            "a checkpoint whose encoder transformers knows by itself"
+            f"config.json of {folder} needs code of its own ({key}), but code from a checkpoint is never run; use "
+            "a checkpoint whose encoder is part of transformers"
         )
 
     @pytest.mark.parametrize("nothing", [None, {}, ""])
@@ -177,4 +177,4 @@ class TestCode:
     ],
 )
 def test_only_known_names_belong_to_a_checkpoint(name: str, expected: bool) -> None:
-    assert belongs(name) is expected
+    assert is_checkpoint_file(name) is expected

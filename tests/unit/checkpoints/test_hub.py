@@ -217,7 +217,7 @@ class TestOutage:
         caplog.clear()
         assert resolve_model(NAME) == first
         [said] = told(caplog)
-        assert re.fullmatch(rf"the hub does not answer \(\w+\); {NAME} stays at the commit {OLD}", said)
+        assert re.fullmatch(rf"the hub is unreachable \(\w+\); {NAME} stays at the commit {OLD}", said)
 
     def test_what_lies_in_the_hubs_own_cache_will_do(self, hub: Hub, out: Callable[[], None], tmp_path: Path) -> None:
         first = resolve_model(f"{NAME}@main")
@@ -230,15 +230,15 @@ class TestOutage:
     def test_what_is_nowhere_is_told(self, hub: Hub, out: Callable[[], None]) -> None:
         out()
         said = refusal(NAME)
-        assert said.startswith(f"model {NAME!r} is not a folder, and the hub does not give it (")
+        assert said.startswith(f"model {NAME!r} is not a folder, and not available on the hub (")
         assert 'use "embedded"' in said
 
 
 class TestRefused:
     def test_a_revision_or_a_name_that_does_not_exist_is_no_outage(self, hub: Hub) -> None:
         resolve_model(NAME)
-        assert "does not give it (RevisionNotFoundError, status 404)" in refusal(f"{NAME}@v2")
-        assert "does not give it (RepositoryNotFoundError, status 404)" in refusal("org/other")
+        assert "not available on the hub (RevisionNotFoundError, status 404)" in refusal(f"{NAME}@v2")
+        assert "not available on the hub (RepositoryNotFoundError, status 404)" in refusal("org/other")
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_a_hub_that_denies_is_no_outage(self, hub: Hub, status: int) -> None:
@@ -256,7 +256,7 @@ class TestRefused:
     def test_code_that_the_configuration_asks_for_is_refused(self, hub: Hub) -> None:
         hub.commits[OLD]["config.json"] = b'{"auto_map": {"AutoModel": "trap.Trap"}}'
         said = refusal(NAME, of=CheckpointError)
-        assert said.startswith(f"config.json of {NAME} asks for code of its own (auto_map), but code from a checkpoint")
+        assert said.startswith(f"config.json of {NAME} needs code of its own (auto_map), but code from a checkpoint")
 
 
 def digest_of_files(folder: Path, files: dict[str, bytes]) -> str:

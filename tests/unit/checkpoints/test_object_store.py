@@ -162,7 +162,7 @@ class TestWorker:
         shutil.rmtree(cache)
         assert refusal(store.address, first, CheckpointError) == (
             f"{store.address} gave files with the digest {other[:12]}, expected {first[:12]}: they are damaged, or "
-            "were changed meanwhile; put the files back, or begin again with those that are there now"
+            "were changed meanwhile; put the files back, or start again with the present ones"
         )
         assert [path.name for path in cache.iterdir()] == [f"{first}.lock"]
 
@@ -198,7 +198,7 @@ class TestHttp:
     def test_nothing_is_fetched_for_the_address_of_a_file(self, folder: Path) -> None:
         with serving_folder(folder.parent) as server:
             address = f"{address_of(server)}/mail/model.safetensors"
-            assert refusal(address) == f"{address} is the address of a file; give that of its folder"
+            assert refusal(address) == f"{address} is the URI of a file; give that of its folder"
 
     def test_a_server_that_is_down_is_told_at_once_in_one_line(self) -> None:
         said = refusal("http://127.0.0.1:9/mail")
@@ -246,8 +246,8 @@ class TestRefused:
     def test_code_that_the_configuration_asks_for_is_refused_and_nothing_kept(self, store: Store, cache: Path) -> None:
         store.put({"config.json": b'{"encoder_config": {"auto_map": {"AutoModel": "trap.Trap"}}}'})
         assert refusal(store.address, of=CheckpointError) == (
-            f"config.json of {store.address} asks for code of its own (encoder_config.auto_map), but code from a "
-            "checkpoint is never run; take a checkpoint whose encoder transformers knows by itself"
+            f"config.json of {store.address} needs code of its own (encoder_config.auto_map), but code from a "
+            "checkpoint is never run; use a checkpoint whose encoder transformers knows by itself"
         )
         assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
@@ -255,7 +255,7 @@ class TestRefused:
         root = written(tmp_path / "lake", {"mail/weights.bin": b"x"})
         (root / "empty").mkdir()
         file, empty, nothing = (f"file://{root}/{name}" for name in ("mail/weights.bin", "empty", "nothing"))
-        assert refusal(file) == f"{file} is the address of a file; give that of its folder"
+        assert refusal(file) == f"{file} is the URI of a file; give that of its folder"
         assert refusal(empty, of=CheckpointError).startswith(f"{empty} holds no model.safetensors; give the folder of")
         assert refusal(nothing) == f"there is nothing at {nothing}; check the address"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,8 @@ from reference_models import Reference, tokenizer
 
 from gliclass_spark.checkpoints.digest import digest_of
 from gliclass_spark.checkpoints.files import INDEX, WEIGHTS
-from gliclass_spark.checkpoints.registry import Registry, Version
+from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.checkpoints.registry import ModelVersion, Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
@@ -36,7 +38,7 @@ def aliases(registry: Registry) -> dict[str, int]:
 
 class TestRegister:
     def test_the_champion_is_the_checkpoint_that_was_registered_with_its_digest_and_its_scores(
-        self, registry: Registry, register: Callable[..., Version], tiny_label_cached_model: str
+        self, registry: Registry, register: Callable[..., ModelVersion], tiny_label_cached_model: str
     ) -> None:
         version = register(tiny_label_cached_model, macro_f1="0.71")
         registry.promote("mail", "1")
@@ -56,10 +58,10 @@ class TestRegister:
             other = registry.register("mail", Path(other_tiny_model), tracked.run_id)
             assert registry.register("mail", Path(tiny_model), tracked.run_id) == first
         assert (first.number, other.number) == (1, 2)
-        assert [resolve_model(each.address).digest for each in (first, other)] == [first.digest, other.digest]
+        assert [resolve_model(each.uri).digest for each in (first, other)] == [first.digest, other.digest]
 
     def test_a_label_set_goes_along(
-        self, registry: Registry, register: Callable[..., Version], tiny_model: str, tmp_path: Path
+        self, registry: Registry, register: Callable[..., ModelVersion], tiny_model: str, tmp_path: Path
     ) -> None:
         folder = shutil.copytree(tiny_model, tmp_path / "checkpoint")
         (folder / "label_set.yaml").write_text("name: mail\n")
@@ -69,7 +71,7 @@ class TestRegister:
         assert not (source / "training_state.pt").exists()
 
     def test_weights_in_several_files_and_the_tokenizer_of_labels_go_along(
-        self, register: Callable[..., Version], tiny_model: str, tmp_path: Path
+        self, register: Callable[..., ModelVersion], tiny_model: str, tmp_path: Path
     ) -> None:
         folder, shard = shutil.copytree(tiny_model, tmp_path / "checkpoint"), "model-00001-of-00001.safetensors"
         (folder / WEIGHTS).rename(folder / shard)
@@ -91,7 +93,7 @@ class TestRegister:
             registry.versions("mail")
 
     def test_pickled_weights_that_someone_put_there_are_not_fetched(
-        self, register: Callable[..., Version], tiny_model: str, tmp_path: Path
+        self, register: Callable[..., ModelVersion], tiny_model: str, tmp_path: Path
     ) -> None:
         version = register(tiny_model)
         source = Path(version.source.removeprefix("file://"))
@@ -101,7 +103,7 @@ class TestRegister:
         assert not (tmp_path / "cache" / "models" / version.digest).exists()
 
     def test_files_that_were_changed_in_the_registry_are_refused(
-        self, register: Callable[..., Version], tiny_model: str, other_tiny_model: str
+        self, register: Callable[..., ModelVersion], tiny_model: str, other_tiny_model: str
     ) -> None:
         version = register(tiny_model)
         shutil.copy(Path(other_tiny_model, WEIGHTS), version.source.removeprefix("file://"))
@@ -113,12 +115,12 @@ class TestRegister:
             resolve_model("models:/mail/1")
 
     def test_a_version_that_was_registered_by_other_means_is_told(
-        self, registry: Registry, register: Callable[..., Version], tiny_model: str
+        self, registry: Registry, register: Callable[..., ModelVersion], tiny_model: str
     ) -> None:
         source = register(tiny_model).source
         registry._client.create_model_version("mail", source)
         assert registry.version("mail", "2").digest == ""
-        with pytest.raises(ModelNotFoundError, match="models:/mail/2 carries no digest, so its files could not be"):
+        with pytest.raises(ModelNotFoundError, match="models:/mail/2 has no digest to check its files by"):
             resolve_model("models:/mail/2")
 
 
@@ -129,9 +131,9 @@ class TestRun:
         (tmp_path / "scores.json").write_text("{}")
         with registry.run("retraining", "night-1", {"steps": 3, "data_version": 17}) as tracked:
             for step, loss in enumerate([3.0, 2.0]):
-                tracked.metrics({"loss": loss}, step)
-            tracked.tags({"data": "mail"})
-            tracked.artifact(tmp_path / "scores.json", "report")
+                tracked.log_metrics({"loss": loss}, step)
+            tracked.set_tags({"data": "mail"})
+            tracked.log_artifact(tmp_path / "scores.json", "report")
         run = registry._client.get_run(tracked.run_id)
         assert (run.info.status, run.info.run_name) == ("FINISHED", "night-1")
         assert run.data.params == {"steps": "3", "data_version": "17"}
@@ -223,6 +225,31 @@ class TestAddress:
     def test_a_name_that_can_be_no_address_is_not_registered(self, registry: Registry, tiny_model: str) -> None:
         with pytest.raises(RegistryError, match="'e mail' can't be the name of a model; use letters"):
             registry.register("e mail", Path(tiny_model), "run")
+
+
+class TestRegistryArgument:
+    def test_a_model_is_resolved_in_the_registry_that_is_passed_and_the_environment_stays_as_it_is(
+        self, two: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        environment = dict(os.environ)
+        ref = resolve_model("models:/mail@champion", registry=two.uri)
+        assert (ref.digest, ref.registry) == (two.version("mail", "champion").digest, two.uri)
+        assert Engine.from_pretrained("models:/mail@champion", registry=two.uri, device="cpu").ref == ref
+        assert dict(os.environ) == environment
+
+    def test_a_worker_fetches_by_digest_from_the_registry_of_the_reference(
+        self, two: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        ref = resolve_model("models:/mail@champion", registry=two.uri)
+        two.promote("mail")
+        shutil.rmtree(tmp_path / "cache")  # the worker's machine
+        assert resolve_model(ref.uri, ref.digest, ref.registry) == ref
+
+    def test_a_password_in_the_uri_of_the_registry_is_not_shown(self) -> None:
+        ref = ModelRef("models:/mail@champion", Path("folder"), "0" * 64, registry="http://user:secret@host")
+        assert "secret" not in repr(ref)
 
 
 class TestCommands:

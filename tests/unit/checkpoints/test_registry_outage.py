@@ -14,7 +14,7 @@ import pytest
 from gliclass_spark.checkpoints.cache import Cache
 from gliclass_spark.checkpoints.files import WEIGHTS
 from gliclass_spark.checkpoints.registry import Registry
-from gliclass_spark.checkpoints.registry.server import briefly
+from gliclass_spark.checkpoints.registry.server import SHORT_TIMEOUTS, default_settings
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
 
@@ -32,7 +32,7 @@ def fetch(folder):
     time.sleep(2)
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
-print(Cache.default().checkpoint(digest, CheckpointSource("the source", fetch, "mend it")))
+print(Cache.default().checkpoint(digest, CheckpointSource("the source", fetch, "try again")))
 """
 
 
@@ -63,7 +63,9 @@ class TestCache:
         weights = resolve_model("models:/mail@champion").folder / WEIGHTS
         weights.write_bytes(weights.read_bytes()[:-1])
         take_down(two)
-        with pytest.raises(ModelNotFoundError, match="holds no sound copy of what it stood for: the model registry at"):
+        with pytest.raises(
+            ModelNotFoundError, match="holds no intact copy of the files that it resolved to before: the"
+        ):
             resolve_model("models:/mail@champion")
 
     def test_two_processes_that_fetch_at_once_leave_one_good_copy(self, tmp_path: Path, tiny_model: str) -> None:
@@ -83,26 +85,28 @@ class TestOutage:
         self, two: Registry, caplog: pytest.LogCaptureFixture, tmp_path: Path
     ) -> None:
         ref = resolve_model("models:/mail@champion")
-        [memory] = (tmp_path / "cache" / "models" / "addresses").iterdir()
-        asked_at = json.loads(memory.read_text())["asked_at"]
+        [record] = (tmp_path / "cache" / "models" / "addresses").iterdir()
+        resolved_at = json.loads(record.read_text())["resolved_at"]
         take_down(two)
         with caplog.at_level(logging.WARNING):
             assert resolve_model("models:/mail@champion") == ref
         [warning] = caplog.messages
-        assert f"the model registry at {two.uri} does not answer" in warning
-        assert f"models:/mail@champion stood for at {asked_at}: digest {ref.digest[:12]}" in warning
+        assert f"the model registry at {two.uri} is unreachable" in warning
+        assert f"models:/mail@champion resolved to at {resolved_at}: digest {ref.digest[:12]}" in warning
 
     def test_a_server_that_does_not_answer_is_an_outage_too(
         self, two: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         ref = resolve_model("models:/mail@champion")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
-        with pytest.raises(ModelNotFoundError, match=f"'models:/mail@champion' can't be looked up.*at {DOWN} does not"):
+        with pytest.raises(
+            ModelNotFoundError, match=f"'models:/mail@champion' can't be resolved.*at {DOWN} is unreachable"
+        ):
             resolve_model("models:/mail@champion")
-        # As if that server had given the answer.
-        Cache.default().remember(DOWN, "models:/mail@champion", ref.digest)
+        # As if that server had resolved it before.
+        Cache.default().record_resolution(DOWN, "models:/mail@champion", ref.digest)
         assert resolve_model("models:/mail@champion") == ref
-        assert f"at {DOWN} does not answer" in caplog.text
+        assert f"at {DOWN} is unreachable" in caplog.text
 
     def test_a_digest_that_is_on_this_machine_needs_no_registry(
         self, two: Registry, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +114,9 @@ class TestOutage:
         ref = resolve_model("models:/mail@champion")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
         assert resolve_model("models:/mail@champion", ref.digest) == ref
-        with pytest.raises(ModelNotFoundError, match=f"with the digest 000000000000 are not in .*at {DOWN} does not"):
+        with pytest.raises(
+            ModelNotFoundError, match=f"with the digest 000000000000 are not in .*at {DOWN} is unreachable"
+        ):
             resolve_model("models:/mail@champion", "0" * 64)
 
     def test_an_alias_that_is_gone_is_no_outage(self, two: Registry) -> None:
@@ -127,7 +133,7 @@ class TestOutage:
     def test_mlflow_gives_up_soon_but_where_the_user_says_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
-        with briefly():
+        with default_settings(SHORT_TIMEOUTS):
             assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
             assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "300"
         assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ

@@ -91,7 +91,7 @@ def test_what_is_not_there_is_told(bucket: Any) -> None:
     for address in ("s3://lake/models/none", "s3://no-such-lake", "s3://no-such-lake/models"):
         assert refusal(address) == f"there is nothing at {address}; check the address"
     file = f"{ADDRESS}/README.md"
-    assert refusal(file) == f"{file} is the address of a file; give that of its folder"
+    assert refusal(file) == f"{file} is the URI of a file; give that of its folder"
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"])

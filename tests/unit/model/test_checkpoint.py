@@ -99,7 +99,7 @@ class TestAddress:
     def test_a_hub_that_cannot_be_reached_is_told_as_such(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-        with pytest.raises(ModelNotFoundError, match="'some/model' is not a folder, and the hub does not give it"):
+        with pytest.raises(ModelNotFoundError, match="'some/model' is not a folder, and not available on the hub"):
             resolve_model("some/model")
 
     def test_a_file_is_no_checkpoint(self, folder: Path) -> None:
@@ -147,8 +147,8 @@ class TestUnsafe:
         encoder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["encoder_config"]
         reconfigure(folder, **({"encoder_config": {**encoder, "auto_map": code}} if place else {"auto_map": code}))
         assert refusal(folder) == (
-            f"config.json of {folder} asks for code of its own ({place}{'.' if place else ''}auto_map), but code from "
-            "a checkpoint is never run; take a checkpoint whose encoder transformers knows by itself"
+            f"config.json of {folder} needs code of its own ({place}{'.' if place else ''}auto_map), but code from "
+            "a checkpoint is never run; use a checkpoint whose encoder is part of transformers"
         )
         assert not (tmp_path / "sprung").exists()
 

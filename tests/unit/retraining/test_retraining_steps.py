@@ -258,7 +258,7 @@ def test_a_candidate_whose_registration_was_killed_becomes_the_challenger(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Registry, "challenge", killed)
+        patched.setattr(Registry, "set_challenger", killed)
         with pytest.raises(KeyboardInterrupt):
             publish(config, "r", begun(config))
     assert aliases(registry) == {CHAMPION: 1}
