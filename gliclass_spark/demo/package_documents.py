@@ -1,4 +1,4 @@
-"""Real documents with nothing to download: what the Python packages installed here say of themselves."""
+"""Demo documents: the descriptions of the installed Python packages, which need no download."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ _SCHEMA = pa.schema(
         ("topics", pa.list_(pa.string())),
     ]
 )
-
-
-# Of a description. Some are books, and two cores would read them all for six minutes.
+# Of a description. Some are very long, and tagging all of them in full takes six minutes on two cores.
 _MAX_CHARS = 4000
 
 
 @dataclass(frozen=True)
 class PackageDocument:
-    """A package's summary and how its README begins, with its authors' own classification (trove topics) beside it."""
+    """A package's summary and the start of its README, with the topics of its trove classifiers."""
 
     package: str
     version: str
@@ -31,15 +29,15 @@ class PackageDocument:
 
 
 def installed_packages() -> list[PackageDocument]:
-    """One document for each package installed in this environment, by name."""
-    found: dict[str, PackageDocument] = {}
+    """Return one document per package installed in this environment, sorted by name."""
+    documents: dict[str, PackageDocument] = {}
     for distribution in distributions():
         metadata = distribution.metadata.json
         if "name" not in metadata:
-            continue  # what is left of a package that was half removed
+            continue  # the remains of an incomplete uninstallation
         name = str(metadata["name"]).lower()
         parts = (metadata.get("summary"), metadata.get("description"))
-        found[name] = PackageDocument(
+        documents[name] = PackageDocument(
             package=name,
             version=distribution.version,
             description="\n\n".join(str(part) for part in parts if part)[:_MAX_CHARS],
@@ -49,11 +47,11 @@ def installed_packages() -> list[PackageDocument]:
                 if classifier.startswith("Topic :: ")
             ],
         )
-    return [found[name] for name in sorted(found)]
+    return [documents[name] for name in sorted(documents)]
 
 
 def write_documents(path: str) -> None:
-    """Make the Delta table at `path` hold them: what is the same there is left as it is."""
+    """Create or update the Delta table of installed packages at `path`. Unchanged rows are not rewritten."""
     rows = pa.Table.from_pylist([asdict(document) for document in installed_packages()], _SCHEMA)
     if not DeltaTable.is_deltatable(path):
         write_deltalake(path, rows, configuration={"delta.enableChangeDataFeed": "true"})

@@ -1,4 +1,4 @@
-"""Reviews of the demo's decisions, by those who know best: the packages' authors, in their trove classifiers."""
+"""Demo reviews: signals about the demo's decisions, from the trove classifiers of the packages' authors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gliclass_spark.demo.package_documents import PackageDocument
 
-# What the demo's labels are called in the classifiers; a topic holds for all that stands below it.
+# The trove topics of each label of the demo. A topic includes its subtopics.
 _TOPICS = {
     "machine learning": ("Scientific/Engineering :: Artificial Intelligence",),
     "scientific computing": ("Scientific/Engineering",),
@@ -32,8 +32,8 @@ _TOPICS = {
 _GOLDEN_SHARE = 1 / 3
 
 
-def authors_labels(document: PackageDocument) -> list[str]:
-    """The demo's labels that the package's classifiers name."""
+def author_labels(document: PackageDocument) -> list[str]:
+    """Return the demo's labels that match the package's classifiers."""
     return [
         label
         for label, topics in _TOPICS.items()
@@ -42,11 +42,14 @@ def authors_labels(document: PackageDocument) -> list[str]:
 
 
 def write_golden(documents: Iterable[PackageDocument], path: Path) -> int:
-    """Write the golden set: a third of the packages that have such labels, by their names. Gives their number."""
-    golden = [document for document in documents if authors_labels(document) and _is_golden(document)]
+    """Write the golden set, a third of the packages with labels, and return its size.
+
+    The name of a package decides whether it is in the golden set.
+    """
+    golden = [document for document in documents if author_labels(document) and _is_golden(document)]
     rows = {
         "text": [document.description for document in golden],
-        "labels": [authors_labels(document) for document in golden],
+        "labels": [author_labels(document) for document in golden],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(rows), path)
@@ -56,18 +59,21 @@ def write_golden(documents: Iterable[PackageDocument], path: Path) -> int:
 def write_reviews(
     documents: Iterable[PackageDocument], tags: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
 ) -> int:
-    """Write a file of signals about the decisions in `tags` (doc_id, labels): what authors would say of each label.
+    """Write a CSV file of signals about the decisions in `tags` (doc_id, labels), and return their number.
 
-    Packages of the golden set, and those without such labels, are not reviewed. Gives the number of signals.
+    There is one signal per document and label. Packages of the golden set, and packages without labels, are not
+    reviewed.
     """
-    known = {each.package: authors_labels(each) for each in documents if not _is_golden(each)}
+    labels_by_package = {
+        document.package: author_labels(document) for document in documents if not _is_golden(document)
+    }
     now = datetime.now(UTC).isoformat(timespec="seconds")
     rows = []
     for decision in tags:
-        true = known.get(decision["doc_id"], [])
-        for label in labels if true else ():
-            given = label in decision["labels"]
-            verdict = ("accepted" if given else "corrected") if label in true else "rejected"
+        true_labels = labels_by_package.get(decision["doc_id"], [])
+        for label in labels if true_labels else ():
+            chosen = label in decision["labels"]
+            verdict = ("accepted" if chosen else "corrected") if label in true_labels else "rejected"
             rows.append((decision["doc_id"], label, verdict, "authors", now))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -77,5 +83,5 @@ def write_reviews(
 
 
 def _is_golden(document: PackageDocument) -> bool:
-    place = int.from_bytes(hashlib.sha256(document.package.encode()).digest()[:4]) / 2**32
-    return place < _GOLDEN_SHARE
+    uniform = int.from_bytes(hashlib.sha256(document.package.encode()).digest()[:4]) / 2**32
+    return uniform < _GOLDEN_SHARE

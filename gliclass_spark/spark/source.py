@@ -1,4 +1,4 @@
-"""The documents: read from their source, at one version where it has versions, and checked."""
+"""Source documents: read from their table or files, and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyspark.sql.types import BinaryType, StringType
 from gliclass_spark.config.pipeline import Source
 from gliclass_spark.config.rule_sql import TAG_COLUMNS
 from gliclass_spark.errors import TableError
-from gliclass_spark.spark.delta.change_feed import DeltaAddress, NotADeltaTableError
+from gliclass_spark.spark.delta.change_feed import NotADeltaTableError, TableRef
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, KEY
 
 _READ_OPTIONS = {"csv": {"header": "true", "multiLine": "true", "escape": '"'}}
@@ -20,22 +20,22 @@ _READ_OPTIONS = {"csv": {"header": "true", "multiLine": "true", "escape": '"'}}
 
 @dataclass(frozen=True)
 class Documents:
-    """The source of a pipeline, as a Spark frame with the columns that the jobs work on."""
+    """The source of a pipeline, as a DataFrame with the columns that the jobs need."""
 
     spark: SparkSession
     source: Source
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The source's name in messages."""
         return f"table {self.source.table}" if self.source.table else str(self.source.path)
 
     @property
-    def delta(self) -> DeltaAddress | None:
-        """Where its Delta log is; None for a source without versions (files, tables of another format)."""
+    def delta(self) -> TableRef | None:
+        """The Delta table of the source, or None if it has no versions (files, tables of another format)."""
         if self.source.table is None and self.source.format != "delta":
             return None
-        address = DeltaAddress(path=self.source.path, table=self.source.table)
+        address = TableRef(path=self.source.path, table=self.source.table)
         try:
             address.handle(self.spark)
         except NotADeltaTableError:
@@ -43,57 +43,57 @@ class Documents:
         return address
 
     def read(self, version: int | None = None) -> DataFrame:
-        """`doc_id` (the id column as a string), the text column, and the others that go along.
+        """Return `doc_id` (the id column as a string), the text column and the other columns of the source.
 
-        `version` is the Delta version, None for what is there now. Raises TableError if the source or
-        a column is missing, if the text is no string, or if a column has the name of one that the jobs add.
+        `version` is the Delta version, None for the current one. Raises TableError if the source or a column is
+        missing, if the text is not a string, or if a column has the name of one that the jobs add.
         """
-        return self.shaped(self._read(version))
+        return self.select_columns(self._read(version))
 
-    def shaped(self, frame: DataFrame, also: tuple[str, ...] = ()) -> DataFrame:
-        """`frame`, rows of the source as they are there, with the columns of `read`, and with those of `also`."""
+    def select_columns(self, frame: DataFrame, extra: tuple[str, ...] = ()) -> DataFrame:
+        """Return rows of the source with the columns of `read`, followed by the columns `extra`."""
         source = self.source
-        columns = [name for name in frame.columns if name not in also]
+        columns = [name for name in frame.columns if name not in extra]
         by_name = {name.lower(): name for name in columns}
-        named = [("id", source.id), ("text", source.text), *(("columns", name) for name in source.columns or ())]
-        for key, wanted in named:
-            if wanted.lower() not in by_name:
-                raise TableError(f"{self.name} has no column {wanted!r} (source.{key}); it has {', '.join(columns)}")
+        required = [("id", source.id), ("text", source.text), *(("columns", name) for name in source.columns or ())]
+        for key, column in required:
+            if column.lower() not in by_name:
+                raise TableError(f"{self.name} has no column {column!r} (source.{key}); it has {', '.join(columns)}")
         text_type = frame.schema[by_name[source.text.lower()]].dataType
         if not isinstance(text_type, (StringType, BinaryType)):
             raise TableError(
                 f"{self.name}: the text column {source.text!r} is {text_type.simpleString()}, expected string; "
                 "name another column, or cast it in a view"
             )
-        chosen = columns if source.columns is None else [source.id, source.text, *source.columns]
-        own = [name for name in chosen if name.lower() != KEY]
-        for name in own:
+        selected = columns if source.columns is None else [source.id, source.text, *source.columns]
+        selected = [name for name in selected if name.lower() != KEY]
+        for name in selected:
             if name.lower() in (*TAG_COLUMNS, *DECISION_COLUMNS):
                 raise TableError(
                     f"{self.name}: the column {name!r} has the name of one that the jobs add; "
                     "rename it, or name the columns to keep in source.columns"
                 )
         id_ = _quoted(source.id).cast("string").alias(KEY)
-        return frame.select(id_, *(_quoted(name) for name in (*own, *also)))
+        return frame.select(id_, *(_quoted(name) for name in (*selected, *extra)))
 
     def check_ids(self, documents: DataFrame) -> None:
-        """Raise TableError if an id is null or stands on two rows: scores could not be told apart then."""
+        """Raise TableError if an id is null or occurs twice: tags could not be matched to documents."""
         counts = documents.groupBy(KEY).count().where(F.col(KEY).isNull() | (F.col("count") > 1))
-        found = counts.orderBy(F.col(KEY).isNotNull(), KEY).limit(3).collect()
-        if not found:
+        invalid = counts.orderBy(F.col(KEY).isNotNull(), KEY).limit(3).collect()
+        if not invalid:
             return
-        if found[0][KEY] is None:
+        if invalid[0][KEY] is None:
             raise TableError(
-                f"{self.name}: {found[0]['count']} rows have no id (source.id {self.source.id!r} is null); "
+                f"{self.name}: {invalid[0]['count']} rows have no id (source.id {self.source.id!r} is null); "
                 "give each row an id of its own"
             )
-        listed = ", ".join(f"{row[KEY]!r} ({row['count']} rows)" for row in found)
-        raise TableError(f"{self.name}: ids of source.id {self.source.id!r} repeat: {listed}; give each row its own")
+        repeated = ", ".join(f"{row[KEY]!r} ({row['count']} rows)" for row in invalid)
+        raise TableError(f"{self.name}: ids of source.id {self.source.id!r} repeat: {repeated}; give each row its own")
 
     def _read(self, version: int | None) -> DataFrame:
         source = self.source
         if version is not None:
-            return DeltaAddress(path=source.path, table=source.table).read(self.spark, version)
+            return TableRef(path=source.path, table=source.table).read(self.spark, version)
         try:
             if source.table is not None:
                 return self.spark.read.table(source.table)
@@ -110,7 +110,7 @@ class Documents:
 
 
 def with_content(documents: DataFrame, text: str) -> DataFrame:
-    """doc_id, content_hash (SHA-256 of the text's bytes, null for null) and the text as bytes."""
+    """Return doc_id, content_hash (SHA-256 of the text's bytes, null for null) and the text as bytes."""
     content = F.col(f"`{text}`").cast("binary")
     return documents.select(KEY, F.sha2(content, 256).alias("content_hash"), content.alias("text"))
 

@@ -1,1 +1,1 @@
-"""DataFrame in, DataFrame out: tagging, filtering, routing, exploration."""
+"""DataFrame transformations of the pipeline: tagging, filtering, routing, exploration."""

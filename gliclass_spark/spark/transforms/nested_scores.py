@@ -1,4 +1,4 @@
-"""Scores of nested labels in the shape of their tree."""
+"""Nested scores: the scores of nested labels as a struct in the shape of their tree."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gliclass_spark.labels.tree import nested
 
 
 def nested_scores(labels: LabelSet | Sequence[str] | Tree, scores: Column | str) -> Column:
-    """A struct in the shape of the label set, of a column map<string,float> with a score for each label.
+    """Return a struct in the shape of the label set, from a column map<string,float> of label scores.
 
-    The column is `scores` of a `tags` table, or what gliclass_udf gives with output="scores":
+    The column is `scores` of a `tags` table, or the result of gliclass_udf with output="scores":
     `tags.select(nested_scores(mail, "scores").alias("scores")).select("scores.mood.glad")`. A flat label set gives a
-    flat struct. Null where there are no scores; a label that has none is null. Raises LabelSetError if a label and a
-    group are of one name in one place.
+    flat struct. The struct is null for an empty or null map; a label without a score is null. Raises LabelSetError if a
+    label and a group at the same level have the same name.
     """
-    asked = LabelSet.coerce(labels)
+    label_set = LabelSet.coerce(labels)
     column = F.col(scores) if isinstance(scores, str) else scores
-    tree = nested(asked.labels, {name: F.try_element_at(column, F.lit(name)) for name in asked.names})
+    tree = nested(label_set.labels, {name: F.try_element_at(column, F.lit(name)) for name in label_set.names})
     return F.when(F.size(column) > 0, _struct(tree))
 
 
 def _struct(tree: Mapping[str, Any]) -> Column:
     return F.struct(
-        *((_struct(held) if isinstance(held, Mapping) else held).alias(name) for name, held in tree.items())
+        *((_struct(node) if isinstance(node, Mapping) else node).alias(name) for name, node in tree.items())
     )

@@ -1,4 +1,4 @@
-"""Routing: each kept document goes to one destination, or to every one that wants it."""
+"""Routing: each kept document goes to the first route that matches, or to every one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from gliclass_spark.spark.transforms.rule_expressions import every_match, first_
 
 
 def route(kept: DataFrame, rules: Rules, run_id: str) -> DataFrame:
-    """Add `routes`: the names of the routes whose condition holds (the first, or all: `rules.routing`), or
-    the default alone. Must run within `lenient_sql`.
+    """Add `routes`: the routes whose condition holds (the first, or all: `rules.routing`), otherwise the default.
+
+    Call within `lenient_sql`.
     """
-    conditions = [(candidate.when, candidate.route) for candidate in rules.routes]
+    conditions = [(rule.when, rule.route) for rule in rules.routes]
     default = F.lit(rules.default_route)
     if rules.routing == "first_match":
-        found = F.array(F.coalesce(first_match(conditions), default))
+        routes = F.array(F.coalesce(first_match(conditions), default))
     else:
-        matching = every_match(conditions)
-        found = F.when(F.size(matching) > 0, matching).otherwise(F.array(default))
-    return kept.withColumns({"routes": found, "run_id": F.lit(run_id)})
+        matches = every_match(conditions)
+        routes = F.when(F.size(matches) > 0, matches).otherwise(F.array(default))
+    return kept.withColumns({"routes": routes, "run_id": F.lit(run_id)})
 
 
 def to_destination(routed: DataFrame, name: str) -> DataFrame:
-    """The documents that go to this destination, with its name as `route`."""
+    """Return the documents routed to this destination, with its name as `route`."""
     return routed.where(F.array_contains("routes", name)).withColumn("route", F.lit(name)).drop("routes")

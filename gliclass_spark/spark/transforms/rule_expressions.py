@@ -1,4 +1,4 @@
-"""Rules as Spark evaluates them."""
+"""Rules as Spark SQL expressions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gliclass_spark.errors import RulesError
 
 @contextmanager
 def lenient_sql(spark: SparkSession) -> Iterator[None]:
-    """Within it, `labels[0]` of a document without labels is NULL, as rules promise, and no failed job."""
+    """Turn ANSI mode off within the block: `labels[0]` of a document without labels is NULL instead of an error."""
     before = spark.conf.get("spark.sql.ansi.enabled")
     spark.conf.set("spark.sql.ansi.enabled", "false")
     try:
@@ -25,7 +25,7 @@ def lenient_sql(spark: SparkSession) -> Iterator[None]:
 
 
 def first_match(conditions: Sequence[tuple[str, str]]) -> Column:
-    """The name behind the first (condition, name) that holds, else null. A NULL condition does not hold."""
+    """Return the name of the first (condition, name) whose condition is true, or null; NULL is not true."""
     result = F.lit(None).cast("string")
     for condition, name in reversed(conditions):
         result = F.when(F.expr(condition), F.lit(name)).otherwise(result)
@@ -33,16 +33,16 @@ def first_match(conditions: Sequence[tuple[str, str]]) -> Column:
 
 
 def every_match(conditions: Sequence[tuple[str, str]]) -> Column:
-    """The names behind every (condition, name) that holds, in their order."""
+    """Return the names of every (condition, name) whose condition is true, in their order."""
     names = [F.when(F.expr(condition), F.lit(name)) for condition, name in conditions]
     return F.array_compact(F.array(*names).cast("array<string>"))
 
 
 def check_analysis(tagged: DataFrame, rules: Rules, source: str) -> None:
-    """Let Spark itself read each rule against the columns. Raises RulesError for one that it refuses."""
+    """Analyse each rule against the columns of `tagged`. Raises RulesError for a rule that Spark refuses."""
     for rule in (*rules.reject, *rules.routes):
         try:
             tagged.where(F.expr(rule.when)).schema  # noqa: B018 - reading the schema analyses the condition
         except AnalysisException as error:
-            why = str(error).splitlines()[0]
-            raise RulesError(f"{source}: {rule.title}: Spark can't evaluate {rule.when!r}: {why}") from None
+            reason = str(error).splitlines()[0]
+            raise RulesError(f"{source}: {rule.title}: Spark can't evaluate {rule.when!r}: {reason}") from None

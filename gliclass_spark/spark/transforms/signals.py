@@ -1,4 +1,4 @@
-"""Several signals on one decision, joined: the rules of `gliclass_spark.feedback.verdicts`, in Spark's words."""
+"""Feedback signals joined per decision: the rules of `gliclass_spark.feedback.verdicts` in Spark."""
 
 from __future__ import annotations
 
@@ -10,41 +10,49 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from gliclass_spark.feedback.verdicts import VERDICTS, Verdict
 from gliclass_spark.spark.delta.schema import KEY
 
-# What signals are joined by: a text that changed makes another decision.
+# The text is part of the key: a decision about another text is another decision.
 DECISION_KEY = (KEY, "label_set_hash", "label", "content_hash")
 
 
-def of_verdict(fact: Callable[[Verdict], object]) -> Column:
-    """A fact about each row's verdict; null for one that is unknown."""
-    known = [F.lit(value) for verdict in VERDICTS for value in (verdict.name, fact(verdict))]
-    return F.try_element_at(F.create_map(*known), F.col("verdict"))
+def verdict_column(attribute: Callable[[Verdict], object]) -> Column:
+    """Return the attribute of each row's `verdict`; null for an unknown verdict."""
+    entries = [F.lit(value) for verdict in VERDICTS for value in (verdict.name, attribute(verdict))]
+    return F.try_element_at(F.create_map(*entries), F.col("verdict"))
 
 
-def joined(signals: DataFrame) -> DataFrame:
-    """Rows of `feedback` to one row for each decision: DECISION_KEY, target, reward, chosen, score, propensity,
-    first_at and observed_at (of its first and its newest signal), contradicting, and the counts `signals` and `late`.
+def join_signals(signals: DataFrame) -> DataFrame:
+    """Return one row per decision from rows of `feedback`.
+
+    Its columns: DECISION_KEY, target, reward, chosen, score, propensity, first_at and observed_at (the times of the
+    first and the latest signal), contradicting, and the counts `signals` and `late`.
     """
-    explicit = of_verdict(lambda verdict: verdict.explicit)
-    rated = F.when(F.col("reward") != 0, (F.col("chosen") == (F.col("reward") > 0)).cast("int"))
-    said = F.coalesce(of_verdict(lambda verdict: verdict.target), F.when(explicit, rated))
     decision = Window.partitionBy(*DECISION_KEY)
-    newest = F.max(F.when(explicit, F.col("observed_at"))).over(decision)
-    marked = signals.withColumns({"_explicit": explicit, "_newest": newest})
-    current = F.col("_explicit") & (F.col("observed_at") == F.col("_newest"))
-    marked = marked.withColumn("_said", F.when(current, said))
-    contradicting = F.max("_said").over(decision) > F.min("_said").over(decision)
-    marked = marked.withColumn("_contradicting", F.coalesce(contradicting, F.lit(False)))
-    explicit_counts = F.col("_newest").isNotNull() & ~F.col("_contradicting")
+    explicit = verdict_column(lambda verdict: verdict.explicit)
+    latest = F.max(F.when(explicit, F.col("observed_at"))).over(decision)
+    rows = signals.withColumns({"_explicit": explicit, "_latest": latest})
+
+    # Explicit signals other than the latest are superseded.
+    current = F.col("_explicit") & (F.col("observed_at") == F.col("_latest"))
+    rated_target = F.when(F.col("reward") != 0, (F.col("chosen") == (F.col("reward") > 0)).cast("int"))
+    target = F.coalesce(verdict_column(lambda verdict: verdict.target), F.when(explicit, rated_target))
+    rows = rows.withColumn("_target", F.when(current, target))
+    contradicting = F.max("_target").over(decision) > F.min("_target").over(decision)
+    rows = rows.withColumn("_contradicting", F.coalesce(contradicting, F.lit(False)))
+
+    # Implicit signals count only where there is no explicit one, or where the explicit ones contradict each other.
+    explicit_counts = F.col("_latest").isNotNull() & ~F.col("_contradicting")
     counts = F.when(explicit_counts, current).otherwise(~F.col("_explicit"))
-    told = F.max_by(F.struct("chosen", "score", "propensity"), F.when(counts, F.struct("observed_at", "source")))
-    found = marked.groupBy(*DECISION_KEY).agg(
-        F.max(F.when(counts, F.col("_said"))).alias("target"),
+    latest_decision = F.max_by(
+        F.struct("chosen", "score", "propensity"), F.when(counts, F.struct("observed_at", "source"))
+    )
+    decisions = rows.groupBy(*DECISION_KEY).agg(
+        F.max(F.when(counts, F.col("_target"))).alias("target"),
         F.avg(F.when(counts, F.col("reward"))).alias("reward"),
-        told.alias("_told"),
+        latest_decision.alias("_decision"),
         F.min("observed_at").alias("first_at"),
         F.max("observed_at").alias("observed_at"),
         F.max("_contradicting").alias("contradicting"),
         F.count("*").alias("signals"),
         F.count_if(F.col("chosen").isNull()).alias("late"),
     )
-    return found.select("*", "_told.*").drop("_told")
+    return decisions.select("*", "_decision.*").drop("_decision")

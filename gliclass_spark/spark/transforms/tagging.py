@@ -1,4 +1,4 @@
-"""Tagging: the only step that loads a model. Writes every score of every label for every document."""
+"""Tagging: every score of every label for every document. The only transformation that loads a model."""
 
 from __future__ import annotations
 
@@ -12,54 +12,51 @@ from pyspark.sql.types import StructType
 
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.spark.delta.schema import KEY, TAG_FIELDS, TAGS
-from gliclass_spark.spark.session import task_slots
+from gliclass_spark.spark.session import broadcast_text, task_slots
 from gliclass_spark.spark.worker.resource_profile import tagging_profile
 from gliclass_spark.spark.worker.tag_columns import tag_columns
 from gliclass_spark.spark.worker.usage_meter import Meter
 from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
-# Parts for each task slot: enough to spread uneven texts, few enough to fill the engine's batches.
-_PARTS_PER_SLOT = 4
+# Enough partitions to balance texts of uneven length, few enough to fill the engine's batches.
+_PARTITIONS_PER_SLOT = 4
+_ID_COLUMNS = TAGS.names[:2]
 _CLASSIFIED = StructType([*TAGS.fields[:2], *TAG_FIELDS.fields])
 
 
-def rows_without_scores(wanted: DataFrame, answers: DataFrame) -> DataFrame:
-    """The rows of `wanted` (doc_id, content_hash) for whose text, as it is now, there is no answer."""
-    same_text = F.col("w.content_hash").eqNullSafe(F.col("a.content_hash"))
-    matching = (F.col(f"w.{KEY}") == F.col(f"a.{KEY}")) & same_text
-    return wanted.alias("w").join(answers.alias("a"), matching, "left_anti")
+def rows_without_scores(contents: DataFrame, tags: DataFrame) -> DataFrame:
+    """Return the rows of `contents` (doc_id, content_hash) whose current text has no row in `tags`."""
+    same_text = F.col("c.content_hash").eqNullSafe(F.col("t.content_hash"))
+    matching = (F.col(f"c.{KEY}") == F.col(f"t.{KEY}")) & same_text
+    return contents.alias("c").join(tags.alias("t"), matching, "left_anti")
 
 
 def tag(
     contents: DataFrame, label_set: LabelSet, settings: WorkerSettings, run_id: str, meter: Meter | None = None
 ) -> DataFrame:
-    """Rows of the `tags` table for `contents` (see `documents.with_content`), with the labels that thresholds give.
+    """Return the `tags` rows of `contents` (see `source.with_content`), with labels decided by thresholds.
 
-    A text that can't be scored becomes a row with an error. `exploration.decided` adds the exploration lane.
+    A text that can't be scored gives a row with an error. The columns of exploration are added by
+    `exploring.decide_labels`. The workers report to `meter`, if there is one.
     """
     spark = contents.sparkSession
-    context = getattr(spark, "_sc", None)
-    question = context.broadcast(label_set.canonical_json) if context is not None else None
-    spelled_out = None if question is not None else label_set.canonical_json
+    label_set_json = broadcast_text(spark, label_set.canonical_json)
     arrow_schema = to_arrow_schema(_CLASSIFIED)
 
     def classify(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from gliclass_spark.spark.worker import scoring
 
-        asked = str(question.value) if question is not None else str(spelled_out)
-        for batch, results, report in scoring.classify(batches, _texts, asked, settings):
+        for batch, results, report in scoring.classify(batches, _texts, label_set_json(), settings):
             if meter is not None:
                 meter.add(report)
-            kept = {name: batch.column(name) for name in _CLASSIFIED.names[:2]}
-            columns = {**kept, **tag_columns(results, settings.model)}
+            columns = {name: batch.column(name) for name in _ID_COLUMNS} | tag_columns(results, settings.model)
             yield pa.RecordBatch.from_pydict(columns, schema=arrow_schema)
 
-    parts = task_slots(spark) * _PARTS_PER_SLOT
-    spread = contents.repartition(parts, "doc_id")
-    classified = spread.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
+    partitioned = contents.repartition(task_slots(spark) * _PARTITIONS_PER_SLOT, KEY)
+    classified = partitioned.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
     return classified.withColumns({"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()})
 
 
 def _texts(batch: pa.RecordBatch) -> list[bytes | None]:
-    found: list[bytes | None] = batch.column("text").to_pylist()
-    return found
+    texts: list[bytes | None] = batch.column("text").to_pylist()
+    return texts

@@ -1,1 +1,1 @@
-"""What runs inside an executor's Python worker."""
+"""Code that runs in an executor's Python worker, and the settings that the driver sends to it."""

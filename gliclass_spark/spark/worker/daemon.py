@@ -1,7 +1,7 @@
-"""The process that Python workers are forked from, with torch and the engine imported already.
+"""Spark's Python worker daemon, which has torch and the engine imported before it forks workers.
 
-Spark ends a worker that had nothing to do for a minute. The imports take ten seconds on a slow processor, in
-each worker; forked from here, they share them, and a new worker is ready at once.
+Spark ends a worker that was idle for a minute. The imports take ten seconds on a slow processor; workers forked from
+this process share them and start at once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import os
 MODULE = "gliclass_spark.spark.worker.daemon"
 
 if __name__ == "__main__":
-    # To count GPUs must not start CUDA here: it can't be used behind a fork then.
+    from gliclass_spark.inference.openmp import limit_spinning
+
+    limit_spinning()
+    # Count GPUs without initialising CUDA, which can't be used after a fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
     from pyspark.daemon import manager
 
     import gliclass_spark.spark.worker.scoring  # noqa: F401
-    from gliclass_spark.spark.worker.late_imports import share_with_workers
+    from gliclass_spark.spark.worker.late_imports import import_before_forks
 
-    # A worker collects garbage behind each task: what was imported is none, and need not be looked through.
+    # A worker collects garbage after each task: keep it from scanning what was imported.
     gc.freeze()
-    share_with_workers()
+    import_before_forks()
     manager()

@@ -1,4 +1,4 @@
-"""Which GPU a task works on, and that no other process of the machine holds a model on it."""
+"""GPU of a task: its device in torch, and a lock that keeps other processes' models off it."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ logger = logging.getLogger(__name__)
 
 GpuSharing = Literal["refuse", "warn", "allow"]
 
-# The GPUs that this process holds, and for each the open file whose lock says so.
+# The file descriptor of the lock on each GPU that this process has claimed.
 _held: dict[str, int] = {}
 
 
 def task_device(addresses: Sequence[str], visible: str | None) -> str:
-    """torch's name ("cuda:0") of the first of the addresses that Spark gave to a task.
+    """Return torch's name ("cuda:0") for the first GPU address that Spark assigned to a task.
 
-    `visible` is CUDA_VISIBLE_DEVICES: where it lists the address, torch counts along that list.
-    Raises DeviceError for an address that torch has no number for.
+    `visible` is CUDA_VISIBLE_DEVICES: torch numbers the GPUs by their position in that list. Raises DeviceError if the
+    address is neither in the list nor a number.
     """
     address = addresses[0].strip()
-    listed = [entry.strip() for entry in visible.split(",")] if visible else []
-    if address in listed:
-        return f"cuda:{listed.index(address)}"
+    visible_addresses = [entry.strip() for entry in visible.split(",")] if visible else []
+    if address in visible_addresses:
+        return f"cuda:{visible_addresses.index(address)}"
     if address.isdecimal():
         return f"cuda:{address}"
     raise DeviceError(
-        f"Spark gave this task the GPU {address!r}, which is neither a number nor listed in CUDA_VISIBLE_DEVICES "
-        f"({visible!r}); let the discovery script print the GPUs' numbers"
+        f"Spark assigned the GPU {address!r} to this task, which is neither a number nor listed in "
+        f"CUDA_VISIBLE_DEVICES ({visible!r}); let the discovery script print the GPUs' numbers"
     )
 
 
 def claim(gpu: str, sharing: GpuSharing) -> None:
-    """Hold a GPU for this process, until the process ends or calls `release`.
+    """Claim a GPU for this process until it ends or calls `release`.
 
-    Where another process holds it: with "refuse" raises DeviceError, with "warn" says so in the log,
-    with "allow" does nothing. It knows of the processes that share a folder for temporary files.
+    If another process has claimed it: "refuse" raises DeviceError, "warn" logs a warning, "allow" does nothing. Sees
+    only processes with the same folder for temporary files.
     """
     if gpu in _held:
         return
@@ -51,18 +51,18 @@ def claim(gpu: str, sharing: GpuSharing) -> None:
     try:
         lock = _open(path)
     except OSError as error:
-        _object(
+        _report(
             sharing,
-            f"whether another process uses GPU {gpu} can't be told: {path} can't be opened ({error.strerror}); "
+            f"can't check whether another process uses GPU {gpu}: {path} can't be opened ({error.strerror}); "
             "remove that file",
         )
         return
     try:
-        # The lock goes with the process, however that ends; the file stays, and says nothing.
+        # The kernel releases the lock when the process ends, even if it is killed; the file stays.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        _object(
+        _report(
             sharing,
             f"GPU {gpu} already holds the model of another process; give each task a GPU of its own "
             "(spark.executor.resource.gpu.amount: 1, spark.task.resource.gpu.amount: 1), "
@@ -73,25 +73,25 @@ def claim(gpu: str, sharing: GpuSharing) -> None:
 
 
 def release(gpu: str) -> None:
-    """Let other processes have a GPU that this one may hold."""
+    """Release this process's claim to a GPU, if it has one."""
     lock = _held.pop(gpu, None)
     if lock is not None:
         os.close(lock)
 
 
 def _open(path: Path) -> int:
-    # Reading is enough to lock a file. No link is followed, and no pipe waited for, that someone has put there.
+    # Opening it read-only is enough for a lock. Never follow a link, nor block on a pipe, that another user put there.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        # Without O_CREAT: in a folder like /tmp Linux refuses that for another user's file.
+        # First without O_CREAT: in a sticky folder like /tmp, Linux refuses it for another user's file.
         return os.open(path, flags)
     except FileNotFoundError:
         lock = os.open(path, flags | os.O_CREAT, 0o644)
-        os.fchmod(lock, 0o644)  # whatever the umask: other users have to open it
+        os.fchmod(lock, 0o644)  # despite the umask, so that other users can open it
         return lock
 
 
-def _object(sharing: GpuSharing, problem: str) -> None:
+def _report(sharing: GpuSharing, problem: str) -> None:
     if sharing == "refuse":
         raise DeviceError(problem)
     if sharing == "warn":

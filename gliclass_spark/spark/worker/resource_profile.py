@@ -1,4 +1,4 @@
-"""What tagging asks of a cluster's GPUs, by Spark's settings."""
+"""GPU resources of the tagging stage, from Spark's settings."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from gliclass_spark.spark.worker.gpu import GpuSharing
 _SHARING = "spark.gliclass.gpuSharing"
 _EXECUTOR_GPUS = "spark.executor.resource.gpu.amount"
 _TASK_GPUS = "spark.task.resource.gpu.amount"
-# The masters that let a stage ask for what others do not. One machine alone gives tasks no GPUs at all.
-_SCHEDULE_STAGES = ("spark://", "local-cluster", "yarn", "k8s://")
+# Masters with stage-level scheduling. In local mode Spark assigns no GPUs to tasks.
+_STAGE_LEVEL_SCHEDULING = ("spark://", "local-cluster", "yarn", "k8s://")
 
 
 def gpu_sharing(spark: SparkSession) -> GpuSharing:
-    """`spark.gliclass.gpuSharing`: "refuse", "warn" or "allow". Raises ConfigError.
+    """Return `spark.gliclass.gpuSharing`: "refuse", "warn" or "allow". Raises ConfigError for any other value.
 
-    The default only warns: Spark may hand a task to another of an executor's idle workers than the one
-    that holds the model, and a night's run should not fail for memory that is there.
+    The default is "warn": Spark may run a task in another idle worker of the executor than the one that holds the
+    model, and a scheduled run should not fail while the GPU has memory for both.
     """
-    asked = spark.conf.get(_SHARING, "warn")
-    if asked not in get_args(GpuSharing):
-        raise ConfigError(f"{_SHARING} is {asked!r}; set it to one of {', '.join(get_args(GpuSharing))}")
-    return cast(GpuSharing, asked)
+    value = spark.conf.get(_SHARING, "warn")
+    if value not in get_args(GpuSharing):
+        raise ConfigError(f"{_SHARING} is {value!r}; set it to one of {', '.join(get_args(GpuSharing))}")
+    return cast(GpuSharing, value)
 
 
 def tagging_profile(spark: SparkSession) -> ResourceProfile | None:
-    """A whole GPU for each task of the stage that it is given to; None leaves the stage to the session's settings.
+    """Return a profile with one GPU per task, or None if the stage should use the session's settings.
 
-    It is for executors with GPUs that tasks do not ask for by default: the tagging stage then runs one
-    task for each GPU, all others one for each processor. As it asks for nothing on the executors' side,
-    it needs no dynamic allocation.
+    The profile is for executors that have GPUs which tasks don't request by default: the tagging stage then runs one
+    task per GPU, and all other stages one per processor. It requests nothing for executors, so it needs no dynamic
+    allocation.
     """
     master = spark.conf.get("spark.master", "") or ""
-    executors_have = float(spark.conf.get(_EXECUTOR_GPUS, "0") or 0) > 0
-    tasks_ask = spark.conf.get(_TASK_GPUS, None) is not None
-    if not executors_have or tasks_ask or not master.startswith(_SCHEDULE_STAGES):
+    executors_have_gpus = float(spark.conf.get(_EXECUTOR_GPUS, "0") or 0) > 0
+    tasks_request_gpus = spark.conf.get(_TASK_GPUS, None) is not None
+    if not executors_have_gpus or tasks_request_gpus or not master.startswith(_STAGE_LEVEL_SCHEDULING):
         return None
     return ResourceProfileBuilder().require(TaskResourceRequests().resource("gpu", 1)).build

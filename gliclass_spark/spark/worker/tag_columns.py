@@ -1,4 +1,4 @@
-"""A batch's results as Arrow columns, without a Python object for each score."""
+"""Tag columns: a batch's results as Arrow arrays, without a Python object per score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPES = {field.name: field.type for field in to_arrow_schema(TAG_FIELDS)}
 
 
 def tag_columns(results: Results, model: ModelRef) -> dict[str, pa.Array]:
-    """The columns of `schema.TAG_FIELDS`, one row for each text: what `worker.tag_record` says row by row."""
+    """Return the columns `schema.TAG_FIELDS`, one row per text; equal to `scoring.tag_record` of each text."""
     rows = len(results.errors)
     label_set = results.label_set
     scored = np.array([error is None for error in results.errors], dtype=bool)
@@ -40,23 +40,23 @@ def tag_columns(results: Results, model: ModelRef) -> dict[str, pa.Array]:
 
 
 def label_lists(chosen: Mask, scores: FloatArray, label_set: LabelSet) -> pa.ListArray:
-    """The chosen labels of each row, best first. `chosen` and `scores` are (rows, labels)."""
+    """Return the chosen labels of each row, best first. `chosen` and `scores` are (rows, labels)."""
     ranked = best_first(scores)
-    found = np.take_along_axis(chosen, ranked, axis=1)
-    names = _names(label_set).take(pa.array(ranked[found]))
-    return pa.ListArray.from_arrays(_offsets(found.sum(axis=1)), names, type=_TYPES["labels"])
+    ranked_chosen = np.take_along_axis(chosen, ranked, axis=1)
+    names = _names(label_set).take(pa.array(ranked[ranked_chosen]))
+    return pa.ListArray.from_arrays(_offsets(ranked_chosen.sum(axis=1)), names, type=_TYPES["labels"])
 
 
 def label_maps(
-    values: NDArray[np.floating], scored: Mask, label_set: LabelSet, kind: pa.MapType, null: pa.BooleanArray = None
+    values: NDArray[np.floating], scored: Mask, label_set: LabelSet, map_type: pa.MapType, null: pa.BooleanArray = None
 ) -> pa.MapArray:
-    """A value for each label: `values` (scored rows, labels) for rows that are `scored`, an empty map for the others.
+    """Return a map from label to value for each row, empty for rows without scores.
 
-    null: rows that have no map at all.
+    values: (scored rows, labels). scored: (rows,). null: rows whose map is null.
     """
     keys = _names(label_set).take(pa.array(np.tile(np.arange(len(label_set)), len(values))))
     offsets = _offsets(scored * len(label_set))
-    return pa.MapArray.from_arrays(offsets, keys, pa.array(values.ravel()), type=kind, mask=null)
+    return pa.MapArray.from_arrays(offsets, keys, pa.array(values.ravel()), type=map_type, mask=null)
 
 
 def _names(label_set: LabelSet) -> pa.StringArray:

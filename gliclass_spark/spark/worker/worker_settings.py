@@ -1,4 +1,4 @@
-"""What a driver and its workers tell each other. Loads no torch: a driver has no use for it."""
+"""Messages between the driver and its workers. Imports no torch, which a driver does not need."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class WorkerSettings:
     """How a worker loads its engine.
 
-    device: None takes the GPU that Spark gave to the task; where it gave none, one that is there, else "cpu".
-    threads: the worker's share of the machine's processors.
-    gpu_sharing: what to do about a GPU that holds another process's model.
+    device: None means the GPU that Spark assigned to the task; without one, any visible GPU, else "cpu".
+    threads: CPU threads of one worker.
+    gpu_sharing: what to do if another process has a model on the GPU.
     """
 
     model: ModelRef
@@ -31,7 +31,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What a call in a worker cost: the engine's usage, and how many models it had to load for it."""
+    """What a worker did for a batch: the engine's usage, and the number of models loaded."""
 
     usage: Usage
     loads: int

@@ -1,11 +1,11 @@
-"""The demo's documents."""
+"""Documents of the demo."""
 
 from __future__ import annotations
 
 from gliclass_spark.demo.package_documents import installed_packages
 
 
-def test_every_installed_package_is_one_document_with_its_own_words() -> None:
+def test_every_installed_package_is_one_document_with_its_description() -> None:
     documents = {document.package: document for document in installed_packages()}
     assert len(documents) > 100
     assert list(documents) == sorted(documents)
@@ -13,6 +13,6 @@ def test_every_installed_package_is_one_document_with_its_own_words() -> None:
     assert "Testing" in " ".join(documents["pytest"].topics)
 
 
-def test_no_document_is_a_book() -> None:
-    """A demo reads them all, on a laptop, in a minute or two."""
+def test_long_descriptions_are_cut() -> None:
+    """The demo tags all of them on a laptop within two minutes."""
     assert max(len(document.description) for document in installed_packages()) == 4000

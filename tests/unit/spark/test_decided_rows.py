@@ -1,4 +1,4 @@
-"""Rows of `tags` whose labels are decided anew from their scores, batch by batch."""
+"""Labels decided from the scores of `tags`, batch by batch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from gliclass_spark.feedback.exploration import decide, key
+from gliclass_spark.feedback.exploration import decide, sampling_key
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.spark.delta.schema import LANE_FIELDS, TAGS
+from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, TAGS
 from gliclass_spark.spark.transforms.exploring import decide_batch
 
 SCHEMA = to_arrow_schema(TAGS, timezone="UTC")
@@ -24,13 +24,13 @@ MODEL = "d1" * 32
 
 
 def rows(label_set: LabelSet, count: int) -> pa.RecordBatch:
-    """Every fifth of them could not be scored."""
+    """Return `tags` rows without decisions; every fifth has an error."""
     random = np.random.default_rng(0)
-    made = []
+    records = []
     for number in range(count):
         scores = random.dirichlet(np.ones(len(label_set))).astype(np.float32).tolist()
         failed = number % 5 == 4
-        made.append(
+        records.append(
             {
                 "doc_id": f"doc-{number}",
                 "content_hash": hashlib.sha256(b"%d" % number).hexdigest() if not failed else None,
@@ -41,19 +41,19 @@ def rows(label_set: LabelSet, count: int) -> pa.RecordBatch:
                 "model_digest": MODEL,
             }
         )
-    batch = pa.RecordBatch.from_pylist(made, schema=SCHEMA)
-    return batch.select([name for name in batch.schema.names if name not in LANE_FIELDS.names])
+    batch = pa.RecordBatch.from_pylist(records, schema=SCHEMA)
+    return batch.select([name for name in batch.schema.names if name not in EXPLORATION_FIELDS.names])
 
 
 @pytest.mark.parametrize("label_set", [SEVERAL, BEST, SINGLE], ids=["several", "best", "single"])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_columns_say_what_was_decided_row_by_row(label_set: LabelSet, share: float) -> None:
+def test_columns_match_the_decision_of_each_row(label_set: LabelSet, share: float) -> None:
     batch = rows(label_set, 60)
-    found = decide_batch(batch, label_set, share)
-    found.validate(full=True)
-    assert found.schema.field("propensities").type == SCHEMA.field("propensities").type
-    assert found.schema.field("labels").type == SCHEMA.field("labels").type
-    for before, row in zip(batch.to_pylist(), found.to_pylist(), strict=True):
+    decided = decide_batch(batch, label_set, share)
+    decided.validate(full=True)
+    assert decided.schema.field("propensities").type == SCHEMA.field("propensities").type
+    assert decided.schema.field("labels").type == SCHEMA.field("labels").type
+    for before, row in zip(batch.to_pylist(), decided.to_pylist(), strict=True):
         assert {name: row[name] for name in before if name != "labels"} == {
             name: before[name] for name in before if name != "labels"
         }
@@ -61,9 +61,9 @@ def test_columns_say_what_was_decided_row_by_row(label_set: LabelSet, share: flo
             assert (row["labels"], row["explored"], row["propensities"]) == ([], None, None)
             continue
         names, scores = zip(*before["scores"], strict=True)
-        own = key(before["doc_id"].encode(), before["content_hash"], label_set.hash, MODEL)
-        expected = decide(np.array([scores], dtype=np.float32), [own], label_set, share)
-        chosen = [name for name, given in zip(names, expected.chosen[0], strict=True) if given]
+        key = sampling_key(before["doc_id"].encode(), before["content_hash"], label_set.hash, MODEL)
+        expected = decide(np.array([scores], dtype=np.float32), [key], label_set, share)
+        chosen = [name for name, action in zip(names, expected.chosen[0], strict=True) if action]
         assert row["labels"] == sorted(chosen, key=lambda name: -scores[names.index(name)])
         if share:
             assert row["explored"] == expected.explored[0]
@@ -74,25 +74,25 @@ def test_columns_say_what_was_decided_row_by_row(label_set: LabelSet, share: flo
 
 @given(st.permutations(range(20)), st.integers(0, 20))
 @settings(deadline=None, max_examples=30)
-def test_promise_4_a_row_is_decided_alike_in_any_order_and_batch(order: list[int], cut: int) -> None:
+def test_promise_4_a_decision_does_not_depend_on_order_or_batch(order: list[int], cut: int) -> None:
     batch = rows(SEVERAL, 20)
-    whole = decide_batch(batch, SEVERAL, 0.5).to_pylist()
+    expected = decide_batch(batch, SEVERAL, 0.5).to_pylist()
     shuffled = batch.take(pa.array(order))
     parts = [decide_batch(part, SEVERAL, 0.5).to_pylist() for part in (shuffled.slice(0, cut), shuffled.slice(cut))]
-    assert [row for part in parts for row in part] == [whole[place] for place in order]
+    assert [row for part in parts for row in part] == [expected[row] for row in order]
 
 
-def test_scores_that_stand_in_another_order_are_the_same_scores() -> None:
+def test_the_order_of_scores_in_their_map_does_not_matter() -> None:
     batch = rows(SEVERAL, 4)
-    turned = [{**row, "scores": row["scores"][::-1]} for row in batch.to_pylist()]
-    other = pa.RecordBatch.from_pylist(turned, schema=batch.schema)
+    reversed_rows = [{**row, "scores": row["scores"][::-1]} for row in batch.to_pylist()]
+    reversed_batch = pa.RecordBatch.from_pylist(reversed_rows, schema=batch.schema)
     names = ["labels", "explored", "propensities"]
-    one, two = (decide_batch(each, SEVERAL, 0.5).select(names).to_pylist() for each in (batch, other))
-    assert one == two
+    expected = decide_batch(batch, SEVERAL, 0.5).select(names)
+    assert decide_batch(reversed_batch, SEVERAL, 0.5).select(names) == expected
 
 
-def test_an_id_that_is_no_utf8_is_drawn_for_too() -> None:
+def test_a_document_whose_id_is_not_utf8_is_explored() -> None:
     batch = rows(SEVERAL, 1)
     ids = pa.array([b"\xff\xfe"], pa.binary()).cast(pa.string(), safe=False)
-    found = decide_batch(batch.set_column(0, "doc_id", ids), SEVERAL, 1.0)
-    assert found.column("explored").to_pylist() == [True]
+    decided = decide_batch(batch.set_column(0, "doc_id", ids), SEVERAL, 1.0)
+    assert decided.column("explored").to_pylist() == [True]

@@ -1,4 +1,4 @@
-"""conf/spark/gpu.yaml and its discovery script, with a stand-in for nvidia-smi."""
+"""GPU discovery: conf/spark/gpu.yaml and its script, with a fake nvidia-smi."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from gliclass_spark.config.spark import read_conf
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.spark.session import on_one_machine
+from gliclass_spark.spark.session import local_settings
 
 CONF = Path(__file__).parents[3] / "conf" / "spark"
 SCRIPT = CONF / "discover_gpus.sh"
 
 
-def discovered(folder: Path, nvidia_smi: str) -> subprocess.CompletedProcess[str]:
+def discover(folder: Path, nvidia_smi: str) -> subprocess.CompletedProcess[str]:
     program = folder / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{nvidia_smi}\n")
     program.chmod(0o755)
@@ -29,42 +29,38 @@ def discovered(folder: Path, nvidia_smi: str) -> subprocess.CompletedProcess[str
     ("printed", "addresses"),
     [("0", ["0"]), ("0\\n1\\n10", ["0", "1", "10"]), ("", []), (" 0 \\n 1", ["0", "1"])],
 )
-def test_it_prints_the_numbers_of_nvidia_smi_as_spark_reads_them(
-    printed: str, addresses: list[str], tmp_path: Path
-) -> None:
-    done = discovered(tmp_path, f"printf '{printed}\\n'")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"name": "gpu", "addresses": addresses}
+def test_it_prints_nvidia_smis_gpu_numbers_in_sparks_format(printed: str, addresses: list[str], tmp_path: Path) -> None:
+    process = discover(tmp_path, f"printf '{printed}\\n'")
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == {"name": "gpu", "addresses": addresses}
 
 
-def test_it_asks_for_the_numbers_alone(tmp_path: Path) -> None:
-    done = discovered(tmp_path, 'test "$*" = "--query-gpu=index --format=csv,noheader" && echo 7')
-    assert json.loads(done.stdout)["addresses"] == ["7"]
+def test_it_queries_only_the_gpu_numbers(tmp_path: Path) -> None:
+    process = discover(tmp_path, 'test "$*" = "--query-gpu=index --format=csv,noheader" && echo 7')
+    assert json.loads(process.stdout)["addresses"] == ["7"]
 
 
-def test_what_is_no_number_is_no_gpu(tmp_path: Path) -> None:
-    done = discovered(tmp_path, """printf '%s\\n' 'No devices were found' '"$(touch gone)' '1"],"x":["' 2""")
-    assert json.loads(done.stdout) == {"name": "gpu", "addresses": ["2"]}
+def test_output_that_is_not_a_number_is_ignored(tmp_path: Path) -> None:
+    process = discover(tmp_path, """printf '%s\\n' 'No devices were found' '"$(touch injected)' '1"],"x":["' 2""")
+    assert json.loads(process.stdout) == {"name": "gpu", "addresses": ["2"]}
 
 
-def test_a_failure_of_nvidia_smi_is_a_failure(tmp_path: Path) -> None:
-    done = discovered(tmp_path, "echo 0; echo 'driver not loaded' >&2; exit 9")
-    assert done.returncode == 9
-    assert done.stdout == ""
-    assert "driver not loaded" in done.stderr
+def test_a_failure_of_nvidia_smi_is_passed_on(tmp_path: Path) -> None:
+    process = discover(tmp_path, "echo 0; echo 'driver not loaded' >&2; exit 9")
+    assert process.returncode == 9
+    assert process.stdout == ""
+    assert "driver not loaded" in process.stderr
 
 
-def test_gpu_yaml_names_the_script_by_its_whole_path() -> None:
+def test_gpu_yaml_has_the_absolute_path_of_the_script() -> None:
     settings = read_conf(CONF / "gpu.yaml")
     assert settings["spark.executor.resource.gpu.discoveryScript"] == str(SCRIPT)
     assert os.access(SCRIPT, os.X_OK)
     assert settings["spark.executor.resource.gpu.amount"] == settings["spark.task.resource.gpu.amount"] == "1"
-    assert settings["spark.executor.cores"] == settings["spark.task.cpus"], "one slot for an executor's one GPU"
+    assert settings["spark.executor.cores"] == settings["spark.task.cpus"], "one slot per executor with one GPU"
 
 
-def test_a_discovery_script_is_found_from_the_folder_of_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_discovery_scripts_path_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "conf").mkdir()
     conf = tmp_path / "conf" / "a.yaml"
     conf.write_text(
@@ -78,8 +74,8 @@ def test_a_discovery_script_is_found_from_the_folder_of_its_file(
     }
 
 
-def test_gpus_for_tasks_on_one_machine_are_refused_because_spark_would_wait_for_ever(tmp_path: Path) -> None:
+def test_gpus_for_tasks_in_local_mode_are_refused(tmp_path: Path) -> None:
     conf = tmp_path / "a.yaml"
     conf.write_text("spark.master: local[2]\nspark.task.resource.gpu.amount: 1\n")
     with pytest.raises(ConfigError, match=r"a\.yaml: spark\.task\.resource\.gpu\.amount is set, but Spark on one"):
-        on_one_machine(read_conf(conf), conf)
+        local_settings(read_conf(conf), conf)

@@ -1,4 +1,4 @@
-"""A task's device is the GPU that Spark gave it; one process at a time holds a model on a GPU."""
+"""Devices of tasks, and claims to GPUs: one process at a time has a model on a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gliclass_spark.spark.worker import gpu
 
 
 class TestTaskDevice:
-    """Spark's address becomes torch's number."""
+    """Spark's GPU address to torch's device."""
 
     @pytest.mark.parametrize(
         ("addresses", "visible", "device"),
@@ -29,19 +29,19 @@ class TestTaskDevice:
             (["3"], "2,3", "cuda:1"),
             (["3"], " 3 , 2", "cuda:0"),
             (["GPU-5e1f"], "GPU-aa, GPU-5e1f", "cuda:1"),
-            # A container's GPUs are counted anew in it, and so are its addresses.
+            # A container numbers its GPUs from 0, and so do its addresses.
             (["0"], "2,3", "cuda:0"),
         ],
     )
-    def test_it_is_the_first_address_as_torch_counts_the_visible_gpus(
+    def test_it_is_the_first_address_numbered_among_the_visible_gpus(
         self, addresses: list[str], visible: str | None, device: str
     ) -> None:
         assert gpu.task_device(addresses, visible) == device
 
-    def test_an_address_that_torch_has_no_number_for_is_refused(self) -> None:
-        with pytest.raises(DeviceError, match="the GPU 'GPU-5e1f', which is neither a number nor listed") as refused:
+    def test_an_address_that_is_neither_visible_nor_a_number_is_refused(self) -> None:
+        with pytest.raises(DeviceError, match="the GPU 'GPU-5e1f' to this task, which is neither a") as error:
             gpu.task_device(["GPU-5e1f"], "GPU-aa")
-        assert "let the discovery script print the GPUs' numbers" in str(refused.value)
+        assert "let the discovery script print the GPUs' numbers" in str(error.value)
 
 
 HOLDER = """
@@ -55,10 +55,10 @@ sys.stdin.read()
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A GPU that no machine has."""
-    fake = f"test-{uuid.uuid4()}"
-    yield fake
-    gpu.release(fake)
+    """Return the name of a GPU that does not exist."""
+    unique = f"test-{uuid.uuid4()}"
+    yield unique
+    gpu.release(unique)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def holder(name: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process, which holds the GPU."""
+    """Start another process that has claimed the GPU."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -81,17 +81,17 @@ def holder(name: str) -> Iterator[subprocess.Popen[str]]:
 
 
 class TestClaim:
-    """Two real processes and one GPU."""
+    """Claims of two processes to one GPU."""
 
-    def test_refuse_says_what_which_and_how_to_mend_it(self, name: str, holder: subprocess.Popen[str]) -> None:
-        with pytest.raises(DeviceError) as refused:
+    def test_refuse_raises_with_the_gpu_and_the_fix(self, name: str, holder: subprocess.Popen[str]) -> None:
+        with pytest.raises(DeviceError) as error:
             gpu.claim(name, "refuse")
-        message = str(refused.value)
+        message = str(error.value)
         assert f"GPU {name} already holds the model of another process" in message
         assert "spark.task.resource.gpu.amount: 1" in message
         assert "spark.gliclass.gpuSharing: allow" in message
 
-    def test_warn_says_the_same_in_the_log(
+    def test_warn_logs_the_same_message(
         self, name: str, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
     ) -> None:
         gpu.claim(name, "warn")
@@ -99,25 +99,23 @@ class TestClaim:
         assert record.levelno == logging.WARNING
         assert f"GPU {name} already holds the model of another process" in record.message
 
-    def test_allow_says_nothing(
+    def test_allow_logs_nothing(
         self, name: str, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
     ) -> None:
         gpu.claim(name, "allow")
         assert caplog.records == []
 
-    def test_a_process_that_was_killed_holds_nothing(self, name: str, holder: subprocess.Popen[str]) -> None:
+    def test_a_killed_process_holds_no_claim(self, name: str, holder: subprocess.Popen[str]) -> None:
         holder.kill()
         holder.wait()
         gpu.claim(name, "refuse")
 
     @pytest.mark.parametrize("sharing", ["refuse", "warn", "allow"])
-    def test_whoever_comes_first_holds_it_whatever_it_thinks_of_sharing(
-        self, name: str, sharing: gpu.GpuSharing
-    ) -> None:
+    def test_the_first_process_holds_the_claim_with_every_setting(self, name: str, sharing: gpu.GpuSharing) -> None:
         gpu.claim(name, sharing)
-        assert claimed_elsewhere(name) == "refused"
+        assert claim_in_another_process(name) == "refused"
 
-    def test_a_process_may_load_a_second_model_on_its_own_gpu(self, name: str) -> None:
+    def test_a_process_can_claim_its_gpu_twice(self, name: str) -> None:
         gpu.claim(name, "refuse")
         gpu.claim(name, "refuse")
 
@@ -126,40 +124,40 @@ class TestClaim:
         gpu.claim(other, "refuse")
         gpu.release(other)
 
-    def test_what_is_released_is_free(self, name: str) -> None:
+    def test_a_released_gpu_is_free(self, name: str) -> None:
         gpu.claim(name, "refuse")
         gpu.release(name)
-        assert claimed_elsewhere(name) == "claimed"
+        assert claim_in_another_process(name) == "claimed"
         gpu.release(name)
 
-    def test_other_users_can_open_the_lock_whatever_the_umask(self, name: str, tmp_path: Path) -> None:
-        before = os.umask(0o077)
+    def test_other_users_can_open_the_lock_despite_the_umask(self, name: str, tmp_path: Path) -> None:
+        umask = os.umask(0o077)
         try:
             gpu.claim(name, "refuse")
         finally:
-            os.umask(before)
+            os.umask(umask)
         [lock] = tmp_path.iterdir()
         assert lock.stat().st_mode & 0o777 == 0o644
 
-    def test_a_link_in_the_locks_place_is_not_followed(
+    def test_a_symlink_instead_of_the_lock_is_not_followed(
         self, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         victim = tmp_path / "victim"
         (tmp_path / f"gliclass-spark-{name}.lock").symlink_to(victim)
-        with pytest.raises(DeviceError, match=r"can't be told: .* can't be opened"):
+        with pytest.raises(DeviceError, match=r"can't check whether .* can't be opened"):
             gpu.claim(name, "refuse")
         gpu.claim(name, "warn")
         assert "remove that file" in caplog.text
         assert not victim.exists()
 
-    def test_a_name_can_not_leave_the_folder(self, tmp_path: Path) -> None:
+    def test_promise_7_a_gpus_name_can_not_leave_the_folder(self, tmp_path: Path) -> None:
         gpu.claim("../../x/y", "refuse")
         gpu.release("../../x/y")
         assert [path.name for path in tmp_path.iterdir()] == ["gliclass-spark-------x-y.lock"]
 
 
-def claimed_elsewhere(name: str) -> str:
-    """What another process gets that asks for the GPU: "claimed" or "refused"."""
+def claim_in_another_process(name: str) -> str:
+    """Claim the GPU in another process, and return "claimed" or "refused"."""
     program = (
         "import sys\n"
         "from gliclass_spark.errors import DeviceError\n"
@@ -167,5 +165,5 @@ def claimed_elsewhere(name: str) -> str:
         "try:\n    gpu.claim(sys.argv[1], 'refuse')\n    print('claimed')\n"
         "except DeviceError:\n    print('refused')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, name], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    process = subprocess.run([sys.executable, "-c", program, name], capture_output=True, text=True, check=True)
+    return process.stdout.strip()

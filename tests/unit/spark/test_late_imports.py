@@ -1,4 +1,4 @@
-"""What one forked worker had to import, the next one finds."""
+"""Late imports: a module that a forked worker needed is imported for later workers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def worker(needs):
         print(needs, late_imports.MODULE in sys.modules, flush=True)
         if needs:
             __import__(late_imports.MODULE)
-        late_imports.tell_daemon()
+        late_imports.report_to_daemon()
         os._exit(0)
     os.waitpid(child, 0)
 
-late_imports.share_with_workers()
+late_imports.import_before_forks()
 for needs in (False, True, True):
     worker(needs)
 """
 
 
-def test_a_worker_finds_what_an_earlier_one_had_to_import_and_nothing_before_that() -> None:
-    told = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split("\n")
-    assert told == ["False False", "True False", "True True", ""]
+def test_a_module_that_a_worker_needed_is_imported_for_later_workers_only() -> None:
+    lines = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split("\n")
+    assert lines == ["False False", "True False", "True True", ""]

@@ -1,4 +1,4 @@
-"""When the tagging stage asks for GPUs of its own, and what is done about a GPU that is taken."""
+"""GPU resources of the tagging stage, and the setting for shared GPUs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def session(**conf: str) -> Any:
 
 
 @pytest.mark.parametrize("master", ["yarn", "spark://host:7077", "k8s://https://host:443", "local-cluster[2,1,1024]"])
-def test_executors_with_gpus_that_tasks_do_not_ask_for_are_asked_for_by_the_stage(master: str) -> None:
+def test_the_stage_requests_the_executors_gpus_if_tasks_do_not(master: str) -> None:
     profile = tagging_profile(session(**{**CLUSTER, "spark.master": master}))
     assert profile is not None
-    assert {name: asked.amount for name, asked in profile.taskResources.items()} == {"gpu": 1.0}
-    assert profile.executorResources == {}, "asking for executors would need dynamic allocation"
+    assert {name: request.amount for name, request in profile.taskResources.items()} == {"gpu": 1.0}
+    assert profile.executorResources == {}, "requests for executors need dynamic allocation"
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changes",
     [
         {"spark.master": "local[4]"},
         {"spark.master": "local"},
@@ -36,17 +36,17 @@ def test_executors_with_gpus_that_tasks_do_not_ask_for_are_asked_for_by_the_stag
         {"spark.task.resource.gpu.amount": "0.25"},
     ],
 )
-def test_else_the_stage_has_what_the_session_says(changed: dict[str, str]) -> None:
-    assert tagging_profile(session(**{**CLUSTER, **changed})) is None
+def test_otherwise_the_stage_uses_the_sessions_settings(changes: dict[str, str]) -> None:
+    assert tagging_profile(session(**{**CLUSTER, **changes})) is None
     assert tagging_profile(session(**{"spark.master": "yarn"})) is None
 
 
-def test_sharing_is_warned_about_unless_the_session_says_otherwise() -> None:
+def test_sharing_defaults_to_a_warning() -> None:
     assert gpu_sharing(session()) == "warn"
-    for asked in ("refuse", "warn", "allow"):
-        assert gpu_sharing(session(**{"spark.gliclass.gpuSharing": asked})) == asked
+    for value in ("refuse", "warn", "allow"):
+        assert gpu_sharing(session(**{"spark.gliclass.gpuSharing": value})) == value
 
 
-def test_an_unknown_word_for_sharing_is_refused() -> None:
+def test_an_unknown_value_of_sharing_is_refused() -> None:
     with pytest.raises(ConfigError, match="gpuSharing is 'never'; set it to one of refuse, warn, allow"):
         gpu_sharing(session(**{"spark.gliclass.gpuSharing": "never"}))
