@@ -1,1 +1,1 @@
-"""Texts in, scores out, fast: the engine."""
+"""Inference: texts in, scores out, by one engine."""

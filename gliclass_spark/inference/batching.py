@@ -1,4 +1,4 @@
-"""Which inputs go through the model together."""
+"""Batching: inputs of like length share a forward pass."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Positions of inputs that are padded to one length and run at once."""
+    """Inputs that are padded to one length and run at once.
+
+    positions: of the inputs, in the sequence that was batched. tokens: length of the longest.
+    """
 
     positions: tuple[int, ...]
     tokens: int
 
     def halves(self, lengths: Sequence[int]) -> tuple[MicroBatch, MicroBatch]:
-        """The same work in two steps, each padded to its own longest, for a device that has no room for it in one.
+        """Split the batch in two, for a device that is out of memory.
 
-        A short input must not fail for the padding that it got beside a long one.
+        Each half is padded to its own longest input: a short input must not fail for the padding beside a long one.
+        lengths: tokens of each input of the sequence that was batched.
         """
         middle = len(self.positions) // 2
         first, second = self.positions[:middle], self.positions[middle:]
@@ -29,8 +33,8 @@ class MicroBatch:
 def micro_batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[MicroBatch]:
     """Cut inputs of these lengths (tokens) into batches of at most `max_batch_tokens`, padding included.
 
-    Inputs of like length stand together, the longest first: so there is little padding, and a device
-    that is too small shows it at once. An input longer than the budget runs alone.
+    Inputs are sorted by length, the longest first: there is little padding, and a device that is too small fails at
+    once. An input longer than the budget runs alone.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     start = 0
@@ -42,9 +46,9 @@ def micro_batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[Mic
 
 
 def text_groups(lengths: Sequence[int], max_texts: int, max_chars: int) -> Iterator[range]:
-    """Cut texts of these lengths (characters), in their order, into groups that are tokenised at once.
+    """Cut texts of these lengths (characters), in their order, into groups that are tokenized at once.
 
-    A group has at most `max_texts` texts and `max_chars` characters; a longer text stands alone.
+    A group has at most `max_texts` texts and `max_chars` characters; a longer text is a group of its own.
     """
     start = 0
     chars = 0

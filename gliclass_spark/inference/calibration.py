@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperatures and thresholds, fitted on labelled texts."""
+"""Calibration: temperatures and thresholds fitted on labelled texts, and the reliability of probabilities."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.results import FloatArray, probabilities
 from gliclass_spark.labels import LabelSet
 
-# Temperatures are looked for between 1/20 and 20.
+# Temperatures are searched between exp(-3) and exp(3), about 1/20 and 20.
 _LOG_RANGE = (-3.0, 3.0)
-# How firmly a label's temperature is held to that of the set, in units of the log-likelihood: a label with a dozen
-# texts moves little, one with hundreds goes its own way.
-_PRIOR = 10.0
-_DIGITS = 4
+# Weight of the squared distance between a label's log temperature and that of the set, in units of the log-likelihood:
+# a label with a dozen texts stays close to it, one with hundreds need not.
+_PRIOR_WEIGHT = 10.0
+_SIGNIFICANT_DIGITS = 4
 
 Truth = NDArray[np.bool_]
 FloatArray64 = NDArray[np.float64]
@@ -27,10 +27,10 @@ FloatArray64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers are right, beside how sure they were, in bins of equal width.
+    """A reliability diagram: accuracy over confidence, in bins of equal width.
 
-    confidence, accuracy: each bin's means, NaN where a bin is empty; counts: how many answers it holds, each by
-    its weight.
+    confidence, accuracy: (bins,) means in [0, 1], NaN where a bin is empty.
+    counts: (bins,) sum of the weights of the predictions in each bin.
     """
 
     confidence: FloatArray
@@ -47,51 +47,56 @@ class Reliability:
 def reliability(
     scores: FloatArray, truth: Truth, bins: int = 15, weights: NDArray[np.floating] | None = None
 ) -> Reliability:
-    """Over every answer: `scores` are probabilities, `truth` which labels hold, `weights` how much each answer counts.
+    """Return the reliability diagram of predictions.
 
-    All are of one shape, (texts, labels) say. Without weights all answers count alike.
+    scores: probabilities in [0, 1]. truth: whether the label is true. weights: of each prediction; None for 1.
+    All have one shape, (texts, labels) for example.
     """
-    flat, right = scores.ravel(), truth.ravel()
-    weight = np.ones(len(flat)) if weights is None else weights.ravel().astype(np.float64)
-    place = np.minimum((flat * bins).astype(np.int64), bins - 1)
-    counts: FloatArray64 = np.bincount(place, weights=weight, minlength=bins).astype(np.float64)
+    confidences, correct = scores.ravel(), truth.ravel()
+    weight = np.ones(len(confidences)) if weights is None else weights.ravel().astype(np.float64)
+    bin_index = np.minimum((confidences * bins).astype(np.int64), bins - 1)
+    counts: FloatArray64 = np.bincount(bin_index, weights=weight, minlength=bins).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, weights=flat * weight, minlength=bins) / counts
-        accuracy = np.bincount(place, weights=right * weight, minlength=bins) / counts
+        confidence = np.bincount(bin_index, weights=confidences * weight, minlength=bins) / counts
+        accuracy = np.bincount(bin_index, weights=correct * weight, minlength=bins) / counts
     return Reliability(confidence.astype(np.float32), accuracy.astype(np.float32), counts)
 
 
 def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth) -> LabelSet:
-    """The same labels with temperatures and thresholds that fit these texts.
+    """Return the label set with temperatures and thresholds fitted to these texts.
 
-    logits (texts, labels) and `truth`, whether a label holds. The temperature makes the truth most
-    likely (temperature scaling, arXiv 1706.04599, section 4.2): one for the set, and in a multi-label
-    set one for each label, drawn towards it where few texts have the label. A threshold makes the
-    label's F1 greatest; a label that no text has keeps the one it had. Raises TrainingError for texts
-    of fewer than two labels.
+    logits: (texts, labels). truth: (texts, labels), whether the label is true.
+
+    Temperatures maximize the likelihood of `truth` (temperature scaling, arXiv 1706.04599, section 4.2): one for the
+    set, and in a multi-label set one for each label, with a prior centred on that of the set. Thresholds maximize
+    each label's F1; a label without a text keeps its threshold. Raises TrainingError if fewer than two labels have a
+    text.
     """
     if int(truth.any(axis=0).sum()) < 2:
         raise TrainingError("the texts to calibrate with have fewer than two labels; give some of each label")
-    exact = logits.astype(np.float64)
+    logits64 = logits.astype(np.float64)
     loss = _sigmoid_loss if label_set.multi_label else _softmax_loss
-    shared = _minimum(lambda log: loss(exact / np.exp(log), truth))
-    fitted = label_set.model_copy(update={"temperature": _rounded(np.exp(shared))})
+    shared_log = _minimize(lambda log: loss(logits64 / np.exp(log), truth))
+    fitted = label_set.model_copy(update={"temperature": _round(np.exp(shared_log))})
     if label_set.multi_label:
-        own = [_own(exact[:, [column]], truth[:, [column]], shared) for column in range(len(label_set))]
-        fitted = _with(fitted, "temperature", [_rounded(np.exp(log)) for log in own])
+        label_logs = [
+            _label_log_temperature(logits64[:, [column]], truth[:, [column]], shared_log)
+            for column in range(len(label_set))
+        ]
+        fitted = _with_label_values(fitted, "temperature", [_round(np.exp(log)) for log in label_logs])
     scores = probabilities(logits, fitted)
     thresholds = [
         _best_threshold(scores[:, column], truth[:, column]) if truth[:, column].any() else label.threshold
         for column, label in enumerate(label_set.labels)
     ]
-    return _with(fitted, "threshold", thresholds)
+    return _with_label_values(fitted, "threshold", thresholds)
 
 
-def _own(logits: FloatArray64, truth: Truth, shared: float) -> float:
-    return _minimum(lambda log: _sigmoid_loss(logits / np.exp(log), truth) + _PRIOR * (log - shared) ** 2)
+def _label_log_temperature(logits: FloatArray64, truth: Truth, shared_log: float) -> float:
+    return _minimize(lambda log: _sigmoid_loss(logits / np.exp(log), truth) + _PRIOR_WEIGHT * (log - shared_log) ** 2)
 
 
-def _with(label_set: LabelSet, field: str, values: Sequence[float | None]) -> LabelSet:
+def _with_label_values(label_set: LabelSet, field: str, values: Sequence[float | None]) -> LabelSet:
     labels = tuple(
         label.model_copy(update={field: value}) for label, value in zip(label_set.labels, values, strict=True)
     )
@@ -99,35 +104,35 @@ def _with(label_set: LabelSet, field: str, values: Sequence[float | None]) -> La
 
 
 def _sigmoid_loss(logits: FloatArray64, truth: Truth) -> float:
-    """Minus the log-likelihood of every answer."""
+    """Return the negative log-likelihood, summed over texts and labels."""
     return float(np.logaddexp(0.0, np.where(truth, -logits, logits)).sum())
 
 
 def _softmax_loss(logits: FloatArray64, truth: Truth) -> float:
-    """Minus the log-likelihood that the label is one of the true ones, over the texts that have one."""
+    """Return the negative log-likelihood of the set of true labels, summed over the texts that have one."""
     rows = truth.any(axis=1)
-    everything = logsumexp(logits[rows], axis=1)
-    return float((everything - logsumexp(logits[rows], axis=1, b=truth[rows])).sum())
+    all_labels = logsumexp(logits[rows], axis=1)
+    return float((all_labels - logsumexp(logits[rows], axis=1, b=truth[rows])).sum())
 
 
-def _minimum(loss: Callable[[float], float]) -> float:
+def _minimize(loss: Callable[[float], float]) -> float:
     return float(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x)
 
 
 def _best_threshold(scores: FloatArray, truth: Truth) -> float:
-    """Half-way between the two scores between which a cut gives the best F1."""
+    """Return the midpoint of the two neighbouring scores between which a threshold gives the best F1."""
     order = np.argsort(-scores, kind="stable")
-    ordered, right = scores[order].astype(np.float64), truth[order]
-    taken = np.arange(1, len(ordered) + 1)
-    f1 = 2 * np.cumsum(right) / (taken + right.sum())
-    # Texts of equal score can't be told apart by a threshold.
+    ordered, positive = scores[order].astype(np.float64), truth[order]
+    predicted = np.arange(1, len(ordered) + 1)
+    f1 = 2 * np.cumsum(positive) / (predicted + positive.sum())
+    # A threshold can't separate texts of equal score.
     f1[:-1][ordered[:-1] == ordered[1:]] = -1.0
     last = int(f1.argmax())
     below = float(ordered[last + 1]) if last + 1 < len(ordered) else 0.0
     middle = (float(ordered[last]) + below) / 2
-    short = _rounded(middle)
-    return short if below < short <= ordered[last] else middle
+    rounded = _round(middle)
+    return rounded if below < rounded <= ordered[last] else middle
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+def _round(value: float) -> float:
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")

@@ -1,4 +1,4 @@
-"""Which device and which precision a model runs in."""
+"""Device and precision of a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_MEMORY = (
 
 
 def choose_device(device: str | None) -> torch.device:
-    """The device asked for; a GPU if there is one and none was asked for. Raises DeviceError if it is not there."""
+    """Return the named device, or for None a GPU if there is one. Raises DeviceError for a device that is missing."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -37,7 +37,7 @@ def choose_device(device: str | None) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The precision asked for; for "auto", bfloat16 exactly where the hardware multiplies it natively.
+    """Return the dtype of a precision; for "auto", bfloat16 exactly where the hardware multiplies it natively.
 
     Emulated bfloat16 is far slower than float32: on a processor with AVX2 alone, a hundred times.
     """
@@ -49,22 +49,22 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def native_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware."""
+    """Return whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _cpu_feature() is not None
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the machine, had no room for what a forward pass asked of it."""
+    """Return whether an error of a forward pass means that the device, or the machine, is out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # On processors, and where a GPU's driver or library is out of memory, torch says it in words alone.
-    return any(words in str(error) for words in _NO_MEMORY)
+    # On CPUs, and where a GPU's driver or library is out of memory, only the message of a RuntimeError shows it.
+    return any(message in str(error) for message in _NO_MEMORY)
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:
-    """One line for people: the device, the precision, and what it rests on."""
+    """Return one line for people: the device, the precision, and the hardware feature that decides it."""
     name = str(dtype).removeprefix("torch.")
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {name}"

@@ -144,9 +144,7 @@ class Engine:
     ) -> Generator[TokenizedPart, None, None]:
         prompt = self._prompt(label_set)  # not inside the generator: invalid labels are raised at once
         return (
-            part
-            for texts in batches
-            for part in tokenize(_texts(texts), [prompt] * len(texts), self._runner.tokenizer)
+            part for texts in batches for part in tokenize(_texts(texts), [prompt] * len(texts), self._runner.tokenizer)
         )
 
     def _tokenize_each(

@@ -1,4 +1,4 @@
-"""Inputs of different lengths become one tensor."""
+"""Padding: inputs of different lengths in one tensor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def pad(inputs: Sequence[Sequence[int]], tokens: int, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, (inputs, tokens) each, padded on the right."""
+    """Return token ids and attention mask on the device, (inputs, tokens) each, padded on the right."""
     input_ids = np.full((len(inputs), tokens), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(inputs), tokens), dtype=np.int64)
     for row, ids in enumerate(inputs):
@@ -22,5 +22,5 @@ def pad(inputs: Sequence[Sequence[int]], tokens: int, pad_id: int, device: torch
 
 def _on_device(array: NDArray[np.int64], device: torch.device) -> Tensor:
     tensor = torch.from_numpy(array)
-    # From pinned memory the copy goes on while the model's first steps are launched.
+    # From pinned memory, the copy overlaps with the launch of the model's first kernels.
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

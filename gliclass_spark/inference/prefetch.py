@@ -1,4 +1,4 @@
-"""Work that is made ready while the work before it is done."""
+"""Prefetching: the next item is prepared in the background while the current one is in use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ THREAD_NAME = "gliclass-prefetch"
 
 
 def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
-    """The same items in the same order, each made by one background thread while the one before it is in use.
+    """Yield the items in their order, each computed by a background thread while the one before it is in use.
 
-    The thread is never more than one item ahead. An error in making an item is raised where the item
-    would stand. When the generator ends, or is closed, so has the thread; an item that it is making
-    just then is waited for.
+    The thread is at most one item ahead. An error in computing an item is raised in that item's turn. Closing the
+    generator, or exhausting it, ends the thread, after the item that it is computing.
     """
     iterator = iter(items)
 
-    def following() -> tuple[T, ...]:
+    def take_one() -> tuple[T, ...]:
         return tuple(islice(iterator, 1))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME) as thread:
-        coming = thread.submit(following)
-        while item := coming.result():
-            coming = thread.submit(following)
+        pending = thread.submit(take_one)
+        while item := pending.result():
+            pending = thread.submit(take_one)
             yield from item

@@ -1,4 +1,4 @@
-"""What the engine gives back: arrays for machines, records for people, and what it cost."""
+"""Results of the engine: arrays of scores, records for people, and usage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import best_first, by_thresholds
 
-# A text of this size is no document: tokenising a gigabyte would take the worker down with it.
+# Tokenizing a text of a gigabyte would exhaust the worker's memory.
 MAX_TEXT_CHARS = 10_000_000
 
 FloatArray = NDArray[np.float32]
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TextError:
-    """Why a text could not be scored. `code` is one of the constants below."""
+    """The reason why a text could not be scored. `code` is one of those below."""
 
     code: str
     message: str
@@ -30,19 +30,27 @@ NULL_TEXT = TextError("null_text", "the text is null, or no string")
 EMPTY_TEXT = TextError("empty_text", "the text is empty or white space")
 UNDECODABLE_TEXT = TextError("undecodable_text", "the text is not valid Unicode")
 TEXT_TOO_LONG = TextError("text_too_long", f"the text has more than {MAX_TEXT_CHARS:,} characters")
-BAD_LABELS = "bad_labels"  # the code; the message says what is wrong with the labels of this text
+BAD_LABELS = "bad_labels"  # the code; the message is that of the LabelSetError
 OUT_OF_MEMORY = TextError("out_of_memory", "the device has no memory for this text, even alone")
 
 
 @dataclass(frozen=True)
 class ScoredLabel:
+    """A label's name and its probability in [0, 1]."""
+
     label: str
     score: float
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One text, readable: the labels that thresholds give, best first, every score, and the error if any."""
+    """One text's record.
+
+    labels: those whose score reaches their threshold, best first; empty with an error.
+    scores: probability in [0, 1] of every label, by name; empty with an error.
+    token_count: tokens of the text without its prompt; 0 if it could not be tokenized.
+    chunk_count: windows that the text was scored in; 0 with an error.
+    """
 
     labels: tuple[ScoredLabel, ...]
     scores: dict[str, float]
@@ -51,15 +59,17 @@ class Classification:
     chunk_count: int
 
     def nested(self, label_set: LabelSet) -> dict[str, Any]:
-        """The scores in the shape of the label set that was asked, see `LabelSet.nested`; empty with an error."""
+        """Return the scores in the shape of the label set's tree, see `LabelSet.nested`; empty with an error."""
         return label_set.nested(self.scores)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a call cost: tokens of texts and prompts, and how many of those the device saw were padding.
+    """The cost of scoring.
 
-    seconds: of preparing and of scoring; in a stream these overlap, and both count.
+    texts: with and without errors. errors: texts that could not be scored.
+    tokens: of texts and prompts, computed by the device. padding: tokens that were computed in addition.
+    seconds: of tokenizing plus scoring; in a stream these overlap, and both count.
     """
 
     texts: int = 0
@@ -79,34 +89,35 @@ class Usage:
 
     @property
     def padding_share(self) -> float:
-        """Padding over all tokens that the device computed; 0 when it computed none."""
+        """Padding over all tokens that the device computed, in [0, 1]; 0 if it computed none."""
         computed = self.tokens + self.padding
         return self.padding / computed if computed else 0.0
 
 
 def probabilities(logits: FloatArray, label_set: LabelSet) -> FloatArray:
-    """Sigmoid of each logit over its label's temperature, or softmax of these over a single-label set.
+    """Return probabilities (texts, labels) in [0, 1] of logits (texts, labels); NaN stays NaN.
 
-    (texts, labels) to (texts, labels) in [0, 1]; NaN stays NaN.
+    Each logit is divided by its label's temperature; then a sigmoid, or for a single-label set a softmax over the set.
     """
     scaled = logits.astype(np.float64) / np.array(label_set.temperatures)
     if label_set.multi_label:
-        with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0, as it should
-            found = 1.0 / (1.0 + np.exp(-scaled))
+        with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0
+            scores = 1.0 / (1.0 + np.exp(-scaled))
     else:
-        odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        found = odds / odds.sum(axis=1, keepdims=True)
-    rounded: FloatArray = found.astype(np.float32)
-    return rounded
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+    float32: FloatArray = scores.astype(np.float32)
+    return float32
 
 
 @dataclass(frozen=True)
 class Results:
-    """One row for each text, in the order of the texts.
+    """Results of texts under one label set, one row for each text, in input order.
 
     logits: (texts, labels) float32, NaN where the text could not be scored.
-    token_counts: tokens of each whole text; 0 where it could not be tokenised.
-    chunk_counts: the windows that were read of each text; 0 with an error.
+    token_counts: (texts,) tokens of each text without its prompt, cut or not; 0 where it could not be tokenized.
+    chunk_counts: (texts,) windows that each text was scored in; 0 with an error.
+    errors: the error of each text; None where it was scored.
     """
 
     label_set: LabelSet
@@ -118,11 +129,11 @@ class Results:
 
     @cached_property
     def scores(self) -> FloatArray:
-        """Probabilities (texts, labels) in [0, 1], see `probabilities`."""
+        """Probabilities (texts, labels) in [0, 1], float32; see `probabilities`."""
         return probabilities(self.logits, self.label_set)
 
     def classifications(self) -> list[Classification]:
-        """The readable form, one for each text."""
+        """Return one record for each text."""
         return [self._classification(row) for row in range(len(self.errors))]
 
     def _classification(self, row: int) -> Classification:
@@ -134,10 +145,10 @@ class Results:
 
 
 def classification(label_set: LabelSet, scores: FloatArray, token_count: int, chunk_count: int) -> Classification:
-    """The readable form of one text's scores (labels,)."""
+    """Return the record of one text's scores (labels,)."""
     scored = [ScoredLabel(name, score) for name, score in zip(label_set.names, scores.tolist(), strict=True)]
-    [holds] = by_thresholds(scores[np.newaxis], label_set)
+    [reaches_threshold] = by_thresholds(scores[np.newaxis], label_set)
     [ranked] = best_first(scores[np.newaxis])
-    labels = tuple(scored[place] for place in ranked if holds[place])
-    named = {each.label: each.score for each in scored}
-    return Classification(labels, named, None, token_count, chunk_count)
+    labels = tuple(scored[index] for index in ranked if reaches_threshold[index])
+    by_name = {label.label: label.score for label in scored}
+    return Classification(labels, by_name, None, token_count, chunk_count)

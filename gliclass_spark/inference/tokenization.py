@@ -1,4 +1,4 @@
-"""From texts to what the model reads, or to the reason why it can't."""
+"""Tokenization: from texts to the model's inputs, or to the error of a text that has none."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ from gliclass_spark.inference.results import (
     UNDECODABLE_TEXT,
     TextError,
 )
-from gliclass_spark.model.prompts.text_tokenizer import Frame, Prompt, TextTokenizer
+from gliclass_spark.model.prompts.prompt import Frame, Prompt
+from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 
-# Texts are tokenised and sorted in groups of this size: enough to find neighbours of like length, and
-# little enough to hold all of their tokens in memory.
+# Texts are tokenized and bucketed by length in groups of this size: enough texts to find others of like length, few
+# enough to hold all of their tokens in memory.
 _GROUP_TEXTS = 8192
 _GROUP_CHARS = 16_000_000
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What the model reads at once: a window of a text in a frame that asks for some of the labels."""
+    """One input of the model: a window of a text in a frame, which holds a group of the labels."""
 
     window: Sequence[int]
     frame: Frame
 
     def __len__(self) -> int:
+        """Return its number of tokens, without padding."""
         return len(self.window) + len(self.frame)
 
     @property
-    def ids(self) -> list[int]:
-        return self.frame.around(self.window)
+    def input_ids(self) -> list[int]:
+        """Token ids, without padding."""
+        return self.frame.input_ids(self.window)
 
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """One text: what is read of it, as token ids, and how it is asked; or why it can't be.
+    """One text: its prompt and its windows of token ids, or the error that it has instead.
 
-    token_count: of the whole text; 0 where it could not be tokenised.
+    token_count: tokens of the text, cut or not; 0 if it could not be tokenized.
     """
 
     prompt: Prompt | None = None
@@ -56,17 +59,17 @@ class TokenizedText:
         frames = self.prompt.frames if self.prompt else ()
         return [ModelInput(window, frame) for window in self.windows for frame in frames]
 
-    def shares(self) -> list[float]:
-        """The part of the text that each window stands for, see `Prompt.shares`."""
-        return self.prompt.shares(self.token_count) if self.prompt else []
+    def window_shares(self) -> list[float]:
+        """Return each window's share of the text, see `Prompt.window_shares`."""
+        return self.prompt.window_shares(self.token_count) if self.prompt else []
 
 
 @dataclass(frozen=True)
 class TokenizedPart:
-    """Neighbouring texts of one batch, in their order.
+    """Consecutive texts of one batch.
 
     ends_batch: whether these are the last texts of their batch.
-    seconds: the time that preparing them took.
+    seconds: time spent on tokenizing them.
     """
 
     texts: list[TokenizedText]
@@ -77,44 +80,44 @@ class TokenizedPart:
 def tokenize(
     texts: Sequence[str | None], prompts: Sequence[Prompt | TextError], tokenizer: TextTokenizer
 ) -> Iterator[TokenizedPart]:
-    """Check and tokenise a batch, in as many parts as its size asks for; an empty batch is one empty part.
+    """Check and tokenize a batch, split into parts of bounded size; an empty batch yields one empty part.
 
-    prompts: one for each text, or why it can't be asked.
+    prompts: one for each text, or the error of a text whose labels are invalid.
     """
     lengths = [len(text) if isinstance(text, str) else 0 for text in texts]
     for group in text_groups(lengths, _GROUP_TEXTS, _GROUP_CHARS):
-        part = slice(group.start, group.stop)
+        rows = slice(group.start, group.stop)
         started = time.perf_counter()
-        prepared = _prepared(texts[part], prompts[part], tokenizer)
-        yield TokenizedPart(prepared, group.stop == len(texts), time.perf_counter() - started)
+        tokenized = _tokenized(texts[rows], prompts[rows], tokenizer)
+        yield TokenizedPart(tokenized, group.stop == len(texts), time.perf_counter() - started)
     if not lengths:
         yield TokenizedPart([], ends_batch=True, seconds=0.0)
 
 
-def _prepared(
+def _tokenized(
     texts: Sequence[str | None], prompts: Sequence[Prompt | TextError], tokenizer: TextTokenizer
 ) -> list[TokenizedText]:
-    found: dict[int, TokenizedText] = {}
-    readable: dict[int, tuple[str, Prompt]] = {}
+    rows: dict[int, TokenizedText] = {}
+    valid: dict[int, tuple[str, Prompt]] = {}
     for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
         checked = _checked(text)
         if isinstance(prompt, TextError):
-            found[row] = TokenizedText(error=prompt)
+            rows[row] = TokenizedText(error=prompt)
         elif isinstance(checked, TextError):
-            found[row] = TokenizedText(error=checked)
+            rows[row] = TokenizedText(error=checked)
         else:
-            readable[row] = checked, prompt
-    read = tokenizer.text_ids([text for text, _ in readable.values()], [prompt for _, prompt in readable.values()])
-    for (row, (_, prompt)), ids in zip(readable.items(), read, strict=True):
+            valid[row] = checked, prompt
+    text_ids = tokenizer.text_ids([text for text, _ in valid.values()], [prompt for _, prompt in valid.values()])
+    for (row, (_, prompt)), ids in zip(valid.items(), text_ids, strict=True):
         count = prompt.token_count(ids)
-        found[row] = TokenizedText(prompt, prompt.windows(ids), count) if count else TokenizedText(error=EMPTY_TEXT)
-    return [found[row] for row in range(len(texts))]
+        rows[row] = TokenizedText(prompt, prompt.windows(ids), count) if count else TokenizedText(error=EMPTY_TEXT)
+    return [rows[row] for row in range(len(texts))]
 
 
 def _checked(text: object) -> str | TextError:
-    """The text, or what is wrong with it before a tokenizer sees it."""
+    """Return the text, or the error that makes it unfit for a tokenizer."""
     if not isinstance(text, str):
-        return NULL_TEXT  # pandas says null as NaN, too
+        return NULL_TEXT  # pandas represents null as NaN, too
     if not text or text.isspace():
         return EMPTY_TEXT
     if len(text) > MAX_TEXT_CHARS:

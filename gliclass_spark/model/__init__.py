@@ -1,1 +1,1 @@
-"""GLiClass itself: torch and transformers, no Spark."""
+"""The GLiClass model: architectures, encoders, heads, prompts and checkpoints; torch, no Spark."""

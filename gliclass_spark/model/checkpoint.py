@@ -1,4 +1,4 @@
-"""The model and the tokenizer of a checkpoint, whole or not at all."""
+"""Checkpoints: a model and its tokenizers, loaded from verified files and saved in the published layout."""
 
 from __future__ import annotations
 
@@ -48,15 +48,18 @@ _MODELS: dict[type[Config], Callable[..., Model]] = {
     LabelCachedConfig: LabelCachedModel,
 }
 
-# Weights that stand beside `model.` in a published file.
-_BESIDE = "calibrator."
+# Weights outside the prefix `model.` of a published file.
+_UNPREFIXED = "calibrator."
 # Buffers that older versions of transformers wrote beside the weights; nothing is lost with them.
 _IGNORED_SUFFIXES = ("position_ids",)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`label_tokenizer`: for labels that an encoder of their own reads; None where there is none."""
+    """A loaded model with its tokenizers.
+
+    label_tokenizer: for architectures with a label encoder of their own; None for the others.
+    """
 
     ref: ModelRef
     model: Model
@@ -65,10 +68,10 @@ class Checkpoint:
 
 
 def load(ref: ModelRef) -> Checkpoint:
-    """Build the model, in evaluation mode, on the CPU, in float32.
+    """Load a checkpoint: the model in evaluation mode, on the CPU, in float32.
 
-    Every weight of the file is used and every weight of the model comes from the file; otherwise
-    CheckpointError lists the difference. The tokenizer's ids are those that the model was trained with.
+    Raises CheckpointError if the files are damaged or not supported, if the tokenizer is not the model's, or, with the
+    difference, unless every weight of the file is used and every weight of the model comes from the file.
     """
     config = read_config(ref.folder)
     if ref.uri == embedded_files.NAME:
@@ -90,12 +93,12 @@ def save(
     folder: str | Path,
     label_tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Path:
-    """Write the published layout: config.json, model.safetensors, tokenizer. Gives the folder."""
+    """Write config.json, model.safetensors and tokenizer in the published layout, and return the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = model.state_dict(keep_vars=True)
-    once = dict.fromkeys(_shared(weights).values())
-    state = {_published(name): weights[name].detach().contiguous() for name in once}
+    unique_names = dict.fromkeys(_first_names(weights).values())
+    state = {_published_name(name): weights[name].detach().contiguous() for name in unique_names}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     document = json.dumps(model.config.to_dict(), indent=2, sort_keys=True)
     (folder / "config.json").write_text(document + "\n", encoding="utf-8")
@@ -105,13 +108,13 @@ def save(
     return folder
 
 
-def _published(name: str) -> str:
-    """A weight's name in a checkpoint: the calibrator stands beside the model that it judges."""
-    return name if name.startswith(_BESIDE) else f"model.{name}"
+def _published_name(name: str) -> str:
+    """Return a weight's name in a published file."""
+    return name if name.startswith(_UNPREFIXED) else f"model.{name}"
 
 
 def build_model(config: Config) -> Model:
-    """The model that a configuration describes, its weights not yet read."""
+    """Build the model that a configuration describes, without loading weights."""
     return _MODELS[type(config)](config)
 
 
@@ -132,20 +135,20 @@ def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise CheckpointError(f"{folder} holds no tokenizer.json; save the checkpoint with its fast tokenizer")
     try:
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    except Exception as error:  # the tokenizers library raises plain Exception for a file that it can't read
+    except Exception as error:  # the tokenizers library raises plain Exception for an invalid file
         raise CheckpointError(f"{folder} holds no tokenizer that can be read: {' '.join(str(error).split())}") from None
     return tokenizer
 
 
 def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: PublishedConfig, uri: str) -> None:
     vocabulary = tokenizer.get_vocab()
-    for token in config.marks:
+    for token in config.prompt_tokens:
         if token not in vocabulary:
             raise CheckpointError(f"the tokenizer has no token {token!r}; give the folder of a GLiClass checkpoint")
-    for token, index in config.marks.items():
+    for token, index in config.prompt_tokens.items():
         if index is not None and vocabulary[token] != index:
             raise CheckpointError(
-                f"the tokenizer of {uri!r} reads {token!r} as {vocabulary[token]}, its config.json as {index}: "
+                f"the tokenizer of {uri!r} gives {token!r} the id {vocabulary[token]}, its config.json {index}: "
                 "they are of different models; fetch the checkpoint again"
             )
 
@@ -153,13 +156,13 @@ def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: PublishedConfig, u
 def _label_tokenizer(
     ref: ModelRef, config: BiEncoderConfig, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedTokenizerFast:
-    """The labels' own, in a folder of the checkpoint; or that of the texts, if their encoder has its vocabulary."""
+    """Return the tokenizer in the checkpoint's folder for it, or that of the texts if the vocabularies match."""
     folder = ref.folder / LABEL_TOKENIZER
     if folder.is_dir():
         return _read_tokenizer(folder)
     if config.label_model_config.vocab_size in (tokenizer.vocab_size, len(tokenizer)):
         return tokenizer
-    # Its files are a part of what decides the scores: from anywhere else, the digest would not cover them.
+    # The scores depend on its files: from anywhere else, the digest would not cover them.
     name = config.label_model_name or "the label encoder"
     raise CheckpointError(
         f"{ref.uri!r} has a label encoder of {config.label_model_config.vocab_size} tokens, and no tokenizer for it; "
@@ -170,19 +173,19 @@ def _label_tokenizer(
 
 def _build(config: Config, uri: str) -> Model:
     try:
-        with _unfilled(config):
+        with _no_random_weights(config):
             return build_model(config)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"config.json of {uri!r} describes no model that can be built ({type(error).__name__}: {reason}); mend it"
+            f"config.json of {uri!r} describes no model that can be built ({type(error).__name__}: {reason}); fix it"
         ) from None
 
 
-def _unfilled(config: Config) -> AbstractContextManager[Any]:
-    """Without random weights, which take time to draw: all are read from the file."""
+def _no_random_weights(config: Config) -> AbstractContextManager[Any]:
+    """Return a context in which models are built without drawing weights: all of them come from the file."""
     if isinstance(config, LabelCachedConfig) and is_plain_bert(config.encoder_config):
-        return nullcontext()  # to import what follows would take longer
+        return nullcontext()  # the import below takes longer than drawing a BERT's weights
     from transformers.initialization import no_init_weights
 
     return no_init_weights()
@@ -190,36 +193,38 @@ def _unfilled(config: Config) -> AbstractContextManager[Any]:
 
 def _assign(model: Model, state: dict[str, Tensor], uri: str) -> None:
     expected = model.state_dict(keep_vars=True)
-    shared = _shared(expected)
-    given = {shared[name]: weight for name, weight in state.items() if name in shared}
-    problems = [f"missing {name}" for name in set(shared.values()) - given.keys()]
-    problems += [f"unused {name}" for name in state.keys() - shared.keys()]
+    first_names = _first_names(expected)
+    loaded = {first_names[name]: weight for name, weight in state.items() if name in first_names}
+    problems = [f"missing {name}" for name in set(first_names.values()) - loaded.keys()]
+    problems += [f"unused {name}" for name in state.keys() - first_names.keys()]
     problems += [
         f"{name} is {tuple(weight.shape)}, expected {tuple(expected[name].shape)}"
-        for name, weight in given.items()
+        for name, weight in loaded.items()
         if weight.shape != expected[name].shape
     ]
     problems += [
-        f"{name} is not {shared[name]}"
+        f"{name} is not {first_names[name]}"
         for name, weight in state.items()
-        if (one := given.get(shared.get(name, ""))) is not None and one is not weight and not torch.equal(one, weight)
+        if (first := loaded.get(first_names.get(name, ""))) is not None
+        and first is not weight
+        and not torch.equal(first, weight)
     ]
     if problems:
         listed = "; ".join(sorted(problems)[:8])
         raise CheckpointError(f"the weights of {uri!r} do not fit its config.json: {len(problems)} differ: {listed}")
-    model.load_state_dict({name: given[first].float() for name, first in shared.items()}, assign=True)
-    for name, first in shared.items():
-        if name != first:
-            _tie(model, name, first)
+    model.load_state_dict({name: loaded[first].float() for name, first in first_names.items()}, assign=True)
+    for name, first_name in first_names.items():
+        if name != first_name:
+            _tie(model, name, first_name)
 
 
-def _shared(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """For each name the first one of the same weight: a model may have one under several, its file under any."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(weight), name) for name, weight in weights.items()}
+def _first_names(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map each name to the first name of the same weight: a model may share one, and its file use any of the names."""
+    first_names: dict[int, str] = {}
+    return {name: first_names.setdefault(id(weight), name) for name, weight in weights.items()}
 
 
-def _tie(model: Model, name: str, first: str) -> None:
-    """Make them one weight again: what trains one trains the other."""
-    holder, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(holder), attribute, model.get_parameter(first))
+def _tie(model: Model, name: str, first_name: str) -> None:
+    """Make both names one parameter again, so that training changes both."""
+    module, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(module), attribute, model.get_parameter(first_name))

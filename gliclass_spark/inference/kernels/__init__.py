@@ -1,1 +1,1 @@
-"""Model layers rewritten for speed, with the same outputs."""
+"""Kernels: model layers rewritten for speed, with the same outputs."""

@@ -1,4 +1,4 @@
-"""How the engine asks a bi-encoder: its labels are read once, whatever the texts are."""
+"""Runner of the bi-encoders: labels are encoded once, by an encoder of their own."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ from torch.nn.utils.rnn import pad_sequence
 from gliclass_spark.inference.context_window import max_input_tokens
 from gliclass_spark.inference.runners.label_cache import LabelCache
 from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel, FusedBiEncoderModel
-from gliclass_spark.model.architectures.label_cached import LabelCachedTokenizer
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.heads.label_vectors import LabelVectors
-from gliclass_spark.model.prompts.bi_encoder_prompt import BiEncoderTokenizer, FusedBiEncoderTokenizer
-from gliclass_spark.model.prompts.text_tokenizer import Frame, TextTokenizer
+from gliclass_spark.model.prompts.bi_encoder_tokenizer import BiEncoderTokenizer, FusedBiEncoderTokenizer
+from gliclass_spark.model.prompts.label_cached_tokenizer import LabelCachedTokenizer
+from gliclass_spark.model.prompts.prompt import Frame
+from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 
 
 class BiEncoderRunner:
+    """Encodes texts, and scores them against cached label vectors; runs the fused bi-encoder, too."""
+
     def __init__(self, model: BiEncoderModel, checkpoint: Checkpoint, device: torch.device) -> None:
         self.max_length = max_input_tokens(model.encoder_model)
-        label_tokenizer = checkpoint.label_tokenizer or checkpoint.tokenizer
-        labels = LabelCachedTokenizer(label_tokenizer, max_input_tokens(model.label_encoder))
+        hf_label_tokenizer = checkpoint.label_tokenizer or checkpoint.tokenizer
+        label_tokenizer = LabelCachedTokenizer(hf_label_tokenizer, max_input_tokens(model.label_encoder))
         self.tokenizer: TextTokenizer
         if isinstance(model, FusedBiEncoderModel):
             self.tokenizer = FusedBiEncoderTokenizer(
-                checkpoint.tokenizer, labels, prompt_first=model.config.prompt_first, max_length=self.max_length
+                checkpoint.tokenizer,
+                label_tokenizer,
+                prompt_first=model.config.prompt_first,
+                max_length=self.max_length,
             )
         else:
-            self.tokenizer = BiEncoderTokenizer(checkpoint.tokenizer, labels, self.max_length)
+            self.tokenizer = BiEncoderTokenizer(checkpoint.tokenizer, label_tokenizer, self.max_length)
         self._model = model
-        self._labels = LabelCache(labels.label_ids, model.label_vectors, label_tokenizer, device)
+        self._label_cache = LabelCache(label_tokenizer.label_ids, model.label_vectors, hf_label_tokenizer, device)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
-        rows = [torch.stack(self._labels.of(frame.texts)) for frame in frames]
+        """See `ModelRunner.logits`."""
+        rows = [torch.stack(self._label_cache.states(frame.label_texts)) for frame in frames]
         present = pad_sequence([row.new_ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
         labels = LabelVectors(pad_sequence(rows, batch_first=True), present)
-        found: Tensor = self._model(input_ids, attention_mask, labels)
-        return found
+        logits: Tensor = self._model(input_ids, attention_mask, labels)
+        return logits

@@ -1,4 +1,4 @@
-"""How the engine asks an encoder and a decoder: one gets the text, the other one the labels."""
+"""Runner of the encoder-decoders: text and labels are two inputs of one model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from gliclass_spark.inference.context_window import max_input_tokens
 from gliclass_spark.inference.padding import pad
 from gliclass_spark.model.architectures.encoder_decoder import EncoderDecoderClsModel, EncoderDecoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.prompts.encoder_decoder_prompt import EncoderDecoderTokenizer
-from gliclass_spark.model.prompts.text_tokenizer import Frame, TextTokenizer
+from gliclass_spark.model.prompts.encoder_decoder_tokenizer import EncoderDecoderTokenizer
+from gliclass_spark.model.prompts.prompt import Frame
+from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 
 
 class EncoderDecoderRunner:
+    """Gives the text to one side of the model and the labels to the other."""
+
     def __init__(
         self, model: EncoderDecoderModel | EncoderDecoderClsModel, checkpoint: Checkpoint, device: torch.device
     ) -> None:
@@ -28,7 +31,8 @@ class EncoderDecoderRunner:
         self._device = device
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
-        longest = max(len(frame.beside) for frame in frames)
-        label_ids, label_mask = pad([frame.beside for frame in frames], longest, self._pad_id, self._device)
-        found: Tensor = self._model(input_ids, attention_mask, label_ids, label_mask)
-        return found
+        """See `ModelRunner.logits`."""
+        longest = max(len(frame.label_ids) for frame in frames)
+        label_ids, label_mask = pad([frame.label_ids for frame in frames], longest, self._pad_id, self._device)
+        logits: Tensor = self._model(input_ids, attention_mask, label_ids, label_mask)
+        return logits

@@ -1,4 +1,4 @@
-"""Labels that are read once, and remembered."""
+"""Label cache: the states of labels, encoded once each and evicted least recently used first."""
 
 from __future__ import annotations
 
@@ -13,49 +13,55 @@ from transformers import PreTrainedTokenizerFast
 from gliclass_spark.inference.batching import micro_batches
 from gliclass_spark.inference.padding import pad
 
-# With an encoder of the embedded model's size 25 MB, or 300 MB where texts read the labels in every layer.
-_MOST = 16_384
-_BATCH_TOKENS = 4096
+# With an encoder of the embedded model's size 25 MB, or 300 MB where texts attend to the labels in every layer.
+_MAX_LABELS = 16_384
+_MAX_BATCH_TOKENS = 4096
 
 State = TypeVar("State")
 State_co = TypeVar("State_co", covariant=True)
 
 
-class Rows(Protocol[State_co]):
+class StateBatch(Protocol[State_co]):
+    """The states of a batch of labels, by row."""
+
     def __getitem__(self, row: int, /) -> State_co: ...
 
 
 class LabelCache(Generic[State]):
-    """What a model keeps of labels, for as long as this lives: the longest unused is forgotten.
+    """LRU cache from a label's text to what a model computes of it alone.
 
-    label_ids: a label's input; read: what to keep of inputs, (labels, tokens) ids and mask, one row for each.
+    label_ids: returns the token ids of a label's input.
+    encode: returns the states of a batch of labels, from token ids and mask, (labels, tokens) each.
     """
 
     def __init__(
         self,
         label_ids: Callable[[str], list[int]],
-        read: Callable[[Tensor, Tensor], Rows[State]],
+        encode: Callable[[Tensor, Tensor], StateBatch[State]],
         tokenizer: PreTrainedTokenizerFast,
         device: torch.device,
     ) -> None:
         self._label_ids = label_ids
-        self._read = read
+        self._encode = encode
         self._pad_id = tokenizer.pad_token_id or 0
         self._device = device
-        self._kept: OrderedDict[str, State] = OrderedDict()
+        self._states: OrderedDict[str, State] = OrderedDict()
 
-    def of(self, texts: Sequence[str]) -> list[State]:
-        """In the order of the labels' texts."""
-        unread = [text for text in dict.fromkeys(texts) if text not in self._kept]
-        inputs = [self._label_ids(text) for text in unread]
-        for batch in micro_batches([len(ids) for ids in inputs], _BATCH_TOKENS):
-            input_ids, mask = pad([inputs[row] for row in batch.positions], batch.tokens, self._pad_id, self._device)
-            states = self._read(input_ids, mask)
-            for number, row in enumerate(batch.positions):
-                self._kept[unread[row]] = states[number]
-        for text in texts:
-            self._kept.move_to_end(text)
-        found = [self._kept[text] for text in texts]
-        while len(self._kept) > _MOST:
-            self._kept.popitem(last=False)
-        return found
+    def states(self, label_texts: Sequence[str]) -> list[State]:
+        """Return the state of each label, in their order; labels that are not cached are encoded first."""
+        self._add([text for text in dict.fromkeys(label_texts) if text not in self._states])
+        for text in label_texts:
+            self._states.move_to_end(text)
+        states = [self._states[text] for text in label_texts]
+        while len(self._states) > _MAX_LABELS:
+            self._states.popitem(last=False)
+        return states
+
+    def _add(self, label_texts: Sequence[str]) -> None:
+        inputs = [self._label_ids(text) for text in label_texts]
+        for batch in micro_batches([len(ids) for ids in inputs], _MAX_BATCH_TOKENS):
+            batch_inputs = [inputs[position] for position in batch.positions]
+            input_ids, mask = pad(batch_inputs, batch.tokens, self._pad_id, self._device)
+            states = self._encode(input_ids, mask)
+            for row, position in enumerate(batch.positions):
+                self._states[label_texts[position]] = states[row]

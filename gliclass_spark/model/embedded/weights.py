@@ -15,11 +15,11 @@ from gliclass_spark.errors import CheckpointError
 
 _WORDS = "encoder_model.embeddings.word_embeddings.weight"
 _SCALES = ".row_scales"
-_LARGEST = 127  # of 8 bits with a sign
+_INT8_MAX = 127
 
 
 def base_state_dict() -> dict[str, Tensor]:
-    """The encoder as the package brings it, float32, under the names of a GLiClass checkpoint."""
+    """Return the encoder's weights before training, float32, under the names of a GLiClass checkpoint."""
     return {
         f"encoder_model.{name}": weight
         for name, weight in load_file(get_model_path() / "model.safetensors").items()
@@ -28,7 +28,7 @@ def base_state_dict() -> dict[str, Tensor]:
 
 
 def state_dict() -> dict[str, Tensor]:
-    """Every weight of the model, float32: the package's word embeddings and this folder's layers."""
+    """Return every weight of the model, float32: the package's word embeddings and this folder's layers."""
     stored = load_file(embedded_files.WEIGHTS)
     layers = {
         name: weight * stored[name + _SCALES] if name + _SCALES in stored else weight
@@ -39,14 +39,14 @@ def state_dict() -> dict[str, Tensor]:
 
 
 def save_layers(state: dict[str, Tensor], path: Path = embedded_files.WEIGHTS) -> None:
-    """Store a trained model's weights, less the word embeddings that the package brings.
+    """Write a trained model's weights, without the word embeddings.
 
-    A matrix is stored in 8 bits for each weight, and one scale for each row. Raises CheckpointError for
-    word embeddings that are not the package's.
+    A matrix is stored in 8 bits for each weight and one scale for each row. Raises CheckpointError if the word
+    embeddings are not those of the package.
     """
     if not torch.equal(state[_WORDS], base_state_dict()[_WORDS]):
         raise CheckpointError(
-            "the word embeddings are not those of all-MiniLM-L6-v2, which the embedded model reads from its package; "
+            "the word embeddings are not those of all-MiniLM-L6-v2, which the embedded model takes from its package; "
             "train a model whose word embeddings stay as they are"
         )
     layers = {}
@@ -54,7 +54,7 @@ def save_layers(state: dict[str, Tensor], path: Path = embedded_files.WEIGHTS) -
         if name == _WORDS:
             continue
         if weight.dim() == 2:
-            scales = (weight.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
+            scales = (weight.abs().amax(dim=1, keepdim=True) / _INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny)
             layers[name] = (weight / scales).round().to(torch.int8)
             layers[name + _SCALES] = scales
         else:
@@ -63,6 +63,6 @@ def save_layers(state: dict[str, Tensor], path: Path = embedded_files.WEIGHTS) -
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """The package's tokenizer."""
+    """Return the tokenizer of all-MiniLM-L6-v2."""
     loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(get_model_path())
     return loaded

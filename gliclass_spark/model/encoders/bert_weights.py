@@ -1,7 +1,7 @@
-"""The weights of a BERT, under the names that transformers' BertModel gives them; `bert.Bert` computes with them.
+"""BERT's weights under the names of transformers' BertModel, for `bert.Bert` to compute with.
 
-To import transformers' own models takes longer than to import torch: every command, and every Python worker of
-Spark, would wait for it.
+Importing transformers' own models takes longer than importing torch: every command, and every Python worker of Spark,
+would wait for it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from transformers import PreTrainedConfig
 
 
 def is_plain_bert(config: PreTrainedConfig) -> bool:
-    """Whether `bert.Bert` computes what transformers' BertModel does."""
+    """Return whether `bert.Bert` computes what transformers' BertModel does."""
     absolute = getattr(config, "position_embedding_type", None) in (None, "absolute")
     return bool(config.model_type == "bert" and config.hidden_act == "gelu" and not config.is_decoder and absolute)
 
 
 class BertWeights(nn.Module):
-    """What a checkpoint holds of a BERT, its pooler with it, which nothing here reads. Before that they are random."""
+    """All weights of a BERT, random until loaded. The pooler is not used: checkpoints hold it."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -39,15 +39,17 @@ class BertWeights(nn.Module):
         self.pooler = nn.ModuleDict({"dense": nn.Linear(size, size)})
 
     def get_input_embeddings(self) -> nn.Module:
-        """As transformers' models call it."""
+        """Return the word embeddings, as the method of transformers' models does."""
         return self.embeddings["word_embeddings"]
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return self._words.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
         return self._words.dtype
 
     @property
@@ -57,15 +59,15 @@ class BertWeights(nn.Module):
         return words
 
 
-def _layer(size: int, width: int, epsilon: float) -> nn.ModuleDict:
-    def out(inputs: int) -> nn.ModuleDict:
+def _layer(size: int, intermediate_size: int, epsilon: float) -> nn.ModuleDict:
+    def output(inputs: int) -> nn.ModuleDict:
         return nn.ModuleDict({"dense": nn.Linear(inputs, size), "LayerNorm": nn.LayerNorm(size, epsilon)})
 
-    own = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+    attention = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
     return nn.ModuleDict(
         {
-            "attention": nn.ModuleDict({"self": own, "output": out(size)}),
-            "intermediate": nn.ModuleDict({"dense": nn.Linear(size, width)}),
-            "output": out(width),
+            "attention": nn.ModuleDict({"self": attention, "output": output(size)}),
+            "intermediate": nn.ModuleDict({"dense": nn.Linear(size, intermediate_size)}),
+            "output": output(intermediate_size),
         }
     )

@@ -1,1 +1,1 @@
-"""Layers between an encoder and the logits: pooling, projections, label vectors, scorers."""
+"""Layers between an encoder and the logits: pooling, projections, label vectors, scorers, calibrator."""

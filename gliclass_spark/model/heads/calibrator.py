@@ -1,4 +1,4 @@
-"""How far to trust each logit: what a published checkpoint may have learned behind its scorer."""
+"""Calibrator: a learned factor and bias for each logit, behind the scorer of some published checkpoints."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# What it reads of the logits themselves, see `_statistics`.
+# Features of the logits themselves, see `_statistics`.
 _STATISTICS = 6
 
 
 class Calibrator(nn.Module):
-    """Gives each pair of text and label a factor below `beta_max`, and a bias if asked, for its logit.
+    """Multiplies each logit by a factor below `beta_max`, and adds a bias with `use_bias`.
 
     Parameter names are those of the published checkpoints.
     """
@@ -33,26 +33,27 @@ class Calibrator(nn.Module):
         )
 
     def forward(self, text: Tensor, labels: Tensor, logits: Tensor, present: Tensor) -> Tensor:
-        """Logits (batch, labels), for text (batch, hidden) and labels (batch, labels, hidden) as the scorer read them.
+        """Return logits (batch, labels), from those of the scorer and its inputs.
 
-        present: (batch, labels), which of them the text is asked; the logits of all others mean nothing.
+        text: (batch, hidden). labels: (batch, labels, hidden). present: (batch, labels), false where a row has no
+        label; the logits there are undefined.
         """
         text = self.text_norm(text).unsqueeze(1).expand_as(labels)
         labels = self.label_norm(labels)
         pair = [text, labels, text * labels, (text - labels).abs(), _statistics(logits, present)]
-        found = self.mlp(torch.cat(pair, dim=-1))
-        trusted = self._beta_max * torch.sigmoid(found[..., 0]) * logits
-        return trusted + found[..., 1] if self._use_bias else trusted
+        output = self.mlp(torch.cat(pair, dim=-1))
+        scaled = self._beta_max * torch.sigmoid(output[..., 0]) * logits
+        return scaled + output[..., 1] if self._use_bias else scaled
 
 
 def _statistics(logits: Tensor, present: Tensor) -> Tensor:
-    """Of each logit alone, and among those of its text, (batch, labels, 6)."""
+    """Return features of each logit alone and among those of its text, (batch, labels, 6)."""
     count = present.sum(dim=1, keepdim=True)
     highest = logits.masked_fill(~present, float("-inf")).amax(dim=1, keepdim=True)
     mean = (logits * present).sum(dim=1, keepdim=True) / count
-    # The entropy of a yes or no, in nats.
+    # Binary entropy, in nats.
     probability = torch.sigmoid(logits)
     entropy = -(probability * functional.logsigmoid(logits) + (1 - probability) * functional.logsigmoid(-logits))
-    doubt = (entropy * present).sum(dim=1, keepdim=True) / count
-    alike = [part.expand_as(logits) for part in (doubt, count.to(logits.dtype).log())]
-    return torch.stack([logits, logits.abs(), logits - highest, logits - mean, *alike], dim=-1)
+    mean_entropy = (entropy * present).sum(dim=1, keepdim=True) / count
+    per_text = [part.expand_as(logits) for part in (mean_entropy, count.to(logits.dtype).log())]
+    return torch.stack([logits, logits.abs(), logits - highest, logits - mean, *per_text], dim=-1)

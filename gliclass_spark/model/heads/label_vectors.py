@@ -1,4 +1,4 @@
-"""Where the labels stand in an input, and their vectors."""
+"""Label vectors: pooled from the states of an input that holds the labels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from gliclass_spark.model.configuration import PublishedConfig
 
 @dataclass(frozen=True)
 class LabelVectors:
-    """One vector for each label of each text, (batch, labels, hidden).
+    """One vector for each label of each text.
 
-    present: (batch, labels), false behind the last label of a row that has fewer than others. Their vectors are zero.
+    vectors: (batch, labels, hidden), zero where there is no label.
+    present: (batch, labels), false behind the last label of a row that has fewer than others.
     """
 
     vectors: Tensor
     present: Tensor
 
 
-def label_vectors(config: PublishedConfig, states: Tensor, mask: Tensor, input_ids: Tensor) -> LabelVectors:
-    """From the states (batch, tokens, hidden) of inputs that name labels; the mask (batch, tokens) is of their type."""
+def pool_labels(config: PublishedConfig, states: Tensor, mask: Tensor, input_ids: Tensor) -> LabelVectors:
+    """Pool the tokens of each label.
+
+    states: (batch, tokens, hidden). mask: (batch, tokens), of the dtype of states. input_ids: (batch, tokens).
+    """
     is_class = input_ids == config.class_token_index
-    rank = is_class.cumsum(dim=1)  # which label a token stands in: 1, 2, ...; 0 before the first
+    rank = is_class.cumsum(dim=1)  # the label that a token belongs to: 1, 2, ...; 0 before the first
     counts = rank[:, -1:]
     numbers = torch.arange(1, int(counts.max()) + 1, device=states.device)
     present = numbers <= counts
@@ -32,19 +36,19 @@ def label_vectors(config: PublishedConfig, states: Tensor, mask: Tensor, input_i
         rows, columns = is_class.nonzero(as_tuple=True)
         positions = columns.new_zeros(present.shape)
         positions[rows, rank[rows, columns] - 1] = columns if config.embed_class_token else columns + 1
-        found = states.gather(1, positions.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
-        return LabelVectors(found * present.unsqueeze(-1), present)
+        vectors = states.gather(1, positions.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+        return LabelVectors(vectors * present.unsqueeze(-1), present)
     span = mask
     if config.extract_text_features:
-        span = span * ~from_text_on(input_ids, config.text_token_index)
-    # Without it the last label's span runs through the separator and the text to the end of the
-    # input: so the published weights were trained, and so they must be asked.
+        span = span * ~is_from_separator(input_ids, config.text_token_index)
+    # Without `extract_text_features` the last label's span runs through separator and text to the end of the input:
+    # the published weights were trained that way.
     if not config.embed_class_token:
         span = span * ~is_class
     member = (rank.unsqueeze(1) == numbers[:, None]) * span.unsqueeze(1)
     return LabelVectors(torch.bmm(member, states) / member.sum(dim=2, keepdim=True).clamp(min=1), present)
 
 
-def from_text_on(input_ids: Tensor, text_token_index: int) -> Tensor:
-    """True from the text's separator on, (batch, tokens). Every prompt holds one."""
+def is_from_separator(input_ids: Tensor, text_token_index: int) -> Tensor:
+    """Return True from the text's separator on, (batch, tokens). Every prompt holds one."""
     return (input_ids == text_token_index).cumsum(dim=1) > 0

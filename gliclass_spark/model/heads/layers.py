@@ -1,16 +1,16 @@
-"""Layers between a transformer's states and the scorer. Parameter names are those of the published checkpoints."""
+"""Projections, LSTM and normalization of features. Parameter names are those of the published checkpoints."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-# Keeps a zero vector finite when features are normalised; the value that the weights were trained with.
+# Keeps a zero vector finite when features are normalized; the value that the weights were trained with.
 _NORM_EPSILON = 1e-8
 
 
 class Projector(nn.Module):
-    """Two linear layers."""
+    """Two linear layers with an activation and dropout between them."""
 
     def __init__(self, inputs: int, width: int, outputs: int, activation: str, dropout: float) -> None:
         from transformers.activations import ACT2FN  # takes seconds to import, and not every model has a projector
@@ -22,26 +22,30 @@ class Projector(nn.Module):
         self.linear_2 = nn.Linear(width, outputs)
 
     def forward(self, states: Tensor) -> Tensor:
+        """Project (..., inputs) to (..., outputs)."""
         projected: Tensor = self.linear_2(self.dropout(self.act(self.linear_1(states))))
         return projected
 
 
 class TextLstm(nn.Module):
-    """Reads a text's tokens once more, in both directions, and no padding."""
+    """A bidirectional LSTM over a text's tokens, without the padding."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(size, size // 2, bidirectional=True, batch_first=True)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(batch, tokens, hidden) to the same, zeros where the mask (batch, tokens) is zero; no row is all padding."""
+        """Map (batch, tokens, hidden) to the same shape, zeros where the mask (batch, tokens) is zero.
+
+        No row may be all padding.
+        """
         lengths = mask.sum(dim=1).long().cpu()
         packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
-        read: Tensor = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=states.shape[1])[0]
-        return read
+        output: Tensor = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=states.shape[1])[0]
+        return output
 
 
-def unit(features: Tensor) -> Tensor:
-    """The same directions at length 1."""
+def to_unit_length(features: Tensor) -> Tensor:
+    """Return features (..., hidden) in the same directions, at length 1."""
     length: Tensor = features.norm(p=2, dim=-1, keepdim=True)
     return features / (length + _NORM_EPSILON)

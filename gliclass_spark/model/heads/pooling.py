@@ -1,8 +1,8 @@
-"""How a text's token states become one vector.
+"""Poolings: from a text's token states to one vector.
 
-Each pooling takes states (batch, tokens, hidden) and a mask (batch, tokens), 1.0 for real tokens,
-and gives (batch, hidden). Padding never counts, so a text's vector does not depend on its batch;
-without padding the results are those of the published `gliclass` poolings.
+Each pooling takes states (batch, tokens, hidden) and a mask (batch, tokens), 1.0 for real tokens, and returns
+(batch, hidden). Padding is excluded, so a text's vector does not depend on its batch; without padding the results
+are those of the published `gliclass` poolings.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _abs_avg(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def _pass(states: Tensor, mask: Tensor) -> Tensor:
-    """Every token goes on: for a scorer that reads the tokens itself. Gives (batch, tokens, hidden)."""
+    """Return the states unchanged, (batch, tokens, hidden), for a scorer that takes tokens."""
     return states
 
 

@@ -1,9 +1,8 @@
-"""How a text's vector and the labels' vectors become logits.
+"""Scorers: logits from a text's vector and the label vectors.
 
-Each scorer takes the text (batch, hidden) - 'cross-attn' takes its tokens (batch, tokens, hidden) -
-the labels (batch, labels, hidden), the text's mask (batch, tokens) and which labels count
-(batch, labels), and gives logits (batch, labels); those of labels that don't count mean nothing.
-Module names are those of the published checkpoints.
+Each scorer takes the text (batch, hidden) - 'cross-attn' takes its tokens (batch, tokens, hidden) -, the labels
+(batch, labels, hidden), the text's mask (batch, tokens) and the labels' mask (batch, labels), and returns logits
+(batch, labels); those of masked labels are undefined. Module names are those of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ def _mlp(inputs: int, width: int, activation: type[nn.Module]) -> nn.Sequential:
     )
 
 
-def _beside(text: Tensor, labels: Tensor) -> Tensor:
-    """The text's vector repeated for every label: (batch, labels, hidden)."""
+def _repeat(text: Tensor, labels: Tensor) -> Tensor:
+    """Return the text's vector repeated for every label, (batch, labels, hidden)."""
     return text.unsqueeze(1).expand(-1, labels.shape[1], -1)
 
 
 class DotScorer(nn.Module):
-    """The scalar product of text and label."""
+    """The dot product of text and label."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_hidden_size: int, attn_dropout: float) -> None:
         super().__init__()
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
         return torch.einsum("bd,bcd->bc", text, labels)
 
 
 class WeightedDotScorer(nn.Module):
-    """An MLP over two projections of text and label: one side by side, one multiplied."""
+    """An MLP over two projections of text and label: one pair concatenated, one multiplied."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_hidden_size: int, attn_dropout: float) -> None:
         super().__init__()
@@ -56,23 +55,23 @@ class WeightedDotScorer(nn.Module):
             nn.Linear(4 * hidden_size, 1),
         )
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
-        text_beside, text_times = _beside(self.proj_text(text), labels).chunk(2, dim=-1)
-        label_beside, label_times = self.proj_label(labels).chunk(2, dim=-1)
-        features = torch.cat([text_beside, label_beside, text_times * label_times], dim=-1)
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
+        text_features, text_factors = _repeat(self.proj_text(text), labels).chunk(2, dim=-1)
+        label_features, label_factors = self.proj_label(labels).chunk(2, dim=-1)
+        features = torch.cat([text_features, label_features, text_factors * label_factors], dim=-1)
         logits: Tensor = self.out_mlp(features).squeeze(-1)
         return logits
 
 
 class MLPScorer(nn.Module):
-    """An MLP over text and label side by side."""
+    """An MLP over the concatenation of text and label."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_hidden_size: int, attn_dropout: float) -> None:
         super().__init__()
         self.mlp = _mlp(2 * hidden_size, _FIXED_MLP_WIDTH, nn.ReLU)
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
-        logits: Tensor = self.mlp(torch.cat([_beside(text, labels), labels], dim=-1)).squeeze(-1)
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
+        logits: Tensor = self.mlp(torch.cat([_repeat(text, labels), labels], dim=-1)).squeeze(-1)
         return logits
 
 
@@ -86,16 +85,16 @@ class HopfieldScorer(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.mlp = _mlp(hidden_size, _FIXED_MLP_WIDTH, nn.ReLU)
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
-        match = torch.einsum("bcd,bd->bc", self.q_proj(labels), self.k_proj(text))
-        share = torch.softmax((_HOPFIELD_BETA * match).masked_fill(~counting, float("-inf")), dim=1)
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
+        similarity = torch.einsum("bcd,bd->bc", self.q_proj(labels), self.k_proj(text))
+        share = torch.softmax((_HOPFIELD_BETA * similarity).masked_fill(~label_mask, float("-inf")), dim=1)
         retrieved = share.unsqueeze(-1) * self.v_proj(text).unsqueeze(1)
         logits: Tensor = self.mlp(labels + retrieved).squeeze(-1)
         return logits
 
 
 class CrossAttentionScorer(nn.Module):
-    """Each label attends to the text's tokens; an MLP reads what it found beside the label."""
+    """Each label attends to the text's tokens; an MLP takes the result and the label, concatenated."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_hidden_size: int, attn_dropout: float) -> None:
         super().__init__()
@@ -112,15 +111,15 @@ class CrossAttentionScorer(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.score_mlp = _mlp(2 * hidden_size, mlp_hidden_size, nn.GELU)
 
-    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, counting: Tensor) -> Tensor:
-        found = functional.scaled_dot_product_attention(
+    def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
+        attended = functional.scaled_dot_product_attention(
             self._heads(self.q(self.q_norm(labels))),
             self._heads(self.k(self.kv_norm(text))),
-            self._heads(self.v(text)),  # values are read unnormalised: so the weights were trained
+            self._heads(self.v(text)),  # values stay unnormalized, as the weights were trained
             attn_mask=text_mask.bool()[:, None, None, :],
             dropout_p=self.attn_dropout if self.training else 0.0,
         )
-        context = self.norm(self.out(found.transpose(1, 2).flatten(2)))
+        context = self.norm(self.out(attended.transpose(1, 2).flatten(2)))
         logits: Tensor = self.score_mlp(torch.cat([context, labels], dim=-1)).squeeze(-1)
         return logits
 

@@ -1,1 +1,1 @@
-"""How texts and labels become token ids, for each architecture."""
+"""Prompts: token ids of texts and labels, for each architecture."""

@@ -12,7 +12,7 @@ from reference_models import PUBLISHED, tokenizer
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
+from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
 
 BUILDERS = {first: UniEncoderTokenizer(tokenizer(), prompt_first=first, max_length=512) for first in (True, False)}
 TEXTS = ["deep water", "a river in Zürich", "spark " * 700]
@@ -42,7 +42,7 @@ def test_groups_are_neighbours_of_one_size_but_for_a_label_and_leave_the_text_it
     assert [place for group in found for place in group] == list(range(count))
     assert max(map(len, found)) - min(map(len, found)) <= 1
     assert max(map(len, found)) <= (at_once or count)
-    assert all(frame.texts == label_set.texts[frame.labels.start : frame.labels.stop] for frame in prompt.frames)
+    assert all(frame.label_texts == label_set.texts[frame.labels.start : frame.labels.stop] for frame in prompt.frames)
     assert prompt.max_text_tokens == 512 - max(map(len, prompt.frames))
     # Beside all labels a quarter of the window is the text's; beside groups half, less [CLS], <<SEP>> and [SEP].
     assert prompt.max_text_tokens >= (128 if len(found) == 1 else 255)

@@ -14,7 +14,7 @@ from reference_models import PUBLISHED
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.prompts.text_tokenizer import Frame, Prompt
+from gliclass_spark.model.prompts.prompt import Frame, Prompt
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
 WORDS = ["spark", "table", "deep", "river", "water"]  # one token each
@@ -70,7 +70,7 @@ def test_windows_stand_for_parts_of_the_text_that_are_one_together(
     asked = prompt(room, task)
     own = [window[len(task) :] for window in asked.windows([*task, *text])]
     readers = Counter(token for window in own for token in window)
-    shares = asked.shares(length)
+    shares = asked.window_shares(length)
     assert sum(shares) == pytest.approx(1)
     assert shares == pytest.approx([sum(1 / readers[token] for token in window) / length for window in own])
 
@@ -79,8 +79,8 @@ def test_a_token_of_two_windows_counts_half_in_each() -> None:
     # The outer ones share 26 with the one between them.
     assert [len(window) for window in prompt(100).windows(range(200))] == [84, 84, 84]
     outer, middle = 84 - 26 / 2, 84 - 26
-    assert prompt(100).shares(200) == pytest.approx([outer / 200, middle / 200, outer / 200])
-    assert prompt(100).shares(100) == [1.0]
+    assert prompt(100).window_shares(200) == pytest.approx([outer / 200, middle / 200, outer / 200])
+    assert prompt(100).window_shares(100) == [1.0]
 
 
 def by_tokens(windows: np.ndarray, axis: int) -> np.ndarray:

@@ -50,8 +50,8 @@ def test_another_architecture_is_refused_by_name(name: str, folder: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"pooling_strategy": "pass"}, "pooling_strategy 'pass' gives no vector, which a {!r} reads"),
-        ({"scorer_type": "cross-attn"}, "scorer_type 'cross-attn' reads every token, of which a {!r} gives one"),
+        ({"pooling_strategy": "pass"}, "pooling_strategy 'pass' gives no vector, which a {!r} needs"),
+        ({"scorer_type": "cross-attn"}, "scorer_type 'cross-attn' takes every token, of which a {!r} gives one"),
         ({"label_model_config": {"model_type": "t5gemma"}}, "has no encoder that stands alone"),
         ({"label_model_config": {"model_type": "llama"}}, "label_model_config.model_type 'llama' is a decoder"),
         ({"label_model_config": {"model_type": "x"}}, "label_model_config.model_type 'x' is not a backbone"),
@@ -73,7 +73,7 @@ def test_an_encoder_without_a_decoder_is_refused(name: str, folder: Path) -> Non
 
 def test_a_decoder_gives_no_tokens_for_a_scorer_to_read(tied: Path) -> None:
     reconfigure(tied, architecture_type="encoder-decoder-cls", scorer_type="cross-attn")
-    assert refusal(tied).startswith("scorer_type 'cross-attn' reads every token, of which a 'encoder-decoder-cls'")
+    assert refusal(tied).startswith("scorer_type 'cross-attn' takes every token, of which a 'encoder-decoder-cls'")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_a_decoder_gives_no_tokens_for_a_scorer_to_read(tied: Path) -> None:
 def test_an_option_that_would_change_the_scores_is_refused_by_name(key: str, value: Any, folder: Path) -> None:
     reconfigure(folder, **{key: value})
     message = refusal(folder)
-    assert message.startswith(f"config.json asks for {key}={value!r}, which is not supported; ")
+    assert message.startswith(f"config.json has {key}={value!r}, which is not supported; ")
 
 
 @pytest.mark.parametrize("layer", [3, -4])
 def test_a_layer_that_the_encoder_does_not_have_is_refused(layer: int, folder: Path) -> None:
     reconfigure(folder, encoder_layer_id=layer)
-    assert refusal(folder) == f"config.json asks for encoder_layer_id={layer} of 2 layers"
+    assert refusal(folder) == f"config.json has encoder_layer_id={layer}, its encoder 2 layers"
 
 
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "gemma", "qwen2"])
@@ -114,7 +114,7 @@ def test_a_width_that_the_encoder_does_not_have_is_refused_with_both(changes: di
 
 def test_a_calibrator_of_a_text_that_is_not_pooled_is_refused(folder: Path) -> None:
     reconfigure(folder, use_calibrator=True, pooling_strategy="pass", scorer_type="cross-attn", scorer_num_heads=4)
-    assert refusal(folder).startswith("a calibrator reads one pooled vector")
+    assert refusal(folder).startswith("a calibrator takes one pooled vector")
 
 
 def test_an_option_that_no_score_depends_on_is_read_over(folder: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_option_that_no_score_depends_on_is_read_over(folder: Path) -> None:
 )
 def test_an_unknown_head_is_refused_with_those_that_are_known(key: str, allowed: str, folder: Path) -> None:
     reconfigure(folder, **{key: "other"})
-    assert refusal(folder) == f"config.json asks for {key}='other'; supported are {allowed}"
+    assert refusal(folder) == f"config.json has {key}='other'; supported are {allowed}"
 
 
 @pytest.mark.parametrize(("pooling", "scorer"), [("pass", "mlp"), ("avg", "cross-attn")])

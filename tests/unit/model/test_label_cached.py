@@ -66,7 +66,7 @@ def test_berts_layers_give_the_states_of_transformers(lengths: list[int]) -> Non
         expected = bert(ids, attention_mask=mask).last_hidden_state
         packed = packed_bert(bert)
         for ours in [Bert(bert), *([packed] if packed else [])]:
-            remembered, _ = ours.remembered(ids, mask)
+            remembered, _ = ours.encode_with_keys_values(ids, mask)
             for found in (ours(ids, mask), remembered):
                 torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=0, atol=TOLERANCE)
 
@@ -101,7 +101,7 @@ def test_what_is_not_attended_to_changes_nothing() -> None:
     ids, mask = batch([6, 4])
     others = KeysValues(torch.randn(2, 9, 4, 8), torch.randn(2, 9, 4, 8))
     with torch.inference_mode():
-        found = bert.beside(ids, mask, others, torch.full((2, 4), -1e9))
+        found = bert.encode_attending(ids, mask, others, torch.full((2, 4), -1e9))
         torch.testing.assert_close(found[mask.bool()], bert(ids, mask)[mask.bool()], rtol=0, atol=TOLERANCE)
 
 
@@ -110,9 +110,9 @@ def test_labels_weigh_alike_however_often_each_stands_there() -> None:
     bert = Bert(BertModel(SMALL).eval())
     ids, mask = batch([6, 4])
     others = KeysValues(torch.randn(2, 3, 4, 8), torch.randn(2, 3, 4, 8))
-    thrice = KeysValues.joined([others] * 3)
+    thrice = KeysValues.concatenate([others] * 3)
     with torch.inference_mode():
-        once, often = (bert.beside(ids, mask, read, torch.zeros(2, 4)) for read in (others, thrice))
+        once, often = (bert.encode_attending(ids, mask, read, torch.zeros(2, 4)) for read in (others, thrice))
         torch.testing.assert_close(once, often, rtol=0, atol=TOLERANCE)
 
 
@@ -179,7 +179,7 @@ def test_more_labels_than_a_window_holds_tokens_are_asked_at_once(engine: Engine
 
 
 def test_a_label_longer_than_the_window_is_refused(engine: Engine) -> None:
-    with pytest.raises(LabelSetError, match=r"label 'w: x, x, .*\.\.\. takes .* tokens, the model reads 512; shorten"):
+    with pytest.raises(LabelSetError, match=r"label 'w: x, x, .*\.\.\. takes .* tokens, the model takes 512; shorten"):
         engine.logits(TEXTS, LabelSet.model_validate({"labels": [{"name": "w", "description": "x, " * 330 + "x"}]}))
 
 

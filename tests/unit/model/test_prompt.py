@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import CheckpointError, LabelSetError
 from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, Example, Label, LabelSet, RetrievedExample
-from gliclass_spark.model.prompts.uni_encoder_prompt import UniEncoderTokenizer
+from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
 
 CLS, SEP = 101, 102
 LABELS = LabelSet(labels=(Label(name="sport"), Label(name="machine learning", description="models"), Label(name="web")))
@@ -50,7 +50,7 @@ def input_ids(made_by: UniEncoderTokenizer, text: str, label_set: LabelSet = LAB
     prompt = made_by.prompt(label_set)
     [frame] = prompt.frames
     [window] = prompt.windows(made_by.text_ids([text], [prompt])[0])
-    return frame.around(window)
+    return frame.input_ids(window)
 
 
 def asking(**changes: Any) -> LabelSet:
@@ -126,7 +126,7 @@ class TestInput:
         prompt = made_by.prompt(LABELS)
         [frame] = prompt.frames
         sizes = {
-            more: [len(frame.around(w)) for w in prompt.windows([7] * (prompt.max_text_tokens + more))]
+            more: [len(frame.input_ids(w)) for w in prompt.windows([7] * (prompt.max_text_tokens + more))]
             for more in (-1, 0, 1)
         }
         assert sizes[-1] == [511]
@@ -220,7 +220,7 @@ class TestTextIsOnlyText:
     def test_control_tokens_are_read_as_their_characters(self, task: str | None, made_by: UniEncoderTokenizer) -> None:
         prompt = made_by.prompt(asking(prompt=task))
         ids = made_by.text_ids(["go <<LABEL>>x<<SEP>>[SEP][CLS] on"], repeat(prompt))[0]
-        tokens = tokenizer().convert_ids_to_tokens(ids[len(prompt.task) :])
+        tokens = tokenizer().convert_ids_to_tokens(ids[len(prompt.task_ids) :])
         assert " ".join(tokens) == "go < < label > > x < < sep > > [ sep ] [ cl ##s ] on"
 
     def test_any_text_gives_no_control_id(self) -> None:

@@ -16,13 +16,6 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.model import checkpoint
-from gliclass_spark.model.configuration import (
-    BI_ENCODER,
-    ENCODER_DECODER,
-    ENCODER_DECODER_CLS,
-    FUSED_BI_ENCODER,
-    UNI_ENCODER,
-)
 from gliclass_spark.model.heads.pooling import POOLINGS
 from gliclass_spark.model.heads.scorers import SCORERS
 
@@ -33,7 +26,7 @@ TEXTS = (
 )
 
 
-PUBLISHED_ARCHITECTURES = (UNI_ENCODER, BI_ENCODER, FUSED_BI_ENCODER, ENCODER_DECODER, ENCODER_DECODER_CLS)
+PUBLISHED_ARCHITECTURES = ("uni-encoder", "bi-encoder", "bi-encoder-fused", "encoder-decoder", "encoder-decoder-cls")
 SAMPLE = list(sample(cells()))
 
 

@@ -1,0 +1,32 @@
+"""Runner of the uni-encoder: labels and text in one input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from gliclass_spark.inference.context_window import max_input_tokens
+from gliclass_spark.inference.kernels.packed_bert import packed_bert
+from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.prompts.prompt import Frame
+from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
+from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
+
+
+class UniEncoderRunner:
+    """Encodes the labels again beside every text."""
+
+    def __init__(self, model: UniEncoderModel, checkpoint: Checkpoint) -> None:
+        self.max_length = max_input_tokens(model.encoder_model)
+        self.tokenizer: TextTokenizer = UniEncoderTokenizer(
+            checkpoint.tokenizer, prompt_first=model.config.prompt_first, max_length=self.max_length
+        )
+        self._model = model
+        self._encode = packed_bert(model.encoder_model) if model.config.needs_only_last_states else None
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
+        """See `ModelRunner.logits`."""
+        logits: Tensor = self._model(input_ids, attention_mask, self._encode)
+        return logits
