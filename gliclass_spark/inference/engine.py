@@ -73,6 +73,7 @@ class Engine:
         device: str | None = None,
         precision: Precision = "auto",
         max_batch_tokens: int | None = None,
+        registry: str | None = None,
     ) -> Engine:
         """Load a model from its URI and return an engine for it.
 
@@ -82,10 +83,11 @@ class Engine:
         precision: "auto" takes bfloat16 where the hardware multiplies it natively, float32 elsewhere; `repr(engine)`
             shows the choice.
         max_batch_tokens: tokens of one forward pass at most, padding included.
+        registry: MLflow tracking URI of a registered model; None takes the environment's.
 
-        Raises ModelNotFoundError, CheckpointError, DeviceError.
+        Raises ModelNotFoundError, CheckpointError, RegistryError, DeviceError.
         """
-        ref = model if isinstance(model, ModelRef) else resolve_model(model)
+        ref = model if isinstance(model, ModelRef) else resolve_model(model, registry=registry)
         return cls(load(ref), device=device, precision=precision, max_batch_tokens=max_batch_tokens)
 
     def __repr__(self) -> str:

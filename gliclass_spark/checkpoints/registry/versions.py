@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LABEL_SET_FILE = "label_set.yaml"
 _DIGEST_TAG = "gliclass_spark.digest"
 _MAX_LISTED = 10
+_DATABRICKS_SCHEMES = {"databricks", "databricks-uc", "uc"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Registry:
     def _download(self, version: ModelVersion, folder: Path) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        artifacts: Any = get_artifact_repository(version.uri, self.uri, self._registry_uri)
+        artifacts: Any = get_artifact_repository(self._artifact_uri(version), self.uri, self._registry_uri)
         names = [file.path for file in artifacts.list_artifacts("")]
         refuse_unsafe(names, version.uri)
         if LABEL_TOKENIZER in names:
@@ -206,6 +207,12 @@ class Registry:
         for name in names:
             if is_checkpoint_file(name):
                 artifacts.download_artifacts(name, str(folder))
+
+    def _artifact_uri(self, version: ModelVersion) -> str:
+        # For a models:/ URI, MLflow looks the version up in the environment's registry, except for Databricks'.
+        if self._registry_uri.partition(":")[0] in _DATABRICKS_SCHEMES:
+            return version.uri
+        return str(self._client.get_model_version_download_uri(version.name, str(version.number)))
 
     @cached_property
     def _client(self) -> MlflowClient:

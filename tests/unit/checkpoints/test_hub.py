@@ -245,7 +245,7 @@ class TestRefused:
         resolve_model(NAME)
         hub.status = status
         said = refusal(NAME)
-        assert f"status {status}); check the address, log in (HF_TOKEN) if it is private" in said
+        assert f"status {status}); check the model URI, log in (HF_TOKEN) if it is private" in said
 
     def test_pickled_weights_are_refused_and_not_fetched(self, hub: Hub, tmp_path: Path) -> None:
         del hub.commits[OLD]["model.safetensors"]

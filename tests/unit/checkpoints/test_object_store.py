@@ -247,7 +247,7 @@ class TestRefused:
         store.put({"config.json": b'{"encoder_config": {"auto_map": {"AutoModel": "trap.Trap"}}}'})
         assert refusal(store.address, of=CheckpointError) == (
             f"config.json of {store.address} needs code of its own (encoder_config.auto_map), but code from a "
-            "checkpoint is never run; use a checkpoint whose encoder transformers knows by itself"
+            "checkpoint is never run; use a checkpoint whose encoder is part of transformers"
         )
         assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
@@ -257,7 +257,7 @@ class TestRefused:
         file, empty, nothing = (f"file://{root}/{name}" for name in ("mail/weights.bin", "empty", "nothing"))
         assert refusal(file) == f"{file} is the URI of a file; give that of its folder"
         assert refusal(empty, of=CheckpointError).startswith(f"{empty} holds no model.safetensors; give the folder of")
-        assert refusal(nothing) == f"there is nothing at {nothing}; check the address"
+        assert refusal(nothing) == f"there is nothing at {nothing}; check the URI"
 
     @pytest.mark.parametrize(
         ("address", "mend"),
@@ -269,7 +269,7 @@ class TestRefused:
                 "sftp://host/mail",
                 'its driver lacks a package (SFTPFileSystem requires "paramiko" to be installed); ins',
             ),
-            ("lake://mail", "fsspec knows no driver for lake://; install one, or copy the folder to another store"),
+            ("lake://mail", "fsspec has no driver for lake://; install one, or copy the folder to another store"),
         ],
     )
     def test_a_driver_that_is_missing_is_named(self, address: str, mend: str) -> None:
@@ -324,8 +324,8 @@ class TestProcesses:
         limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + RESOLVE
         run = subprocess.run([sys.executable, "-c", limited, f"file://{folder}"], capture_output=True, text=True)
         assert run.stderr.splitlines()[-1].endswith(
-            f"ModelNotFoundError: the files of file://{folder} can't be kept in {cache} (File too large); mend that, "
-            "or name another folder in GLICLASS_SPARK_CACHE"
+            f"ModelNotFoundError: the files of file://{folder} can't be kept in {cache} (File too large); fix that, "
+            "or set GLICLASS_SPARK_CACHE to another folder"
         )
         assert leftovers(cache) == []
 

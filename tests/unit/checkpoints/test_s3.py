@@ -89,7 +89,7 @@ def test_who_knows_the_digest_finds_just_these_files_or_is_told_both_digests(buc
 
 def test_what_is_not_there_is_told(bucket: Any) -> None:
     for address in ("s3://lake/models/none", "s3://no-such-lake", "s3://no-such-lake/models"):
-        assert refusal(address) == f"there is nothing at {address}; check the address"
+        assert refusal(address) == f"there is nothing at {address}; check the URI"
     file = f"{ADDRESS}/README.md"
     assert refusal(file) == f"{file} is the URI of a file; give that of its folder"
 
