@@ -1,4 +1,4 @@
-"""What a result was measured on, and what that machine can do at best."""
+"""The machine of a measurement: its description, and its peak matrix rate."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _FEATURES = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16")
 
 
 def describe() -> dict[str, Any]:
+    """Return the CPU, load, thread settings, versions and date."""
     capabilities = torch.cpu.get_capabilities()
     return {
         "cpu": _cpu_model(),
@@ -35,16 +36,16 @@ def describe() -> dict[str, Any]:
 
 
 def device() -> str:
-    """What a training runs on by default: the GPU, or the processor and what it multiplies fast."""
+    """Return the name of the device that a training uses by default: the GPU, or the CPU with its capabilities."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    about = describe()
-    return f"{about['cpu']} with {', '.join(about['capabilities'])}"
+    machine = describe()
+    return f"{machine['cpu']} with {', '.join(machine['capabilities'])}"
 
 
 @torch.inference_mode()
 def matrix_rate(dtype: torch.dtype) -> float:
-    """FLOP/s of torch's product of two large matrices, the best of a few."""
+    """Return the FLOP/s of torch's product of two large matrices, the best of a few."""
     left, right = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
     torch.matmul(left, right)
     best = float("inf")

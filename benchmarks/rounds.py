@@ -1,4 +1,4 @@
-"""Timing things turn by turn: what else the machine does then falls on all of them alike."""
+"""Interleaved timing: every call once per round, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Key = TypeVar("Key")
 
 
 def seconds(calls: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, list[float]]:
-    """Of each call in each round, behind one that warms up."""
+    """Return the seconds of each call in each round, after one round to warm up."""
     taken: dict[Key, list[float]] = {key: [] for key in calls}
     for number in track(range(-1, rounds), description="rounds", transient=True):
         for key, call in calls.items():
@@ -25,13 +25,15 @@ def seconds(calls: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key,
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the minimum, median and maximum."""
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
-    """How many times as long, within each round."""
-    return spread([one / other for one, other in zip(slow, fast, strict=True)])
+    """Return the spread of slow over fast, within each round."""
+    return spread([numerator / denominator for numerator, denominator in zip(slow, fast, strict=True)])
 
 
 def shown(values: Mapping[str, float], form: str) -> str:
+    """Return a spread as text: median (min-max)."""
     return f"{values['median']:{form}} ({values['min']:{form}}-{values['max']:{form}})"

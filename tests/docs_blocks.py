@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation, and which pages' blocks are run as they stand."""
+"""The fenced blocks of the documentation, and the pages whose blocks are run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """language: python and bash are run; yaml, json and csv with a title are files, yaml without is a part of one;
-    text is what the block before printed; console is typed elsewhere: on a cluster, or without an end.
+    """One fenced block.
+
+    language: python and bash are run; yaml, json and csv with a title are files, yaml without one is a part of a file;
+    text is the output of the block before; console is not run, because it needs a cluster or does not end.
     """
 
     page: str
@@ -29,14 +31,14 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every file that is a page of the site."""
+    """Return the Markdown files that are pages of the site."""
     return [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 
 
 def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
-    found = list(_BLOCK.finditer(text))
-    assert 2 * len(found) == len(re.findall(r"^```", text, flags=re.MULTILINE)), f"{page}: a block that can't be read"
+    matches = list(_BLOCK.finditer(text))
+    assert 2 * len(matches) == len(re.findall(r"^```", text, flags=re.MULTILINE)), f"{page}: a block can't be parsed"
     name = page.relative_to(DOCS).as_posix() if page.is_relative_to(DOCS) else page.name
-    for block in found:
-        yield Block(name, block["language"], block["title"], block["text"])
+    for match in matches:
+        yield Block(name, match["language"], match["title"], match["text"])

@@ -1,4 +1,4 @@
-"""The documentation is about what is there: links, commands, keys, columns and errors that exist, and all of them."""
+"""The documentation matches the code: links, commands, keys, columns and errors exist, and all are documented."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import typer
 import yaml
 from docs_blocks import DOCS, ROOT, RUN_PAGES, Block, blocks, pages
+from test_imports import EVERYWHERE, MAY_IMPORT, PACKAGE, modules
 
 from devtools.site import benchmark_tables, configuration_tables, hooks, links
 from gliclass_spark import errors
@@ -23,34 +24,33 @@ from gliclass_spark.config.rules import Rules
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.inference import results
 from gliclass_spark.inference.results import TextError
-from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, TAGS
-from gliclass_spark.spark.jobs.ingest_feedback import FEEDBACK
+from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, FEEDBACK, TAGS
 
 LANGUAGES = {"python", "bash", "yaml", "json", "csv", "text", "console"}
 ALL_BLOCKS = [block for page in pages() for block in blocks(page)]
 
 
 @pytest.mark.parametrize("page", [*pages(), ROOT / "README.md"], ids=lambda page: page.name)
-def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+def test_every_link_to_a_file_has_its_target(page: Path) -> None:
     for target, _ in links.local_links(page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix()):
         printed = target.removeprefix("docs/") in hooks.PRINTED
-        assert printed or (ROOT / target).exists(), f"{page} links to {target}, which is not there"
+        assert printed or (ROOT / target).exists(), f"{page} links to {target}, which does not exist"
 
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
-    named = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert len(named) == len(set(named))
-    assert {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} <= set(named)
+    pages_of_nav = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(pages_of_nav) == len(set(pages_of_nav))
+    assert {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} <= set(pages_of_nav)
 
 
-def test_every_block_of_code_says_what_it_is() -> None:
+def test_every_block_of_code_has_a_language() -> None:
     assert {block.language for block in ALL_BLOCKS} <= LANGUAGES, [
         (block.page, block.text) for block in ALL_BLOCKS if block.language not in LANGUAGES
     ]
 
 
-def test_every_block_that_looks_as_if_it_could_be_run_is_run_by_a_test() -> None:
-    """Of pages that tests/spark/test_docs_pages.py does not follow, another test has to name the page."""
+def test_every_python_and_bash_block_is_run_by_a_test() -> None:
+    """tests/spark/test_docs_pages.py runs the blocks of RUN_PAGES; another test names each of the other pages."""
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     others = {block.page for block in ALL_BLOCKS if block.language in ("python", "bash")} - set(RUN_PAGES)
     assert [page for page in sorted(others) if Path(page).name not in tests] == []
@@ -61,7 +61,7 @@ def yaml_blocks() -> list[Block]:
 
 
 @pytest.mark.parametrize("block", yaml_blocks(), ids=lambda block: block.page)
-def test_every_piece_of_yaml_says_something_that_is_read(block: Block) -> None:
+def test_every_yaml_block_is_valid(block: Block) -> None:
     document = yaml.safe_load(block.text)
     assert isinstance(document, dict)
     if "name" not in document and "pipeline" not in document:  # a part of a file
@@ -70,7 +70,7 @@ def test_every_piece_of_yaml_says_something_that_is_read(block: Block) -> None:
             Schedule.model_validate(document["airflow"])
 
 
-def test_the_files_of_the_retraining_page_are_read(tmp_path: Path) -> None:
+def test_the_files_of_the_retraining_page_are_valid(tmp_path: Path) -> None:
     pipeline, retraining, *_ = (block for block in yaml_blocks() if block.page == "retraining.md")
     for folder, block in (("pipelines", pipeline), ("retrain", retraining)):
         (tmp_path / folder).mkdir()
@@ -78,7 +78,7 @@ def test_the_files_of_the_retraining_page_are_read(tmp_path: Path) -> None:
     assert RetrainConfig.from_yaml(tmp_path / "retrain" / "support_mail.yaml").model_name == "support_mail"
 
 
-def test_json_and_tables_in_the_pages_can_be_read() -> None:
+def test_json_blocks_are_valid_and_data_blocks_have_a_file_name() -> None:
     for block in ALL_BLOCKS:
         if block.language == "json":
             assert all(isinstance(json.loads(line), dict) for line in block.text.splitlines()), block
@@ -86,7 +86,7 @@ def test_json_and_tables_in_the_pages_can_be_read() -> None:
             assert block.title, block
 
 
-def test_every_command_that_a_page_names_exists() -> None:
+def test_every_command_on_a_page_exists() -> None:
     group: Any = typer.main.get_command(app)
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     for block in ALL_BLOCKS:
@@ -99,33 +99,36 @@ def test_every_command_that_a_page_names_exists() -> None:
                 assert (ROOT / job).exists(), f"{block.page}: there is no {job}"
 
 
+def section(page: str, heading: str) -> str:
+    """The text of a chapter, up to the next."""
+    return (DOCS / page).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
 def entries(chapter: str) -> list[str]:
-    runbook = (DOCS / "runbook.md").read_text(encoding="utf-8")
-    return re.findall(r"^### (.+)$", runbook.split(f"\n## {chapter}\n")[1].split("\n## ")[0], flags=re.MULTILINE)
+    return re.findall(r"^### (.+)$", section("runbook.md", chapter), flags=re.MULTILINE)
 
 
 def test_the_runbook_has_an_entry_for_every_error() -> None:
-    found = {name: each for name, each in vars(errors).items() if inspect.isclass(each)}
-    family = {name for name, each in found.items() if issubclass(each, errors.GliclassSparkError)}
-    named = entries("Errors of a command")
-    assert (set(named), len(named)) == (family, len(family))
+    classes = {name: member for name, member in vars(errors).items() if inspect.isclass(member)}
+    family = {name for name, member in classes.items() if issubclass(member, errors.GliclassSparkError)}
+    headings = entries("Errors of a command")
+    assert (set(headings), len(headings)) == (family, len(family))
 
 
 def test_the_runbook_has_an_entry_for_every_error_code_of_a_row() -> None:
-    found = vars(results).values()
-    codes = {error.code for error in found if isinstance(error, TextError)}
+    codes = {member.code for member in vars(results).values() if isinstance(member, TextError)}
     source = inspect.getsource(results)
     codes |= set(re.findall(r'^[A-Z_]+ = "([a-z_]+)"', source, flags=re.MULTILINE))
     assert set(entries("Errors of a row")) == codes
 
 
-def test_every_exit_code_stands_in_the_runbook() -> None:
-    chapter = (DOCS / "runbook.md").read_text(encoding="utf-8").split("\n## Exit codes\n")[1].split("\n## ")[0]
-    codes = {found.exit_code for found in vars(errors).values() if hasattr(found, "exit_code")}
+def test_every_exit_code_is_in_the_runbook() -> None:
+    chapter = section("runbook.md", "Exit codes")
+    codes = {member.exit_code for member in vars(errors).values() if hasattr(member, "exit_code")}
     assert {int(code) for code in re.findall(r"^\| (\d) \|", chapter, flags=re.MULTILINE)} == {0} | codes
 
 
-def test_every_key_of_a_file_has_its_meaning_and_no_other() -> None:
+def test_every_key_of_a_file_has_a_meaning_and_no_other_does() -> None:
     meanings = configuration_tables.read_meanings()
     for _, model, _ in configuration_tables.SECTIONS:
         assert set(meanings[model.__name__]) == set(configuration_tables.keys(model)), model
@@ -139,13 +142,30 @@ def test_every_key_of_a_file_has_its_meaning_and_no_other() -> None:
         ("kept, rejected, quarantined, and the routes", [DECISION_COLUMNS[0], "run_id", *DECISION_COLUMNS[1:]]),
     ],
 )
-def test_every_column_of_a_table_has_its_meaning(chapter: str, columns: list[str]) -> None:
-    page = (DOCS / "reference" / "tables.md").read_text(encoding="utf-8")
-    named = re.findall(r"^\| `(\w+)` \|", page.split(f"\n## {chapter}\n")[1].split("\n## ")[0], flags=re.MULTILINE)
-    assert named == columns
+def test_every_column_of_a_table_is_documented(chapter: str, columns: list[str]) -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", section("reference/tables.md", chapter), flags=re.MULTILINE)
+    assert documented == columns
 
 
-def test_every_result_of_a_benchmark_is_on_the_page_of_benchmarks() -> None:
+def test_the_import_table_of_the_architecture_page_is_the_tests() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("architecture.md", "Who may import whom"), re.MULTILINE)
+    table = {package: set(re.findall(r"`(\w+)`", allowed)) for package, allowed in rows}
+    assert table == {package: allowed for package, allowed in MAY_IMPORT.items() if package not in EVERYWHERE}
+
+
+def test_the_layout_of_the_architecture_page_has_every_package_and_no_other() -> None:
+    tree = re.findall(r"^( *)(\w+)/(?: |$)", section("architecture.md", "Layout"), flags=re.MULTILINE)
+    path: list[str] = []
+    documented = set()
+    for indent, name in tree:
+        path = [*path[: len(indent) // 2], name]
+        if len(path) > 1:
+            documented.add("/".join(path[1:]))
+    packages = {module.parent.relative_to(PACKAGE).as_posix() for module in modules(PACKAGE)} - {"."}
+    assert documented == packages
+
+
+def test_every_benchmark_result_is_on_the_benchmarks_page() -> None:
     page = benchmark_tables.page()
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
         assert f"({benchmark_tables.RESULTS.relative_to(ROOT).as_posix()}/{file.name})" in page.replace("../", "")

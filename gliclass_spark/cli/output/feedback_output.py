@@ -9,15 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from gliclass_spark.spark.jobs.ingest_feedback import Ingested
+    from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals
 
 
-def show_feedback(console: Console, name: str, result: Ingested) -> None:
+def show_feedback(console: Console, name: str, result: IngestedSignals) -> None:
     """Print the counts of an ingestion, and one example for each reason to refuse signals."""
     table = Table(title=f"Signals for pipeline {name}", title_justify="left")
     table.add_column("signals")
     table.add_column("rows", justify="right")
-    for title, count in (("read", result.read), ("new", result.new), ("already stored", result.known)):
+    for title, count in (("read", result.read), ("new", result.new), ("already stored", result.duplicates)):
         table.add_row(title, f"{count:,}")
     table.add_row("late: new, about an earlier decision", f"{result.late:,}")
     for reason, refused in result.refused.items():

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from gliclass_spark.spark.jobs.maintain import Care
+    from gliclass_spark.spark.jobs.maintain import TableSize
 
 
-def show_maintenance(console: Console, tables: Sequence[Care]) -> None:
+def show_maintenance(console: Console, tables: Sequence[TableSize]) -> None:
     """Print each table's files and megabytes before and after."""
     printed = Table(title="Compacted and vacuumed", title_justify="left")
     printed.add_column("table")

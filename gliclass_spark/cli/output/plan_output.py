@@ -37,10 +37,10 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
     for expected in plan.outcomes:
         lines = [
             f"{document.doc_id}: {' '.join((document.text or '').split())}"[:_LINE_CHARS]
-            for document in expected.documents
+            for document in expected.samples
         ]
         estimate = f"~{expected.estimated:,}" if expected.estimated else "0"
-        table.add_row(expected.outcome, f"{expected.known:,}", estimate, escape("\n".join(lines)))
+        table.add_row(expected.outcome, f"{expected.scored:,}", estimate, escape("\n".join(lines)))
     console.print(table)
 
 

@@ -27,7 +27,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("found, and asked")
     for finding in findings:
         mark = "[green]✓[/]" if finding["passed"] else "[red]✗[/]"
-        table.add_row(mark, escape(finding["rule"]), escape(finding["said"]))
+        table.add_row(mark, escape(finding["rule"]), escape(finding["message"]))
     return table
 
 

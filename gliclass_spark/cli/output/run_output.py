@@ -95,7 +95,7 @@ def _samples(run: PipelineRun) -> Table:
 
 def _print_speed(console: Console, tagged: Manifest) -> None:
     if not tagged.tagged:
-        console.print("Nothing was tagged: every document already has scores from this model and label set.")
+        console.print("Nothing was tagged: every document already has its scores from this model and label set.")
         return
     console.print(
         f"Speed: [bold]{tagged.texts_per_s or 0:.0f} texts/s[/], {tagged.tokens_per_s or 0:.0f} tokens/s, "

@@ -94,7 +94,7 @@ def show_calibration(console: Console, found: Calibration) -> None:
         table.add_row(escape(label), f"{temperature:.3f}", f"{threshold:.3f}")
     console.print(table)
     console.print(
-        f"Expected calibration error on {found.judged_on:,} texts that were not fitted to ({found.fitted_on:,} were): "
+        f"Expected calibration error on {found.evaluated_on:,} texts that were not fitted to ({found.fitted_on:,} were): "
         f"{found.before.error:.3f} before, [bold]{found.after.error:.3f}[/] after",
         highlight=False,
     )
