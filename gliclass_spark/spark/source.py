@@ -12,8 +12,8 @@ from pyspark.sql.types import BinaryType, StringType
 from gliclass_spark.config.pipeline import Source
 from gliclass_spark.config.rule_sql import TAG_COLUMNS
 from gliclass_spark.errors import TableError
-from gliclass_spark.spark.delta.change_feed import NotADeltaTableError, TableRef
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, KEY
+from gliclass_spark.spark.delta.table_ref import NotADeltaTableError, TableRef
 
 _READ_OPTIONS = {"csv": {"header": "true", "multiLine": "true", "escape": '"'}}
 

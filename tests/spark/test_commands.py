@@ -15,7 +15,7 @@ from quick_spark import QUICK_SPARK
 
 from gliclass_spark.cli.app import main
 from gliclass_spark.cli.console import console
-from gliclass_spark.spark.delta.tables import Lake
+from gliclass_spark.spark.delta.lake import Lake
 
 TEXTS = {
     **{f"plain-{number}": f"document number {number} speaks of a lake of data" for number in range(6)},

@@ -12,10 +12,10 @@ from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from gliclass_spark.errors import TableError
-from gliclass_spark.spark.delta import tables
-from gliclass_spark.spark.delta.commits import Commits, conflicts_retried
-from gliclass_spark.spark.delta.schema import TAGS
-from gliclass_spark.spark.delta.tables import TAGS_SPEC, ensure
+from gliclass_spark.spark.delta import table_creation
+from gliclass_spark.spark.delta.commits import Commits, retry_conflicts
+from gliclass_spark.spark.delta.schema import TAGS, TAGS_SPEC
+from gliclass_spark.spark.delta.table_creation import ensure, missing_columns
 
 
 def counter(spark: SparkSession, path: Path) -> str:
@@ -44,7 +44,7 @@ def test_writers_in_conflict_all_get_their_turn(spark: SparkSession, tmp_path: P
     def increase_twice() -> None:
         try:
             for _ in range(2):
-                conflicts_retried(lambda: DeltaTable.forPath(spark, path).update(set={"n": "n + 1"}), path)
+                retry_conflicts(lambda: DeltaTable.forPath(spark, path).update(set={"n": "n + 1"}), path)
         except BaseException as error:
             failures.append(error)
 
@@ -68,18 +68,18 @@ def unfinished(table: Path) -> Path:
 def test_promise_4_a_table_whose_making_was_killed_is_made(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tables, "_CREATION_S", 0.5)
+    monkeypatch.setattr(table_creation, "_CREATION_TIMEOUT_S", 0.5)
     path = str(unfinished(tmp_path / "tags"))
-    assert tables.check(spark, path, TAGS) == ()
+    assert missing_columns(spark, path, TAGS) == ()
     assert ensure(spark, path, TAGS_SPEC) == ()
     assert spark.read.format("delta").load(path).columns == TAGS.names
-    assert f"{path}: a run was killed while it made this table" in caplog.text
+    assert f"{path}: a run was killed while it created this table" in caplog.text
 
 
 def test_a_table_that_another_run_is_making_is_waited_for(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_CREATION_S", 120.0)  # however slow the other one is
+    monkeypatch.setattr(table_creation, "_CREATION_TIMEOUT_S", 120.0)  # however slow the other one is
     ensure(spark, str(tmp_path / "other"), TAGS_SPEC)
     [theirs] = DeltaTable.forPath(spark, str(tmp_path / "other")).detail().select("id").collect()
     log = unfinished(tmp_path / "tags") / "_delta_log"

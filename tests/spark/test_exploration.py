@@ -76,7 +76,7 @@ def test_a_share_that_changes_changes_labels_and_asks_no_model(configured: Confi
     assert not up_to_date(explored)
     done = night(explored)
     assert (done["tag"].tagged, done["tag"].model_loads) == (0, 0)
-    assert "decided anew, from the scores that they had" in str(done["tag"].message)
+    assert "decided again, from their existing scores" in str(done["tag"].message)
     found = decisions(explored)
     assert {row["explored"] for key, row in found.items() if key != "blank"} == {True, False}
     assert (found["blank"]["explored"], found["blank"]["propensities"]) == (None, None)
@@ -114,13 +114,13 @@ def test_promise_4_texts_tagged_under_exploration_and_decided_anew_are_drawn_ali
         assert (row["labels"], row["explored"]) == (expected[key]["labels"], expected[key]["explored"])
     # Another partitioning of the same rows.
     rows = fresh.lake.read(fresh.spark, "tags")
-    spread = exploring.decided(rows.repartition(7), LabelSet.of(*LABELS, name="mail"), 0.5)
+    spread = exploring.decide_labels(rows.repartition(7), LabelSet.of(*LABELS, name="mail"), 0.5)
     found = {row["doc_id"]: row.asDict(recursive=True) for row in spread.drop("run_id", "tagged_at").collect()}
     assert found == decisions(fresh)
     # And all of them asked again.
-    version = fresh.lake.address("tags").latest(fresh.spark)
+    version = fresh.lake.table("tags").latest(fresh.spark)
     assert tag_step(replace(fresh, run_id="twice", full=True)).tagged == 0
-    assert fresh.lake.address("tags").latest(fresh.spark) == version
+    assert fresh.lake.table("tags").latest(fresh.spark) == version
 
 
 def test_a_table_from_before_there_was_exploration_gets_its_columns(configured: Configured) -> None:

@@ -18,10 +18,11 @@ from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, ErrorShareError, TableError
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.local_rows import local_rows
-from gliclass_spark.spark.delta.tables import Lake
+from gliclass_spark.spark.delta.schema import FEEDBACK
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
-from gliclass_spark.spark.jobs.ingest_feedback import FEEDBACK, Ingested, ingest
+from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, ingest
 from gliclass_spark.spark.jobs.snapshot import snapshot
 from gliclass_spark.spark.transforms.signals import join_signals
 
@@ -78,7 +79,7 @@ def stored(spark: SparkSession, pipeline: Pipeline, table: str) -> list[dict[str
 
 
 def version(spark: SparkSession, pipeline: Pipeline) -> int | None:
-    return Lake(pipeline.tables).address("feedback").latest(spark).until
+    return Lake(pipeline.tables).table("feedback").latest(spark).until
 
 
 def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
@@ -93,7 +94,7 @@ def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
         signal("d-4", "spam", "accepted", observed_at=LONG_AGO),
     ]
     first = ingest(spark, pipeline, written(folder, *signals, signals[0]))
-    assert first == Ingested(read=6, new=5, known=1, late=1, contradicting=0, refused={})
+    assert first == IngestedSignals(read=6, new=5, duplicates=1, late=1, contradicting=0, refused={})
     found = {row["doc_id"]: row for row in stored(spark, pipeline, "feedback")}
     for key, row in found.items():
         tag = tags[key]
@@ -114,7 +115,7 @@ def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
     }
     before = version(spark, pipeline)
     second = ingest(spark, pipeline, str(folder / "signals.jsonl"))
-    assert (second.read, second.new, second.known, second.late) == (6, 0, 6, 0)
+    assert (second.read, second.new, second.duplicates, second.late) == (6, 0, 6, 0)
     assert version(spark, pipeline) == before
 
 
@@ -148,7 +149,7 @@ def test_what_is_wrong_is_refused_by_its_reason_and_too_much_of_it_stops_everyth
         "reward is no number from -1 to 1": 4,
     }
     assert '"doc_id":"d-99"' in found.refused["unknown doc_id"].example
-    assert (found.read, found.new, found.known) == (15, 1, 0)
+    assert (found.read, found.new, found.duplicates) == (15, 1, 0)
 
 
 def test_signals_come_as_csv_parquet_delta_and_folders_of_them(
@@ -282,7 +283,7 @@ def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
     assert LabelSet.from_json(json.dumps(about["label_set"])).hash == pipeline.label_set.hash
     assert (about["exploration"], about["counts"]) == (0.5, whole.counts)
     assert {name: table["version"] for name, table in about["tables"].items()} == {
-        name: Lake(pipeline.tables).address(name).latest(spark).until for name in ("feedback", "tags")
+        name: Lake(pipeline.tables).table(name).latest(spark).until for name in ("feedback", "tags")
     } | {"source": 3}
     rows = pq.read_table(folder / "whole" / "feedback.parquet")
     assert {field.name: str(field.type) for field in rows.schema} == {

@@ -19,9 +19,9 @@ from pyspark.sql import DataFrame, SparkSession
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import JobError, ManifestError, SupersededError, TableError
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.spark.delta.tables import clear
+from gliclass_spark.spark.delta.writes import delete_rows
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, filter_step, route_step, tag_step
-from gliclass_spark.spark.jobs.pipeline_run import finish, job
+from gliclass_spark.spark.jobs.job_run import claimed_job
 
 LINEAGE = ("run_id", "tagged_at", "deleted_at")
 TEXTS = {
@@ -159,10 +159,10 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
     night(fresh, "other")
     assert tables(run) == near(tables(fresh))
 
-    before = {name: run.lake.address(name).latest(run.spark) for name in ("tags", "kept", "rejected", "shop", "staged")}
+    before = {name: run.lake.table(name).latest(run.spark) for name in ("tags", "kept", "rejected", "shop", "staged")}
     third = night(run, "night-3")
     assert [done.rows_in for done in third.values()] == [0, 0, 0]
-    assert before == {name: run.lake.address(name).latest(run.spark) for name in before}
+    assert before == {name: run.lake.table(name).latest(run.spark) for name in before}
 
     # What was deleted comes back as it was: the tombstone is no answer.
     add(run, **{"plain-2": str(TEXTS["plain-2"])})
@@ -245,7 +245,7 @@ def test_scores_of_a_killed_run_are_not_asked_for_again(run: PipelineRun, monkey
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tag_job, "_check_errors", killed)
+    monkeypatch.setattr(tag_job, "check_errors", killed)
     with pytest.raises(KeyboardInterrupt):
         tag_step(run)
     assert not run.lake.exists(run.spark, "tags")
@@ -357,11 +357,11 @@ def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: Pi
     run = ran
     add(run, new="a new lake, to buy")
     message = r"run 'early' of tag was superseded by run 'late', which does all of its work"
-    with job(replace(run, run_id="early"), "tag", "", run.runs.recent()) as early:
+    with claimed_job(replace(run, run_id="early"), "tag", "", run.runs.recent()) as early:
         assert tag_step(replace(run, run_id="late")).tagged == 1
-        early.commit("tags", partial(clear, run.spark))
+        early.commit("tags", partial(delete_rows, run.spark))
         with pytest.raises(SupersededError, match=message):
-            finish(early, early.facts())
+            early.succeed()
     rows = run.lake.read(run.spark, "runs").where("sequence > 1 AND status != 'running'").collect()
     assert [(row["run_id"], row["status"]) for row in rows] == [("late", "succeeded")]
     assert len(tables_of_tags(run)) == len(TEXTS) + 1

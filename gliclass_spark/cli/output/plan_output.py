@@ -31,7 +31,7 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
         return
     table = Table(title="Expected outcomes", title_justify="left")
     table.add_column("outcome", no_wrap=True)
-    table.add_column("known", justify="right")
+    table.add_column("scored", justify="right")
     table.add_column("estimated", justify="right")
     table.add_column("examples", no_wrap=True, overflow="ellipsis")
     for expected in plan.outcomes:

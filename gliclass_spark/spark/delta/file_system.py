@@ -1,4 +1,4 @@
-"""Files beside the tables, wherever Spark's file systems reach: listed, written whole or not at all, moved, removed."""
+"""Files on any file system that Spark reaches: list, read, write atomically, move, remove."""
 
 from __future__ import annotations
 
@@ -10,52 +10,54 @@ from pyspark.sql import SparkSession
 from gliclass_spark.errors import JobError
 
 
-def names(spark: SparkSession, path: str) -> list[str]:
-    """The names in the folder, or the file's own; none if there is nothing at the path."""
-    system, place = _place(spark, path)
-    return [str(each.getPath().getName()) for each in system.listStatus(place)] if system.exists(place) else []
+def list_names(spark: SparkSession, path: str) -> list[str]:
+    """Return the names in a folder, or the name of a file; an empty list if there is nothing at the path."""
+    system, hadoop_path = _resolve(spark, path)
+    if not system.exists(hadoop_path):
+        return []
+    return [str(status.getPath().getName()) for status in system.listStatus(hadoop_path)]
 
 
 def read_text(spark: SparkSession, path: str) -> str | None:
-    """What the file says; None if there is none."""
-    if not names(spark, path):
+    """Return the file's text; None if there is no file."""
+    if not list_names(spark, path):
         return None
     return str(spark.read.text(path, wholetext=True).collect()[0][0])
 
 
 def write_text(spark: SparkSession, path: str, text: str) -> None:
-    """Put the text there: under a temporary name first, so that the file is whole whenever it is there."""
-    aside = beside(path)
-    system, place = _place(spark, aside)
-    out = system.create(place)
-    out.write(bytearray(text.encode()))
-    out.close()
-    move(spark, aside, path)
+    """Write the file atomically: under a temporary name, then moved."""
+    temporary = temporary_path(path)
+    system, hadoop_path = _resolve(spark, temporary)
+    stream = system.create(hadoop_path)
+    stream.write(bytearray(text.encode()))
+    stream.close()
+    move(spark, temporary, path)
 
 
 def move(spark: SparkSession, path: str, target: str) -> None:
-    """Give a file or folder another name; what has that name is removed. Raises JobError."""
-    system, place = _place(spark, path)
-    goal = _place(spark, target)[1]
-    system.delete(goal, True)
-    if not system.rename(place, goal):
-        raise JobError(f"{path} could not be moved to {target}; check who may write there, and run again")
+    """Rename a file or folder; a file or folder at the target is removed first. Raises JobError if it fails."""
+    system, hadoop_path = _resolve(spark, path)
+    hadoop_target = _resolve(spark, target)[1]
+    system.delete(hadoop_target, True)
+    if not system.rename(hadoop_path, hadoop_target):
+        raise JobError(f"{path} could not be moved to {target}; check who may write to that folder, and run again")
 
 
 def remove(spark: SparkSession, path: str) -> None:
-    """Remove a file, or a folder if it is empty. Raises Py4JJavaError if it is not."""
-    system, place = _place(spark, path)
-    system.delete(place, False)
+    """Remove a file or an empty folder. Raises Py4JJavaError if the folder is not empty."""
+    system, hadoop_path = _resolve(spark, path)
+    system.delete(hadoop_path, False)
 
 
-def beside(path: str) -> str:
-    """A temporary name in the same folder, which readers pass over."""
+def temporary_path(path: str) -> str:
+    """Return a unique path in the same folder, with a leading underscore, which readers skip."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/_{uuid4().hex}-{name}"
 
 
-def _place(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """The path's file system, and the path, in Hadoop's terms."""
+def _resolve(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """Return Hadoop's file system of the path, and Hadoop's Path."""
     jvm: Any = spark._jvm
-    place = jvm.org.apache.hadoop.fs.Path(path)
-    return place.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), place
+    hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
+    return hadoop_path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), hadoop_path

@@ -12,16 +12,16 @@ from pyspark.sql.types import StructType
 
 
 def local_rows(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: StructType) -> DataFrame:
-    """The rows, as Arrow carries them. Times need a zone.
+    """Return the rows as a DataFrame, by way of Arrow. Times need a zone.
 
-    From a list, Spark makes a DataFrame by way of a Python worker: a job that does nothing else in Python would
-    start one, with all that our workers import.
+    From a list, Spark makes a DataFrame by way of a Python worker: a job without other Python work would start
+    one, with all that our workers import.
     """
-    plain = [{name: _pairs(value) for name, value in row.items()} for row in rows]
-    table = pa.Table.from_pylist(plain, schema=to_arrow_schema(schema, timezone="UTC"))
+    records = [{name: _map_items(value) for name, value in row.items()} for row in rows]
+    table = pa.Table.from_pylist(records, schema=to_arrow_schema(schema, timezone="UTC"))
     return spark.createDataFrame(table, schema)
 
 
-def _pairs(value: Any) -> Any:
-    """Arrow takes a map as its pairs."""
+def _map_items(value: Any) -> Any:
+    """Return a mapping as the list of pairs that Arrow expects; other values unchanged."""
     return list(value.items()) if isinstance(value, Mapping) else value

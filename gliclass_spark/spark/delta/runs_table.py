@@ -1,7 +1,7 @@
-"""The `runs` table: who works on a pipeline, what the runs before did, and what this one did.
+"""The `runs` table: claims and results of a pipeline's jobs.
 
-Rows are only ever appended: one with status "running" when a job claims its turn, one with its end.
-A claim takes the next sequence number; Delta's transaction ids make sure that no two have the same.
+Rows are only appended: one with status "running" when a job claims its sequence number, one when it
+ends. Delta's transaction ids make sure that no two runs of a job have the same number.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from pyspark.sql.types import (
 
 from gliclass_spark.errors import ConflictError, SupersededError
 from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
-from gliclass_spark.spark.delta.commits import conflicts_retried
+from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.local_rows import local_rows
-from gliclass_spark.spark.delta.tables import TableSpec, ensure
+from gliclass_spark.spark.delta.schema import TableSpec
+from gliclass_spark.spark.delta.table_creation import ensure
 
-_CLAIMS = 20
-# A run that builds on an older one than this looks at everything again instead.
-_RECENT = 1000
+_CLAIM_ATTEMPTS = 20
+# A run whose base is older than these rows makes a full scan.
+_RECENT_ROWS = 1000
 
 
 def _fields(kind: DataType, names: str) -> list[StructField]:
@@ -64,97 +65,98 @@ RUNS = StructType(
         *_fields(StringType(), "source model model_digest label_set label_set_hash rules_hash settings_hash"),
     ]
 )
-# Every job appends two small files: Delta joins them by itself.
+# Every job appends two small files; Delta compacts them by itself.
 _SPEC = TableSpec(RUNS, properties={"delta.autoOptimize.autoCompact": "true"})
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The `runs` table at `path`, as the jobs of one pipeline see it."""
+    """The rows of one pipeline in the `runs` table at `path`."""
 
     spark: SparkSession
     path: str
     pipeline: str
 
-    def claim(self, wanted: Manifest, known: list[Manifest]) -> tuple[Manifest, list[Manifest]]:
-        """Append `wanted` with the next sequence number. From now on no earlier run of this job can finish.
+    def claim(self, manifest: Manifest, recent: list[Manifest]) -> tuple[Manifest, list[Manifest]]:
+        """Append the manifest with the next sequence number: from then on no earlier run of this job can finish.
 
-        `known` is what `recent` gave. Gives the row, and the rows as they are now, without it. Raises
-        ConflictError if others keep taking the number.
+        `recent` is the result of `recent()`. Return the claimed manifest, and the recent ones at the time of
+        the claim, without it. Raises ConflictError if other runs keep taking the number.
         """
         ensure(self.spark, self.path, _SPEC)
-        for _ in range(_CLAIMS):
-            newest = max((each.sequence for each in known if each.job == wanted.job), default=0)
-            mine = replace(wanted, sequence=newest + 1, started_at=datetime.now(UTC))
-            self._append(mine, f"{self.pipeline}/{mine.job}", mine.sequence)
-            # Read again: Delta left the row out if another claim of that number was there first.
-            known = self.recent()
-            own = [each for each in known if each.job == mine.job and each.started_at == mine.started_at]
-            if any(each.sequence == mine.sequence for each in own):
-                return mine, [each for each in known if each not in own]
+        for _ in range(_CLAIM_ATTEMPTS):
+            newest = max((row.sequence for row in recent if row.job == manifest.job), default=0)
+            claimed = replace(manifest, sequence=newest + 1, started_at=datetime.now(UTC))
+            self._append(claimed, f"{self.pipeline}/{claimed.job}", claimed.sequence)
+            # Read again: Delta skipped the row if another run claimed that number first.
+            recent = self.recent()
+            own = [row for row in recent if row.job == claimed.job and row.started_at == claimed.started_at]
+            if any(row.sequence == claimed.sequence for row in own):
+                return claimed, [row for row in recent if row not in own]
         raise ConflictError(
-            f"{self.path}: could not claim the {wanted.job} job of pipeline {self.pipeline!r}: many runs of it start "
+            f"{self.path}: could not claim the {manifest.job} job of pipeline {self.pipeline!r}: many runs of it start "
             "at once; start one at a time"
         )
 
-    def check_current(self, mine: Manifest) -> None:
-        """Raise SupersededError if a later run claimed this job: Delta refuses what this one writes from then on."""
-        later = self._of(mine.job).where(F.col("sequence") > mine.sequence).limit(1).collect()
+    def check_current(self, manifest: Manifest) -> None:
+        """Raise SupersededError if a later run claimed this job: Delta skips what this one commits from then on."""
+        later = self._rows_of_job(manifest.job).where(F.col("sequence") > manifest.sequence).limit(1).collect()
         for row in later:
             raise SupersededError(
-                f"run {mine.run_id!r} of {mine.job} was superseded by run {row['run_id']!r}, which does all of its "
-                "work; let that one finish, and start one run of a pipeline at a time"
+                f"run {manifest.run_id!r} of {manifest.job} was superseded by run {row['run_id']!r}, which does all of "
+                "its work; let that one finish, and start one run of a pipeline at a time"
             )
 
-    def finish(self, done: Manifest) -> None:
-        """Append a job's end, unless the job was superseded: SupersededError then."""
-        self.check_current(done)
-        self._append(done, f"{self.pipeline}/{done.job}/end", done.sequence)
+    def finish(self, manifest: Manifest) -> None:
+        """Append the manifest of a job that ended. Raises SupersededError if a later run claimed the job."""
+        self.check_current(manifest)
+        self._append(manifest, f"{self.pipeline}/{manifest.job}/end", manifest.sequence)
 
     def recent(self) -> list[Manifest]:
-        """The latest rows of all jobs, the latest first; of one run of a job, the end before the start."""
+        """Return the recent manifests of all jobs, latest first; of one run of a job, the end before the start."""
         if not DeltaTable.isDeltaTable(self.spark, self.path):
             return []
         order = (F.desc("started_at"), F.col("status") == RUNNING)
-        return [manifest_of(row) for row in self._all().orderBy(*order).limit(_RECENT).collect()]
+        return [manifest_of(row) for row in self._all().orderBy(*order).limit(_RECENT_ROWS).collect()]
 
     def destinations(self) -> set[str]:
-        """Every destination that any run of this pipeline ever set out to write."""
-        names = self._of("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()
+        """Return every destination that any run of this pipeline has claimed to write."""
+        names = self._rows_of_job("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()
         return {row["name"] for row in names.collect()}
 
     def _all(self) -> DataFrame:
         rows = self.spark.read.format("delta").load(self.path)
         return rows.where(F.col("pipeline") == self.pipeline)
 
-    def _of(self, job: str) -> DataFrame:
+    def _rows_of_job(self, job: str) -> DataFrame:
         return self._all().where(F.col("job") == job)
 
     def _append(self, manifest: Manifest, app_id: str, version: int) -> None:
         values = {**asdict(manifest), "seconds": manifest.seconds}
         row = local_rows(self.spark, [{name: values[name] for name in RUNS.names}], RUNS).coalesce(1)
         writer = row.write.format("delta").mode("append").option("txnAppId", app_id).option("txnVersion", version)
-        conflicts_retried(lambda: writer.save(self.path), self.path)
+        retry_conflicts(lambda: writer.save(self.path), self.path)
 
 
-def last_success(manifests: Iterable[Manifest], job: str, **same: str) -> Manifest | None:
-    """The latest success of a job, among those whose fields are the `same`."""
-    wanted = {"job": job, "status": SUCCEEDED, **same}
-    found = (each for each in manifests if all(getattr(each, name) == value for name, value in wanted.items()))
-    return max(found, key=lambda each: each.sequence, default=None)
+def last_success(manifests: Iterable[Manifest], job: str, **fields: str) -> Manifest | None:
+    """Return the latest success of a job whose fields equal `fields`; None if there is none."""
+    required = {"job": job, "status": SUCCEEDED, **fields}
+    matching = (row for row in manifests if all(getattr(row, name) == value for name, value in required.items()))
+    return max(matching, key=lambda row: row.sequence, default=None)
 
 
-def to_build_on(manifests: Iterable[Manifest], job: str, settings_hash: str) -> Manifest | None:
-    """The latest success of a job, if it had these settings. Behind one with others, the tables hold what those
-    made of them: an older success is nothing to build on then.
+def incremental_base(manifests: Iterable[Manifest], job: str, settings_hash: str) -> Manifest | None:
+    """Return the latest success of a job if it had these settings, else None.
+
+    After a success with other settings the tables hold its results: an older success is no base then.
     """
     last = last_success(manifests, job)
     return last if last is not None and last.settings_hash == settings_hash else None
 
 
 def manifest_of(row: Row) -> Manifest:
-    """The manifest that a row of `runs` holds."""
+    """Return the manifest of a row of `runs`."""
     values = row.asDict(recursive=True)
     for name in ("started_at", "finished_at"):
-        values[name] = values[name].astimezone(UTC)  # Spark gives local times without a zone
+        values[name] = values[name].astimezone(UTC)  # Spark's times are local, without a zone
     return Manifest.from_row(values)

@@ -1,4 +1,4 @@
-"""Documents into the tables of their decisions, and the look at where they stand then."""
+"""Tables of decided documents: creation, writing, and counts of their current rows."""
 
 from __future__ import annotations
 
@@ -8,42 +8,58 @@ from functools import partial, reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
-from gliclass_spark.spark.delta import tables
-from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.jobs.pipeline_run import Job, PipelineRun
+from gliclass_spark.spark.delta import table_creation, writes
+from gliclass_spark.spark.delta.schema import KEY, TableSpec
+from gliclass_spark.spark.jobs.job_run import Job
+from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 
 
-def write_decisions(work: Job, wanted: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
-    """Make each table hold exactly its `wanted` rows of the documents `keys`; None: of all documents.
+def check_tables(run: PipelineRun, specs: Mapping[str, TableSpec]) -> None:
+    """Raise TableError if a table has a column of another type, or is no Delta table. Writes nothing."""
+    for name, spec in specs.items():
+        table_creation.missing_columns(run.spark, run.lake.path(name), spec.schema)
 
-    A table that this would not change gets no commit, unless a run may be alive that the commit has to
-    lock out.
+
+def ensure_tables(job: Job, specs: Mapping[str, TableSpec]) -> None:
+    """Create the tables of a job's decisions. If one lacked a column, all documents are decided again to fill it."""
+    for name, spec in specs.items():
+        added = table_creation.ensure(job.run.spark, job.run.lake.path(name), spec)
+        if added:
+            job.base = None
+            job.notes.append(f"{name} lacked {', '.join(added)}: every document was decided about again")
+
+
+def write_decisions(job: Job, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
+    """Replace, in each table, the rows of the documents `keys` (None: of all documents) with its decisions.
+
+    A table that would not change gets no commit, unless another run may be alive, which the commit locks out.
     """
-    if work.contested:
-        changing = set(wanted)
+    run = job.run
+    if job.contested:
+        changing = set(decisions)
     elif keys is None:
-        path = work.run.lake.path
-        changing = {name for name, rows in wanted.items() if tables.differs(work.run.spark, path(name), rows)}
+        changing = {name for name, rows in decisions.items() if writes.differs(run.spark, run.lake.path(name), rows)}
     else:
-        named = [rows.select(F.lit(name).alias("table")) for name, rows in wanted.items()]
-        held = current_rows(work.run, wanted, keys).where("in_scope").select("table")
-        changing = {row["table"] for row in reduce(DataFrame.union, named, held).distinct().collect()}
-    for name, rows in wanted.items():
+        written_to = [rows.select(F.lit(name).alias("table")) for name, rows in decisions.items()]
+        held_by = current_rows(run, decisions, keys).where("in_scope").select("table")
+        changing = {row["table"] for row in reduce(DataFrame.union, written_to, held_by).distinct().collect()}
+    for name, rows in decisions.items():
         if name in changing:
-            work.commit(name, partial(tables.replace_rows, rows, keys))
+            job.commit(name, partial(writes.replace_rows, rows, keys))
 
 
 def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:
-    """One row for each document in each of the tables: doc_id, `table`, `reason` (null where there is none),
-    and whether it is `in_scope`, one of `keys` (None: all are).
+    """Return a row per table and document in it: doc_id, `table`, `reason` (null where the table has none), `in_scope`.
+
+    in_scope: whether the document is one of `keys` (None: all are).
     """
-    parts = []
+    tables = []
     for name in names:
         rows = run.lake.read(run.spark, name)
         reason = F.col("reason") if "reason" in rows.columns else F.lit(None).cast("string")
-        parts.append(rows.select(KEY, F.lit(name).alias("table"), reason.alias("reason")))
-    everything = reduce(DataFrame.union, parts)
+        tables.append(rows.select(KEY, F.lit(name).alias("table"), reason.alias("reason")))
+    current = reduce(DataFrame.union, tables)
     if keys is None:
-        return everything.withColumn("in_scope", F.lit(True))
-    marked = everything.join(keys.withColumn("in_scope", F.lit(True)), KEY, "left")
+        return current.withColumn("in_scope", F.lit(True))
+    marked = current.join(keys.withColumn("in_scope", F.lit(True)), KEY, "left")
     return marked.withColumn("in_scope", F.coalesce("in_scope", F.lit(False)))

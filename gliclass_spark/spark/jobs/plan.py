@@ -1,20 +1,27 @@
-"""What a run would do, before it does it. Writes nothing."""
+"""The plan of a run: what it would tag and decide, estimated from a sample. Writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import Usage
 from gliclass_spark.runs.outcomes import SAMPLES, SampleDocument
-from gliclass_spark.spark.delta import change_feed
+from gliclass_spark.spark.delta.change_feed import full_scan, read_changes
 from gliclass_spark.spark.delta.runs_table import incremental_base
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-from gliclass_spark.spark.jobs.tag import check, live_tags, pending_documents, tag_settings, to_read, worker_settings
+from gliclass_spark.spark.jobs.tag_steps.scoring_queue import worker_settings
+from gliclass_spark.spark.jobs.tag_steps.tag_check import check
+from gliclass_spark.spark.jobs.tag_steps.tag_input import (
+    live_tags,
+    pending_documents,
+    source_range,
+    tag_settings_hash,
+)
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import exploring, filtering, routing, tagging
@@ -25,23 +32,27 @@ DEFAULT_SAMPLE = 200
 
 
 @dataclass(frozen=True)
-class Expected:
-    """One thing that documents would come to. known: those that have their scores. estimated: of those
-    that have to be tagged first, by the share of the sample.
+class PlannedOutcome:
+    """An outcome that documents would come to.
+
+    outcome: "kept", "rejected: REASON", "quarantined: CODE" or "to ROUTE". scored: documents that have
+    their scores. estimated: of those to tag first, by the share of the sample. samples: some of them.
     """
 
     outcome: str
-    known: int = 0
+    scored: int = 0
     estimated: int = 0
-    documents: list[SampleDocument] = field(default_factory=list)
+    samples: list[SampleDocument] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """documents: in the source. to_tag: those that the model would be asked about. sampled: how many of
-    these were scored for the estimates. tokens, seconds: estimates for all of to_tag, without the
-    model's loading and the writing; texts_per_s: of one task slot; all three None if there was nothing to
-    score. outcomes: empty for a pipeline that only tags.
+    """What a run would do.
+
+    documents: in the source. to_tag: those to score. sampled: how many of these were scored for the
+    estimates. tokens, seconds: estimates for all of to_tag, without loading the model and writing;
+    texts_per_s: of one task slot; these three are None if there was nothing to score. outcomes: empty
+    for a pipeline that only tags.
     """
 
     documents: int
@@ -50,86 +61,105 @@ class Plan:
     tokens: int | None
     seconds: float | None
     texts_per_s: float | None
-    outcomes: list[Expected]
+    outcomes: list[PlannedOutcome]
 
 
 def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
-    """Look at what a run would tag and decide. Scores `sample_rows` of the texts that it would tag."""
-    known = run.runs.recent()
-    model = check(run, known)
-    spark, pipeline = run.spark, run.pipeline
+    """Return what a run would tag and decide. Scores `sample_rows` of the texts that it would tag."""
+    recent = run.runs.recent()
+    model = check(run, recent)
+    pipeline = run.pipeline
     source = run.documents.delta
-    read = to_read(run, source, known)
-    documents = run.documents.read(read.until)
-    base = incremental_base(known, "tag", tag_settings(run, model.digest))
-    changed = change_feed.full_scan(documents)
+    version = source_range(run, source, recent)
+    documents = run.documents.read(version.until)
+    base = incremental_base(recent, "tag", tag_settings_hash(run, model.digest))
+    changes = full_scan(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
-        changed = change_feed.read_changes(spark, source, base.inputs["source"], read, run.documents.select_columns)
-    contents = with_content(changed.rows, pipeline.source.text)
-    wanted = pending_documents(run, contents, model).persist()
-    to_tag = wanted.count()
+        changes = read_changes(run.spark, source, base.inputs["source"], version, run.documents.select_columns)
+    contents = with_content(changes.rows, pipeline.source.text)
+    pending = pending_documents(run, contents, model).persist()
+    pending_count = pending.count()
 
-    chosen = wanted.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
-    meter = Meter(spark.sparkContext)
+    sample_ids = pending.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
+    sample_tags, sampled, usage = _score_sample(run, contents, sample_ids, model)
+    scale = pending_count / sampled if sampled else 0.0
+    with lenient_sql(run.spark):
+        scored = None
+        if run.lake.exists(run.spark, "tags"):
+            scored_documents = documents.join(pending.select(KEY), KEY, "left_anti")
+            current_tags = exploring.decide_labels(live_tags(run), pipeline.label_set, pipeline.exploration)
+            scored = _with_outcomes(run, scored_documents, current_tags)
+        sample_documents = documents.join(sample_ids, KEY, "left_semi")
+        sample = _with_outcomes(run, sample_documents, sample_tags.withColumn("deleted_at", F.lit(None)))
+        outcomes = _count_outcomes(run, scored, sample, scale)
+    estimates = _estimate(usage, scale, task_slots(run.spark))
+    return Plan(documents.count(), pending_count, sampled, *estimates, outcomes)
+
+
+def _score_sample(
+    run: PipelineRun, contents: DataFrame, ids: DataFrame, model: ModelRef
+) -> tuple[DataFrame, int, Usage]:
+    """Return the `tags` rows of the sampled documents, their count, and the engine's usage for them."""
+    label_set = run.pipeline.label_set
+    meter = Meter(run.spark.sparkContext)
     settings = worker_settings(run, model)
-    scored = tagging.tag(contents.join(chosen, KEY, "left_semi"), pipeline.label_set, settings, run.run_id, meter)
-    sample = exploring.decide_labels(scored, pipeline.label_set, pipeline.exploration).persist()
-    sampled = sample.count()
-    usage = meter.total.usage
-    scale = to_tag / sampled if sampled else 0.0
-    with lenient_sql(spark):
-        settled: list[DataFrame] = []
-        if run.lake.exists(spark, "tags"):
-            answered = documents.join(wanted.select(KEY), KEY, "left_anti")
-            standing = exploring.decide_labels(live_tags(run), pipeline.label_set, pipeline.exploration)
-            settled = [_decided(run, answered, standing)]
-        guessed = _decided(run, documents.join(chosen, KEY, "left_semi"), sample.withColumn("deleted_at", F.lit(None)))
-        outcomes = _outcomes(run, settled, guessed, scale)
-    return Plan(documents.count(), to_tag, sampled, *_estimate(usage, scale, task_slots(spark)), outcomes)
+    scored = tagging.tag(contents.join(ids, KEY, "left_semi"), label_set, settings, run.run_id, meter)
+    tags = exploring.decide_labels(scored, label_set, run.pipeline.exploration).persist()
+    return tags, tags.count(), meter.total.usage  # in this order: the meter sums what has been computed
 
 
 def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float | None, float | None]:
+    """Return tokens, seconds and texts/s of one slot; None if nothing was scored."""
     if not usage.texts:
         return None, None, None
     return round(usage.tokens * scale), usage.seconds * scale / slots, usage.texts / usage.seconds
 
 
-def _decided(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
-    """Documents with their tags, and all that they would come to as `outcomes`."""
+def _with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
+    """Return the documents with their tags and decisions, and their `outcomes` by name."""
     pipeline = run.pipeline
-    asked = filtering.tags_of_label_set(tags, pipeline.label_set)
-    tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), asked)
+    label_set_tags = filtering.tags_of_label_set(tags, pipeline.label_set)
+    tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), label_set_tags)
     decided = routing.route(filtering.decide(tagged, pipeline.rules, run.run_id), pipeline.rules, run.run_id)
-    to = F.transform("routes", lambda name: F.concat(F.lit("to "), name)) if "route" in pipeline.steps else F.array()
-    kept = F.array_union(F.array(F.lit("kept")), to)
+    has_routes = "route" in pipeline.steps
+    routes = F.transform("routes", lambda name: F.concat(F.lit("to "), name)) if has_routes else F.array()
+    kept = F.array_union(F.array(F.lit("kept")), routes)
     rejected = F.array(F.concat(F.lit("rejected: "), F.col("reason")))
     quarantined = F.array(F.concat(F.lit("quarantined: "), F.col("error.code")))
-    came_to = F.when(F.col("error").isNotNull(), quarantined).when(F.col("reason").isNotNull(), rejected)
-    return decided.withColumn("outcomes", came_to.otherwise(kept))
+    outcomes = F.when(F.col("error").isNotNull(), quarantined).when(F.col("reason").isNotNull(), rejected)
+    return decided.withColumn("outcomes", outcomes.otherwise(kept))
 
 
-def _outcomes(run: PipelineRun, settled: Iterable[DataFrame], guessed: DataFrame, scale: float) -> list[Expected]:
-    """One for each outcome that the rules name, in their order, then those that only the documents brought up."""
+def _count_outcomes(
+    run: PipelineRun, scored: DataFrame | None, sample: DataFrame, scale: float
+) -> list[PlannedOutcome]:
+    """Return the outcomes that the rules name, in their order, then those that only the documents have."""
     if "filter" not in run.pipeline.steps:
         return []
     rules = run.pipeline.rules
-    found = {"kept": Expected("kept")}
-    to = rules.destinations if "route" in run.pipeline.steps else ()
-    for name in (*(f"rejected: {rule.reason}" for rule in rules.reject), *(f"to {name}" for name in to)):
-        found[name] = Expected(name)
-    for frame, factor in (*((each, 0.0) for each in settled), (guessed, scale)):
+    routes = rules.destinations if "route" in run.pipeline.steps else ()
+    names = ["kept", *(f"rejected: {rule.reason}" for rule in rules.reject), *(f"to {name}" for name in routes)]
+    outcomes = {name: PlannedOutcome(name) for name in names}
+    frames = [(sample, scale)] if scored is None else [(scored, 0.0), (sample, scale)]
+    for frame, factor in frames:
         rows = frame.select("*", F.explode("outcomes").alias("outcome"))
         for row in rows.groupBy("outcome").count().orderBy("outcome").collect():
-            before = found.get(row["outcome"], Expected(row["outcome"]))
-            exact, estimated = (0, round(row["count"] * factor)) if factor else (row["count"], 0)
-            documents = before.documents
-            if len(documents) < SAMPLES:
-                some = rows.where(F.col("outcome") == row["outcome"]).orderBy("content_hash", KEY).limit(SAMPLES)
-                documents = [
-                    *documents,
-                    *(SampleDocument.of(each, run.pipeline.source.text) for each in some.collect()),
-                ]
-            found[row["outcome"]] = Expected(
-                row["outcome"], before.known + exact, before.estimated + estimated, documents[:SAMPLES]
+            name, count = row["outcome"], row["count"]
+            outcome = outcomes.get(name, PlannedOutcome(name))
+            scored_count, estimated_count = (0, round(count * factor)) if factor else (count, 0)
+            outcomes[name] = PlannedOutcome(
+                name,
+                outcome.scored + scored_count,
+                outcome.estimated + estimated_count,
+                _with_samples(run, outcome.samples, rows.where(F.col("outcome") == name)),
             )
-    return list(found.values())
+    return list(outcomes.values())
+
+
+def _with_samples(run: PipelineRun, samples: list[SampleDocument], rows: DataFrame) -> list[SampleDocument]:
+    """Return the samples, filled up with documents of `rows`."""
+    if len(samples) >= SAMPLES:
+        return samples
+    first = rows.orderBy("content_hash", KEY).limit(SAMPLES).collect()
+    text = run.pipeline.source.text
+    return [*samples, *(SampleDocument.of(row, text) for row in first)][:SAMPLES]

@@ -1,21 +1,21 @@
-"""What a retraining learns from, taken out of the tables once: decisions, what came of them, and the texts.
+"""The snapshot of a retraining: decisions with feedback, and the texts that they are about, as files.
 
-The folder is all that the training sees, without Spark. `feedback.parquet` (a folder of parts) holds one
-row for each decision that something is known about, of the pipeline's present label set:
+The folder is all that the training reads, without Spark. `feedback.parquet` (a folder of parts) holds one
+row for each decision with feedback, of the pipeline's current label set:
 
     doc_id string, text string, label string
-    target tinyint          1: the label holds, 0: it does not, null: nobody said
-    reward float            in [-1, 1]: how good the decision was; null if it is not known
-    chosen boolean          whether the document was given the label; null for a late signal
-    propensity double       how probable it was that it would be given; null without exploration, or late
-    score float             what the model said; null if late
-    observed_at timestamp   of the newest signal
-    held_out boolean        kept for the gate: documents newly told about, each with all of its decisions
+    target tinyint          1: the label holds, 0: it does not, null: unknown
+    reward float            in [-1, 1]: how good the decision was; null if unknown
+    chosen boolean          whether the document got the label; null for a late signal
+    propensity double       the probability that it would get the label; null without exploration, or late
+    score float             the model's score; null if late
+    observed_at timestamp   of the latest signal
+    held_out boolean        reserved for the gate: documents with the latest first signals, with all their decisions
 
-`gliclass_spark.feedback.verdicts` says how signals become target and reward. `snapshot.json`, which is written last,
-says what it was taken from: `label_set` (an object, as LabelSet reads it), `tables` (the path and the Delta
-version of feedback, tags and source; the version is null where a source has none), `counts`, `exploration`
-(the share), `created_at`.
+`gliclass_spark.feedback.verdicts` defines how signals become target and reward. `snapshot.json` is written
+last: `label_set` (an object that LabelSet reads), `tables` (the path and the Delta version of feedback,
+tags and source; the version is null for a source without versions), `counts`, `exploration` (the share),
+`created_at`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.spark.delta import file_system
-from gliclass_spark.spark.delta.change_feed import DeltaAddress
+from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.delta.tables import Lake
-from gliclass_spark.spark.jobs.pipeline_run import reporting_spark_errors
+from gliclass_spark.spark.delta.table_ref import TableRef
+from gliclass_spark.spark.jobs.job_run import reporting_spark_errors
 from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.source import Documents, with_content
 from gliclass_spark.spark.transforms.signals import join_signals
@@ -49,11 +49,11 @@ _COLUMNS = ("doc_id", "text", "label", "target", "reward", "chosen", "propensity
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What snapshot.json says.
+    """The contents of snapshot.json.
 
     counts: `signals` of this label set, of these `late`; the `decisions` that they are about, of these
-    `contradicting`, `stale` (the text has changed since), `gone` (the document is no more), `unknown` (nothing
-    is left of what was said) and `older` (of documents behind the newest that were asked for); and the
+    `contradicting`, `stale` (the text has changed since), `gone` (the document was deleted), `unknown`
+    (neither target nor reward is known) and `older` (of documents beyond `max_documents`); and the
     `rows`, `documents` and `held_out` documents that were written.
     """
 
@@ -68,96 +68,97 @@ class Snapshot:
 def snapshot(
     spark: SparkSession, pipeline: Pipeline, folder: str, holdout_share: float, max_documents: int = MAX_DOCUMENTS
 ) -> Snapshot:
-    """Write the decisions of the newest `max_documents` documents into `folder`; what a folder has stays as it is.
+    """Write the decisions of the `max_documents` documents with the latest signals into `folder`.
 
-    Of these, the share `holdout_share` whose first signals are newest, at least one and not all, is held out.
-    Raises TableError if there is no feedback, no tags, or no source.
+    A folder that has a snapshot keeps it. The share `holdout_share` of the documents, at least one and not
+    all, is held out: those with the latest first signals. Raises TableError if there is no feedback, no
+    tags, or no source, and ConfigError if the share is not between 0 and 1.
     """
     if not 0.0 < holdout_share < 1.0:
         raise ConfigError(f"holdout_share {holdout_share} is no share; give one between 0 and 1")
-    about = f"{folder.rstrip('/')}/snapshot.json"
-    known = file_system.read_text(spark, about)
-    if known is not None:
-        return Snapshot(folder=folder, **json.loads(known))
+    json_path = f"{folder.rstrip('/')}/snapshot.json"
+    existing = file_system.read_text(spark, json_path)
+    if existing is not None:
+        return Snapshot(folder=folder, **json.loads(existing))
     with reporting_spark_errors(f"the snapshot of pipeline {pipeline.name!r}"), temporary_settings(spark, _PARQUET):
-        versions = _pinned(spark, pipeline)
-        feedback = _at(spark, versions, "feedback").where(F.col("label_set_hash") == pipeline.label_set.hash)
-        decisions = _with_fate(join_signals(feedback), _texts(spark, pipeline, versions)).persist(
+        versions = _current_versions(spark, pipeline)
+        feedback = _read(spark, versions, "feedback").where(F.col("label_set_hash") == pipeline.label_set.hash)
+        decisions = _with_status(join_signals(feedback), _texts(spark, pipeline, versions)).persist(
             StorageLevel.MEMORY_AND_DISK
         )
-        chosen = _newest(decisions.where("fate = 'kept'"), holdout_share, max_documents)
+        selected = _select_latest(decisions.where("status = 'kept'"), holdout_share, max_documents)
         path = f"{folder.rstrip('/')}/feedback.parquet"
-        aside = file_system.beside(path)
-        chosen.select(*_COLUMNS).write.parquet(aside)
-        file_system.move(spark, aside, path)
+        temporary = file_system.temporary_path(path)
+        selected.select(*_COLUMNS).write.parquet(temporary)
+        file_system.move(spark, temporary, path)
         counts = _counts(decisions, spark.read.parquet(path))
         decisions.unpersist()
-    facts = {
+    content = {
         "label_set": json.loads(pipeline.label_set.canonical_json),
         "tables": versions,
         "counts": counts,
         "exploration": pipeline.exploration,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    file_system.write_text(spark, about, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    return Snapshot(folder=folder, **facts)
+    file_system.write_text(spark, json_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return Snapshot(folder=folder, **content)
 
 
-def _pinned(spark: SparkSession, pipeline: Pipeline) -> dict[str, dict[str, Any]]:
-    """Each table's path and present version."""
+def _current_versions(spark: SparkSession, pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Return the path and the latest version of each input table."""
     lake, documents = Lake(pipeline.tables), Documents(spark, pipeline.source)
-    addresses = {"feedback": lake.address("feedback"), "tags": lake.address("tags"), "source": documents.delta}
+    tables = {"feedback": lake.table("feedback"), "tags": lake.table("tags"), "source": documents.delta}
     return {
         name: {
-            "path": address.name if address is not None else documents.name,
-            "version": address.latest(spark).until if address is not None else None,
+            "path": table.name if table is not None else documents.name,
+            "version": table.latest(spark).until if table is not None else None,
         }
-        for name, address in addresses.items()
+        for name, table in tables.items()
     }
 
 
-def _at(spark: SparkSession, versions: Mapping[str, Mapping[str, Any]], table: str) -> DataFrame:
-    return DeltaAddress(path=versions[table]["path"]).read(spark, versions[table]["version"])
+def _read(spark: SparkSession, versions: Mapping[str, Mapping[str, Any]], table: str) -> DataFrame:
+    return TableRef(path=versions[table]["path"]).read(spark, versions[table]["version"])
 
 
 def _texts(spark: SparkSession, pipeline: Pipeline, versions: Mapping[str, Mapping[str, Any]]) -> DataFrame:
-    """doc_id, present_hash and text of the documents whose tags stand."""
+    """Return doc_id, current_hash and text of the documents that have tags of the pipeline's label set."""
     documents = Documents(spark, pipeline.source).read(versions["source"]["version"])
-    tags = _at(spark, versions, "tags").where("deleted_at IS NULL")
-    standing = tags.where(F.col("label_set_hash") == pipeline.label_set.hash).select(KEY)
-    contents = with_content(documents, pipeline.source.text).withColumnRenamed("content_hash", "present_hash")
-    return contents.join(standing, KEY, "left_semi")
+    tags = _read(spark, versions, "tags").where("deleted_at IS NULL")
+    tagged = tags.where(F.col("label_set_hash") == pipeline.label_set.hash).select(KEY)
+    contents = with_content(documents, pipeline.source.text).withColumnRenamed("content_hash", "current_hash")
+    return contents.join(tagged, KEY, "left_semi")
 
 
-def _with_fate(decisions: DataFrame, texts: DataFrame) -> DataFrame:
-    """The decisions with their texts, and why one is left out: `fate` is "kept", or a name of Snapshot.counts."""
-    fate = (
-        F.when(F.col("present_hash").isNull(), "gone")
-        .when(F.col("present_hash") != F.col("content_hash"), "stale")
+def _with_status(decisions: DataFrame, texts: DataFrame) -> DataFrame:
+    """Return the decisions with their texts and `status`: "kept", or the name in Snapshot.counts of why it is not."""
+    status = (
+        F.when(F.col("current_hash").isNull(), "gone")
+        .when(F.col("current_hash") != F.col("content_hash"), "stale")
         .when(F.col("target").isNull() & F.col("reward").isNull(), "unknown")
         .otherwise("kept")
     )
-    about = decisions.select(KEY).distinct()
-    return decisions.join(texts.join(about, KEY, "left_semi"), KEY, "left").withColumn("fate", fate)
+    ids = decisions.select(KEY).distinct()
+    return decisions.join(texts.join(ids, KEY, "left_semi"), KEY, "left").withColumn("status", status)
 
 
-def _newest(decisions: DataFrame, holdout_share: float, max_documents: int) -> DataFrame:
-    """The decisions of the newest documents, in the types of the file, marked if they are held out.
+def _select_latest(decisions: DataFrame, holdout_share: float, max_documents: int) -> DataFrame:
+    """Return the decisions of the documents with the latest signals, with `held_out`, in the types of the file.
 
-    Held out are those whose first signal is newest: an earlier retraining may have learned from the others.
+    The documents with the latest first signals are held out: an earlier retraining may have learned from the others.
     """
-    newest = decisions.groupBy(KEY).agg(F.max("observed_at").alias("newest"), F.min("first_at").alias("first"))
-    newest = newest.orderBy(F.desc("newest"), KEY).limit(max_documents)
-    count = newest.count()
-    held_out = min(max(round(holdout_share * count), 1), count - 1)
-    place = F.row_number().over(Window.orderBy(F.desc("first"), KEY))
-    ranked = newest.select(KEY, (place <= held_out).alias("held_out"))
+    documents = decisions.groupBy(KEY).agg(F.max("observed_at").alias("latest"), F.min("first_at").alias("first"))
+    documents = documents.orderBy(F.desc("latest"), KEY).limit(max_documents)
+    count = documents.count()
+    held_out_count = min(max(round(holdout_share * count), 1), count - 1)
+    rank = F.row_number().over(Window.orderBy(F.desc("first"), KEY))
+    ranked = documents.select(KEY, (rank <= held_out_count).alias("held_out"))
     types = {"text": "string", "target": "tinyint", "reward": "float"}
     return decisions.join(ranked, KEY).withColumns({name: F.col(name).cast(kind) for name, kind in types.items()})
 
 
 def _counts(decisions: DataFrame, written: DataFrame) -> dict[str, int]:
-    fates = {row["fate"]: row["count"] for row in decisions.groupBy("fate").count().collect()}
+    by_status = {row["status"]: row["count"] for row in decisions.groupBy("status").count().collect()}
     totals = decisions.agg(
         F.coalesce(F.sum("signals"), F.lit(0)),
         F.coalesce(F.sum("late"), F.lit(0)),
@@ -166,16 +167,16 @@ def _counts(decisions: DataFrame, written: DataFrame) -> dict[str, int]:
     )
     signals, late, total, contradicting = totals.collect()[0]
     held_out = F.count_distinct(F.when(F.col("held_out"), F.col(KEY)))
-    rows, documents, held = written.agg(F.count("*"), F.count_distinct(KEY), held_out).collect()[0]
-    left_out = {name: fates.get(name, 0) for name in ("stale", "gone", "unknown")}
+    rows, documents, held_out_count = written.agg(F.count("*"), F.count_distinct(KEY), held_out).collect()[0]
+    left_out = {name: by_status.get(name, 0) for name in ("stale", "gone", "unknown")}
     return {
         "signals": signals,
         "late": late,
         "decisions": total,
         "contradicting": contradicting,
         **left_out,
-        "older": fates.get("kept", 0) - rows,
+        "older": by_status.get("kept", 0) - rows,
         "rows": rows,
         "documents": documents,
-        "held_out": held,
+        "held_out": held_out_count,
     }

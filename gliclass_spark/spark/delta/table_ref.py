@@ -1,0 +1,106 @@
+"""References to Delta tables, by path or by catalog name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+
+from gliclass_spark.errors import TableError
+from gliclass_spark.runs.manifest import VersionRange
+
+_FEED_OFF = (
+    "its change data feed was off; to read changes alone, switch it on: "
+    "ALTER TABLE ... SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+)
+# Parts of Spark's and Delta's error messages, and the reason that ours give for them.
+_UNREADABLE = {
+    "DELTA_CHANGE_TABLE_FEED_DISABLED": _FEED_OFF,
+    "DELTA_MISSING_CHANGE_DATA": _FEED_OFF,
+    "INCOMPATIBLE_SCHEMA_CHANGE": "its schema changed",
+    "INCOMPATIBLE_DATA_SCHEMA": "its schema changed",
+    "DELTA_CDC_START_VERSION_AFTER_LATEST": "it has fewer versions than before",
+    "TIME_TRAVEL_BEYOND_DELETED_FILE_RETENTION": "it is older than the table's delta.deletedFileRetentionDuration",
+    "DELTA_VERSION_NOT_FOUND": "its log was cleaned up",
+    "DELTA_LOG_FILE_NOT_FOUND": "its log was cleaned up",
+    "DELTA_FILE_NOT_FOUND": "vacuum removed its files",
+    "FILE_NOT_EXIST": "vacuum removed its files",
+    "FileNotFoundException": "vacuum removed its files",
+}
+
+
+class NotADeltaTableError(TableError):
+    """There is no Delta table at the path, or under the name."""
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """A Delta table, by its path or by its name in the catalog."""
+
+    path: str | None = None
+    table: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The table's name in messages."""
+        return self.table or str(self.path)
+
+    def handle(self, spark: SparkSession) -> DeltaTable:
+        """Return Delta's handle of the table. Raises NotADeltaTableError if there is none."""
+        try:
+            if self.table is not None:
+                return DeltaTable.forName(spark, self.table)
+            return DeltaTable.forPath(spark, str(self.path))
+        except AnalysisException:
+            raise NotADeltaTableError(
+                f"there is no Delta table at {self.name}; run the job that writes it first"
+            ) from None
+
+    def latest(self, spark: SparkSession, until: datetime | None = None) -> VersionRange:
+        """Return the range of all versions up to the latest one, or to the latest at the time `until`.
+
+        Raises TableError if the table has no version at or before that time.
+        """
+        handle = self.handle(spark)
+        table_id = handle.detail().select("id").collect()[0]["id"]
+        commits = handle.history(1) if until is None else handle.history().where(F.col("timestamp") <= F.lit(until))
+        version = commits.agg(F.max("version").alias("version")).collect()[0]["version"]
+        if version is None:
+            first = handle.history().agg(F.min("timestamp").alias("first")).collect()[0]["first"]
+            raise TableError(
+                f"{self.name} has no version of {until} or before: its earliest one is of {first}; take a later time"
+            )
+        return VersionRange(table_id, None, int(version))
+
+    def read(self, spark: SparkSession, version: int | None) -> DataFrame:
+        """Return the table at the version (None: the latest). Raises TableError if that version can't be read."""
+        self.handle(spark)
+        reader = spark.read.option("versionAsOf", version) if version is not None else spark.read
+        try:
+            return reader.table(self.table) if self.table else reader.format("delta").load(self.path)
+        except (AnalysisException, PySparkException) as error:
+            reason = unreadable_reason(error) or str(error).strip().splitlines()[0]
+            raise TableError(
+                f"version {version} of {self.name} can't be read any more ({reason}); "
+                "run the tag job again, and then this one"
+            ) from None
+
+    def change_feed(self, spark: SparkSession, versions: VersionRange) -> DataFrame:
+        """Return the change data feed of the versions, with _change_type and _commit_version.
+
+        It is lazy: a feed that can't be read raises when Spark computes it.
+        """
+        reader = spark.read.option("readChangeFeed", "true").option("startingVersion", int(versions.since or 0) + 1)
+        reader = reader.option("endingVersion", int(versions.until or 0))
+        feed = reader.table(self.table) if self.table else reader.format("delta").load(self.path)
+        return feed.drop("_commit_timestamp")
+
+
+def unreadable_reason(error: BaseException) -> str | None:
+    """Return why Delta can't read a version or a feed any more; None for any other error."""
+    message = f"{getattr(error, 'getCondition', lambda: '')()} {error}"
+    return next((reason for part, reason in _UNREADABLE.items() if part in message), None)

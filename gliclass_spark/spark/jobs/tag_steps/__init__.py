@@ -1,0 +1,1 @@
+"""The steps of the tag job: check, read, score, merge, verify."""

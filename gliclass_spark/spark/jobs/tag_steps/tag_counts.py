@@ -1,0 +1,94 @@
+"""Counts of the tag job: errors before the merge, and the contents of `tags` after it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+
+from gliclass_spark.errors import ErrorShareError, ManifestError, TableError
+from gliclass_spark.runs.manifest import HISTOGRAM_BINS
+from gliclass_spark.spark.delta import writes
+from gliclass_spark.spark.jobs.job_run import Job
+from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.tag_steps.tag_input import live_tags
+
+# The error's code; "" for a row without an error.
+_CODE = "coalesce(error.code, '')"
+
+
+def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
+    """Check scored rows before they are merged.
+
+    Raises TableError if a text is missing, ErrorShareError if more than `max_error_ratio` of the texts failed.
+    """
+    run = job.run
+    by_code = rows.groupBy(F.expr(_CODE).alias("code")).count().orderBy("code").collect()
+    counts = {row["code"]: row["count"] for row in by_code}
+    row_count = sum(counts.values())
+    if row_count != expected_count:
+        raise TableError(
+            f"{run.documents.name} changed while it was read: {expected_count} texts were to be tagged, {row_count} of "
+            "them are still there; run it again (a Delta source is read at one version, and can be written meanwhile)"
+        )
+    errors = _without_success(counts)
+    job.facts["errors"] = errors
+    failed, allowed = sum(errors.values()), run.pipeline.max_error_ratio
+    if failed > allowed * expected_count:
+        # The other rows need not be scored again once the source, or the limit, is fixed.
+        job.commit("staged", partial(writes.delete_rows, run.spark, condition="error IS NOT NULL"))
+        listed = ", ".join(f"{code}: {count}" for code, count in errors.items())
+        raise ErrorShareError(
+            f"{failed} of {expected_count} texts could not be scored ({listed}): a share of "
+            f"{failed / expected_count:.3f}, at most {allowed} is allowed; nothing was tagged. Fix the source, or "
+            "raise max_error_ratio"
+        )
+
+
+def verify_tags(job: Job, documents: DataFrame | None) -> dict[str, Any]:
+    """Return the manifest's counts of `tags`, read back from the table.
+
+    Raises ManifestError unless the table has tags of exactly as many documents as `documents` has; None, of a
+    source without versions, is not compared.
+    """
+    run = job.run
+    with job.timed("check"):
+        by_run = live_tags(run).groupBy((F.col("run_id") == run.run_id).alias("own"), F.expr(_CODE).alias("code"))
+        rows = by_run.count().collect()
+        counts = {row["code"]: row["count"] for row in rows if row["own"]}
+        label_counts, histograms = _label_statistics(run) if counts else ({}, {})
+        tagged_count = sum(row["count"] for row in rows)
+        expected_count = documents.count() if documents is not None else tagged_count
+    if tagged_count != expected_count:
+        raise ManifestError(
+            f"run {run.run_id!r}, tag: expected tags of {expected_count} documents, found {tagged_count}; another "
+            "writer changed `tags`: run tag again with --full"
+        )
+    return {
+        "tagged": sum(counts.values()),
+        "errors": _without_success(counts),
+        "label_counts": label_counts,
+        "score_histograms": histograms,
+        "documents": tagged_count,
+    }
+
+
+def _label_statistics(run: PipelineRun) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """Return how many documents of this run have each label, and the histogram of each label's scores."""
+    scores = live_tags(run).where(F.col("run_id") == run.run_id)
+    scores = scores.select("labels", F.explode("scores").alias("label", "score"))
+    score_bin = F.least(F.floor(F.col("score") * HISTOGRAM_BINS), F.lit(HISTOGRAM_BINS - 1))
+    has_label = F.expr("array_contains(labels, label)")
+    labels = run.pipeline.label_set.names
+    label_counts = dict.fromkeys(labels, 0)
+    histograms = {label: [0] * HISTOGRAM_BINS for label in labels}
+    for row in scores.groupBy("label", score_bin.alias("bin"), has_label.alias("has_label")).count().collect():
+        histograms[row["label"]][row["bin"]] += row["count"]
+        label_counts[row["label"]] += row["count"] if row["has_label"] else 0
+    return label_counts, histograms
+
+
+def _without_success(counts: dict[str, int]) -> dict[str, int]:
+    return {code: count for code, count in counts.items() if code}

@@ -1,0 +1,130 @@
+"""Input of the tag job: the version of the source, and its documents that have no scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+
+from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.errors import ConfigError
+from gliclass_spark.runs.manifest import Manifest, VersionRange
+from gliclass_spark.spark.delta.change_feed import Changes, full_scan
+from gliclass_spark.spark.delta.runs_table import last_success
+from gliclass_spark.spark.delta.schema import KEY
+from gliclass_spark.spark.delta.table_ref import TableRef
+from gliclass_spark.spark.jobs.job_run import Job, settings_hash
+from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.source import with_content
+from gliclass_spark.spark.transforms.tagging import rows_without_scores
+
+
+@dataclass(frozen=True)
+class TagInput:
+    """The documents that a tag job handles.
+
+    contents: doc_id, content_hash and text of the changed documents (see `with_content`). pending: doc_id
+    and content_hash of those without scores. deleted: doc_id of documents that left the source.
+    tags_exist: whether the table `tags` existed before.
+    """
+
+    contents: DataFrame
+    pending: DataFrame
+    deleted: DataFrame
+    full_scan: bool
+    changed_count: int
+    pending_count: int
+    deleted_count: int
+    tags_exist: bool
+
+
+def source_range(run: PipelineRun, source: TableRef | None, recent: list[Manifest]) -> VersionRange:
+    """Return the version of the source at `run.until`, but none before the last one read: tags don't go back.
+
+    Raises ConfigError if `run.until` is set and the source has no versions.
+    """
+    if source is None:
+        if run.until is not None:
+            raise ConfigError(
+                f"{run.documents.name} keeps no versions: it can't be read as it was at {run.until}; use a Delta table"
+            )
+        return VersionRange()
+    requested = source.latest(run.spark, run.until)
+    last = last_success(recent, "tag")
+    last_read = last.inputs["source"] if last is not None else VersionRange()
+    if last_read.until is None or last_read.table_id != requested.table_id:
+        return requested
+    return replace(requested, until=max(last_read.until, requested.until or 0))
+
+
+def tag_settings_hash(run: PipelineRun, model_digest: str | None) -> str:
+    """Return the hash of all settings that tags depend on: the model among them, but for `--retag none`."""
+    pipeline = run.pipeline
+    return settings_hash(
+        id=pipeline.source.id,
+        text=pipeline.source.text,
+        label_set=pipeline.label_set.hash,
+        model=model_digest if run.retag != "none" else None,
+        exploration=pipeline.exploration,
+    )
+
+
+def read_input(
+    job: Job, source: TableRef | None, version: VersionRange, documents: DataFrame, model: ModelRef, ids_checked: bool
+) -> TagInput:
+    """Return the documents that changed since the base, up to `version` of the source.
+
+    documents: all documents at that version. ids_checked: whether their ids were checked. Raises TableError
+    if an id is null or repeats.
+    """
+    run = job.run
+    with job.timed("read"):
+        if source is None:
+            changes = full_scan(documents)
+        else:
+            changes = job.changes("source", source, version, run.documents.select_columns)
+        if not changes.full_scan:
+            _check_changed_ids(run, documents, changes)
+        elif not ids_checked:
+            run.documents.check_ids(documents)
+        contents = with_content(changes.rows, run.pipeline.source.text)
+        pending = job.cache(pending_documents(run, contents, model))
+        deleted = _deleted_documents(run, changes)
+        counts = changes.rows.count(), pending.count(), deleted.count()
+    tags_exist = run.lake.exists(run.spark, "tags")
+    return TagInput(contents, pending, deleted, changes.full_scan, *counts, tags_exist)
+
+
+def live_tags(run: PipelineRun) -> DataFrame:
+    """Return the rows of `tags` for the pipeline's label set, without tombstones."""
+    tags = run.lake.read(run.spark, "tags")
+    return tags.where((F.col("label_set_hash") == run.pipeline.label_set.hash) & F.col("deleted_at").isNull())
+
+
+def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef) -> DataFrame:
+    """Return doc_id and content_hash of the documents to score; `run.retag` decides which tags are current."""
+    documents = contents.select(KEY, "content_hash")
+    if not run.lake.exists(run.spark, "tags"):
+        return documents
+    current: dict[str, Column] = {
+        "changed": F.col("model_digest") == model.digest,
+        "none": F.lit(True),
+        "all": F.col("run_id") == run.run_id,  # by an earlier attempt of this run
+    }
+    return rows_without_scores(documents, live_tags(run).where(current[run.retag]))
+
+
+def _deleted_documents(run: PipelineRun, changes: Changes) -> DataFrame:
+    """Return doc_id of the documents that left the source: by the feed, or in a full scan by the tags."""
+    if not changes.full_scan or not run.lake.exists(run.spark, "tags"):
+        return changes.deleted
+    tagged = run.lake.read(run.spark, "tags").where(F.col("deleted_at").isNull()).select(KEY).distinct()
+    return tagged.join(changes.rows.select(KEY), KEY, "left_anti")
+
+
+def _check_changed_ids(run: PipelineRun, documents: DataFrame, changes: Changes) -> None:
+    """Check the ids of changed documents among all documents, which are read for their ids alone."""
+    changed_ids = changes.rows.select(KEY)
+    current_ids = documents.select(KEY).join(F.broadcast(changed_ids), KEY, "left_semi")
+    run.documents.check_ids(current_ids.union(changed_ids.where(F.col(KEY).isNull())))
