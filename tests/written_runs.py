@@ -25,20 +25,20 @@ MAPS = {
 }
 
 
-def manifest(job: str, run_id: str = "night-1", status: str = "succeeded", **facts: Any) -> Manifest:
-    night = int(run_id.rsplit("-", 1)[1])
-    started = START + timedelta(days=night, minutes=("tag", "filter", "route").index(job))
-    known: dict[str, Any] = {
-        "sequence": night,
+def manifest(job: str, run_id: str = "run-1", status: str = "succeeded", **facts: Any) -> Manifest:
+    day = int(run_id.rsplit("-", 1)[1])
+    started = START + timedelta(days=day, minutes=("tag", "filter", "route").index(job))
+    defaults: dict[str, Any] = {
+        "sequence": day,
         "started_at": started,
         "finished_at": started + timedelta(seconds=30),
         **dict.fromkeys(("source", "label_set", "label_set_hash", "rules_hash", "settings_hash", "model"), "x"),
     }
-    return Manifest(run_id, "mail", job, status, **{**known, **facts})
+    return Manifest(run_id, "mail", job, status, **{**defaults, **facts})
 
 
-def night(number: int = 1) -> list[Manifest]:
-    run_id = f"night-{number}"
+def run_manifests(number: int = 1) -> list[Manifest]:
+    run_id = f"run-{number}"
     outputs = {name: VersionRange("id", None, 0) for name in ("kept", "rejected", "quarantined")}
     return [
         manifest("tag", run_id, rows_in=3, tagged=3, documents=3, label_counts={"spam": 1}),

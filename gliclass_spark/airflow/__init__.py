@@ -1,1 +1,1 @@
-"""The pipelines under Airflow. Parsing a DAG imports neither pyspark nor torch; the jobs do, where Spark runs them."""
+"""Airflow DAGs, operators and checks of the pipelines. Parsing a DAG imports neither pyspark nor torch."""

@@ -1,4 +1,4 @@
-"""Telling people: of a task that failed for good, of what a run's report warns of, of what a retraining came to."""
+"""Alerts: failed tasks, report warnings and retraining verdicts, by e-mail and Slack."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def check(alerts: Alerts, source: str) -> None:
-    """Raise ConfigError if what would send them is not installed."""
-    for key, wanted, provider in (("slack", alerts.slack, "slack"), ("email", alerts.email, "smtp")):
+def check_providers(alerts: Alerts, source: str) -> None:
+    """Raise ConfigError if the provider that would send the alerts is not installed."""
+    for key, recipients, provider in (("slack", alerts.slack, "slack"), ("email", alerts.email, "smtp")):
         try:
             installed = find_spec(f"airflow.providers.{provider}") is not None
         except ModuleNotFoundError:
             installed = False
-        if wanted and not installed:
+        if recipients and not installed:
             raise ConfigError(
                 f"{source}: airflow.alerts.{key} needs apache-airflow-providers-{provider}; install it, or remove it"
             )
 
 
-def tell(alerts: Alerts, subject: str, text: str, level: int = logging.ERROR) -> None:
-    """Log it, and send it where the file says. Nothing of it is a template: it may hold documents' words."""
+def send_alert(alerts: Alerts, subject: str, text: str, level: int = logging.ERROR) -> None:
+    """Log the message and send it to the recipients. It is never a template: it may quote documents."""
     logger.log(level, "%s: %s", subject, text)
     if alerts.email:
         from airflow.providers.smtp.hooks.smtp import SmtpHook
@@ -41,18 +41,18 @@ def tell(alerts: Alerts, subject: str, text: str, level: int = logging.ERROR) ->
     if alerts.slack:
         from airflow.providers.slack.hooks.slack import SlackHook
 
-        # Slack's own escapes: else a document's "<!channel>" would call everybody.
+        # Slack's escapes: else a document's "<!channel>" would notify everybody.
         message = escape(f"{subject}\n{text}", quote=False)
         SlackHook().call("chat.postMessage", json={"channel": alerts.slack, "text": message})
 
 
 @dataclass(frozen=True)
 class OnFailure:
-    """Airflow's callback for a task that has no attempt left."""
+    """Airflow callback for a task that failed with no retry left."""
 
     alerts: Alerts
 
     def __call__(self, context: Context) -> None:
         task = context["ti"]
-        why = context.get("exception") or "it left no message"
-        tell(self.alerts, f"{task.dag_id}: {task.task_id} failed", f"run {task.run_id}: {why}")
+        reason = context.get("exception") or "no message"
+        send_alert(self.alerts, f"{task.dag_id}: {task.task_id} failed", f"run {task.run_id}: {reason}")

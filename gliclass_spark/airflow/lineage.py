@@ -1,6 +1,6 @@
-"""What OpenLineage is told of a step: the tables, at their versions, and the digests that its decisions rest on.
+"""OpenLineage facets of a step: its tables with versions, and the digests of its model, labels and rules.
 
-Only imported where Airflow's OpenLineage provider is installed: the provider asks for it.
+Imported only where Airflow's OpenLineage provider is installed.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ class GliclassRunFacet(RunFacet):
     model_digest: str | None
 
 
-def lineage(pipeline: Pipeline, done: Manifest) -> OperatorLineage[Dataset, RunFacet]:
-    """Of a step that is done."""
+def lineage(pipeline: Pipeline, manifest: Manifest) -> OperatorLineage[Dataset, RunFacet]:
+    """Return the lineage of a finished step."""
     facet = GliclassRunFacet(
-        run_id=done.run_id,
-        label_set=done.label_set,
-        label_set_hash=done.label_set_hash,
-        rules_hash=done.rules_hash,
-        model=done.model,
-        model_digest=done.model_digest,
+        run_id=manifest.run_id,
+        label_set=manifest.label_set,
+        label_set_hash=manifest.label_set_hash,
+        rules_hash=manifest.rules_hash,
+        model=manifest.model,
+        model_digest=manifest.model_digest,
     )
     return OperatorLineage(
-        inputs=_datasets(pipeline, done.inputs),
-        outputs=_datasets(pipeline, done.outputs),
+        inputs=_datasets(pipeline, manifest.inputs),
+        outputs=_datasets(pipeline, manifest.outputs),
         run_facets={"gliclass": facet},
     )
 
 
 def _datasets(pipeline: Pipeline, tables: Mapping[str, VersionRange]) -> list[Dataset]:
-    found = []
+    datasets = []
     for name, versions in tables.items():
         namespace, path = _name(pipeline, name)
         version = dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=str(versions.until))
-        found.append(Dataset(namespace, path, facets={"version": version} if versions.until is not None else {}))
-    return found
+        datasets.append(Dataset(namespace, path, facets={"version": version} if versions.until is not None else {}))
+    return datasets
 
 
 def _name(pipeline: Pipeline, table: str) -> tuple[str, str]:
-    """Namespace and name, as OpenLineage's naming convention has them."""
+    """Return a table's namespace and name by OpenLineage's naming convention."""
     if table == "source" and pipeline.source.path is None:
         return "spark", str(pipeline.source.table)
-    address = str(pipeline.source.path) if table == "source" else f"{pipeline.tables.rstrip('/')}/{table}"
-    if not has_scheme(address):
-        return "file", address
-    parts = urlsplit(address)
+    path = str(pipeline.source.path) if table == "source" else f"{pipeline.tables.rstrip('/')}/{table}"
+    if not has_scheme(path):
+        return "file", path
+    parts = urlsplit(path)
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else parts.scheme, parts.path.lstrip("/") or "/"

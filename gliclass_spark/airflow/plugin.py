@@ -1,4 +1,4 @@
-"""Airflow's page of a run gets a tab with the run's report."""
+"""Airflow plugin: a tab with the run's report on the page of a DAG run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
 from gliclass_spark.airflow.storage import storage_options
 
 _PREFIX = "/gliclass"
-# The page holds no script, and may fetch nothing: whatever a document brought into it stays text.
+# The page may neither run scripts nor fetch anything: what a document brings into it stays text.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 app = FastAPI(title="gliclass_spark", docs_url=None, redoc_url=None, openapi_url=None)
@@ -23,7 +23,7 @@ app = FastAPI(title="gliclass_spark", docs_url=None, redoc_url=None, openapi_url
 
 @app.get("/report/{dag_id}/{run_id}", dependencies=[Depends(requires_access_dag("GET"))])
 async def report(dag_id: str, run_id: str) -> HTMLResponse:
-    """The report of a run, for those who may see its DAG."""
+    """Serve the report of a run to users who may see its DAG."""
     return await run_in_threadpool(_report, dag_id, run_id)
 
 
@@ -31,9 +31,7 @@ def _report(dag_id: str, run_id: str) -> HTMLResponse:
     pipeline = read_pipelines(os.environ.get("GLICLASS_PIPELINES", "conf/pipelines")).named(dag_id)
     page = run_pages.read(pipeline, run_id, storage_options(pipeline)) if pipeline is not None else None
     if page is None:
-        return HTMLResponse(
-            "<p>This run has no report: it is written when the run's task <em>report</em> is done.</p>", 404
-        )
+        return HTMLResponse("<p>This run has no report yet: its task <em>report</em> writes it.</p>", 404)
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"})
 
 

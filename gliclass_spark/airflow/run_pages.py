@@ -1,33 +1,40 @@
-"""Where the page of a run stands: beside the run's tables, so that whoever reads these can read it."""
+"""Run pages: the HTML reports in the folder `reports` beside a pipeline's tables."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import fsspec
 
+from gliclass_spark import atomic_files
+from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
-from gliclass_spark.runs.delta_reader import StorageOptions, store_address
+from gliclass_spark.runs.delta_reader import StorageOptions, object_store_uri
 
 
-def address(pipeline: Pipeline, run_id: str) -> str:
-    """The file. A run's id may hold what a file's name can't: that becomes `-`."""
+def page_path(pipeline: Pipeline, run_id: str) -> str:
+    """Return the path or URI of a run's page. Characters of the run's id that file names lack become `-`."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", run_id)
-    return f"{store_address(pipeline.tables.rstrip('/'))}/reports/{name}.html"
+    return f"{object_store_uri(pipeline.tables.rstrip('/'))}/reports/{name}.html"
 
 
 def write(pipeline: Pipeline, run_id: str, html: str, storage_options: StorageOptions = None) -> str:
-    """Write the page, and give its address."""
-    target = address(pipeline, run_id)
-    with fsspec.open(target, "w", encoding="utf-8", auto_mkdir=True, **(storage_options or {})) as file:
-        file.write(html)
-    return target
+    """Write a run's page, and return its path or URI."""
+    path = page_path(pipeline, run_id)
+    if has_scheme(path):  # an object appears in one step
+        with fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True, **(storage_options or {})) as file:
+            file.write(html)
+    else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic_files.write_text(Path(path), html)
+    return path
 
 
 def read(pipeline: Pipeline, run_id: str, storage_options: StorageOptions = None) -> str | None:
-    """The page; None if there is none yet."""
+    """Return a run's page, None if it has not been written yet."""
     try:
-        with fsspec.open(address(pipeline, run_id), "r", encoding="utf-8", **(storage_options or {})) as file:
+        with fsspec.open(page_path(pipeline, run_id), "r", encoding="utf-8", **(storage_options or {})) as file:
             return str(file.read())
     except FileNotFoundError:
         return None

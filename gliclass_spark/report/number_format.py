@@ -16,7 +16,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def share(part: float, total: float = 1.0) -> str:
-    """Return a percentage of about two digits; exactly '0%' and '100%' only for none and all, '–' for a total of 0."""
+    """Return a percentage of about two digits; '0%' and '100%' only for none and all, a dash for a total of 0."""
     if total <= 0:
         return "–"
     percent = 100 * part / total

@@ -1,4 +1,4 @@
-"""Airflow with a home of its own, and nothing of its examples. Set before anything imports it: it reads them then."""
+"""Airflow's environment, with a temporary home. Set before the first import of Airflow, which reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project's DAG files, as Airflow reads them."""
+"""The project's DAG files, parsed as Airflow does."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _PARSE = """
 import json, runpy, sys, time
 import airflow.sdk
 started = time.perf_counter()
-found = runpy.run_path(sys.argv[1])
-dags = [name for name, value in found.items() if isinstance(value, airflow.sdk.DAG)]
+variables = runpy.run_path(sys.argv[1])
+dags = [name for name, value in variables.items() if isinstance(value, airflow.sdk.DAG)]
 print(json.dumps({"seconds": time.perf_counter() - started, "dags": dags, "modules": sorted(sys.modules)}))
 """
 
 
-def parsed(file: str, **variables: str) -> dict[str, Any]:
-    """What a file alone gives in a fresh process: seconds, the ids of its dags, and all modules that are loaded."""
+def parse(file: str, **variables: str) -> dict[str, Any]:
+    """Parse a file in a fresh process; return the seconds, the ids of its DAGs, and all loaded modules."""
     command = [sys.executable, "-c", _PARSE, str(ROOT / "dags" / f"{file}.py")]
     env = {**os.environ, **variables}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=env)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def dag_bag() -> DagBag:
-    """All of them, with the environment as it is."""
+    """Parse all DAG files in the current environment."""
     bag = DagBag(ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags")
     bag.collect_dags(safe_mode=True)
     return bag

@@ -1,4 +1,4 @@
-"""A pipeline that follows its champion, and the file of its retraining."""
+"""Configuration files of a pipeline with a registered model, and of its retraining."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_pipeline(folder: Path, model: str = "models:/mail@champion") -> Path:
 
 
 def write_retraining(folder: Path, name: str = "mail", **parts: Any) -> Path:
-    """Of that pipeline; in the folder retrain."""
+    """Write the retraining of that pipeline into the folder `retrain`."""
     document = {
         "pipeline": "../mail.yaml",
         "golden": "../golden.jsonl",

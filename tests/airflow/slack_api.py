@@ -1,4 +1,4 @@
-"""A server that answers as Slack's API does."""
+"""A stand-in for Slack's API."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 
 @contextmanager
-def slack(answer: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
-    """Its address, and what it was asked (path, token, body)."""
-    asked: list[tuple[str, str, dict[str, Any]]] = []
+def slack(response: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
+    """Serve the response; yield the URL and the requests (path, token, body)."""
+    requests: list[tuple[str, str, dict[str, Any]]] = []
 
     class Api(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, self.headers["Authorization"], body))
+            requests.append((self.path, self.headers["Authorization"], body))
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+            self.wfile.write(json.dumps(response).encode())
 
         def log_message(self, format: str, *args: Any) -> None:
             """Keep the test's output to itself."""
@@ -30,7 +30,7 @@ def slack(answer: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, di
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/api/", asked
+        yield f"http://127.0.0.1:{server.server_port}/api/", requests
     finally:
         server.shutdown()
         server.server_close()

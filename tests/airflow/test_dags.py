@@ -1,4 +1,4 @@
-"""The DAGs that the pipeline files become, and what Airflow says of files that can't become one."""
+"""DAGs of pipeline files, and the import errors of invalid files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
-from dag_files import HEAVY, ROOT, dag_bag, parsed
+from dag_files import HEAVY, ROOT, dag_bag, parse
 
 from gliclass_spark.airflow.dags.pipeline_dag import UNTIL, pipeline_dag
 from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
@@ -47,17 +47,17 @@ def dag_of(folder: Path, **parts: Any) -> DAG:
 
 
 def bag_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DagBag:
-    """What Airflow makes of the project's DAG files over the pipeline files of a folder."""
+    """Parse the project's DAG files with the pipeline files of a folder."""
     monkeypatch.setenv("GLICLASS_PIPELINES", str(folder))
     return dag_bag()
 
 
-@pytest.mark.parametrize(("file", "dags"), [("pipelines", ["corpus", "lake_tags"]), ("refused", [])])
+@pytest.mark.parametrize(("file", "dags"), [("pipelines", ["corpus", "lake_tags"]), ("import_errors", [])])
 def test_parsing_a_dag_file_loads_nothing_heavy(file: str, dags: list[str], record_property: Any) -> None:
-    found = parsed(file)
-    print(f"dags/{file}.py: {found['seconds']:.2f} s besides Airflow's own import")
-    assert HEAVY & {name.split(".")[0] for name in found["modules"]} == set()
-    assert found["dags"] == dags
+    result = parse(file)
+    print(f"dags/{file}.py: {result['seconds']:.2f} s besides Airflow's own import")
+    assert HEAVY & {name.split(".")[0] for name in result["modules"]} == set()
+    assert result["dags"] == dags
 
 
 def test_the_shipped_dags_have_no_import_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,14 +70,14 @@ def test_the_tasks_of_a_pipeline_follow_each_other(tmp_path: Path) -> None:
     dag = dag_of(tmp_path)
     order = ["plan", "tag", "filter", "route", "verify", "report"]
     assert set(dag.task_ids) == set(order)
-    for one, next_ in itertools.pairwise(order):
-        assert dag.get_task(one).downstream_task_ids == {next_}
+    for task, next_task in itertools.pairwise(order):
+        assert dag.get_task(task).downstream_task_ids == {next_task}
     assert dag.max_active_runs == 1
     tags_only = dag_of(tmp_path, steps=["tag"], reject=[], routes=[])
     assert set(tags_only.task_ids) == {"plan", "tag", "verify", "report"}
 
 
-def test_a_dag_is_made_as_its_file_says(tmp_path: Path) -> None:
+def test_the_airflow_part_sets_schedule_retries_and_pool(tmp_path: Path) -> None:
     (tmp_path / "gpu.yaml").write_text("spark.master: yarn\nspark.executor.cores: 4\n")
     schedule = {
         "cron": "30 4 * * 1",
@@ -110,22 +110,22 @@ def test_a_dag_is_made_as_its_file_says(tmp_path: Path) -> None:
     assert "--until" not in filter_.application_args
 
 
-def test_a_night_reads_up_to_its_due_time_and_a_run_without_one_up_to_when_it_may_start(tmp_path: Path) -> None:
+def test_a_scheduled_run_reads_up_to_its_due_time_and_a_manual_run_up_to_when_it_may_start(tmp_path: Path) -> None:
     due, now = datetime(2026, 11, 23, 2, tzinfo=UTC), datetime(2026, 11, 23, 17, tzinfo=UTC)
     run = SimpleNamespace(run_after=now)
     template = dag_of(tmp_path).get_template_env().from_string(UNTIL)
     assert template.render(dag_run=run, data_interval_end=due) == due.isoformat()
-    # Of a run that an asset starts, or somebody without a date, Airflow leaves the interval out, or says None.
+    # An asset-triggered or manual run has no interval, or None.
     assert template.render(dag_run=run, data_interval_end=None) == now.isoformat()
     assert template.render(dag_run=run) == now.isoformat()
 
 
-def test_files_without_versions_are_read_as_they_are(tmp_path: Path) -> None:
+def test_a_source_without_versions_is_read_as_it_is(tmp_path: Path) -> None:
     source = {"path": "documents", "id": "id", "text": "body", "format": "parquet"}
     assert "--until" not in dag_of(tmp_path, source=source).get_task("tag").application_args
 
 
-def test_the_tables_are_assets_and_one_pipelines_tables_start_another(tmp_path: Path) -> None:
+def test_tables_are_assets_that_can_trigger_other_pipelines(tmp_path: Path) -> None:
     dag = dag_of(tmp_path)
     outlets = {step: {each.name for each in dag.get_task(step).outlets} for step in ("tag", "filter", "route")}
     assert outlets == {
@@ -139,9 +139,9 @@ def test_the_tables_are_assets_and_one_pipelines_tables_start_another(tmp_path: 
     assert [each.name for each in after.schedule] == ["corpus.kept"]
 
 
-def test_a_time_and_tables_both_start_a_run(tmp_path: Path) -> None:
+def test_a_cron_expression_and_assets_both_trigger_runs(tmp_path: Path) -> None:
     dag = dag_of(tmp_path, airflow={"cron": "0 2 * * *", "timezone": "Europe/Vienna", "after": ["corpus.kept"]})
-    # As the scheduler has it, which knows a DAG by what it is written down as.
+    # Serialized and back, as the scheduler sees the DAG.
     timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
     assert timetable.summary == "Asset or 0 2 * * *"
     assert timetable.can_be_scheduled
@@ -151,48 +151,50 @@ def test_a_time_and_tables_both_start_a_run(tmp_path: Path) -> None:
     assert [each.name for each in timetable.asset_condition.objects] == ["corpus.kept"]
 
 
-def test_a_dag_tells_its_pipelines_own_configuration(tmp_path: Path) -> None:
-    told = str(dag_of(tmp_path).doc_md)
-    assert "| reject: spam | `scores['spam'] > 0.5 or body like '%\\|%'` |" in told
-    assert "| to unrouted | no route matched |" in told
-    assert f"`{tmp_path / 'mail.yaml'}`" in told
+def test_a_dag_documents_its_pipelines_configuration(tmp_path: Path) -> None:
+    documentation = str(dag_of(tmp_path).doc_md)
+    assert "| reject: spam | `scores['spam'] > 0.5 or body like '%\\|%'` |" in documentation
+    assert "| to unrouted | no route matched |" in documentation
+    assert f"`{tmp_path / 'mail.yaml'}`" in documentation
 
 
-WRONG = {
+INVALID = {
     "an unknown key": ({"tabels": "x"}, "unknown key 'tabels'"),
-    "a cron that does not parse": ({"airflow": {"cron": "61 2 * * *"}}, "airflow.cron: '61 2 * * *' is no cron"),
-    "a conf that is not there": ({"airflow": {"spark_conf": "none.yaml"}}, "none.yaml"),
-    "an alert that nothing can send": (
+    "an invalid cron expression": ({"airflow": {"cron": "61 2 * * *"}}, "airflow.cron: '61 2 * * *' is no cron"),
+    "a missing conf file": ({"airflow": {"spark_conf": "none.yaml"}}, "none.yaml"),
+    "an alert without its provider": (
         {"airflow": {"alerts": {"slack": "#data"}}},
         "airflow.alerts.slack needs apache-",
     ),
 }
 
 
-@pytest.mark.parametrize(("parts", "message"), WRONG.values(), ids=WRONG)
-def test_a_wrong_file_is_an_import_error_and_takes_no_other_dag_down(
+@pytest.mark.parametrize(("parts", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_file_is_an_import_error_and_leaves_other_dags_alone(
     parts: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "good")
-    file = write(tmp_path, "wrong", **parts)
-    monkeypatch.setitem(sys.modules, "airflow.providers.slack", None)  # as where the provider is not installed
+    file = write(tmp_path, "invalid", **parts)
+    monkeypatch.setitem(sys.modules, "airflow.providers.slack", None)  # as if the provider were not installed
     bag = bag_of(tmp_path, monkeypatch)
     assert set(bag.dags) == {"good"}
-    assert set(bag.import_errors) == {"refused.py"}
-    assert message in bag.import_errors["refused.py"]
-    assert str(file) in bag.import_errors["refused.py"] or "none.yaml" in message
+    assert set(bag.import_errors) == {"import_errors.py"}
+    assert message in bag.import_errors["import_errors.py"]
+    assert str(file) in bag.import_errors["import_errors.py"] or "none.yaml" in message
 
 
-def test_two_pipelines_with_one_name_are_refused_but_for_the_first(
+def test_a_second_pipeline_with_the_same_name_is_an_import_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = write(tmp_path, "a", name="mail"), write(tmp_path, "b", name="mail")
     bag = bag_of(tmp_path, monkeypatch)
     assert set(bag.dags) == {"mail"}
-    assert f"{second}: name: 'mail' is the name of {first} too; give it another" in bag.import_errors["refused.py"]
+    assert (
+        f"{second}: name: 'mail' is the name of {first} too; give it another" in bag.import_errors["import_errors.py"]
+    )
 
 
-def test_a_pipeline_that_is_not_scheduled_is_no_dag(tmp_path: Path) -> None:
+def test_a_pipeline_without_an_airflow_part_has_no_dag(tmp_path: Path) -> None:
     write(tmp_path, "mail", airflow=None)
     assert read_pipelines(tmp_path).scheduled == {}
     with pytest.raises(ConfigError, match=r"there is no folder .*none; set GLICLASS_PIPELINES"):

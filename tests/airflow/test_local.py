@@ -142,7 +142,7 @@ def test_a_pipeline_runs_from_end_to_end(airflow: LocalAirflow, folder: Path, da
     done = subprocess.run(command, capture_output=True, text=True, env=dict(airflow.env))
     assert done.returncode == 0, done.stdout[-3000:]
     pipeline = Pipeline.from_yaml(folder / "pipelines" / "notes.yaml")
-    manifests = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
+    manifests = [each for each in history.read_manifests(pipeline) if each.status == "succeeded"]
     assert {each.job: each.rows_in for each in manifests} == {"tag": 20 * days, "filter": 20 * days, "route": 18 * days}
     page = run_pages.read(pipeline, manifests[0].run_id)
     assert page is not None
@@ -210,7 +210,7 @@ def ids(pipeline: Pipeline, table: str) -> set[str]:
 
 def nights(pipeline: Pipeline) -> list[tuple[Any, ...]]:
     """What each night's jobs counted."""
-    done = [each for each in history.manifests(pipeline) if each.status == "succeeded"][::-1]
+    done = [each for each in history.read_manifests(pipeline) if each.status == "succeeded"][::-1]
     return [(each.job, each.rows_in, each.documents, each.kept, each.rejected, each.routed) for each in done]
 
 

@@ -1,4 +1,4 @@
-"""The DAG that the file of a retraining becomes, and what decides about its tasks: the files that its steps leave."""
+"""DAGs of retraining files; the outcome files of the steps decide about the tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, Asset
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from dag_files import HEAVY, ROOT, dag_bag, parsed
+from dag_files import HEAVY, ROOT, dag_bag, parse
 from deltalake import write_deltalake
 from retraining_files import write_pipeline, write_retraining
 from slack_api import slack
@@ -45,7 +45,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def work(file: Path) -> Path:
-    """The folder of the run."""
+    """Create and return the run's folder."""
     folder = RetrainConfig.from_yaml(file).run_folder(RUN)
     (folder / "snapshot").mkdir(parents=True)
     return folder
@@ -56,7 +56,7 @@ def dag_of(file: Path) -> DAG:
 
 
 def scheduled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], dict[str, str]]:
-    """The DAGs that Airflow finds, and its import errors, where all files stand in the folder."""
+    """Return the DAG ids and import errors of the files in the folder."""
     (folder / "pipelines").mkdir(exist_ok=True)
     monkeypatch.setenv("GLICLASS_PIPELINES", str(folder / "pipelines"))
     monkeypatch.setenv("GLICLASS_RETRAIN", str(folder / "retrain"))
@@ -64,16 +64,16 @@ def scheduled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], 
     return set(bag.dags), bag.import_errors
 
 
-def test_the_steps_of_a_retraining_follow_each_other_and_one_run_waits_for_another(file: Path) -> None:
+def test_the_steps_of_a_retraining_follow_each_other_one_run_at_a_time(file: Path) -> None:
     dag = dag_of(file)
     assert dag.dag_id == "mail.retrain"
     assert set(dag.task_ids) == set(ORDER)
-    for one, next_ in itertools.pairwise(ORDER):
-        assert dag.get_task(one).downstream_task_ids == {next_}
+    for task, next_task in itertools.pairwise(ORDER):
+        assert dag.get_task(task).downstream_task_ids == {next_task}
     assert (dag.schedule, dag.max_active_runs, dag.catchup) == ("0 4 * * 0", 1, False)
 
 
-def test_only_what_trains_or_judges_takes_a_gpu(tmp_path: Path) -> None:
+def test_only_training_and_evaluation_steps_take_a_gpu_slot(tmp_path: Path) -> None:
     write_pipeline(tmp_path)
     dag = dag_of(
         write_retraining(tmp_path, airflow={"processes": 4, "python": "/opt/train/bin/python", "pool": "a100"})
@@ -88,11 +88,11 @@ def test_only_what_trains_or_judges_takes_a_gpu(tmp_path: Path) -> None:
             str(tmp_path / "retrain" / "mail.yaml"),
             *("--run-id", "{{ run_id }}", "--step", step),
         ]
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
-    assert {step for step, command in commands.items() if command[1:6] == several} == {"supervised", "ppo"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    assert {step for step, command in commands.items() if command[1:6] == torchrun} == {"supervised", "ppo"}
 
 
-def test_feedback_may_start_it_and_a_promotion_may_start_others(tmp_path: Path) -> None:
+def test_feedback_can_trigger_a_retraining_and_a_promotion_can_trigger_others(tmp_path: Path) -> None:
     write_pipeline(tmp_path)
     dag = dag_of(write_retraining(tmp_path, airflow={"after": ["mail.feedback"]}))
     assert [each.name for each in dag.schedule] == ["mail.feedback"]
@@ -102,85 +102,85 @@ def test_feedback_may_start_it_and_a_promotion_may_start_others(tmp_path: Path) 
     assert [each.name for each in dag.get_task("promote").outlets] == ["mail.model.promoted"]
 
 
-def test_a_dag_tells_its_own_rules(file: Path, tmp_path: Path) -> None:
-    told = str(dag_of(file).doc_md)
-    assert "Teaches **models:/mail@champion**" in told
-    assert "| max_slowdown | 1.5 |" in told
-    assert f"`{tmp_path / 'golden.jsonl'}`" in told
+def test_a_dag_documents_its_rules(file: Path, tmp_path: Path) -> None:
+    documentation = str(dag_of(file).doc_md)
+    assert "Trains **models:/mail@champion**" in documentation
+    assert "| max_slowdown | 1.5 |" in documentation
+    assert f"`{tmp_path / 'golden.jsonl'}`" in documentation
 
 
 def test_parsing_loads_nothing_heavy(file: Path) -> None:
-    found = parsed("retraining", GLICLASS_RETRAIN=str(file.parent))
-    print(f"dags/retraining.py: {found['seconds']:.2f} s besides Airflow's own import")
-    assert HEAVY & {name.split(".")[0] for name in found["modules"]} == set()
-    assert "mail.retrain" in found["dags"]
+    result = parse("retraining", GLICLASS_RETRAIN=str(file.parent))
+    print(f"dags/retraining.py: {result['seconds']:.2f} s besides Airflow's own import")
+    assert HEAVY & {name.split(".")[0] for name in result["modules"]} == set()
+    assert "mail.retrain" in result["dags"]
 
 
-WRONG = {
+INVALID = {
     "an unknown key": ({"glden": "x"}, "unknown key 'glden'"),
-    "a model that no promotion reaches": ({"pipeline": "../embedded/mail.yaml"}, "which a promotion would not change"),
-    "a pipeline that is not there": ({"pipeline": "../none.yaml"}, "none.yaml does not exist"),
-    "a cron that does not parse": ({"airflow": {"cron": "61 2 * * *"}}, "airflow.cron: '61 2 * * *' is no cron"),
-    "a conf that is not there": ({"airflow": {"spark_conf": "none.yaml"}}, "none.yaml"),
-    "a pipeline that is retrained already": ({}, "Airflow retrains 'mail' by"),
+    "a model that is not registered": ({"pipeline": "../embedded/mail.yaml"}, "which a promotion would not change"),
+    "a missing pipeline file": ({"pipeline": "../none.yaml"}, "none.yaml does not exist"),
+    "an invalid cron expression": ({"airflow": {"cron": "61 2 * * *"}}, "airflow.cron: '61 2 * * *' is no cron"),
+    "a missing conf file": ({"airflow": {"spark_conf": "none.yaml"}}, "none.yaml"),
+    "a second retraining of a pipeline": ({}, "Airflow retrains 'mail' by"),
 }
 
 
-@pytest.mark.parametrize(("parts", "message"), WRONG.values(), ids=WRONG)
-def test_a_wrong_file_is_an_import_error_and_takes_no_other_dag_down(
+@pytest.mark.parametrize(("parts", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_file_is_an_import_error_and_leaves_other_dags_alone(
     parts: dict[str, Any], message: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "embedded").mkdir()
     write_pipeline(tmp_path / "embedded", "embedded")
-    wrong = write_retraining(tmp_path, "wrong", **parts)
+    invalid = write_retraining(tmp_path, "invalid", **parts)
     dags, errors = scheduled(tmp_path, monkeypatch)
     assert dags == {"mail.retrain"}
-    assert set(errors) == {"refused.py"}
-    assert message in errors["refused.py"]
-    assert str(wrong) in errors["refused.py"] or "none.yaml" in message
+    assert set(errors) == {"import_errors.py"}
+    assert message in errors["import_errors.py"]
+    assert str(invalid) in errors["import_errors.py"] or "none.yaml" in message
 
 
-def test_what_is_not_scheduled_is_no_dag_and_no_folder_is_needed(
+def test_a_retraining_without_an_airflow_part_has_no_dag_and_the_folder_is_optional(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_hand = write_retraining(tmp_path, "by_hand", airflow=None)
     monkeypatch.setenv("GLICLASS_RETRAIN", str(tmp_path / "retrain"))
-    found = read_retrainings(tmp_path)
-    assert (set(found.read), found.refused) == ({file}, [])
+    files = read_retrainings(tmp_path)
+    assert (set(files.configs), files.errors) == ({file}, [])
     assert by_hand.exists()
     monkeypatch.delenv("GLICLASS_RETRAIN")
-    assert read_retrainings(tmp_path).read == {}
+    assert read_retrainings(tmp_path).configs == {}
     monkeypatch.setenv("GLICLASS_RETRAIN", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"there is no folder .*none; set GLICLASS_RETRAIN"):
         read_retrainings(tmp_path)
 
 
 def stand_in(file: Path, program: str, step: str = "gate") -> TrainingStep:
-    """The task of a step that runs this program instead of the job."""
+    """Return a step's task that runs this program instead of the job."""
     task = dag_of(file).get_task(step)
     task.run_id, task.job = RUN, str(file.parent / "job.py")
     Path(task.job).write_text(program)
     return task
 
 
-def test_a_step_is_done_when_it_has_left_its_file_whatever_its_exit_code(
+def test_a_step_with_its_outcome_file_succeeds_with_any_exit_code(
     file: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    leaves = (
+    writes_outcome = (
         f"import sys; print('step', *sys.argv[2:]); open({str(work / 'gate.json')!r}, 'w').write('{{}}'); sys.exit(3)"
     )
-    stand_in(file, leaves).execute({})
-    told = capsys.readouterr().out
-    assert f"step --run-id {RUN} --step gate" in told
-    assert "gate is done, but ended with the exit code 3" in told
+    stand_in(file, writes_outcome).execute({})
+    log = capsys.readouterr().out
+    assert f"step --run-id {RUN} --step gate" in log
+    assert "gate has finished, but ended with the exit code 3" in log
 
 
-def test_a_step_that_leaves_no_file_has_failed_and_says_its_last_line(file: Path, work: Path) -> None:
-    with pytest.raises(AirflowException, match=r"gate left no gate\.json; it ended with the exit code 0: good night"):
-        stand_in(file, "print('good morning'); print('good night')").execute({})
-    wrong = "import sys; print('error: nothing to learn', file=sys.stderr); print('a child has failed'); sys.exit(2)"
+def test_a_step_without_an_outcome_file_fails_with_its_last_line_of_output(file: Path, work: Path) -> None:
+    with pytest.raises(AirflowException, match=r"gate wrote no gate\.json; it ended with the exit code 0: last"):
+        stand_in(file, "print('first'); print('last')").execute({})
+    fails = "import sys; print('error: nothing to learn', file=sys.stderr); print('a child has failed'); sys.exit(2)"
     with pytest.raises(AirflowException, match="exit code 2: error: nothing to learn"):
-        stand_in(file, wrong).execute({})
+        stand_in(file, fails).execute({})
 
 
 def running(pid: int) -> bool:
@@ -190,7 +190,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def test_nothing_of_a_step_that_is_killed_is_left_behind(file: Path, work: Path) -> None:
+def test_a_killed_step_leaves_no_process_behind(file: Path, work: Path) -> None:
     pids = work / "pids"
     task = stand_in(
         file,
@@ -212,32 +212,32 @@ def test_nothing_of_a_step_that_is_killed_is_left_behind(file: Path, work: Path)
         task.execute({})
     killing.join()
     parent, child = (int(pid) for pid in pids.read_text().split())
-    while running(parent) or running(child):  # a signal takes its time; the test's time limit is the bound
+    while running(parent) or running(child):  # bounded by the test's time limit
         time.sleep(0.05)
     assert os.getpid() != parent
 
 
 class Events(dict[Any, Any]):
-    """Stands in for what Airflow gives a task to say that assets changed."""
+    """Stand-in for Airflow's outlet events of a task."""
 
     def __missing__(self, alias: Any) -> Any:
-        self[alias] = added = Added()
-        return added
+        self[alias] = events = AssetEvents()
+        return events
 
 
-class Added(list[tuple[str, dict[str, Any]]]):
+class AssetEvents(list[tuple[str, dict[str, Any]]]):
     def add(self, asset: Asset, extra: dict[str, Any]) -> None:
         self.append((asset.name, extra))
 
 
 @pytest.mark.parametrize(("promoted", "events"), [(True, [("mail.model", {"version": 7})]), (False, [])])
-def test_the_asset_changes_only_with_a_promotion(promoted: bool, events: list[Any], file: Path, work: Path) -> None:
+def test_only_a_promotion_updates_the_asset(promoted: bool, events: list[Any], file: Path, work: Path) -> None:
     (work / "gate.json").write_text(json.dumps({"promoted": promoted}))
     (work / "promote.json").write_text(json.dumps({"version": 7}))
-    task, told = stand_in(file, "", "promote"), Events()
+    task, outlet_events = stand_in(file, "", "promote"), Events()
     assert isinstance(task, Promotion)
-    task.execute({"outlet_events": told})
-    assert list(itertools.chain(*told.values())) == events
+    task.execute({"outlet_events": outlet_events})
+    assert list(itertools.chain(*outlet_events.values())) == events
 
 
 def write_snapshot(folder: Path, rows: list[tuple[Any, ...]], label_set: Any) -> None:
@@ -246,11 +246,11 @@ def write_snapshot(folder: Path, rows: list[tuple[Any, ...]], label_set: Any) ->
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
     table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema)
     pq.write_table(table, folder / "snapshot" / "feedback.parquet")
-    about = {"label_set": json.loads(label_set.canonical_json)}
-    (folder / "snapshot" / "snapshot.json").write_text(json.dumps(about))
+    facts = {"label_set": json.loads(label_set.canonical_json)}
+    (folder / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
 
 
-def test_too_few_decisions_skip_the_rest_and_are_counted_as_the_training_counts_them(
+def test_too_few_decisions_skip_the_training_which_counts_them_alike(
     file: Path, work: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [
@@ -263,7 +263,7 @@ def test_too_few_decisions_skip_the_rest_and_are_counted_as_the_training_counts_
     write_snapshot(work, rows, label_set)
     with caplog.at_level("INFO"):
         assert not retraining_checks.enough(str(file), RUN)
-    assert "2 decisions that are known to be right or wrong about pipeline mail, 3 are needed: nothing" in caplog.text
+    assert "2 decisions with a verdict or reward of pipeline mail, 3 are needed: nothing" in caplog.text
     decisions = read_decisions(work / "snapshot")
     learned = decisions.where(~decisions.held_out)
     assert int((learned.judged | learned.rewarded).sum()) == 2
@@ -273,12 +273,12 @@ def test_too_few_decisions_skip_the_rest_and_are_counted_as_the_training_counts_
     assert not retraining_checks.enough(str(file), RUN)
 
 
-def test_without_signals_nothing_is_submitted(file: Path, tmp_path: Path) -> None:
+def test_without_enough_signals_the_run_is_skipped(file: Path, tmp_path: Path) -> None:
     assert not retraining_checks.plan(str(file))
-    present = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set.hash
-    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.table({"label_set_hash": [present, present, "0" * 64]}))
+    current = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set.hash
+    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.table({"label_set_hash": [current, current, "0" * 64]}))
     assert not retraining_checks.plan(str(file))
-    more = pa.table({"label_set_hash": [present]})
+    more = pa.table({"label_set_hash": [current]})
     write_deltalake(str(tmp_path / "lake" / "feedback"), more, mode="append")
     assert retraining_checks.plan(str(file))
     file.write_text("pipeline: none.yaml\n")
@@ -286,40 +286,40 @@ def test_without_signals_nothing_is_submitted(file: Path, tmp_path: Path) -> Non
         retraining_checks.plan(str(file))
 
 
-def test_what_the_last_retraining_had_already_starts_no_other(
+def test_without_new_signals_the_run_is_skipped(
     file: Path, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     label_set = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set
     feedback = str(tmp_path / "lake" / "feedback")
     write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash] * 3}))
-    about = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": 3}}
-    (work / "snapshot" / "snapshot.json").write_text(json.dumps(about))
-    assert retraining_checks.plan(str(file)), "it has not come to its end"
+    facts = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": 3}}
+    (work / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
+    assert retraining_checks.plan(str(file)), "the last retraining is unfinished"
     (work / "promote.json").write_text(json.dumps({"version": 7}))
     with caplog.at_level("INFO"):
         assert not retraining_checks.plan(str(file))
-    assert "0 of the 3 signals came in since the last retraining, 1 are needed (min_new_signals)" in caplog.text
+    assert "0 of the 3 signals are new since the last retraining, 1 are needed (min_new_signals)" in caplog.text
     write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash]}), mode="append")
     assert retraining_checks.plan(str(file))
     write_retraining(tmp_path, min_new_signals=2)
     assert not retraining_checks.plan(str(file))
-    about["label_set"]["name"] = "another"
-    (work / "snapshot" / "snapshot.json").write_text(json.dumps(about))
-    assert retraining_checks.plan(str(file)), "it was about other labels"
+    facts["label_set"]["name"] = "another"
+    (work / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
+    assert retraining_checks.plan(str(file)), "the last retraining had another label set"
 
 
 FINDINGS = [
-    {"rule": "min_f1_gain", "passed": True, "said": "macro-F1 on golden: 0.800 -> 0.810"},
-    {"rule": "max_slowdown", "passed": False, "said": "takes 2.00 times the champion's time, at most 1.50"},
+    {"rule": "min_f1_gain", "passed": True, "message": "macro-F1 on golden: 0.800 -> 0.810"},
+    {"rule": "max_slowdown", "passed": False, "message": "takes 2.00 times the champion's time, at most 1.50"},
 ]
 
 
 @pytest.mark.parametrize(
-    ("promoted", "became"),
+    ("promoted", "result"),
     [(True, "is the champion"), (False, "is refused, and stays the challenger")],
 )
-def test_promotion_and_refusal_are_both_told_with_what_was_not_met_first(
-    promoted: bool, became: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_promotions_and_refusals_are_sent_with_failed_rules_first(
+    promoted: bool, result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_pipeline(tmp_path)
     file = write_retraining(tmp_path, airflow={"alerts": {"slack": "#mail"}})
@@ -327,29 +327,29 @@ def test_promotion_and_refusal_are_both_told_with_what_was_not_met_first(
     work.mkdir(parents=True)
     (work / "gate.json").write_text(json.dumps({"promoted": promoted, "findings": FINDINGS}))
     (work / "promote.json").write_text(json.dumps({"version": 7}))
-    with slack({"ok": True}) as (address, asked), caplog.at_level("INFO"):
-        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": address}}
+    with slack({"ok": True}) as (url, requests), caplog.at_level("INFO"):
+        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": url}}
         monkeypatch.setenv("AIRFLOW_CONN_SLACK_API_DEFAULT", json.dumps(connection))
         retraining_checks.notify(str(file), RUN)
-    [(_, _, message)] = asked
+    [(_, _, message)] = requests
     assert message["text"].splitlines() == [
-        f"mail: version 7 of the model mail {became}",
+        f"mail: version 7 of the model mail {result}",
         f"retraining {RUN}",
-        "NOT MET: max_slowdown: takes 2.00 times the champion's time, at most 1.50",
-        "met: min_f1_gain: macro-F1 on golden: 0.800 -&gt; 0.810",
-        f"more: {work / 'gate.html'}",
+        "FAILED: max_slowdown: takes 2.00 times the champion's time, at most 1.50",
+        "passed: min_f1_gain: macro-F1 on golden: 0.800 -&gt; 0.810",
+        f"report: {work / 'gate.html'}",
     ]
-    assert f"version 7 of the model mail {became}" in caplog.text
+    assert f"version 7 of the model mail {result}" in caplog.text
 
 
-def test_the_files_of_the_manual_become_a_dag(tmp_path: Path) -> None:
-    manual = (ROOT / "docs" / "retraining.md").read_text(encoding="utf-8")
-    for name, document in re.findall(r"`(conf/[\w./]+\.yaml)`:\n\n```yaml\n(.*?)```", manual, re.DOTALL):
+def test_the_files_of_the_documentation_make_a_dag(tmp_path: Path) -> None:
+    documentation = (ROOT / "docs" / "retraining.md").read_text(encoding="utf-8")
+    for name, document in re.findall(r"`(conf/[\w./]+\.yaml)`:\n\n```yaml\n(.*?)```", documentation, re.DOTALL):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(document)
     shutil.copytree(ROOT / "conf" / "spark", tmp_path / "conf" / "spark")
-    found = read_retrainings(tmp_path)
-    assert found.refused == []
-    [config] = found.read.values()
+    files = read_retrainings(tmp_path)
+    assert files.errors == []
+    [config] = files.configs.values()
     assert config.pipeline.name == "support_mail"

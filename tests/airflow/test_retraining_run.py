@@ -1,4 +1,4 @@
-"""A whole retraining by Airflow itself: from signals to a new champion, and to those who want to know."""
+"""A retraining run by Airflow, from signals to a new champion and its alert."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
     "supervised": {"steps": 2, "texts": 4, "max_text_tokens": 16},
     "ppo": {"steps": 2, "texts": 4, "epochs": 1, "max_text_tokens": 16},
-    # What two steps make of random weights is not the point here.
+    # Two steps on random weights: the quality does not matter here.
     "gate": {"min_f1_gain": -1.0, "max_label_loss": 1.0, "max_calibration_loss": 1.0, "max_slowdown": 1e6},
     "airflow": {"after": ["mail.feedback"], "retries": 0, "spark_conf": "../quick.yaml", "alerts": {"slack": "#mail"}},
 }
@@ -42,12 +42,12 @@ def write_golden(folder: Path) -> None:
     (folder / "golden.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_night(spark: SparkSession, pipeline: Path) -> None:
-    """Documents that were tagged, and what somebody said of each."""
+def write_feedback(spark: SparkSession, pipeline: Path) -> None:
+    """Tag documents, and write a verdict on each."""
     folder = pipeline.parent
     texts = [(f"d-{number}", f"document number {number} speaks of a lake") for number in range(24)]
     spark.createDataFrame(texts, "id string, body string").write.format("delta").save(str(folder / "mail"))
-    tag_step(PipelineRun(spark, Pipeline.from_yaml(pipeline), "night-1"))
+    tag_step(PipelineRun(spark, Pipeline.from_yaml(pipeline), "run-1"))
     later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     signals = [
         {"doc_id": name, "label": "lake", "verdict": verdict, "source": "ui", "observed_at": later}
@@ -58,7 +58,7 @@ def write_night(spark: SparkSession, pipeline: Path) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
+def test_feedback_becomes_a_new_champion_and_its_verdict_is_sent(
     spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -66,15 +66,15 @@ def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
     registry = Registry()
     with registry.run("mail", "first", {}) as first:
         champion = registry.promote("mail", str(registry.register("mail", Path(tiny_bi_encoder), first.run_id).number))
-    # Spark's workers know nothing of this registry: they were started before.
-    write_night(spark, write_pipeline(tmp_path, tiny_bi_encoder))
+    # Spark's workers were started before, with another registry.
+    write_feedback(spark, write_pipeline(tmp_path, tiny_bi_encoder))
     write_pipeline(tmp_path)
     write_golden(tmp_path)
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
     retraining = write_retraining(tmp_path, **TINY)
 
-    with slack({"ok": True}) as (address, asked):
-        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": address}}
+    with slack({"ok": True}) as (url, requests):
+        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": url}}
         env = {
             **environment(ROOT, tmp_path / "airflow", 8080),
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
@@ -91,10 +91,10 @@ def test_a_week_of_feedback_becomes_a_new_champion_and_its_verdict_is_told(
     candidate = registry.version("mail", "champion")
     assert (champion.number, candidate.number) == (1, 2)
     assert candidate.digest != champion.digest
-    [(_, _, message)] = asked
+    [(_, _, message)] = requests
     assert message["channel"] == "#mail"
     assert message["text"].startswith("mail: version 2 of the model mail is the champion\n")
-    assert "met: min_f1_gain: macro-F1 on golden" in message["text"]
+    assert "passed: min_f1_gain: macro-F1 on golden" in message["text"]
     with closing(sqlite3.connect(tmp_path / "airflow" / "airflow.db")) as database:
         changed = database.execute(
             "select asset.name, asset_event.extra from asset_event join asset on asset.id = asset_event.asset_id"

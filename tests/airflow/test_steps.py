@@ -1,4 +1,4 @@
-"""What decides about a task: the run's manifest. A stand-in for spark-submit says one thing, the manifest another."""
+"""Pipeline tasks: the run's manifest decides about success, not spark-submit's exit code."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from aiosmtpd.controller import Controller
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from deltalake import write_deltalake
 from slack_api import slack
-from written_runs import manifest, night, write_runs
+from written_runs import manifest, run_manifests, write_runs
 
 from gliclass_spark.airflow import run_pages
-from gliclass_spark.airflow.alerts import tell
+from gliclass_spark.airflow.alerts import send_alert
 from gliclass_spark.airflow.checks import run_checks
 from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
 from gliclass_spark.airflow.operators.spark_step import SparkStep
@@ -47,12 +47,12 @@ def file(tmp_path: Path) -> Path:
 
 def step(file: Path, name: str) -> SparkStep:
     task = pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs").get_task(name)
-    task.run_id = "night-1"
+    task.run_id = "run-1"
     return task
 
 
-def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """From now on spark-submit does nothing, and exits with the code."""
+def fake_spark_submit(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Replace spark-submit by a script that only exits with the code."""
     program = folder / "bin" / "spark-submit"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!/bin/sh\nexit {code}\n")
@@ -61,75 +61,77 @@ def submitted(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 
 
 def test_success_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submitted(tmp_path, monkeypatch, 0)
+    fake_spark_submit(tmp_path, monkeypatch, 0)
     with pytest.raises(AirflowException, match=r"there is no Delta table at .*lake/runs.*; spark-submit: success"):
         step(file, "tag").execute({})
-    write_runs(tmp_path, night(2))
-    with pytest.raises(AirflowException, match=r"there is no run 'night-1'.*; spark-submit: success"):
+    write_runs(tmp_path, run_manifests(2))
+    with pytest.raises(AirflowException, match=r"there is no run 'run-1'.*; spark-submit: success"):
         step(file, "tag").execute({})
 
 
 @pytest.mark.parametrize("status", ["failed", "running"])
-def test_success_with_a_manifest_that_says_otherwise_is_a_failure(
+def test_success_with_an_unsuccessful_manifest_is_a_failure(
     status: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted(tmp_path, monkeypatch, 0)
-    write_runs(tmp_path, [manifest("tag", "night-1", status)])
+    fake_spark_submit(tmp_path, monkeypatch, 0)
+    write_runs(tmp_path, [manifest("tag", "run-1", status)])
     with pytest.raises(AirflowException, match=f"expected status 'succeeded', found '{status}'"):
         step(file, "tag").execute({})
 
 
-def test_a_failure_with_a_whole_manifest_is_a_success(
+def test_a_failure_with_a_complete_manifest_is_a_success(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    submitted(tmp_path, monkeypatch, 1)
-    write_runs(tmp_path, night(1))
+    fake_spark_submit(tmp_path, monkeypatch, 1)
+    write_runs(tmp_path, run_manifests(1))
     step(file, "filter").execute({})
-    assert "spark-submit told of a failure, but the manifest of filter is whole" in capsys.readouterr().out
+    assert "spark-submit reported a failure, but the manifest of filter is complete" in capsys.readouterr().out
 
 
 def test_a_failure_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submitted(tmp_path, monkeypatch, 1)
-    write_runs(tmp_path, night(1)[:1])
+    fake_spark_submit(tmp_path, monkeypatch, 1)
+    write_runs(tmp_path, run_manifests(1)[:1])
     with pytest.raises(AirflowException, match=r"expected a manifest of filter, found none.*Error code is: 1"):
         step(file, "filter").execute({})
 
 
-def test_an_attempt_that_failed_after_one_that_succeeded_is_a_failure(
+def test_a_failed_attempt_after_a_successful_one_is_a_failure(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted(tmp_path, monkeypatch, 0)
-    write_runs(tmp_path, [*night(1), manifest("tag", "night-1", "failed", sequence=2, message="the disk is full")])
+    fake_spark_submit(tmp_path, monkeypatch, 0)
+    write_runs(
+        tmp_path, [*run_manifests(1), manifest("tag", "run-1", "failed", sequence=2, message="the disk is full")]
+    )
     with pytest.raises(AirflowException, match="the disk is full"):
         step(file, "tag").execute({})
 
 
 def test_a_run_is_verified_by_its_counts(file: Path, tmp_path: Path) -> None:
-    write_runs(tmp_path, night(1))
-    run_checks.verify(str(file), "night-1")
-    tagged, filtered, routed = night(2)
-    write_runs(tmp_path, [tagged, manifest("filter", "night-2", rows_in=3, kept=1, quarantined=0), routed])
+    write_runs(tmp_path, run_manifests(1))
+    run_checks.verify(str(file), "run-1")
+    tagged, filtered, routed = run_manifests(2)
+    write_runs(tmp_path, [tagged, manifest("filter", "run-2", rows_in=3, kept=1, quarantined=0), routed])
     with pytest.raises(AirflowFailException, match=r"expected kept \+ rejected \+ quarantined = 3 rows in, found 1"):
-        run_checks.verify(str(file), "night-2")
-    with pytest.raises(AirflowFailException, match="there is no run 'night-7'"):
-        run_checks.verify(str(file), "night-7")
+        run_checks.verify(str(file), "run-2")
+    with pytest.raises(AirflowFailException, match="there is no run 'run-7'"):
+        run_checks.verify(str(file), "run-7")
     assert filtered.kept == 2
 
 
-def test_a_report_is_written_beside_the_tables_even_of_a_run_that_failed(file: Path, tmp_path: Path) -> None:
-    write_runs(tmp_path, [manifest("tag", "night-1", "failed", message="the disk is full")])
+def test_a_failed_run_has_a_report_beside_the_tables(file: Path, tmp_path: Path) -> None:
+    write_runs(tmp_path, [manifest("tag", "run-1", "failed", message="the disk is full")])
     with pytest.raises(AirflowFailException, match="the disk is full"):
-        run_checks.report(str(file), "night-1")
-    page = run_pages.read(Pipeline.from_yaml(file), "night-1")
+        run_checks.report(str(file), "run-1")
+    page = run_pages.read(Pipeline.from_yaml(file), "run-1")
     assert page is not None
     assert "The tag job failed" in page
 
 
-def test_the_file_of_a_report_is_in_its_folder_whatever_the_runs_id_is(file: Path) -> None:
+def test_a_report_is_in_its_folder_for_any_run_id(file: Path) -> None:
     pipeline = Pipeline.from_yaml(file)
     for run_id in ("scheduled__2026-11-23T02:00:00+00:00", "../../../etc/passwd", "a/b\\c"):
-        address = Path(run_pages.address(pipeline, run_id))
-        assert address.parent == Path(pipeline.tables) / "reports"
+        page = Path(run_pages.page_path(pipeline, run_id))
+        assert page.parent == Path(pipeline.tables) / "reports"
     assert run_pages.read(pipeline, "none") is None
 
 
@@ -137,9 +139,7 @@ def write_source(folder: Path, **columns: list[Any]) -> None:
     write_deltalake(str(folder / "mail"), pa.table(columns), mode="append")
 
 
-def test_a_plan_fails_before_anything_is_submitted(
-    file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_source_fails_the_plan(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     now = datetime.now(UTC)
     with pytest.raises(AirflowFailException, match=r"there is no Delta table at .*mail"):
         run_checks.plan(str(file), now)
@@ -159,12 +159,12 @@ def test_a_plan_fails_before_anything_is_submitted(
         run_checks.plan(str(file), now)
 
 
-def test_a_night_that_was_due_before_there_was_a_source_is_skipped(
+def test_a_run_due_before_the_sources_first_version_is_skipped(
     file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_source(tmp_path, id=["a"], body=["text"])
     write_source(tmp_path, id=["b"], body=["text"])
-    # Time travel goes by the times of the commits' files, whatever stands in them.
+    # Time travel uses the modification times of the commit files.
     commits = sorted((tmp_path / "mail" / "_delta_log").glob("*.json"))
     for commit, day in zip(commits, (1, 3), strict=True):
         at = datetime(2026, 11, day, tzinfo=UTC).timestamp()
@@ -173,29 +173,29 @@ def test_a_night_that_was_due_before_there_was_a_source_is_skipped(
         assert run_checks.plan(str(file), datetime(2026, 11, 2, tzinfo=UTC))
         assert "version 0 of 1, 1 rows" in caplog.text
         assert not run_checks.plan(str(file), datetime(2026, 10, 31, tzinfo=UTC))
-        assert "there was nothing to read yet" in caplog.text
+        assert "there is nothing to read yet" in caplog.text
 
 
-def test_openlineage_is_told_the_tables_and_the_digests(file: Path, tmp_path: Path) -> None:
+def test_openlineage_gets_the_tables_and_the_digests(file: Path, tmp_path: Path) -> None:
     tagged = manifest(
         "tag",
-        "night-1",
+        "run-1",
         inputs={"source": VersionRange("id", None, 4)},
         outputs={"tags": VersionRange("id", None, 9)},
         model_digest="d1",
         rules_hash="r1",
     )
     write_runs(tmp_path, [tagged])
-    told = step(file, "tag").get_openlineage_facets_on_complete(None)
-    [read], [written] = told.inputs, told.outputs
+    lineage = step(file, "tag").get_openlineage_facets_on_complete(None)
+    [read], [written] = lineage.inputs, lineage.outputs
     assert (read.namespace, read.name, read.facets["version"].datasetVersion) == ("file", str(tmp_path / "mail"), "4")
     assert (written.name, written.facets["version"].datasetVersion) == (str(tmp_path / "lake" / "tags"), "9")
-    facet = told.run_facets["gliclass"]
-    assert (facet.run_id, facet.model_digest, facet.rules_hash) == ("night-1", "d1", "r1")
+    facet = lineage.run_facets["gliclass"]
+    assert (facet.run_id, facet.model_digest, facet.rules_hash) == ("run-1", "d1", "r1")
 
 
 class Inbox:
-    """A mail server's handler that keeps what comes."""
+    """A mail server's handler that stores messages."""
 
     def __init__(self) -> None:
         self.mails: list[str] = []
@@ -205,7 +205,7 @@ class Inbox:
         return "250 OK"
 
 
-def test_who_wants_to_know_gets_a_mail_in_which_nothing_of_a_document_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alert_is_mailed_with_document_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = Inbox()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -216,20 +216,22 @@ def test_who_wants_to_know_gets_a_mail_in_which_nothing_of_a_document_is_run(mon
         extra = {"disable_ssl": True, "disable_tls": True, "from_email": "lake@example.com"}
         connection = {"conn_type": "smtp", "host": host, "port": port, "extra": extra}
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
-        tell(Alerts(email=("data@example.com",)), "mail: run night-1", "Large drift: {{ 7 * 7 }} <script>x</script>")
+        send_alert(
+            Alerts(email=("data@example.com",)), "mail: run run-1", "Large drift: {{ 7 * 7 }} <script>x</script>"
+        )
     finally:
         server.stop()
     [mail] = inbox.mails
     sent = message_from_string(mail)
     body = "".join(part.get_payload(decode=True).decode() for part in sent.walk() if not part.is_multipart())
-    assert (sent["To"], sent["Subject"]) == ("data@example.com", "mail: run night-1")
+    assert (sent["To"], sent["Subject"]) == ("data@example.com", "mail: run run-1")
     assert "Large drift: {{ 7 * 7 }} &lt;script&gt;x&lt;/script&gt;" in body
 
 
-def test_who_wants_to_know_finds_a_message_in_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
-    with slack({"ok": True}) as (address, asked):
-        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": address}}
+def test_an_alert_is_posted_to_slack_with_document_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with slack({"ok": True}) as (url, requests):
+        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": url}}
         monkeypatch.setenv("AIRFLOW_CONN_SLACK_API_DEFAULT", json.dumps(connection))
-        tell(Alerts(slack="#data"), "mail: run night-1", "Large drift: {{ 7 * 7 }} <!channel> & more")
-    text = "mail: run night-1\nLarge drift: {{ 7 * 7 }} &lt;!channel&gt; &amp; more"
-    assert asked == [("/api/chat.postMessage", "Bearer xoxb-token", {"channel": "#data", "text": text})]
+        send_alert(Alerts(slack="#data"), "mail: run run-1", "Large drift: {{ 7 * 7 }} <!channel> & more")
+    text = "mail: run run-1\nLarge drift: {{ 7 * 7 }} &lt;!channel&gt; &amp; more"
+    assert requests == [("/api/chat.postMessage", "Bearer xoxb-token", {"channel": "#data", "text": text})]

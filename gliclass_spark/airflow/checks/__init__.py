@@ -1,1 +1,1 @@
-"""Checks that Airflow workers run without Spark: what a run would read, and whether its manifest adds up."""
+"""Checks that run on an Airflow worker, without Spark and without torch."""

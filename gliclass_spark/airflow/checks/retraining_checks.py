@@ -1,4 +1,4 @@
-"""What Airflow's workers look at by themselves, without Spark and without torch: is there enough to learn from?"""
+"""Checks of a retraining on an Airflow worker, without Spark and without torch: is there enough feedback?"""
 
 from __future__ import annotations
 
@@ -11,87 +11,90 @@ import pyarrow.parquet as pq
 from airflow.sdk.exceptions import AirflowFailException
 from deltalake import DeltaTable
 
-from gliclass_spark.airflow.alerts import tell
-from gliclass_spark.airflow.operators.training_step import outcome, outcome_file
+from gliclass_spark.airflow.alerts import send_alert
+from gliclass_spark.airflow.operators.training_step import outcome_path, read_outcome
 from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import GliclassSparkError
-from gliclass_spark.runs.delta_reader import delta_table, query, store_address
+from gliclass_spark.runs.delta_reader import delta_table, query, object_store_uri
 
 logger = logging.getLogger(__name__)
 
 
 def plan(file: str) -> bool:
-    """Whether there are as many signals as decisions are needed, and as many new ones, before anything is submitted.
+    """Return whether there are at least `min_decisions` signals, and `min_new_signals` new ones.
 
     Fails the task if the feedback can't be read.
     """
     try:
         config = RetrainConfig.from_yaml(file)
-        found = _signals(config)
+        signals = _count_signals(config)
     except GliclassSparkError as error:
         raise AirflowFailException(str(error)) from None
-    return _reaches(found, "signals", config) and _new(found, config)
+    return _reaches_min_decisions(signals, "signals", config) and _has_new_signals(signals, config)
 
 
 def enough(file: str, run_id: str) -> bool:
-    """Whether so many of the snapshot's decisions are known as the training wants, before a GPU is taken."""
+    """Return whether the snapshot has at least `min_decisions` decisions to train on."""
     config = RetrainConfig.from_yaml(file)
     columns = ["target", "reward", "chosen", "held_out"]
-    snapshot = outcome_file(file, run_id, "snapshot").parent
+    snapshot = outcome_path(file, run_id, "snapshot").parent
     rows = pq.read_table(snapshot / "feedback.parquet", columns=columns)
     judged, rewarded, chosen = (pc.is_valid(rows[name]) for name in ("target", "reward", "chosen"))
-    known = pc.and_(pc.invert(rows["held_out"]), pc.or_(judged, pc.and_(rewarded, chosen)))
-    return _reaches(pc.sum(known).as_py() or 0, "decisions that are known to be right or wrong", config)
+    usable = pc.and_(pc.invert(rows["held_out"]), pc.or_(judged, pc.and_(rewarded, chosen)))
+    return _reaches_min_decisions(pc.sum(usable).as_py() or 0, "decisions with a verdict or reward", config)
 
 
 def notify(file: str, run_id: str) -> None:
-    """Tell what the gate said of the candidate, rule by rule, and what became of it."""
+    """Send the gate's verdict, rule by rule, and whether the candidate was promoted."""
     config = RetrainConfig.from_yaml(file)
-    gate, version = outcome(file, run_id, "gate"), outcome(file, run_id, "promote")["version"]
-    became = "is the champion" if gate["promoted"] else "is refused, and stays the challenger"
+    gate, version = read_outcome(file, run_id, "gate"), read_outcome(file, run_id, "promote")["version"]
+    result = "is the champion" if gate["promoted"] else "is refused, and stays the challenger"
     findings = sorted(gate["findings"], key=lambda finding: bool(finding["passed"]))
-    lines = [f"{'met' if each['passed'] else 'NOT MET'}: {each['rule']}: {each['said']}" for each in findings]
+    lines = [
+        f"{'passed' if finding['passed'] else 'FAILED'}: {finding['rule']}: {finding['message']}" for finding in findings
+    ]
     alerts = config.airflow.alerts if config.airflow is not None else Alerts()
-    subject = f"{config.pipeline.name}: version {version} of the model {config.model_name} {became}"
-    page = outcome_file(file, run_id, "gate").with_suffix(".html")
-    tell(alerts, subject, "\n".join([f"retraining {run_id}", *lines, f"more: {page}"]), logging.INFO)
+    subject = f"{config.pipeline.name}: version {version} of the model {config.model_name} {result}"
+    page = outcome_path(file, run_id, "gate").with_suffix(".html")
+    send_alert(alerts, subject, "\n".join([f"retraining {run_id}", *lines, f"report: {page}"]), logging.INFO)
 
 
-def _signals(config: RetrainConfig) -> int:
-    """How many signals there are about the label set that the pipeline asks now."""
+def _count_signals(config: RetrainConfig) -> int:
+    """Return the number of signals about the pipeline's current label set."""
     path, options = f"{config.pipeline.tables.rstrip('/')}/feedback", storage_options(config.pipeline)
-    if not DeltaTable.is_deltatable(store_address(path), dict(options) if options else None):
+    if not DeltaTable.is_deltatable(object_store_uri(path), dict(options) if options else None):
         return 0
-    asked = f"select count(*) as signals from t where label_set_hash = '{config.pipeline.label_set.hash}'"  # noqa: S608
-    [row] = query(delta_table(path, storage_options=options), asked)
+    label_set_hash = config.pipeline.label_set.hash
+    sql = f"select count(*) as signals from t where label_set_hash = '{label_set_hash}'"  # noqa: S608 - a hex digest
+    [row] = query(delta_table(path, storage_options=options), sql)
     return int(row["signals"])
 
 
-def _new(found: int, config: RetrainConfig) -> bool:
-    new = found - _learned_from(config)
-    enough = new >= config.min_new_signals
-    lack = "" if enough else f", {config.min_new_signals} are needed (min_new_signals): nothing is trained"
-    logger.info("%s of the %s signals came in since the last retraining%s", new, found, lack)
-    return enough
+def _has_new_signals(signals: int, config: RetrainConfig) -> bool:
+    new = signals - _signals_trained_on(config)
+    reached = new >= config.min_new_signals
+    consequence = "" if reached else f", {config.min_new_signals} are needed (min_new_signals): nothing is trained"
+    logger.info("%s of the %s signals are new since the last retraining%s", new, signals, consequence)
+    return reached
 
 
-def _learned_from(config: RetrainConfig) -> int:
-    """How many signals the last retraining had that came to its end, about the same label set."""
-    had = [0]
-    for ended in Path(config.work).glob("*/promote.json"):
-        about = json.loads((ended.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
-        if about["label_set"] == json.loads(config.pipeline.label_set.canonical_json):
-            had.append(about["counts"]["signals"])
-    return max(had)
+def _signals_trained_on(config: RetrainConfig) -> int:
+    """Return the number of signals of the last finished retraining with the same label set."""
+    counts = [0]
+    for marker in Path(config.work).glob("*/promote.json"):
+        snapshot = json.loads((marker.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
+        if snapshot["label_set"] == json.loads(config.pipeline.label_set.canonical_json):
+            counts.append(snapshot["counts"]["signals"])
+    return max(counts)
 
 
-def _reaches(found: int, what: str, config: RetrainConfig) -> bool:
-    reached = found >= config.min_decisions
+def _reaches_min_decisions(count: int, what: str, config: RetrainConfig) -> bool:
+    reached = count >= config.min_decisions
     logger.info(
-        "%s %s about pipeline %s, %s are needed%s",
-        found,
+        "%s %s of pipeline %s, %s are needed%s",
+        count,
         what,
         config.pipeline.name,
         config.min_decisions,

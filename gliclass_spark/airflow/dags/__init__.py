@@ -1,1 +1,1 @@
-"""DAGs built from pipeline and retraining files."""
+"""DAGs of pipeline and retraining files."""

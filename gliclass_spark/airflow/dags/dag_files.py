@@ -1,4 +1,4 @@
-"""The files of a folder that become DAGs: those that can, and what is wrong with the others."""
+"""DAG files: the configuration files of a folder, and the errors of those that are invalid."""
 
 from __future__ import annotations
 
@@ -9,41 +9,46 @@ from typing import Generic, TypeVar
 
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 
-Read = TypeVar("Read")
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
-class Files(Generic[Read]):
-    """read: what the sound files hold. refused: what is wrong with the other files, a message each."""
+class Files(Generic[Config]):
+    """configs: the content of the valid files, by path. errors: a message for each other file."""
 
-    read: dict[Path, Read] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
+    configs: dict[Path, Config] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
 
 
 def read_files(
-    folder: Path, read: Callable[[Path], Read], name: Callable[[Read], str | None], taken: str, variable: str
-) -> Files[Read]:
-    """Every `*.yaml` of the folder, by `read`. A file that is wrong, or whose `name` another one has, is refused alone.
+    folder: Path,
+    read: Callable[[Path], Config],
+    key: Callable[[Config], str | None],
+    duplicate_error: str,
+    variable: str,
+) -> Files[Config]:
+    """Read every `*.yaml` of the folder. An invalid file, or a second one with the same key, does not affect others.
 
-    name: what no two files may be called; None where it does not matter. taken: what is said of the second
-    one, with {name} and {first}. variable: the one of the environment that names the folder. Raises
-    ConfigError if there is no such folder.
+    key: what only one file may have, None where it does not matter. duplicate_error: the message for the second
+    file, with {key} and {first}. variable: the environment variable that sets the folder.
+
+    Raises ConfigError if the folder does not exist.
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; set {variable} to the one that holds these files")
-    found = Files[Read]()
+    files = Files[Config]()
     first: dict[str, Path] = {}
-    for file in sorted(folder.glob("*.yaml")):
+    for path in sorted(folder.glob("*.yaml")):
         try:
-            content = read(file)
+            config = read(path)
         except GliclassSparkError as error:
-            found.refused.append(str(error))
+            files.errors.append(str(error))
             continue
-        called = name(content)
-        if called in first:
-            found.refused.append(f"{file}: {taken.format(name=called, first=first[called])}")
+        name = key(config)
+        if name in first:
+            files.errors.append(f"{path}: {duplicate_error.format(key=name, first=first[name])}")
             continue
-        found.read[file] = content
-        if called is not None:
-            first[called] = file
-    return found
+        files.configs[path] = config
+        if name is not None:
+            first[name] = path
+    return files

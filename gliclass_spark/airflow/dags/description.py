@@ -1,4 +1,4 @@
-"""What a DAG says of itself, in Markdown, from its own file."""
+"""DAG documentation in Markdown, from the DAG's configuration file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gliclass_spark.config.retraining import RetrainConfig
 
 
 def describe(file: Path, pipeline: Pipeline) -> str:
-    """The pipeline's flow, labels and rules."""
+    """Return the documentation of a pipeline: source, labels and rules."""
     source = pipeline.source
     lines = [
         f"### {pipeline.name}",
         f"`{file}`",
         "",
-        f"Asks **{pipeline.model}** about each new or changed document of `{source.path or source.table}` "
-        f"(`{source.id}`, `{source.text}`); tables in `{pipeline.tables}`.",
+        f"Tags each new or changed document of `{source.path or source.table}` (`{source.id}`, `{source.text}`) "
+        f"with **{pipeline.model}**; tables in `{pipeline.tables}`.",
         "",
         f"**Labels** ({pipeline.label_set.name}): {', '.join(pipeline.label_set.names)}",
     ]
@@ -32,21 +32,21 @@ def describe(file: Path, pipeline: Pipeline) -> str:
 
 
 def describe_retraining(file: Path, config: RetrainConfig) -> str:
-    """What is learned from, how, and what a candidate must reach."""
+    """Return the documentation of a retraining: its data, steps and gate rules."""
     replayed = ", ".join(f"`{path}`" for path in config.replay) or "nothing"
     ppo = f"then {config.ppo.steps} of PPO" if config.ppo is not None else "no PPO"
     lines = [
         f"### {config.pipeline.name}: retraining",
         f"`{file}`",
         "",
-        f"Teaches **{config.pipeline.model}** what came of the decisions of the pipeline `{config.pipeline_file}`: "
+        f"Trains **{config.pipeline.model}** on feedback about the pipeline `{config.pipeline_file}`: "
         f"{config.supervised.steps} supervised steps, {ppo}; replays {replayed}.",
         "",
-        f"Skipped below {config.min_decisions} decisions that are known to be right or wrong, or "
-        f"{config.min_new_signals} signals that the last retraining did not have.",
+        f"Skipped with fewer than {config.min_decisions} decisions with a verdict or reward, or "
+        f"{config.min_new_signals} signals since the last retraining.",
         "",
         f"The candidate is compared with the champion on `{config.golden}`, and on the newest "
-        f"{config.holdout_share:.0%} of the documents with feedback. It is promoted if it meets every rule:",
+        f"{config.holdout_share:.0%} of the documents with feedback. It is promoted if it passes every rule:",
         "",
         "| rule | value |",
         "|---|---|",

@@ -15,13 +15,13 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.errors import ConfigError
 
-# The documents as they were when the night was due, however late it runs. A run that somebody or an asset starts has
-# no interval, and takes what is there when it may start.
+# A scheduled run reads the documents as of its due time, however late it runs. A manual or asset-triggered run has no
+# interval, and reads the documents as of when it may start.
 UNTIL = "{{ (data_interval_end | default(none) or dag_run.run_after).isoformat() }}"
 
 
 def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
-    """The DAG of the pipeline that `file` holds. `jobs` is the folder of the jobs that are submitted.
+    """Return the DAG of a pipeline file. jobs: the folder of the job scripts.
 
     Raises ConfigError for a pipeline without an `airflow:` part.
     """
@@ -37,19 +37,19 @@ def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
     )
     with dag:
         steps = [_step(file, pipeline, schedule, step, jobs) for step in pipeline.steps]
-        chain = [_plan(str(file), UNTIL), *steps, _verify(str(file), RUN_ID), _report(str(file), RUN_ID)]
-        for one, next_ in pairwise(chain):
-            one >> next_
+        tasks = [_plan(str(file), UNTIL), *steps, _verify(str(file), RUN_ID), _report(str(file), RUN_ID)]
+        for task_, next_task in pairwise(tasks):
+            task_ >> next_task
     return dag
 
 
 def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: Path) -> SparkStep:
-    written = {
+    tables = {
         "tag": ["tags"],
         "filter": ["kept", "rejected", "quarantined"],
         "route": list(pipeline.rules.destinations),
     }[step]
-    # Files without versions are read as they are.
+    # A source without versions is read as it is.
     until = ["--until", UNTIL] if step == "tag" and pipeline.source.format == "delta" else []
     return SparkStep(
         task_id=step,
@@ -60,16 +60,16 @@ def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: P
         conn_id=schedule.connection,
         name=f"{pipeline.name}.{step}",
         pool=schedule.pool if step == "tag" else "default_pool",
-        outlets=[asset(pipeline, table) for table in written],
+        outlets=[asset(pipeline, table) for table in tables],
         **SparkStep.spark_settings(schedule.spark_conf),
     )
 
 
 @task.short_circuit(task_id="plan", retries=0)
 def _plan(file: str, until: str) -> bool:
-    """Look at what the run would read, before anything is submitted: a missing table ends it here.
+    """Check the source before anything is submitted: a missing table fails the run here.
 
-    A night that was due before the table's first version is skipped.
+    A run that was due before the table's first version is skipped.
     """
     from gliclass_spark.airflow.checks.run_checks import plan
 
@@ -78,16 +78,16 @@ def _plan(file: str, until: str) -> bool:
 
 @task(task_id="verify", retries=0)
 def _verify(file: str, run: str) -> None:
-    """Success is what the manifest says, not what was seen of the jobs."""
+    """Check the manifests: they decide about success, not the states of the jobs."""
     from gliclass_spark.airflow.checks.run_checks import verify
 
     verify(file, run)
 
 
-# Of a run that failed there is a report too; it fails behind it, so that the run does not count as a success.
+# A failed run has a report, too. The task then fails, so that the run does not count as a success.
 @task(task_id="report", retries=0, trigger_rule=TriggerRule.ALL_DONE)
 def _report(file: str, run: str) -> None:
-    """Write the run's page, and tell what it warns of."""
+    """Write the run's page and send its warnings."""
     from gliclass_spark.airflow.checks.run_checks import report
 
     report(file, run)

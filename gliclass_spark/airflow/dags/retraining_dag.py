@@ -18,11 +18,11 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError
 
-_TRAINED = ("supervised", "ppo", "calibrate", "gate")
+_GPU_STEPS = ("supervised", "ppo", "calibrate", "gate")
 
 
 def retrain_dag(file: Path, config: RetrainConfig, jobs: Path) -> DAG:
-    """The DAG `PIPELINE.retrain` of the retraining that `file` describes. `jobs`: the folder of the jobs.
+    """Return the DAG `PIPELINE.retrain` of a retraining file. jobs: the folder of the job scripts.
 
     Raises ConfigError for a file without an `airflow:` part.
     """
@@ -30,38 +30,37 @@ def retrain_dag(file: Path, config: RetrainConfig, jobs: Path) -> DAG:
     if schedule is None:
         raise ConfigError(f"{file}: there is no 'airflow' part; add one to schedule this retraining")
     name = config.pipeline.name
-    # No pipeline can be called so: their names have no dot.
+    # Pipeline names have no dot, so no pipeline has this id.
     dag = scheduled_dag(
         f"{name}.retrain",
         schedule,
-        catchup=False,  # feedback is taken as it is now: a week that was missed would learn from the same
-        description=f"a candidate for {config.pipeline.model}, from what came of its decisions",
+        catchup=False,  # a missed run would train on the same feedback as the next one
+        description=f"a candidate for {config.pipeline.model}, trained on feedback",
         doc_md=describe_retraining(file, config),
     )
     with dag:
-        trained = [
-            TrainingStep(task_id=step, step=step, pool=schedule.pool, **_how(file, schedule, jobs)) for step in _TRAINED
-        ]
-        promotion = Promotion(task_id="promote", step="promote", model=_model(config), **_how(file, schedule, jobs))
-        chain = [
+        arguments = _step_arguments(file, schedule, jobs)
+        gpu_steps = [TrainingStep(task_id=step, step=step, pool=schedule.pool, **arguments) for step in _GPU_STEPS]
+        promotion = Promotion(task_id="promote", step="promote", model=_model(config), **arguments)
+        tasks = [
             _plan(str(file)),
             _snapshot(file, config, schedule, jobs),
             _enough(str(file), RUN_ID),
-            *trained,
+            *gpu_steps,
             promotion,
             _notify(str(file), RUN_ID),
         ]
-        for one, next_ in pairwise(chain):
-            one >> next_
+        for task_, next_task in pairwise(tasks):
+            task_ >> next_task
     return dag
 
 
 def _model(config: RetrainConfig) -> Asset:
-    """What changes with a promotion, as other files' `airflow.after` calls it."""
+    """Return the asset that a promotion updates, by the name that `airflow.after` uses."""
     return Asset(f"{config.pipeline.name}.model", uri=config.pipeline.model)
 
 
-def _how(file: Path, schedule: RetrainSchedule, jobs: Path) -> dict[str, Any]:
+def _step_arguments(file: Path, schedule: RetrainSchedule, jobs: Path) -> dict[str, Any]:
     return {
         "config_file": str(file),
         "run_id": RUN_ID,
@@ -80,7 +79,7 @@ def _snapshot(file: Path, config: RetrainConfig, schedule: RetrainSchedule, jobs
         application_args=[str(file), "--run-id", RUN_ID, "--step", "snapshot"],
         conn_id=schedule.connection,
         name=f"{config.pipeline.name}.retrain.snapshot",
-        # Airflow learns here of two assets that none of its tasks always writes.
+        # Inlets, so that Airflow knows two assets that no task lists as an outlet.
         inlets=[asset(config.pipeline, "feedback"), _model(config)],
         **SnapshotJob.spark_settings(schedule.spark_conf),
     )
@@ -88,7 +87,7 @@ def _snapshot(file: Path, config: RetrainConfig, schedule: RetrainSchedule, jobs
 
 @task.short_circuit(task_id="plan", retries=0)
 def _plan(file: str) -> bool:
-    """Look whether there are signals enough, before anything is submitted. Too few skip the run."""
+    """Check for enough signals before anything is submitted. With too few, the run is skipped."""
     from gliclass_spark.airflow.checks.retraining_checks import plan
 
     return plan(file)
@@ -96,7 +95,7 @@ def _plan(file: str) -> bool:
 
 @task.short_circuit(task_id="enough", retries=0)
 def _enough(file: str, run: str) -> bool:
-    """Look whether the snapshot holds decisions enough, before a GPU is taken. Too few skip the rest."""
+    """Check the snapshot for enough decisions before a GPU is used. With too few, the rest is skipped."""
     from gliclass_spark.airflow.checks.retraining_checks import enough
 
     return enough(file, run)
@@ -104,7 +103,7 @@ def _enough(file: str, run: str) -> bool:
 
 @task(task_id="notify")
 def _notify(file: str, run: str) -> None:
-    """Tell what the gate said, whether the candidate was promoted or refused."""
+    """Send the gate's verdict, whether the candidate was promoted or refused."""
     from gliclass_spark.airflow.checks.retraining_checks import notify
 
     notify(file, run)

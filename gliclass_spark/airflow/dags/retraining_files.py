@@ -1,11 +1,11 @@
-"""The files of conf/retrain that become DAGs: those that can, and what is wrong with the others."""
+"""Retraining files: the retrainings that Airflow schedules, and the errors of invalid files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from gliclass_spark.airflow import alerts
+from gliclass_spark.airflow.alerts import check_providers
 from gliclass_spark.airflow.dags.dag_files import Files, read_files
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.spark import read_conf
@@ -14,28 +14,28 @@ _FOLDER = "GLICLASS_RETRAIN"
 
 
 def read_retrainings(root: Path) -> Files[RetrainConfig]:
-    """Those with an `airflow:` part of conf/retrain under the root, or of the folder that GLICLASS_RETRAIN names.
+    """Read the scheduled files of the folder that GLICLASS_RETRAIN names, conf/retrain under the root by default.
 
-    A file that is wrong, or whose pipeline another one with an `airflow:` part retrains, is refused alone.
-    conf/retrain need not be there: then nothing is retrained. Raises ConfigError if GLICLASS_RETRAIN names no
-    folder.
+    An invalid file, or a second scheduled one for the same pipeline, does not affect others. Without the variable
+    and without conf/retrain there are none. Raises ConfigError if the folder of GLICLASS_RETRAIN does not exist.
     """
-    named = os.environ.get(_FOLDER)
-    folder = Path(named or root / "conf" / "retrain")
-    if not named and not folder.is_dir():
+    variable = os.environ.get(_FOLDER)
+    folder = Path(variable or root / "conf" / "retrain")
+    if not variable and not folder.is_dir():
         return Files()
-    taken = "pipeline: Airflow retrains {name!r} by {first} already; remove the 'airflow' part of one"
-    found = read_files(folder, _checked, _retrained, taken, _FOLDER)
-    return Files({file: config for file, config in found.read.items() if config.airflow is not None}, found.refused)
+    duplicate_error = "pipeline: Airflow retrains {key!r} by {first} already; remove the 'airflow' part of one"
+    files = read_files(folder, _read, _scheduled_pipeline, duplicate_error, _FOLDER)
+    scheduled = {path: config for path, config in files.configs.items() if config.airflow is not None}
+    return Files(scheduled, files.errors)
 
 
-def _checked(file: Path) -> RetrainConfig:
-    config = RetrainConfig.from_yaml(file)
+def _read(path: Path) -> RetrainConfig:
+    config = RetrainConfig.from_yaml(path)
     if config.airflow is not None:
         read_conf(config.airflow.spark_conf)
-        alerts.check(config.airflow.alerts, str(file))
+        check_providers(config.airflow.alerts, str(path))
     return config
 
 
-def _retrained(config: RetrainConfig) -> str | None:
+def _scheduled_pipeline(config: RetrainConfig) -> str | None:
     return config.pipeline.name if config.airflow is not None else None

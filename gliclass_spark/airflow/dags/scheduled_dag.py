@@ -1,4 +1,4 @@
-"""A DAG as the `airflow:` part of a file wants it: when it starts, how often it tries, whom it tells."""
+"""Scheduled DAGs: the `airflow:` part of a file as a DAG's schedule, retries and alerts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.schedule import Timing
 
-# The run of the jobs is Airflow's own: a retry finishes what the attempt before it began.
+# The jobs' run id is that of the DAG run: a retry resumes the attempt before it.
 RUN_ID = "{{ run_id }}"
 
 
-def scheduled_dag(dag_id: str, timing: Timing, **about: Any) -> DAG:
-    """A DAG without tasks. `about`: more of what DAG takes."""
+def scheduled_dag(dag_id: str, timing: Timing, **arguments: Any) -> DAG:
+    """Return a DAG without tasks. arguments: further arguments of DAG."""
     return DAG(
         dag_id=dag_id,
-        schedule=_starts(timing),
+        schedule=_schedule(timing),
         start_date=pendulum.datetime(*timing.start.timetuple()[:3], tz=timing.timezone),
         max_active_runs=1,
         auto_register=False,
@@ -35,20 +35,20 @@ def scheduled_dag(dag_id: str, timing: Timing, **about: Any) -> DAG:
             "execution_timeout": timedelta(seconds=timing.timeout_s),
             "on_failure_callback": OnFailure(timing.alerts),
         },
-        **about,
+        **arguments,
     )
 
 
-def _starts(timing: Timing) -> Any:
-    """What starts a run, as DAG takes it: a time, tables that were written, or both."""
-    written = [Asset.ref(name=name) for name in timing.after]
-    if timing.cron is not None and written:
-        due = CronTriggerTimetable(timing.cron, timezone=timing.timezone)
-        return AssetOrTimeSchedule(timetable=due, assets=AssetAll(*written))
-    return written or timing.cron
+def _schedule(timing: Timing) -> Any:
+    """Return the `schedule` of a DAG: a cron expression, assets, or both."""
+    assets = [Asset.ref(name=name) for name in timing.after]
+    if timing.cron is not None and assets:
+        timetable = CronTriggerTimetable(timing.cron, timezone=timing.timezone)
+        return AssetOrTimeSchedule(timetable=timetable, assets=AssetAll(*assets))
+    return assets or timing.cron
 
 
 def asset(pipeline: Pipeline, table: str) -> Asset:
-    """A table of the pipeline, as `airflow.after` calls it."""
-    address = f"{pipeline.tables.rstrip('/')}/{table}"
-    return Asset(f"{pipeline.name}.{table}", uri=address if has_scheme(address) else f"file://{address}")
+    """Return the asset of a pipeline's table, by the name that `airflow.after` uses."""
+    path = f"{pipeline.tables.rstrip('/')}/{table}"
+    return Asset(f"{pipeline.name}.{table}", uri=path if has_scheme(path) else f"file://{path}")

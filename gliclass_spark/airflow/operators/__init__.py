@@ -1,1 +1,1 @@
-"""Operators that submit a pipeline step or run a training step, and wait for its outcome."""
+"""Airflow operators: Spark jobs of a pipeline, and steps of a retraining."""

@@ -1,4 +1,4 @@
-"""Spark jobs whose outcome is decided by what they wrote: a step of a pipeline, by the run's manifest."""
+"""Spark jobs as Airflow tasks: a task succeeds when the job's output says so."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 
 
 class SubmittedJob(SparkSubmitOperator):
-    """Submit a job, then look at what it left behind.
+    """Submit a job, then verify its output.
 
-    spark-submit's exit code, and what a cluster tells of a driver, have both been wrong either way: a job counts
-    as done when what it wrote says so, and as failed when it does not.
+    The exit code of spark-submit and the driver state that a cluster reports are unreliable: a job can fail with
+    code 0, and succeed with another one. Its output decides.
     """
 
     @abstractmethod
-    def evidence(self) -> str:
-        """What says that the job did its work. Raises GliclassSparkError if nothing does."""
+    def verify_output(self) -> str:
+        """Return what shows that the job succeeded. Raises GliclassSparkError if it did not."""
 
     @staticmethod
     def spark_settings(conf: str | None) -> dict[str, Any]:
-        """What SparkSubmitOperator is given of a file of conf/spark, besides what the connection says."""
+        """Return the arguments of SparkSubmitOperator for a file of conf/spark."""
         settings = read_conf(conf)
-        settings.pop("spark.master", None)  # the connection's business
-        settings.setdefault("spark.log.level", "WARN")  # a task's log is read by people
+        settings.pop("spark.master", None)  # set by the connection
+        settings.setdefault("spark.log.level", "WARN")  # task logs are read by people
         settings = {**delta_settings(settings), **settings}
         return {"packages": settings.pop("spark.jars.packages", None), "conf": settings}
 
     def execute(self, context: Context) -> None:
-        told: Exception | None = None
+        submit_error: Exception | None = None
         try:
             super().execute(context)
         except (AirflowException, RuntimeError) as error:
-            told = error
+            submit_error = error
         try:
-            found = self.evidence()
+            evidence = self.verify_output()
         except GliclassSparkError as error:
-            raise AirflowException(f"{error}; spark-submit: {told or 'success'}") from told
-        if told is not None:
-            self.log.warning("spark-submit told of a failure, but %s: %s", found, told)
+            raise AirflowException(f"{error}; spark-submit: {submit_error or 'success'}") from submit_error
+        if submit_error is not None:
+            self.log.warning("spark-submit reported a failure, but %s: %s", evidence, submit_error)
 
 
 class SparkStep(SubmittedJob):
-    """A step of a pipeline: it is done when its row in `runs` says so."""
+    """A step of a pipeline: it succeeds when its manifest in `runs` does."""
 
     template_fields = (*SubmittedJob.template_fields, "run_id")
 
@@ -61,15 +61,15 @@ class SparkStep(SubmittedJob):
         self.step = step
         self.run_id = run_id
 
-    def evidence(self) -> str:
-        from gliclass_spark.airflow.checks.run_checks import done
+    def verify_output(self) -> str:
+        from gliclass_spark.airflow.checks.run_checks import verified_manifest
 
-        done(self.pipeline_file, self.run_id, self.step)
-        return f"the manifest of {self.step} is whole"
+        verified_manifest(self.pipeline_file, self.run_id, self.step)
+        return f"the manifest of {self.step} is complete"
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Called by Airflow's OpenLineage provider, where it is installed."""
-        from gliclass_spark.airflow.checks.run_checks import done
+        from gliclass_spark.airflow.checks.run_checks import verified_manifest
         from gliclass_spark.airflow.lineage import lineage
 
-        return lineage(*done(self.pipeline_file, self.run_id, self.step))
+        return lineage(*verified_manifest(self.pipeline_file, self.run_id, self.step))

@@ -1,8 +1,9 @@
-"""The steps of a retraining as Airflow tasks: each is done when it has left the file that says what came of it."""
+"""Retraining steps as Airflow tasks: a task succeeds when its step has written its outcome file."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,26 +19,26 @@ from gliclass_spark.errors import TableError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# Lines come as they are printed, and tables are not folded into 80 columns.
-_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
-# Those that share the work among the GPUs of a machine.
-_ON_ALL_GPUS = ("supervised", "ppo")
+# Unbuffered, so that lines are logged when they are printed; wide, so that tables are not folded into 80 columns.
+_VARIABLES = {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
+# The steps that train on several GPUs.
+_DISTRIBUTED_STEPS = ("supervised", "ppo")
 
 
-def outcome_file(config_file: str, run_id: str, step: str) -> Path:
-    """Where the step of a retraining says what came of it."""
+def outcome_path(config_file: str, run_id: str, step: str) -> Path:
+    """Return the path of a step's outcome file."""
     folder = RetrainConfig.from_yaml(config_file).run_folder(run_id)
     return folder / ("snapshot/snapshot.json" if step == "snapshot" else f"{step}.json")
 
 
-def outcome(config_file: str, run_id: str, step: str) -> dict[str, Any]:
-    """What came of a step that is done."""
-    found: dict[str, Any] = json.loads(outcome_file(config_file, run_id, step).read_text(encoding="utf-8"))
-    return found
+def read_outcome(config_file: str, run_id: str, step: str) -> dict[str, Any]:
+    """Return the outcome of a step that has finished."""
+    outcome: dict[str, Any] = json.loads(outcome_path(config_file, run_id, step).read_text(encoding="utf-8"))
+    return outcome
 
 
 class SnapshotJob(SubmittedJob):
-    """Submit the Spark job that takes the snapshot which a retraining learns from."""
+    """Submit the Spark job that takes a retraining's snapshot."""
 
     template_fields = (*SubmittedJob.template_fields, "run_id")
 
@@ -46,20 +47,20 @@ class SnapshotJob(SubmittedJob):
         self.config_file = config_file
         self.run_id = run_id
 
-    def evidence(self) -> str:
-        file = outcome_file(self.config_file, self.run_id, "snapshot")
-        if not file.is_file():
+    def verify_output(self) -> str:
+        path = outcome_path(self.config_file, self.run_id, "snapshot")
+        if not path.is_file():
             raise TableError(
-                f"there is no {file}; read above why the job wrote none, or mount the folder 'work' both where the "
-                "job runs and here"
+                f"{path} does not exist; see the job's error above, or mount the folder 'work' both where the job "
+                "runs and here"
             )
-        return "the snapshot is whole"
+        return "the snapshot is complete"
 
 
 class TrainingStep(BaseOperator):
-    """Run a step of a retraining on this worker, in the environment that trains.
+    """Run a step of a retraining on this worker, in the training environment.
 
-    The step's file decides, not the exit code. An attempt goes on where the one before it was stopped.
+    The step's outcome file decides about success, not the exit code. A retry resumes a stopped step.
     """
 
     template_fields = ("run_id",)
@@ -85,31 +86,31 @@ class TrainingStep(BaseOperator):
         self._group: ProcessGroup | None = None
 
     def command(self) -> list[str]:
-        """What is run: by torchrun where several GPUs share the work."""
-        several = self.processes > 1 and self.step in _ON_ALL_GPUS
+        """Return the command of the step, by torchrun if it trains on several GPUs."""
+        distributed = self.processes > 1 and self.step in _DISTRIBUTED_STEPS
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes)]
-        python = [self.python or sys.executable, *(torchrun if several else [])]
+        python = [self.python or sys.executable, *(torchrun if distributed else [])]
         return [*python, self.job, self.config_file, "--run-id", self.run_id, "--step", self.step]
 
     def execute(self, context: Context) -> None:
-        last = "it printed nothing"
+        message = "no output"
 
-        def told(line: str) -> None:
-            nonlocal last
+        def log_line(line: str) -> None:
+            nonlocal message
             self.log.info("%s", line)
-            # Behind what the job says is wrong, torchrun speaks of itself.
-            last = last if last.startswith("error: ") else line
+            # torchrun prints a report of its own after the job's error.
+            message = message if message.startswith("error: ") else line
 
-        self._group = ProcessGroup(self.command(), _ENVIRONMENT)
+        self._group = ProcessGroup(self.step, self.command(), env={**os.environ, **_VARIABLES})
         try:
-            code = self._group.wait(told)
+            code = self._group.stream(log_line)
         finally:
             self.on_kill()
-        file = outcome_file(self.config_file, self.run_id, self.step)
-        if not file.is_file():
-            raise AirflowException(f"{self.step} left no {file.name}; it ended with the exit code {code}: {last}")
+        path = outcome_path(self.config_file, self.run_id, self.step)
+        if not path.is_file():
+            raise AirflowException(f"{self.step} wrote no {path.name}; it ended with the exit code {code}: {message}")
         if code:
-            self.log.warning("%s is done, but ended with the exit code %s", self.step, code)
+            self.log.warning("%s has finished, but ended with the exit code %s", self.step, code)
 
     def on_kill(self) -> None:
         if self._group is not None:
@@ -117,16 +118,16 @@ class TrainingStep(BaseOperator):
 
 
 class Promotion(TrainingStep):
-    """Register the candidate, and promote it if it passed the gate. Only then the asset `model` changes."""
+    """Register the candidate, and promote it if it passed the gate. A promotion updates the asset `model`."""
 
     def __init__(self, *, model: Asset, **kwargs: Any) -> None:
-        # By way of an alias: a task's other outlets change whenever it succeeds.
+        # An alias, because a task's plain outlets are updated whenever it succeeds.
         self._promoted = AssetAlias(f"{model.name}.promoted")
         super().__init__(outlets=[self._promoted], **kwargs)
         self.model = model
 
     def execute(self, context: Context) -> None:
         super().execute(context)
-        if outcome(self.config_file, self.run_id, "gate")["promoted"]:
-            version = outcome(self.config_file, self.run_id, self.step)["version"]
+        if read_outcome(self.config_file, self.run_id, "gate")["promoted"]:
+            version = read_outcome(self.config_file, self.run_id, self.step)["version"]
             context["outlet_events"][self._promoted].add(self.model, extra={"version": version})

@@ -15,8 +15,8 @@ from gliclass_spark.report.run.facts import RunFacts
 from gliclass_spark.report.run.notices import headline, notices, summary
 from gliclass_spark.report.template import fill
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
-from gliclass_spark.runs.history import manifests as read_manifests
-from gliclass_spark.runs.history import of_run
+from gliclass_spark.runs.history import read_manifests as read_manifests
+from gliclass_spark.runs.history import select_run
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import KINDS, MOST_LISTED, SAMPLES, Outcome, Sample, SampleDocument, outcomes
 
@@ -35,7 +35,7 @@ class RunReport:
 
 def run_report(pipeline: Pipeline, run_id: str | None, storage_options: StorageOptions = None) -> RunReport:
     """Return the report of a run (None: the latest). Raises TableError if there is no such run."""
-    manifests, history = of_run(read_manifests(pipeline, storage_options), run_id)
+    manifests, history = select_run(read_manifests(pipeline, storage_options), run_id)
     samples = [
         Sample(outcome, _sample_documents(outcome, pipeline, storage_options))
         for outcome in outcomes(manifests, pipeline.tables)

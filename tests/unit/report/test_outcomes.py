@@ -1,4 +1,4 @@
-"""Where the documents of an outcome stand, and how to list them."""
+"""Outcomes of a run: their tables, anchors and queries."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from nights import decided, ordinary, tag
+from sample_runs import run_of, tag, usual_run
 
-from gliclass_spark.report import Outcome
-from gliclass_spark.runs import outcomes
+from gliclass_spark.runs.outcomes import Outcome, outcomes
 
 
-def test_every_outcome_that_documents_came_to_is_listed_in_the_order_of_the_pipeline() -> None:
-    manifests = decided(
+def test_outcomes_with_documents_are_listed_in_the_order_of_the_pipeline() -> None:
+    manifests = run_of(
         tag(0, {"complaint": 3}, errors={"null_text": 5}), {"spam": 80, "too_short": 0}, {"complaints": 400}
     )
-    assert [(found.kind, found.name, found.documents) for found in outcomes(manifests, "/lake")] == [
+    assert [(outcome.kind, outcome.name, outcome.documents) for outcome in outcomes(manifests, "/lake")] == [
         ("kept", "", 915),
         ("rejected", "spam", 80),
         ("quarantined", "null_text", 5),
@@ -26,31 +25,34 @@ def test_every_outcome_that_documents_came_to_is_listed_in_the_order_of_the_pipe
     ]
 
 
-def test_documents_that_failed_in_a_run_before_are_one_outcome() -> None:
-    tagged, filtered, _ = decided(tag(0, {"complaint": 3}, errors={"null_text": 5}), {}, {})
+def test_documents_that_failed_in_an_earlier_run_are_one_outcome() -> None:
+    tagged, filtered, _ = run_of(tag(0, {"complaint": 3}, errors={"null_text": 5}), {}, {})
     filtered = replace(filtered, kept=992, quarantined=8)
-    assert [(found.name, found.documents) for found in outcomes([tagged, filtered], "/lake")] == [("", 992), ("", 8)]
+    assert [(outcome.name, outcome.documents) for outcome in outcomes([tagged, filtered], "/lake")] == [
+        ("", 992),
+        ("", 8),
+    ]
 
 
-def test_a_query_reads_the_table_as_the_run_left_it() -> None:
-    spam = outcomes(ordinary(0), "/lake/mail/")[1]
+def test_a_query_reads_the_table_version_that_the_run_wrote() -> None:
+    spam = outcomes(usual_run(0), "/lake/mail/")[1]
     assert spam.query == (
         'spark.read.format("delta").option("versionAsOf", 7).load(\'/lake/mail/rejected\')'
         '.where("reason = \'spam\'").select("doc_id", "labels", "scores").show(80, truncate=False)'
     )
 
 
-def test_of_a_table_that_holds_the_documents_of_other_runs_only_those_of_this_run_are_listed() -> None:
-    partial = [replace(manifest, full_scan=False) for manifest in ordinary(3)]
+def test_a_table_with_documents_of_other_runs_is_filtered_by_run_id() -> None:
+    partial = [replace(manifest, full_scan=False) for manifest in usual_run(3)]
     kept, spam = outcomes(partial, "/lake")[:2]
-    assert kept.values == {"run_id": "night-3"}
-    assert spam.values == {"reason": "spam", "run_id": "night-3"}
-    assert """.where("reason = 'spam' AND run_id = 'night-3'")""" in spam.query
-    assert outcomes(ordinary(3), "/lake")[0].values == {}
+    assert kept.values == {"run_id": "run-3"}
+    assert spam.values == {"reason": "spam", "run_id": "run-3"}
+    assert """.where("reason = 'spam' AND run_id = 'run-3'")""" in spam.query
+    assert outcomes(usual_run(3), "/lake")[0].values == {}
 
 
 @given(st.text(), st.text(min_size=1), st.text())
-def test_a_query_is_one_line_of_python_whatever_the_names_are(name: str, path: str, run_id: str) -> None:
+def test_a_query_is_one_line_of_python_for_any_names(name: str, path: str, run_id: str) -> None:
     query = Outcome("rejected", name, 3, path, run_id=run_id).query
     assert len(query.splitlines()) == 1
     assert isinstance(ast.parse(query).body[0], ast.Expr)

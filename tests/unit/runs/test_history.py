@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from written_runs import START, manifest, night, pipeline, write_runs
+from written_runs import START, manifest, pipeline, run_manifests, write_runs
 
 from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.report.run.run_report import run_report
 from gliclass_spark.runs.delta_reader import delta_table, query
-from gliclass_spark.runs.history import manifests, of_run
+from gliclass_spark.runs.history import read_manifests, select_run
 from gliclass_spark.runs.manifest import VersionRange, check_run
 
 
@@ -32,36 +32,34 @@ def write_documents(folder: Path, table: str, **columns: list[Any]) -> None:
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = [
-        *night(),
-        manifest("tag", "night-2", "failed", message="no", score_histograms={"spam": [1, 2]}, padding_share=0.25),
+        *run_manifests(),
+        manifest("tag", "run-2", "failed", message="no", score_histograms={"spam": [1, 2]}, padding_share=0.25),
     ]
     write_runs(tmp_path, written)
-    assert manifests(pipeline(tmp_path)) == sorted(written, key=lambda each: each.started_at, reverse=True)
+    assert read_manifests(pipeline(tmp_path)) == sorted(written, key=lambda each: each.started_at, reverse=True)
 
 
 def test_of_a_run_that_was_repeated_the_last_attempt_counts(tmp_path: Path) -> None:
-    again = manifest("tag", "night-2", "running", sequence=3, started_at=START + timedelta(days=2, hours=1))
-    write_runs(tmp_path, [*night(1), *night(2), again])
-    mine, before = of_run(manifests(pipeline(tmp_path)), "night-2")
+    again = manifest("tag", "run-2", "running", sequence=3, started_at=START + timedelta(days=2, hours=1))
+    write_runs(tmp_path, [*run_manifests(1), *run_manifests(2), again])
+    mine, before = select_run(read_manifests(pipeline(tmp_path)), "run-2")
     assert {each.job: (each.sequence, each.status) for each in mine}["tag"] == (3, "running")
-    assert before == night(1)
-    assert of_run(manifests(pipeline(tmp_path)), None)[0][0].run_id == "night-2"
-    with pytest.raises(
-        TableError, match="there is no run 'night-7' among the last ones; the latest are night-2, night"
-    ):
-        of_run(manifests(pipeline(tmp_path)), "night-7")
+    assert before == run_manifests(1)
+    assert select_run(read_manifests(pipeline(tmp_path)), None)[0][0].run_id == "run-2"
+    with pytest.raises(TableError, match="there is no run 'run-7' among the last ones; the latest are run-2, run"):
+        select_run(read_manifests(pipeline(tmp_path)), "run-7")
 
 
 def test_a_pipeline_that_never_ran_says_so(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"there is no Delta table at .*lake/runs; run the job that writes it first"):
-        manifests(pipeline(tmp_path))
-    write_runs(tmp_path, [replace(each, pipeline="other") for each in night()])
+        read_manifests(pipeline(tmp_path))
+    write_runs(tmp_path, [replace(each, pipeline="other") for each in run_manifests()])
     with pytest.raises(TableError, match=r"pipeline 'mail' has not run yet; run it first"):
-        manifests(pipeline(tmp_path))
+        read_manifests(pipeline(tmp_path))
 
 
 def test_a_page_shows_documents_of_each_outcome_whatever_its_name(tmp_path: Path) -> None:
-    write_runs(tmp_path, night())
+    write_runs(tmp_path, run_manifests())
     write_documents(tmp_path, "kept", doc_id=["a", "b"], body=["a plain text", None])
     reasons = ["it's spam", "another"]
     write_documents(tmp_path, "rejected", doc_id=["c", "d"], body=[b"bytes \xff of spam", b"not this"], reason=reasons)
@@ -73,10 +71,10 @@ def test_a_page_shows_documents_of_each_outcome_whatever_its_name(tmp_path: Path
 
 
 def test_a_version_that_is_gone_is_replaced_by_the_latest(tmp_path: Path) -> None:
-    filtered = night()[1]
+    filtered = run_manifests()[1]
     write_runs(tmp_path, [replace(filtered, rejected={}, kept=3, outputs={"kept": VersionRange("id", None, 7)})])
     write_documents(tmp_path, "kept", doc_id=["a"], body=["as it is now"])
-    assert "as it is now" in run_report(pipeline(tmp_path), "night-1").html
+    assert "as it is now" in run_report(pipeline(tmp_path), "run-1").html
 
 
 def test_a_version_that_there_is_not_is_told(tmp_path: Path) -> None:
@@ -89,15 +87,15 @@ def test_a_version_that_there_is_not_is_told(tmp_path: Path) -> None:
 
 def test_a_run_is_whole_when_each_step_succeeded_and_its_counts_add_up() -> None:
     steps = ("tag", "filter", "route")
-    check_run(night(), "night-1", steps)
-    tagged, filtered, routed = night()
-    with pytest.raises(ManifestError, match=r"run 'night-1': expected a manifest of filter, found none"):
-        check_run([tagged, routed], "night-1", steps)
+    check_run(run_manifests(), "run-1", steps)
+    tagged, filtered, routed = run_manifests()
+    with pytest.raises(ManifestError, match=r"run 'run-1': expected a manifest of filter, found none"):
+        check_run([tagged, routed], "run-1", steps)
     failed = replace(filtered, status="failed", message="the disk is full")
     with pytest.raises(
         ManifestError, match=r"filter: expected status 'succeeded', found 'failed' \(the disk is full\)"
     ):
-        check_run([tagged, failed, routed], "night-1", steps)
+        check_run([tagged, failed, routed], "run-1", steps)
     with pytest.raises(ManifestError, match=r"expected kept \+ rejected \+ quarantined = 3 rows in, found 2 \+ 0 \+ 0"):
-        check_run([tagged, replace(filtered, rejected={}), routed], "night-1", steps)
-    check_run([tagged], "night-1", ("tag",))
+        check_run([tagged, replace(filtered, rejected={}), routed], "run-1", steps)
+    check_run([tagged], "run-1", ("tag",))

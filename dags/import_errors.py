@@ -1,6 +1,6 @@
-"""No DAG: where a file of conf/pipelines or conf/retrain is wrong, this is Airflow's import error, by file and key.
+"""Airflow's import error for invalid files of conf/pipelines and conf/retrain, by file and key. It holds no DAG.
 
-The DAGs of the other files stand in pipelines.py and retraining.py, which Airflow would otherwise take down with it.
+The DAGs of the valid files are in pipelines.py and retraining.py: an error there would remove them all.
 """
 
 import os
@@ -12,6 +12,6 @@ from gliclass_spark.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 pipelines = read_pipelines(os.environ.get("GLICLASS_PIPELINES", ROOT / "conf" / "pipelines"))
-refused = [*pipelines.refused, *read_retrainings(ROOT).refused]
-if refused:
-    raise ConfigError("\n".join(refused))
+errors = [*pipelines.errors, *read_retrainings(ROOT).errors]
+if errors:
+    raise ConfigError("\n".join(errors))

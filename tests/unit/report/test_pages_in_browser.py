@@ -1,4 +1,4 @@
-"""The pages in a real browser: what documents hold is shown, and nothing of it is run or fetched."""
+"""The pages in a real browser: hostile document text is shown, never run or fetched."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from nights import decided, ordinary, tag
-from retrainings import comparison, facts, verdict
+from sample_retrainings import comparison, facts, verdict
+from sample_runs import run_of, tag, usual_run
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report import Sample, SampleDocument, render
+from gliclass_spark.report.run.run_report import render
 from gliclass_spark.report.verdict import verdict_page
-from gliclass_spark.runs import outcomes
+from gliclass_spark.runs.outcomes import Sample, SampleDocument, outcomes
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on the PATH; apt-get install chromium")
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on
 
 @contextmanager
 def listening() -> Iterator[tuple[str, list[str]]]:
-    """An address, and what was asked of it."""
-    asked: list[str] = []
+    """Serve HTTP; yield its URL and the paths of all requests."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: object) -> None: ...
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    yield f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
     server.server_close()
 
@@ -52,8 +52,8 @@ def hostile(address: str) -> str:
     )
 
 
-def opened(html: str, folder: Path) -> str:
-    """The document as it stands once its scripts, had it any, have run."""
+def rendered_dom(html: str, folder: Path) -> str:
+    """Return the DOM after scripts, if any, have run."""
     page = folder / "page.html"
     page.write_text(html, encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
@@ -62,35 +62,37 @@ def opened(html: str, folder: Path) -> str:
 
 
 def test_the_browser_runs_what_is_not_escaped(tmp_path: Path) -> None:
-    """Else the other tests would say nothing."""
-    with listening() as (address, asked):
-        found = opened(f"<title>untouched</title>{hostile(address)}", tmp_path)
-    assert "<title>run</title>" in found
-    assert "/image" in asked
+    """Check that the other tests could fail."""
+    with listening() as (address, requests):
+        dom = rendered_dom(f"<title>untouched</title>{hostile(address)}", tmp_path)
+    assert "<title>run</title>" in dom
+    assert "/image" in requests
 
 
-@pytest.mark.parametrize("kind", ["night", "retraining"])
-def test_a_page_shows_hostile_documents_and_runs_and_fetches_nothing(kind: str, tmp_path: Path) -> None:
-    with listening() as (address, asked):
+@pytest.mark.parametrize("kind", ["run", "retraining"])
+def test_a_page_shows_hostile_documents_without_running_or_fetching_anything(kind: str, tmp_path: Path) -> None:
+    with listening() as (address, requests):
         text = hostile(address)
-        found = opened(night(text) if kind == "night" else retraining(text), tmp_path)
-    assert asked == []
-    assert "<title>run</title>" not in found
-    assert "&lt;script&gt;document.title = 'run'&lt;/script&gt;" in found
-    assert [part for part in ("<script", "<img", "<iframe", "<link") if part in found] == []
+        dom = rendered_dom(run_page(text) if kind == "run" else retraining_page(text), tmp_path)
+    assert requests == []
+    assert "<title>run</title>" not in dom
+    assert "&lt;script&gt;document.title = 'run'&lt;/script&gt;" in dom
+    assert [part for part in ("<script", "<img", "<iframe", "<link") if part in dom] == []
 
 
-def night(text: str) -> str:
+def run_page(text: str) -> str:
     tagged = tag(0, {text: 3}, errors={text: 5}, label_set=LabelSet.of(text[:100]))
-    manifests = [replace(each, source=text, message=text) for each in decided(tagged, {text: 80}, {"complaints": 400})]
+    manifests = [
+        replace(manifest, source=text, message=text) for manifest in run_of(tagged, {text: 80}, {"complaints": 400})
+    ]
     return render(
         manifests,
-        ordinary(0),
-        [Sample(each, [SampleDocument(text, text, {text: 0.5}, text)]) for each in outcomes(manifests, text)],
+        usual_run(0),
+        [Sample(outcome, [SampleDocument(text, text, {text: 0.5}, text)]) for outcome in outcomes(manifests, text)],
     )
 
 
-def retraining(text: str) -> str:
-    found = verdict(comparison(text, {text: 0.5}, {text: 0.25}), failed="min_f1_gain")
-    found["findings"] = [{"rule": text, "passed": False, "said": text}]
-    return verdict_page(facts(model=text, run_id=text, verdict=found))
+def retraining_page(text: str) -> str:
+    refusal = verdict(comparison(text, {text: 0.5}, {text: 0.25}), failed="min_f1_gain")
+    refusal["findings"] = [{"rule": text, "passed": False, "message": text}]
+    return verdict_page(facts(model=text, run_id=text, verdict=refusal))

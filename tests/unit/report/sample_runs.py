@@ -1,4 +1,4 @@
-"""Made-up nights of a pipeline: manifests whose counts add up."""
+"""Sample runs of a pipeline: manifests whose counts add up."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report import Sample, SampleDocument
-from gliclass_spark.runs import outcomes
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS, Manifest, VersionRange
+from gliclass_spark.runs.outcomes import Sample, SampleDocument, outcomes
 
 LABELS = LabelSet.of("complaint", "invoice", name="mail")
 LOW, HIGH = 2, 17
 
 
 def tag(
-    night: int,
+    day: int,
     labels: dict[str, int],
     documents: int = 1000,
     errors: dict[str, int] | None = None,
     label_set: LabelSet = LABELS,
 ) -> Manifest:
-    """A night that tagged documents, so many of each label; those with it score high, the others low."""
-    started = datetime(2026, 11, 1, 2, 0, tzinfo=UTC) + timedelta(days=night)
+    """Return the manifest of a tag job; `labels`: documents by label, which score high, all others low."""
+    started = datetime(2026, 11, 1, 2, 0, tzinfo=UTC) + timedelta(days=day)
     scored = documents - sum((errors or {}).values())
     return Manifest(
-        run_id=f"night-{night}",
+        run_id=f"run-{day}",
         pipeline="support_mail",
         job="tag",
         status="succeeded",
-        sequence=night,
+        sequence=day,
         started_at=started,
         finished_at=started + timedelta(seconds=100),
         source="/data/mail",
@@ -58,8 +57,8 @@ def histogram(scored: int, high: int) -> list[int]:
     return bins
 
 
-def decided(tagged: Manifest, rejected: dict[str, int], routed: dict[str, int]) -> list[Manifest]:
-    """The tag job, and the filter and route jobs behind it; what is neither rejected nor failed is kept."""
+def run_of(tagged: Manifest, rejected: dict[str, int], routed: dict[str, int]) -> list[Manifest]:
+    """Return the manifests of tag, filter and route; documents neither rejected nor failed are kept."""
     failed = sum(tagged.errors.values())
     kept = tagged.rows_in - failed - sum(rejected.values())
     later = replace(
@@ -82,17 +81,18 @@ def decided(tagged: Manifest, rejected: dict[str, int], routed: dict[str, int]) 
     return [tagged, filtered, route]
 
 
-def nights(count: int) -> list[Manifest]:
-    """Ordinary nights, oldest first."""
-    return [manifest for night in range(count) for manifest in ordinary(night)]
+def daily_runs(count: int) -> list[Manifest]:
+    """Return the manifests of equal runs, one a day, oldest first."""
+    return [manifest for day in range(count) for manifest in usual_run(day)]
 
 
-def ordinary(night: int) -> list[Manifest]:
-    return decided(tag(night, {"complaint": 300, "invoice": 50}), {"spam": 80, "too_short": 20}, {"complaints": 400})
+def usual_run(day: int) -> list[Manifest]:
+    """Return the manifests of the day's run."""
+    return run_of(tag(day, {"complaint": 300, "invoice": 50}), {"spam": 80, "too_short": 20}, {"complaints": 400})
 
 
 def samples(manifests: Sequence[Manifest], text: str | None = "Where is my parcel?") -> list[Sample]:
-    """One document for each outcome."""
+    """Return a sample document for each outcome."""
     return [
         Sample(outcome, [SampleDocument(f"doc-{number}", text, {"complaint": 0.875})])
         for number, outcome in enumerate(outcomes(manifests, "/lake/mail"))
