@@ -1,4 +1,4 @@
-"""One family of errors. Each message says what is wrong, which value, and how to mend it."""
+"""Errors that users can fix. Each message states what is wrong, which value, and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,57 +6,57 @@ from pydantic import ValidationError
 
 
 class GliclassSparkError(Exception):
-    """Base of every error that a user can mend. The command line prints it as one line.
+    """Base of all errors that a user can fix. The command line prints its message as one line.
 
-    `exit_code` is what a job's process returns: 2 for input that has to be mended before anything
-    runs, 1 for a run that started and was stopped with nothing committed.
+    `exit_code` is the exit code of a job's process: 2 for wrong input, before anything runs; 1 for a run that
+    started and was stopped with nothing committed.
     """
 
     exit_code = 2
 
 
 class ConfigError(GliclassSparkError):
-    """A configuration file that can't be read, or that says something impossible."""
+    """A configuration file can't be read, or holds an invalid value."""
 
 
 class LabelSetError(GliclassSparkError):
-    """A label set that can't be asked: duplicate, empty or over-long labels, bad thresholds."""
+    """A label set is invalid: duplicate, empty or over-long labels, or bad thresholds."""
 
 
 class RulesError(GliclassSparkError):
-    """A rule that can't be parsed, or that names an unknown label or column."""
+    """A rule can't be parsed, or names an unknown label or column."""
 
 
 class ModelNotFoundError(GliclassSparkError):
-    """No checkpoint at the address that was given."""
+    """There is no checkpoint at a model URI."""
 
 
 class RegistryError(GliclassSparkError):
-    """A model registry that refuses what it was asked."""
+    """The model registry refuses a request."""
 
 
 class RegistryUnreachableError(RegistryError):
-    """A model registry that does not answer: what it holds is not known."""
+    """The model registry is down or can't be reached."""
 
 
 class CheckpointError(GliclassSparkError):
-    """A checkpoint that is damaged, unsafe, or asks for something that is not supported."""
+    """A checkpoint is damaged, unsafe, or of a kind that is not supported."""
 
 
 class DeviceError(GliclassSparkError):
-    """A device or a precision that this machine does not have."""
+    """This machine lacks a device or a precision."""
 
 
 class JavaError(GliclassSparkError):
-    """No Java, or one that Spark can't use."""
+    """Java is missing, or of a version that Spark does not support."""
 
 
 class TableError(GliclassSparkError):
-    """A table that is missing, lacks a column, or holds what the job can't work on."""
+    """A table is missing, lacks a column, or holds values that a job can't process."""
 
 
 class ErrorShareError(GliclassSparkError):
-    """Too many rows could not be scored; the run was stopped and committed nothing."""
+    """Too many rows could not be scored: the share of errors exceeds `max_error_ratio`."""
 
     exit_code = 1
 
@@ -68,35 +68,35 @@ class ManifestError(GliclassSparkError):
 
 
 class JobError(GliclassSparkError):
-    """Spark failed while a job was at work: a full disk, a lost cluster, a table that can't be read."""
+    """Spark failed during a job: a full disk, a lost cluster, an unreadable table."""
 
     exit_code = 1
 
 
 class SupersededError(GliclassSparkError):
-    """A later run of the same pipeline took over; this one has stopped writing."""
+    """A later run of the same pipeline took over, so this one stopped writing."""
 
     exit_code = 1
 
 
 class ConflictError(GliclassSparkError):
-    """Another writer kept changing a table that a job was writing."""
+    """Another writer kept changing a table, so that a job's commits conflicted."""
 
     exit_code = 1
 
 
 class TrainingError(GliclassSparkError):
-    """Training data that can't be learned from, or a training that diverged."""
+    """Training data is unusable, or a training diverged."""
 
 
 class StackError(GliclassSparkError):
-    """A server of `make stack` that does not start, or does not let its clients in."""
+    """A server of `make stack` does not start, or rejects its clients."""
 
 
 def describe_validation(error: ValidationError, source: str) -> str:
-    """One line for a pydantic error: the source, the key, what is wrong with it, and its value.
+    """Return a pydantic error as one line: the source, the key, what is wrong, and the value.
 
-    Only the first problem is told: the ones behind it are often its consequences.
+    Only the first problem is described, since further ones are often its consequences; they are counted.
     """
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"]) or "the document"
@@ -105,8 +105,7 @@ def describe_validation(error: ValidationError, source: str) -> str:
         return f"{source}: unknown key {key!r}; remove it, or check its spelling"
     if problem["type"] == "missing":
         return f"{source}: {key!r} is missing; add it"
-    more = error.error_count() - 1
-    also = f" (and {more} more)" if more else ""
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "value_error":
-        return f"{source}: {key}: {message}{also}"
-    return f"{source}: {key}: {message}, found {problem['input']!r}{also}"
+        return f"{source}: {key}: {message}{more}"
+    return f"{source}: {key}: {message}, found {problem['input']!r}{more}"

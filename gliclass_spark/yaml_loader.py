@@ -1,4 +1,4 @@
-"""YAML without its silent surprises: no code, no key that is said twice, one line for each error."""
+"""YAML files, loaded strictly: no code, no duplicate keys, errors in one line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from gliclass_spark.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys; whoever wrote the first would never learn of it."""
+    """A safe loader that rejects duplicate keys, of which PyYAML silently keeps the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # While composing, and not while constructing: there, `<<` has already mixed in merged keys,
-        # which a mapping may well say again.
+        # While composing, since constructing has already merged the keys of `<<`, which a mapping may override.
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
@@ -28,7 +27,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: str | Path) -> Any:
-    """What the file says, in plain Python values. Raises ConfigError that names the file and the mend."""
+    """Return the content of a file as plain Python values. Raises ConfigError with the file and the fix."""
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
@@ -37,6 +36,6 @@ def load(path: str | Path) -> Any:
         raise ConfigError(f"{path} can't be read ({error.strerror}); check the path and its permissions") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply; flatten it") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, dates like 2024-99-99
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: invalid UTF-8, dates like 2024-99-99
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path} is not valid YAML: {problem}") from None

@@ -1,1 +1,1 @@
-"""The YAML files that users write, checked before anything runs."""
+"""Configuration: the YAML files that users write, validated before anything runs."""

@@ -1,4 +1,4 @@
-"""Model URIs: the forms that a model address can have, parsed and checked."""
+"""Model URIs: their forms, parsed and validated."""
 
 from __future__ import annotations
 
@@ -7,72 +7,72 @@ import re
 from gliclass_spark.config.paths import SCHEME
 
 REGISTERED = "models:/"
-# The aliases of a registered model's versions.
+# Aliases of a registered model's versions.
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-# What a model can be, in the words of every command.
+# The forms of a model URI, for the help of commands.
 MODEL_URI_FORMS = (
-    '"embedded", a folder, a hub id (org/name@revision), a folder of a store (s3://bucket/folder), or '
+    '"embedded", a folder, a hub id (org/name@revision), a folder of an object store (s3://bucket/folder), or '
     "models:/NAME@champion"
 )
 MODEL_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _REGISTERED_MODEL = re.compile(rf"{REGISTERED}({MODEL_NAME.pattern})(?:@([\w-]+)|/([0-9]+))", re.ASCII)
 _HUB_MODEL = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
-# What stands before the @ of these is a container, or a user who still has to prove it.
-_NAMED_BEFORE_HOST = {"abfs", "abfss", "ftp", "hdfs", "sftp", "smb", "ssh", "wasb", "wasbs", "webhdfs"}
+# Schemes where the part before the @ is a container or a user name, not a secret.
+_USER_SCHEMES = {"abfs", "abfss", "ftp", "hdfs", "sftp", "smb", "ssh", "wasb", "wasbs", "webhdfs"}
 
 
-def registered_model(address: str) -> tuple[str, str]:
-    """Name, and version or alias, of models:/NAME/3 or models:/NAME@champion. Raises ValueError for anything else."""
-    found = _REGISTERED_MODEL.fullmatch(address)
-    if found is None:
-        raise ValueError(f"{address!r} is no registered model; write models:/NAME@champion or models:/NAME/3")
-    name, alias, number = found.groups()
+def registered_model(uri: str) -> tuple[str, str]:
+    """Return name, and version or alias, of models:/NAME/3 or models:/NAME@champion. Raises ValueError otherwise."""
+    match = _REGISTERED_MODEL.fullmatch(uri)
+    if match is None:
+        raise ValueError(f"{uri!r} is no registered model; write models:/NAME@champion or models:/NAME/3")
+    name, alias, number = match.groups()
     return name, alias or str(int(number))
 
 
-def hub_model(address: str) -> tuple[str, str | None]:
-    """The repository, and the branch, tag or commit if one is named, of org/name@revision. Raises ValueError."""
-    found = _HUB_MODEL.fullmatch(address)
-    if found is None or {".", ".."} & set(address.replace("@", "/").split("/")):
-        raise ValueError(f"{address!r} is no hub id; write org/name or org/name@revision")
-    return found[1], found[2]
+def hub_model(uri: str) -> tuple[str, str | None]:
+    """Return repository, and branch, tag or commit if there is one, of org/name@revision. Raises ValueError."""
+    match = _HUB_MODEL.fullmatch(uri)
+    if match is None or {".", ".."} & set(uri.replace("@", "/").split("/")):
+        raise ValueError(f"{uri!r} is no hub id; write org/name or org/name@revision")
+    return match[1], match[2]
 
 
-def stored_model(address: str) -> str:
-    """The address of a model's folder in a store, as SCHEME://HOST/PATH without a slash at its end.
+def stored_model(uri: str) -> str:
+    """Return the URI of a folder in an object store, normalized to SCHEME://HOST/PATH without a slash at its end.
 
-    Raises ValueError for one that can't be one, or that holds what may be a secret, which is not repeated.
+    Raises ValueError if it is invalid, or may hold a secret, which the message does not repeat.
     """
-    if (scheme := SCHEME.match(address)) is None:
-        raise ValueError(f"{address!r} has no scheme; write the folder of a model as s3://bucket/folder")
-    if _holds_credentials(scheme[1], address[scheme.end() :]):
-        bare = address.rpartition("@")[2].partition("?")[0]
+    if (scheme := SCHEME.match(uri)) is None:
+        raise ValueError(f"{uri!r} has no scheme; write the folder of a model as s3://bucket/folder")
+    if _holds_credentials(scheme[1], uri[scheme.end() :]):
+        host = uri.rpartition("@")[2].partition("?")[0]
         raise ValueError(
-            f"{scheme[1]}://***@{bare} holds credentials, which would stand in logs and tables; take them out of the "
-            "address, and give them to the store's driver by its environment variables"
+            f"{scheme[1]}://***@{host} holds credentials, which would appear in logs and tables; remove them from the "
+            "URI, and give them to the store's driver by its environment variables"
         )
-    if "?" in address:
+    if "?" in uri:
         raise ValueError(
-            f"{address.partition('?')[0]}?*** has a query, which may hold a token; take it out of the address, and "
-            "give what it says to the store's driver by its environment variables"
+            f"{uri.partition('?')[0]}?*** has a query, which may hold a token; remove it from the URI, and give its "
+            "values to the store's driver by its environment variables"
         )
-    if not address.isprintable() or address != address.strip():
-        raise ValueError(f"{address!r} holds spaces at its ends or control characters; correct it")
-    if "::" in address:
-        raise ValueError(f"{address!r} chains several stores; give the folder of the model itself")
-    if ".." in re.split(r"[/\\]", address):
-        raise ValueError(f"{address!r} leads out of its own folder; write it without '..'")
-    rest = address[scheme.end() :]
+    if not uri.isprintable() or uri != uri.strip():
+        raise ValueError(f"{uri!r} holds spaces at its ends or control characters; correct it")
+    if "::" in uri:
+        raise ValueError(f"{uri!r} chains several stores; give the folder of the model itself")
+    if ".." in re.split(r"[/\\]", uri):
+        raise ValueError(f"{uri!r} leads out of its own folder; write it without '..'")
+    rest = uri[scheme.end() :]
     return f"{scheme[1]}:/{rest if rest.startswith('/') else '//' + rest}".rstrip("/")
 
 
 def _holds_credentials(scheme: str, rest: str) -> bool:
-    """rest: what stands behind SCHEME:/, with the second slash if there is one."""
+    """Return whether the URI SCHEME:/REST has a password, or a user where none is expected. REST may begin with /."""
     if scheme.lower() == "file":
         return False
     host, _, path = rest.removeprefix("/").partition("/")
-    named, at, _ = host.rpartition("@")
+    user, at, _ = host.rpartition("@")
     if at:
-        return ":" in named or scheme.lower() not in _NAMED_BEFORE_HOST
-    _, colon, port = host.partition(":")  # a secret may hold slashes, and then the host seems to end before its @
+        return ":" in user or scheme.lower() not in _USER_SCHEMES
+    _, colon, port = host.partition(":")  # a secret may hold slashes, so that the host seems to end before its @
     return bool(colon) and not port.isdigit() and "@" in path

@@ -1,4 +1,4 @@
-"""The files of conf/pipelines: what to tag, what to ask, and what becomes of each document."""
+"""Pipeline configuration: the files of conf/pipelines."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from gliclass_spark.labels import LabelSet
 
 EMBEDDED_MODEL = "embedded"
 Step = Literal["tag", "filter", "route"]
-# In the order in which they run: each reads what the one before it wrote.
+# In the order in which they run: each reads the tables that the one before it wrote.
 STEPS: tuple[Step, ...] = ("tag", "filter", "route")
-# What a run scores again: texts, label sets and models that "changed", "all", or "none" for a changed model alone.
+# Which documents a run scores again: with a "changed" text, label set or model; "all"; or, with "none", not for a
+# changed model.
 Retag = Literal["changed", "all", "none"]
 
-# The source of the documents may stand beside the tables that are written; all others are written.
+# Tables that the jobs write, which the source must not overlap. `documents` is the source itself.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}")
 
 
-def _resolve_model(value: str, info: ValidationInfo) -> str:
+def _check_model_uri(value: str, info: ValidationInfo) -> str:
     if value.startswith(REGISTERED):
         registered_model(value)
         return value
@@ -58,7 +59,7 @@ def _resolve_model(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _column(value: str) -> str:
+def _check_column(value: str) -> str:
     if not value or not value.isprintable() or "`" in value:
         raise ValueError(f"{value!r} can't be a column; give a name of printable characters without backquotes")
     if value.lower() in TAG_COLUMNS:
@@ -66,26 +67,28 @@ def _column(value: str) -> str:
     return value
 
 
-ColumnName = Annotated[str, AfterValidator(_column)]
-# Strict, because a lax share would take `true` for 1.0.
+ColumnName = Annotated[str, AfterValidator(_check_column)]
+# Strict, because otherwise `true` would be accepted as 1.0.
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 
 
 class Source(BaseModel):
-    """Where the documents are: a `path` in a `format`, or a `table` of the catalog; never both.
-
-    `id` and `text` name the columns that are read. `columns` names the others that go along into the
-    tables of kept and rejected documents; without it, all do.
-    """
+    """Where the documents are: a `path` in a `format`, or a `table` of the catalog; never both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: ConfigPath | None = None
+    """A folder or an object store URI."""
     table: str | None = None
+    """A table of Spark's catalog, as `catalog.schema.table`."""
     format: Literal["delta", "parquet", "json", "csv"] = "delta"
+    """The format of `path`. Only Delta has the versions that time travel and the change data feed need."""
     id: ColumnName
+    """The column that identifies a document. No value may be null or repeat."""
     text: ColumnName
+    """The column that is classified, of type string."""
     columns: tuple[ColumnName, ...] | None = None
+    """Other columns to copy to `kept`, `rejected` and the routes' tables. Without it, all."""
 
     @field_validator("table")
     @classmethod
@@ -95,60 +98,65 @@ class Source(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _possible(self) -> Source:
+    def _is_path_or_table(self) -> Source:
         if self.path is not None and self.table is not None:
             raise ValueError("has both 'path' and 'table'; remove one")
         if self.path is None and self.table is None:
             raise ValueError("has neither 'path' nor 'table'; add one")
         if self.table is not None and "format" in self.model_fields_set:
-            raise ValueError("has 'format' beside 'table', but a table knows its own; remove 'format'")
+            raise ValueError("has 'format' beside 'table', whose format Spark knows; remove 'format'")
         seen: set[str] = set()
         for column in (self.id, self.text, *(self.columns or ())):
             if column.lower() in seen:
                 raise ValueError(f"column {column!r} is named twice among id, text and columns; remove one")
             seen.add(column.lower())
         if "doc_id" in seen and self.id.lower() != "doc_id":
-            raise ValueError(f"'doc_id' is what the tables call the id, but the id is {self.id!r}; rename the column")
+            raise ValueError(
+                f"'doc_id' is the name of the id in the tables, but the id is {self.id!r}; rename the column"
+            )
         return self
 
 
 class Pipeline(BaseModel):
-    """One file of conf/pipelines.
-
-    `model` is "embedded", a folder (which begins with `.` or `/`), a hub id (org/name@revision), a folder of
-    a store (s3://bucket/folder), or models:/NAME@champion.
-    `tables` is the folder that all tables are written to. `max_error_ratio` is the share of rows, in
-    [0, 1], that may fail before the job does. `steps` are the jobs of a run: `[tag]` leaves the documents
-    where they are, with their tags beside them. `airflow` says when Airflow runs it.
-
-    `exploration` is the share of documents, in [0, 1], whose labels are drawn from the scores and not given
-    by thresholds, so that feedback also tells about labels that the model did not expect; `explored` marks
-    them in the tables, and `propensities` in `tags` says how probable each label was. Rules that ask for
-    `labels` see what was drawn; rules that ask for `scores` are not affected. When the share changes, the
-    next `tag` decides every document's labels anew from the scores that it has, and asks no model.
-    """
+    """One file of conf/pipelines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """The pipeline's name in `runs`, in Airflow and in the registry."""
     source: Source
     label_set: LabelSet
-    model: Annotated[str, AfterValidator(_resolve_model)] = EMBEDDED_MODEL
+    """In the file: a path, a list of names, or a label set written out."""
+    model: Annotated[str, AfterValidator(_check_model_uri)] = EMBEDDED_MODEL
+    """A model URI: "embedded", a folder (which begins with `.` or `/`), a hub id (org/name@revision), a folder of an
+    object store (s3://bucket/folder), or models:/NAME@champion."""
     tables: ConfigPath
+    """The folder that all tables are written to."""
     reject: tuple[RejectRule, ...] = ()
+    """Reasons to reject a document. The first match counts; without any, every document is kept."""
     routes: tuple[Route, ...] = ()
+    """Destinations of kept documents."""
     default_route: str = "unrouted"
+    """The table of kept documents that no route matches."""
     routing: Routing = "first_match"
     max_error_ratio: Share = 0.01
+    """The share of rows, in [0, 1], that may fail. Above it, the job stops and commits nothing."""
     exploration: Share = 0.0
+    """The share of documents, in [0, 1], whose labels are drawn at random with their scores as probabilities, instead
+    of by thresholds, so that feedback also covers labels that the model does not expect. `explored` marks their rows,
+    and `propensities` in `tags` holds the probability of each label. Rules see the drawn `labels`; `scores` are not
+    affected. After a change of the share, `tag` decides all labels again from the existing scores, without a model."""
     steps: tuple[Step, ...] = STEPS
+    """The jobs of a run: `[tag]` only writes tags, and leaves the documents where they are."""
     airflow: Schedule | None = None
+    """When Airflow runs it. Without this section, it does not."""
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Pipeline:
-        """Read `conf/pipelines/*.yaml` and the label set that it names. Raises ConfigError,
-        LabelSetError or RulesError that names file, key and mend. Columns that rules name are not
-        checked: that takes the documents' schema, see `Rules.check`.
+        """Return the pipeline in a file of conf/pipelines, with the label set that it names.
+
+        Columns in rules are not checked, since that takes the documents' schema, see `Rules.check`. Raises
+        ConfigError, LabelSetError or RulesError with the file, the key and the fix.
         """
         document = yaml_loader.load(path)
         folder = Path(path).absolute().parent
@@ -174,20 +182,26 @@ class Pipeline(BaseModel):
 
     @field_validator("steps")
     @classmethod
-    def _in_order(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    def _are_in_order(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         if not steps or steps != STEPS[: len(steps)]:
-            raise ValueError("each step reads what the one before it wrote: write [tag], [tag, filter], or all three")
+            raise ValueError(
+                "each step reads the tables of the one before it; write [tag], [tag, filter], or all three"
+            )
         return steps
 
     @model_validator(mode="after")
-    def _consistent(self) -> Pipeline:
+    def _rules_fit_steps_and_labels(self) -> Pipeline:
         for key, step in (("reject", "filter"), ("routes", "route")):
             if getattr(self, key) and step not in self.steps:
                 raise ValueError(f"{key!r} has rules, but 'steps' has no {step!r}; add it, or remove the rules")
         self.rules.check_labels(self.label_set.names, f"label set {self.label_set.name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _source_is_not_written(self) -> Pipeline:
         if self.source.path is not None:
             documents = canonical_folder(self.source.path)
-            for name, table in self._written():
+            for name, table in self._written_tables():
                 if documents.startswith(table) or table.startswith(documents):
                     raise ValueError(
                         f"source.path {self.source.path!r} and the table {name!r}, which is written to {table!r}, "
@@ -197,9 +211,9 @@ class Pipeline(BaseModel):
 
     @cached_property
     def rules(self) -> Rules:
-        """The rules by themselves, with their hash."""
+        """The reject and route rules, with their hash."""
         return Rules(reject=self.reject, routes=self.routes, default_route=self.default_route, routing=self.routing)
 
-    def _written(self) -> Iterator[tuple[str, str]]:
+    def _written_tables(self) -> Iterator[tuple[str, str]]:
         for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):
             yield name, canonical_folder(f"{self.tables}/{name}")

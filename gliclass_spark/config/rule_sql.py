@@ -1,4 +1,4 @@
-"""One SQL condition on one row, read and found safe before any Spark session exists."""
+"""SQL conditions of rules: parsed, and checked to be safe and deterministic, without a Spark session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlglot.tokenizer_core import Token
 
 from gliclass_spark.errors import RulesError
 
-# What tagging adds to a document. A rule may use these beside the document's own columns.
+# Columns that tagging adds to a document. A rule may use these and the document's own columns.
 TAG_COLUMNS: tuple[str, ...] = (
     *("content_hash", "label_set", "label_set_hash", "scores", "labels", "token_count", "chunk_count"),
     *("error", "model", "model_digest", "explored", "run_id", "tagged_at"),
@@ -24,10 +24,9 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The functions that a rule may call, by Spark's own name. The list is of names and not of sqlglot's
-# classes, because sqlglot also knows the functions of thirty other systems, and under such a name
-# Spark would call what a user registered. Left out on purpose: whatever is no function of the row
-# alone, raises for sport, runs code, or reads the session.
+# Functions that a rule may call, by Spark's names. Not sqlglot's classes, because sqlglot also parses the functions of
+# other systems, and under such a name Spark would call a user-defined function. Left out on purpose: functions that
+# read more than the row, raise errors, run code, or read the session.
 _FUNCTIONS = _words("""
     equal_null ilike in isnan isnotnull isnull like not regexp regexp_like rlike between coalesce if ifnull nanvl
     nullif nullifzero nvl nvl2 when zeroifnull
@@ -55,24 +54,24 @@ _FUNCTIONS = _words("""
     bigint binary boolean cast date decimal double float int smallint string timestamp tinyint try_cast
     get_json_object json_array_length json_object_keys try_parse_url try_url_decode url_encode
     """)
-# Words of the grammar that may stand before a parenthesis without being a call.
+# Keywords that can precede a parenthesis without being a call.
 _KEYWORDS = _words("all and any both case div else for from leading or some then trailing")
-# Known to answer differently when the same row is read again; kept apart only for a better message.
-_UNSTEADY_CALLS = _words("""
+# Nondeterministic functions, listed only for a better message.
+_NONDETERMINISTIC_CALLS = _words("""
     curdate input_file_block_length input_file_block_start input_file_name monotonically_increasing_id now rand
     randn random randstr shuffle spark_partition_id uniform unix_timestamp uuid
     """)
-# The same, and refused even without parentheses: Spark calls most of them where no column has the name.
-_UNSTEADY_WORDS = _words("current_date current_time current_timestamp current_user localtimestamp session_user")
-_UNSTEADY_LITERAL = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
-_UNSTEADY = "answers differently from run to run; compute a column in an earlier step, and use that"
+# Refused also without parentheses: Spark calls most of them where no column has the name.
+_NONDETERMINISTIC_WORDS = _words("current_date current_time current_timestamp current_user localtimestamp session_user")
+_NONDETERMINISTIC_LITERAL = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_NONDETERMINISTIC = "gives another value in each run; compute a column in an earlier step, and use that"
 
 _FORBIDDEN: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
     ((exp.Query,), "is a query, and a rule sees one row; join in an earlier step, and use the column"),
-    ((exp.Window, exp.Filter), "looks at other rows, and a rule sees one; compute a column in an earlier step"),
+    ((exp.Window, exp.Filter), "reads other rows, and a rule sees one; compute a column in an earlier step"),
     ((exp.AggFunc,), "is an aggregate, and a rule sees one row; compute a column in an earlier step"),
-    ((exp.Star,), "stands for every column; name the ones that you mean"),
-    ((exp.Placeholder, exp.Parameter), "is a parameter that nobody fills in; write the value itself"),
+    ((exp.Star,), "selects every column; name the ones that you need"),
+    ((exp.Placeholder, exp.Parameter), "is a parameter, which rules don't have; write the value itself"),
 )
 STRINGS = (exp.Literal, exp.RawString)
 _VALUES = (
@@ -89,7 +88,7 @@ _SPARK = Spark()
 
 
 def parse(when: str, title: str) -> exp.Expr:
-    """The condition as a tree. Raises RulesError, led by the rule's title, if it is not a safe one."""
+    """Return the condition's syntax tree. Raises RulesError, with the rule's title, unless it is a safe condition."""
     tree: exp.Expr | None = None
     try:
         tokens = _SPARK.tokenize(when)
@@ -100,13 +99,13 @@ def parse(when: str, title: str) -> exp.Expr:
         problem = f"{when!r} can't be read; close the quote or the comment that it opens"
     except RecursionError:
         problem = "the condition is nested too deeply; split it into several rules"
-    except Exception as error:  # a call with too few arguments raises whatever sqlglot stumbles over
-        place = error.errors[0].get("highlight") if isinstance(error, ParseError) else None
-        seen = f", see {place!r}" if place else ""
-        problem = f"{when!r} is not one SQL expression{seen}; write one such as scores['web'] >= 0.5"
+    except Exception as error:  # sqlglot raises anything for a call with too few arguments
+        token = error.errors[0].get("highlight") if isinstance(error, ParseError) else None
+        position = f", see {token!r}" if token else ""
+        problem = f"{when!r} is not one SQL expression{position}; write one such as scores['web'] >= 0.5"
     if tree is None:
-        why = problem or "the condition is empty; write one such as scores['web'] >= 0.5"
-        raise RulesError(f"{title}: {why}")
+        message = problem or "the condition is empty; write one such as scores['web'] >= 0.5"
+        raise RulesError(f"{title}: {message}")
     problem = _tree_problem(tree) or _call_problem(tokens, tree)
     if problem:
         raise RulesError(f"{title}: {problem}")
@@ -114,42 +113,45 @@ def parse(when: str, title: str) -> exp.Expr:
 
 
 def _text_problem(when: str, tokens: Sequence[Token]) -> str | None:
-    """What no rule may hold, wherever in the expression it stands."""
+    """Return the problem of a condition that shows in its text alone, as comments and semicolons."""
     if any(token.comments for token in tokens):
-        return "the condition holds a comment; write it behind a # in the YAML file instead"
+        return "the condition holds a comment; write it after a # in the YAML file instead"
     if "${" in when:
-        return "'${' would be replaced by Spark after this check; write the value itself"
+        return "'${' would be substituted by Spark after this check; write the value itself"
     for token in tokens:
         if token.token_type is TokenType.SEMICOLON:
             return "';' ends a statement, and a rule is one expression; remove it"
-        if token.token_type not in _STRING_TOKENS and token.text.lower() in _UNSTEADY_WORDS:
-            return f"{token.text!r} {_UNSTEADY}"
+        if token.token_type not in _STRING_TOKENS and token.text.lower() in _NONDETERMINISTIC_WORDS:
+            return f"{token.text!r} {_NONDETERMINISTIC}"
     return None
 
 
 def _tree_problem(tree: exp.Expr) -> str | None:
+    """Return the problem of the first node that is not allowed in a rule."""
     for node in tree.walk():
         for types, why in _FORBIDDEN:
             if isinstance(node, types):
-                return f"{sql(node)} {why}"
+                return f"{excerpt(node)} {why}"
         if isinstance(node, (exp.Any, exp.All)) and not isinstance(node.parent, (exp.Like, exp.ILike)):
-            return f"{sql(node)} is only for LIKE; to look at other rows, compute a column in an earlier step"
+            return f"{excerpt(node)} is only for LIKE; to read other rows, compute a column in an earlier step"
         if not isinstance(node, _ALLOWED):
-            return f"{sql(node)} is nothing that a rule may hold; use columns, values, operators and functions"
-        timed = isinstance(node, exp.Cast) and node.to.is_type(*exp.DataType.TEMPORAL_TYPES)
-        if timed and isinstance(node.this, STRINGS) and _UNSTEADY_LITERAL.match(node.this.name):
-            return f"{sql(node)} {_UNSTEADY}"
-    # Below AND, OR, NOT and parentheses stand conditions; no tag column is one by itself.
+            return f"{excerpt(node)} is not allowed in a rule; use columns, values, operators and functions"
+        is_time = isinstance(node, exp.Cast) and node.to.is_type(*exp.DataType.TEMPORAL_TYPES)
+        if is_time and isinstance(node.this, STRINGS) and _NONDETERMINISTIC_LITERAL.match(node.this.name):
+            return f"{excerpt(node)} {_NONDETERMINISTIC}"
+    # The operands of AND, OR, NOT and parentheses must be conditions, which no tag column is by itself.
     for node in tree.walk(prune=lambda node: not isinstance(node, (exp.Connector, exp.Not, exp.Paren))):
         base = node.this if isinstance(node, exp.Bracket) else node
         if isinstance(node, _VALUES) or (isinstance(base, exp.Column) and root(base) in TAG_COLUMNS):
-            return f"{sql(node)} is a value and no condition; compare it, as in scores['web'] >= 0.5"
+            return f"{excerpt(node)} is a value, not a condition; compare it, as in scores['web'] >= 0.5"
     return None
 
 
 def _call_problem(tokens: Sequence[Token], tree: exp.Expr) -> str | None:
-    """A call of anything but a listed function. Names are read off the text, as Spark will read them:
-    sqlglot's tree holds its own names, and keeps `Anonymous` for those it does not know.
+    """Return the problem of the first call of a function that is not allowed.
+
+    Names are taken from the tokens, as Spark will see them: sqlglot's tree has sqlglot's own names, and `Anonymous`
+    for functions that it does not know.
     """
     names = [node.name for node in tree.find_all(exp.Anonymous)]
     for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
@@ -158,28 +160,28 @@ def _call_problem(tokens: Sequence[Token], tree: exp.Expr) -> str | None:
             qualified = before is not None and before.token_type is TokenType.DOT
             names.append(f".{token.text}" if qualified else token.text)
     for name in names:
-        if name.lower() in _UNSTEADY_CALLS:
-            return f"{name + '()'!r} {_UNSTEADY}"
+        if name.lower() in _NONDETERMINISTIC_CALLS:
+            return f"{name + '()'!r} {_NONDETERMINISTIC}"
         if name.lower() not in _FUNCTIONS:
-            why = "is none of Spark's built-in functions of one row that a rule may call"
-            likely = near(name, _FUNCTIONS)
-            otherwise = f"{likely} Otherwise compute" if likely else "compute"
-            return f"{name + '()'!r} {why}; {otherwise} a column in an earlier step, and use that"
+            problem = "is none of Spark's built-in functions of one row that a rule may call"
+            suggestion = did_you_mean(name, _FUNCTIONS)
+            fix = f"{suggestion} Otherwise compute" if suggestion else "compute"
+            return f"{name + '()'!r} {problem}; {fix} a column in an earlier step, and use that"
     return None
 
 
 def root(column: exp.Column) -> str:
-    """The column's own name, in lower case, without the fields that are read from it."""
+    """Return the column's name, in lower case, without the struct fields after it."""
     return column.parts[0].name.lower()
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """'did you mean ...?' with the closest of what is known, or nothing."""
-    spelled = {candidate.lower(): candidate for candidate in known}
-    matches = get_close_matches(name.lower(), spelled, n=3)
-    return f"did you mean {' or '.join(repr(spelled[match]) for match in matches)}?" if matches else ""
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return 'did you mean ...?' with the closest candidates; "" if none is close."""
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    matches = get_close_matches(name.lower(), by_lower_case, n=3)
+    return f"did you mean {' or '.join(repr(by_lower_case[match]) for match in matches)}?" if matches else ""
 
 
-def sql(node: exp.Expr) -> str:
-    """A piece of a condition, short enough for a message."""
+def excerpt(node: exp.Expr) -> str:
+    """Return the node as quoted SQL, cut to a length for messages."""
     return repr(node.sql(dialect=_SPARK)[:80])

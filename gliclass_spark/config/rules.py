@@ -1,4 +1,4 @@
-"""Reject and route rules: checked against labels and columns, and hashed, before any Spark session exists."""
+"""Reject and route rules: validated against labels and columns, and hashed, without a Spark session."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 from sqlglot import exp
 
-from gliclass_spark.config.rule_sql import STRINGS, TAG_COLUMNS, near, parse, root, sql
+from gliclass_spark.config.rule_sql import STRINGS, TAG_COLUMNS, did_you_mean, excerpt, parse, root
 from gliclass_spark.errors import RulesError
 
-# Tables that stand beside the routes' tables: a route of that name would overwrite one of them.
+# Tables in the same folder as the routes' tables: a route of that name would overwrite one of them.
 RESERVED_TABLES = frozenset({"tags", "kept", "rejected", "quarantined", "runs", "feedback", "documents", "staged"})
-
-
 Routing = Literal["first_match", "every_match"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
-_MANY = 20
+_MAX_LISTED = 20
 
 
 class _Rule(BaseModel, ABC):
-    """A Spark SQL condition on one row. A condition that is NULL for a row does not match it.
+    """A Spark SQL condition on one row. A row for which it is NULL does not match.
 
-    Raises RulesError when the text is anything but one condition made of columns, values, operators
-    and Spark's built-in functions of the row alone.
+    Raises RulesError unless the text is one condition of columns, values, operators and Spark's deterministic
+    built-in functions of a single row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,16 +38,16 @@ class _Rule(BaseModel, ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """What messages call the rule."""
+        """The rule's name in messages."""
 
     @model_validator(mode="after")
-    def _safe(self) -> _Rule:
+    def _is_safe(self) -> _Rule:
         parse(self.when, self.title)
         return self
 
 
 class RejectRule(_Rule):
-    """Documents that match go to `rejected` with this reason."""
+    """A rule whose matching documents go to `rejected` with its reason."""
 
     reason: str
 
@@ -59,7 +57,7 @@ class RejectRule(_Rule):
 
 
 class Route(_Rule):
-    """Documents that match go to the table of this name."""
+    """A rule whose matching documents go to the table of its name."""
 
     route: str
 
@@ -69,11 +67,12 @@ class Route(_Rule):
 
 
 class Rules(BaseModel):
-    """What becomes of a tagged document. The first reject rule that matches rejects it; the others
-    are kept, and go to the first route that matches, or with `routing: every_match` to every route
-    that does; to `default_route` if none does.
+    """The reject and route rules of a pipeline.
 
-    Raises RulesError on a name that is used twice, is reserved, or could leave its folder.
+    The first matching reject rule rejects a document. A kept document goes to the first matching route, or with
+    `routing: every_match` to every matching route; without a match, to `default_route`.
+
+    Raises RulesError if a name is used twice, is reserved, or could leave its folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
@@ -84,16 +83,18 @@ class Rules(BaseModel):
     routing: Routing = "first_match"
 
     @model_validator(mode="after")
-    def _named_apart(self) -> Rules:
+    def _names_are_valid(self) -> Rules:
         default = (f"default_route {self.default_route!r}", self.default_route)
         destinations = [*((route.title, route.route) for route in self.routes), default]
         for group in ([(rule.title, rule.reason) for rule in self.reject], destinations):
             seen: set[str] = set()
             for title, name in group:
                 if not _NAME.fullmatch(name):
-                    raise RulesError(f"{title}: a name has 1 to 63 of a-z, 0-9 and _, and begins with no _; rename it")
+                    raise RulesError(
+                        f"{title}: a name has 1 to 63 of a-z, 0-9 and _, and does not begin with _; rename it"
+                    )
                 if group is destinations and name in RESERVED_TABLES:
-                    raise RulesError(f"{title}: the jobs keep a table of that name themselves; rename it")
+                    raise RulesError(f"{title}: the jobs write a table of that name themselves; rename it")
                 if name in seen:
                     raise RulesError(f"{title}: the name is used twice; rename one")
                 seen.add(name)
@@ -101,39 +102,39 @@ class Rules(BaseModel):
 
     @property
     def destinations(self) -> tuple[str, ...]:
-        """Every name that a kept document can be routed to, the default last."""
+        """The names of all tables that a kept document can go to, the default last."""
         return (*(route.route for route in self.routes), self.default_route)
 
     def check(self, columns: Iterable[str], labels: Iterable[str], source: str) -> None:
-        """Raise RulesError if a rule names a label that is not asked, or a column that is neither one
-        of the documents' `columns` nor one of TAG_COLUMNS. `source` says where the rules stand.
+        """Raise RulesError if a rule names a label that is not in `labels`, or a column that is neither in `columns`
+        nor in TAG_COLUMNS. source: the file of the rules, for messages.
         """
         self.check_labels(labels, source)
-        known = (*columns, *TAG_COLUMNS)
-        folded = {column.lower() for column in known}
+        available = (*columns, *TAG_COLUMNS)
+        folded = {column.lower() for column in available}
         for rule in (*self.reject, *self.routes):
             for column in parse(rule.when, rule.title).find_all(exp.Column):
                 name = column.parts[0].name
                 if name.lower() not in folded:
-                    raise RulesError(f"{source}: {rule.title}: unknown column {name!r}; {_suggest(name, known)}")
+                    raise RulesError(f"{source}: {rule.title}: unknown column {name!r}; {_suggest(name, available)}")
 
     def check_labels(self, labels: Iterable[str], source: str) -> None:
-        """The half of `check` that needs no table: raise RulesError on a label that is not asked."""
-        known = tuple(labels)
+        """Raise RulesError if a rule names a label that is not in `labels`: the part of `check` without a schema."""
+        label_names = tuple(labels)
         for rule in (*self.reject, *self.routes):
             for node in parse(rule.when, rule.title).walk():
                 for key in _label_keys(node):
                     if isinstance(key, STRINGS):
-                        if key.name not in known:
-                            hint = _suggest(key.name, known)
+                        if key.name not in label_names:
+                            hint = _suggest(key.name, label_names)
                             raise RulesError(f"{source}: {rule.title}: unknown label {key.name!r}; {hint}")
                     elif not key.find(exp.Column, exp.Identifier):
-                        why = "is a label put together; write it as one text, with \\' for a quote in it"
-                        raise RulesError(f"{source}: {rule.title}: {sql(key)} {why}")
+                        why = "is a label from several texts; write it as one, with \\' for a quote in it"
+                        raise RulesError(f"{source}: {rule.title}: {excerpt(key)} {why}")
 
     @cached_property
     def canonical_json(self) -> str:
-        """One spelling for one set of rules: sorted keys, no white space between them."""
+        """The rules as JSON that is the same for equal rules: sorted keys, no white space."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @cached_property
@@ -143,8 +144,10 @@ class Rules(BaseModel):
 
 
 def _label_keys(node: exp.Expr) -> list[exp.Expr]:
-    """What stands where a label is meant: in scores[...], scores.x, array_contains(labels, ...),
-    arrays_overlap(labels, array(...)), labels[0] = ...; `element_at` parses as a bracket.
+    """Return the expressions of a node that are label names.
+
+    As in scores[...], scores.x, array_contains(labels, ...), arrays_overlap(labels, array(...)), labels[0] = ...;
+    `element_at` parses as a bracket.
     """
     if isinstance(node, exp.Column) and root(node) == "scores":
         return [exp.Literal.string(part.name) for part in node.parts[1:2]]
@@ -167,6 +170,6 @@ def _is_column(node: exp.Expr, name: str) -> bool:
     return isinstance(node, exp.Column) and len(node.parts) == 1 and root(node) == name
 
 
-def _suggest(name: str, known: Collection[str]) -> str:
-    more = f" and {len(known) - _MANY} more" if len(known) > _MANY else ""
-    return near(name, known) or f"there are {', '.join(sorted(known)[:_MANY])}{more}"
+def _suggest(name: str, available: Collection[str]) -> str:
+    more = f" and {len(available) - _MAX_LISTED} more" if len(available) > _MAX_LISTED else ""
+    return did_you_mean(name, available) or f"there are {', '.join(sorted(available)[:_MAX_LISTED])}{more}"

@@ -1,4 +1,4 @@
-"""The part `airflow:` of a file of conf/pipelines or conf/retrain: when it is run, with what, and who is told."""
+"""Schedules: the section `airflow:` of pipelines and retrainings, with when Airflow runs them and who is alerted."""
 
 from __future__ import annotations
 
@@ -19,53 +19,55 @@ GPU_POOL = "gpu"
 
 
 class Alerts(BaseModel):
-    """Who is told when a run fails, or when its report warns. What is told is always logged as well.
-
-    email: addresses, by the connection `smtp_default`. slack: a channel, by the connection `slack_api_default`.
-    """
+    """Who is alerted when a run fails, or when its report has warnings. Alerts are always logged as well."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     email: tuple[str, ...] = ()
+    """Mail addresses, through the connection `smtp_default`."""
     slack: str | None = None
+    """A channel, through the connection `slack_api_default`."""
 
 
 class Timing(BaseModel):
-    """When and how Airflow runs something.
-
-    cron: in `timezone`. after: tables of pipelines, as `pipeline.table`: a run starts when all of them were
-    written. With both, it starts for either reason; with neither, when somebody starts it. start: the first
-    day. retries, of each job, wait twice as long each time, from `retry_delay_s` on. timeout_s: of one attempt.
-    pool: the Airflow pool that limits how many jobs with a model run at once. spark_conf: a file of conf/spark.
-    connection: the Airflow connection that says where jobs are submitted to.
-    """
+    """When and how Airflow runs something. Without `cron` and `after`, it is started by hand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cron: str | None = None
+    """Minute, hour, day, month and weekday, in `timezone`. With `after` as well, either starts a run."""
     after: tuple[str, ...] = ()
+    """Tables of pipelines, as `pipeline.table`: a run starts when all of them were written."""
     timezone: str = "UTC"
     start: date = date(2026, 1, 1)
+    """The first day."""
     owner: str = "data-platform"
     tags: tuple[str, ...] = ()
+    """Tags in Airflow's list of DAGs."""
     retries: Annotated[int, Field(ge=0, strict=True)] = 3
+    """Retries of each job, with exponential backoff."""
     retry_delay_s: Seconds = 60
+    """The first wait."""
     timeout_s: Seconds = 6 * 3600
+    """The time limit of one attempt."""
     pool: str = "default_pool"
+    """The Airflow pool that limits concurrent jobs with a model."""
     spark_conf: ConfigPath | None = None
+    """A file of conf/spark, with settings beyond the connection's."""
     connection: str = "spark_default"
+    """The Airflow connection of the cluster that jobs are submitted to."""
     alerts: Alerts = Alerts()
 
     @field_validator("cron")
     @classmethod
-    def _parses(cls, value: str | None) -> str | None:
+    def _is_cron(cls, value: str | None) -> str | None:
         if value is not None and not croniter.is_valid(value):
             raise ValueError(f"{value!r} is no cron; write minute, hour, day, month and weekday, as in '0 2 * * *'")
         return value
 
     @field_validator("timezone")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _is_time_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError):
@@ -74,7 +76,7 @@ class Timing(BaseModel):
 
     @field_validator("after")
     @classmethod
-    def _tables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_tables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if not _TABLE.fullmatch(name):
                 raise ValueError(f"{name!r} is no table of a pipeline; write pipeline.table, as in 'corpus.kept'")
@@ -82,31 +84,27 @@ class Timing(BaseModel):
 
 
 class Schedule(Timing):
-    """When and how Airflow runs a pipeline.
-
-    catchup: whether nights between `start` and now that Airflow missed are run one by one, each over the
-    source as it was then. storage: the Airflow connection whose extra holds what delta-rs wants to know to
-    read the tables, keys for a store say.
-    """
+    """When and how Airflow runs a pipeline."""
 
     catchup: bool = False
+    """Whether Airflow backfills the scheduled runs between `start` and now, each over the source as of its date."""
     storage: str | None = None
+    """The Airflow connection whose extra holds delta-rs's storage options for the tables, such as keys."""
 
 
 class RetrainSchedule(Timing):
-    """When and how Airflow retrains a pipeline's model: every Sunday, unless `cron` or `after` say otherwise.
-
-    pool: takes one slot for each step that trains or judges. python: the interpreter of the environment that
-    trains; Airflow's own unless it says otherwise. processes: how many GPUs of the machine train together.
-    """
+    """When and how Airflow retrains a pipeline's model: every Sunday, unless `cron` or `after` is set."""
 
     pool: str = GPU_POOL
+    """The Airflow pool; each step that trains or evaluates takes one slot."""
     python: ConfigPath | None = None
+    """The Python interpreter of the training environment. Without it, Airflow's own."""
     processes: Annotated[int, Field(ge=1, strict=True)] = 1
+    """Training processes on the machine, one per GPU."""
 
     @model_validator(mode="before")
     @classmethod
-    def _weekly(cls, document: Any) -> Any:
+    def _weekly_by_default(cls, document: Any) -> Any:
         if isinstance(document, dict) and not {"cron", "after"} & document.keys():
             return {"cron": WEEKLY, **document}
         return document

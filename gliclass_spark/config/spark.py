@@ -1,4 +1,4 @@
-"""The files of conf/spark."""
+"""Spark configuration: the files of conf/spark."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gliclass_spark.errors import ConfigError
 
 
 def read_conf(path: str | Path | None) -> dict[str, str]:
-    """A file of conf/spark: a flat mapping of Spark's settings. Raises ConfigError that names file and key.
+    """Return the Spark settings in a file of conf/spark; none without a file.
 
-    A discovery script's relative path is relative to the folder of the file.
+    A discovery script's relative path is resolved from the folder of the file. Raises ConfigError with file and key.
     """
     if path is None:
         return {}

@@ -56,7 +56,7 @@ def test_a_model_folder_without_a_dot_is_refused_with_the_mend(pipelines: Path) 
 
 @pytest.mark.parametrize("path", ["~/lake", "~"])
 def test_a_home_folder_is_refused(pipelines: Path, path: str) -> None:
-    mend = f"{path!r} starts with ~, which differs from machine to machine; write the whole path"
+    mend = f"{path!r} starts with ~, which differs from machine to machine; write the full path"
     assert refusal(pipelines, merged(tables=path)) == f"tables: {mend}"
     assert refusal(pipelines, merged(model=path)) == f"model: {mend}"
     assert refusal(pipelines, merged(source={"path": path})) == f"source.path: {mend}"

@@ -17,7 +17,7 @@ from gliclass_spark.errors import ConfigError, ModelNotFoundError
 
 SECRETS = st.text(string.ascii_letters + string.digits + "/+=._-~ ", min_size=1).map(lambda text: f"SeCrEt{text}")
 IMPOSSIBLE = [
-    ("s3://key:secret@bucket/mail", "s3://***@bucket/mail holds credentials, which would stand in logs and tables"),
+    ("s3://key:secret@bucket/mail", "s3://***@bucket/mail holds credentials, which would appear in logs and tables"),
     ("s3://key:sec/ret@bucket/mail", "s3://***@bucket/mail holds credentials"),
     ("s3://key:/secret@bucket/mail", "s3://***@bucket/mail holds credentials"),
     ("s3:/key:secret@bucket/mail", "s3://***@bucket/mail holds credentials"),
@@ -38,7 +38,7 @@ IMPOSSIBLE = [
     ("org/..", "is neither 'embedded' nor a hub id"),
     ("org/name/model", "is neither 'embedded' nor a hub id"),
     ("", "is neither 'embedded' nor a hub id"),
-    ("~/mail", "starts with ~, which differs from machine to machine; write the whole path"),
+    ("~/mail", "starts with ~, which differs from machine to machine; write the full path"),
 ]
 
 

@@ -131,7 +131,7 @@ def test_a_label_set_far_away_is_refused(pipelines: Path) -> None:
         ({"source": {"table": "main.docs"}}, "source: has both 'path' and 'table'; remove one"),
         (
             {"source": {"path": ..., "table": "main.docs", "format": "delta"}},
-            "source: has 'format' beside 'table', but a table knows its own; remove 'format'",
+            "source: has 'format' beside 'table', whose format Spark knows; remove 'format'",
         ),
         (
             {"source": {"text": "DOC_ID"}},
@@ -147,7 +147,7 @@ def test_a_label_set_far_away_is_refused(pipelines: Path) -> None:
         ),
         (
             {"source": {"id": "url", "columns": ["doc_id"]}},
-            "source: 'doc_id' is what the tables call the id, but the id is 'url'; rename the column",
+            "source: 'doc_id' is the name of the id in the tables, but the id is 'url'; rename the column",
         ),
         (
             {"source": {"columns": ["Labels"]}},
@@ -201,13 +201,13 @@ def test_every_other_share_is_refused(share: float) -> None:
         ),
         (
             {"routes": [{"route": "../a", "when": "true"}]},
-            "route '../a': a name has 1 to 63 of a-z, 0-9 and _, and begins with no _; rename it",
+            "route '../a': a name has 1 to 63 of a-z, 0-9 and _, and does not begin with _; rename it",
         ),
         (
             {"routes": [{"route": "kept", "when": "true"}]},
-            "route 'kept': the jobs keep a table of that name themselves; rename it",
+            "route 'kept': the jobs write a table of that name themselves; rename it",
         ),
-        ({"default_route": "tags"}, "default_route 'tags': the jobs keep a table of that name themselves; rename it"),
+        ({"default_route": "tags"}, "default_route 'tags': the jobs write a table of that name themselves; rename it"),
         (
             {"routes": [{"route": "a", "when": "scores['wep'] > 0.5"}]},
             "label set 'demo': route 'a': unknown label 'wep'; did you mean 'web'?",

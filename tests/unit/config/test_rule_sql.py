@@ -98,32 +98,32 @@ def test_a_condition_on_one_row_is_accepted(when: str) -> None:
             "exists(select 1)",
             "'SELECT 1' is a query, and a rule sees one row; join in an earlier step, and use the column",
         ),
-        ("*", "'*' stands for every column; name the ones that you mean"),
-        ("struct(*) is null", "'*' stands for every column; name the ones that you mean"),
+        ("*", "'*' selects every column; name the ones that you need"),
+        ("struct(*) is null", "'*' selects every column; name the ones that you need"),
         ("count(*) > 1", "'COUNT(*)' is an aggregate, and a rule sees one row; compute a column in an earlier step"),
         (
             "sum(token_count) over () > 1",
-            "'SUM(token_count) OVER ()' looks at other rows, and a rule sees one; compute a column in an earlier step",
+            "'SUM(token_count) OVER ()' reads other rows, and a rule sees one; compute a column in an earlier step",
         ),
         (
             "any(error is null)",
-            "'ANY(error IS NULL)' is only for LIKE; to look at other rows, compute a column in an earlier step",
+            "'ANY(error IS NULL)' is only for LIKE; to read other rows, compute a column in an earlier step",
         ),
-        (":limit > 1", "':limit' is a parameter that nobody fills in; write the value itself"),
-        ("? > 1", "'?' is a parameter that nobody fills in; write the value itself"),
-        ("'${env:HOME}' = text", "'${' would be replaced by Spark after this check; write the value itself"),
+        (":limit > 1", "':limit' is a parameter, which rules don't have; write the value itself"),
+        ("? > 1", "'?' is a parameter, which rules don't have; write the value itself"),
+        ("'${env:HOME}' = text", "'${' would be substituted by Spark after this check; write the value itself"),
         (
             "scores['web']",
-            "\"scores['web']\" is a value and no condition; compare it, as in scores['web'] >= 0.5",
+            "\"scores['web']\" is a value, not a condition; compare it, as in scores['web'] >= 0.5",
         ),
         (
             "not (scores.web) and true",
-            "'scores.web' is a value and no condition; compare it, as in scores['web'] >= 0.5",
+            "'scores.web' is a value, not a condition; compare it, as in scores['web'] >= 0.5",
         ),
-        ("token_count + 1", "'token_count + 1' is a value and no condition; compare it, as in scores['web'] >= 0.5"),
+        ("token_count + 1", "'token_count + 1' is a value, not a condition; compare it, as in scores['web'] >= 0.5"),
         (
             "x'1F' = text",
-            "\"X'1F'\" is nothing that a rule may hold; use columns, values, operators and functions",
+            "\"X'1F'\" is not allowed in a rule; use columns, values, operators and functions",
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_is_no_condition_on_one_row_is_refused_with_its_mend(when: str, mes
     "when", ["token_count < 5 -- short", "token_count < 5 /* short */", "/**/ token_count < 5", "token_count --\n < 5"]
 )
 def test_comments_are_refused_because_spark_reads_some_of_them(when: str) -> None:
-    assert refusal(when) == "the condition holds a comment; write it behind a # in the YAML file instead"
+    assert refusal(when) == "the condition holds a comment; write it after a # in the YAML file instead"
 
 
 @pytest.mark.parametrize("when", ["-- all", "/* all */"])
@@ -162,7 +162,7 @@ def test_a_comment_alone_is_an_empty_condition(when: str) -> None:
 )
 def test_what_changes_from_run_to_run_is_refused(when: str, piece: str) -> None:
     assert refusal(when) == (
-        f"{piece} answers differently from run to run; compute a column in an earlier step, and use that"
+        f"{piece} gives another value in each run; compute a column in an earlier step, and use that"
     )
 
 

@@ -67,8 +67,8 @@ def test_a_long_list_of_labels_is_cut() -> None:
 
 def test_a_label_in_two_quoted_texts_is_refused_because_spark_versions_differ_on_it() -> None:
     assert check_refusal("scores['it''s'] > 0.5") == (
-        "demo.yaml: route 'r': \"CONCAT('it', 's')\" is a label put together; "
-        "write it as one text, with \\' for a quote in it"
+        "demo.yaml: route 'r': \"CONCAT('it', 's')\" is a label from several texts; "
+        "write it as one, with \\' for a quote in it"
     )
 
 
@@ -109,7 +109,7 @@ def test_the_tag_columns_are_those_of_the_design() -> None:
     "name", ["", "_a", "A", "a-b", "a.b", "a b", "../a", "a/b", "a`b", "a\n", "é", "x" * 64, "a;drop"]
 )
 def test_a_name_that_could_leave_its_folder_is_refused(name: str) -> None:
-    mend = "a name has 1 to 63 of a-z, 0-9 and _, and begins with no _; rename it"
+    mend = "a name has 1 to 63 of a-z, 0-9 and _, and does not begin with _; rename it"
     cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("reject rule", {"reject": [{"reason": name, "when": "true"}]}),
         ("route", {"routes": [{"route": name, "when": "true"}]}),
@@ -123,7 +123,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RESERVED_TABLES))
 def test_a_route_can_not_take_the_name_of_a_table_of_the_jobs(name: str) -> None:
-    mend = "the jobs keep a table of that name themselves; rename it"
+    mend = "the jobs write a table of that name themselves; rename it"
     with pytest.raises(RulesError) as caught:
         Rules(routes=(Route(route=name, when="true"),))
     assert str(caught.value) == f"route {name!r}: {mend}"

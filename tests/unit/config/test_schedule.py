@@ -68,7 +68,7 @@ def test_a_pipeline_may_only_tag(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [[], ["filter"], ["tag", "route"], ["filter", "tag"], ["tag", "tag"]])
 def test_steps_that_leave_one_out_are_refused(steps: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"steps: each step reads what the one before it wrote"):
+    with pytest.raises(ConfigError, match=r"steps: each step reads the tables of the one before it"):
         read(tmp_path, steps=steps)
 
 
