@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadgroup
 EXTRAS := spark,airflow,postgres,train,registry,docs,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo retrain-demo airflow stack test check format bench chaos docs audit java
+.PHONY: help setup demo retrain-demo airflow stack test test-long test-all check format bench chaos docs audit java
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,8 +24,14 @@ airflow: setup  ## Start Airflow with the pipelines' DAGs on this machine: PORT=
 stack: setup  ## The whole system natively: PostgreSQL, S3, MLflow, Spark, a night and a retraining, Airflow: PORT=8080.
 	@$(BIN)/python -m devtools.stack --port $(or $(PORT),8080) $(if $(ONCE),--once)
 
-test: setup check  ## Set everything up, check style and types, pass every test.
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup check  ## Set everything up, check style and types, run the tests, all but the long ones.
+	@$(PYTEST) -m "not long"
+
+test-long: setup  ## The long tests alone: Airflow from end to end, kills, notebook, documentation, every configuration.
+	@$(PYTEST) -m long
+
+test-all: setup check  ## Every test.
+	@$(PYTEST)
 
 check: setup  ## Style and types only.
 	@$(BIN)/ruff check .

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-# Before torch: it decides how torch's threads wait.
-import gliclass_spark  # noqa: F401
+# Before torch, which reads the setting when it is imported.
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
 
 # isort: split
 import os
@@ -33,6 +35,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how many processes tests/cluster/test_chaos.py kills")
     parser.addoption("--nights", type=int, default=1, help="how many nights tests/airflow/test_local.py makes up for")
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process; those that share a Spark session share a process, too, and one JVM."""
+    with_session = {item.path for item in items if "spark" in getattr(item, "fixturenames", ())}
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            group = "spark" if item.path in with_session else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
