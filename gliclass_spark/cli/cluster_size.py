@@ -55,7 +55,7 @@ class Sizing:
 
 
 def sizing(workload: Workload, executor: Executor) -> Sizing:
-    """Return the smallest cluster that finishes in time. It may finish early: executors come in whole numbers."""
+    """Return the smallest cluster that finishes in time. It may finish early: the number of executors is rounded up."""
     slot_hours = workload.documents / (workload.texts_per_s * workload.spark_share) / 3600
     executors = math.ceil(slot_hours / workload.hours / executor.slots)
     hours = slot_hours / (executors * executor.slots)

@@ -2,5 +2,5 @@
 
 from rich.console import Console
 
-# In a notebook rich would ask for ipywidgets, and a progress bar would print every frame: treat the cell as a file.
+# In a notebook rich would need ipywidgets, and a progress bar would print every frame: treat the cell as a file.
 console = Console(force_jupyter=False, force_terminal=False if Console().is_jupyter else None)

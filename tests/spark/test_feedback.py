@@ -187,7 +187,7 @@ def test_the_command_tells_what_became_of_the_signals(
     assert cells == [
         ["read", "3"],
         ["new", "2"],
-        ["already stored", "0"],
+        ["duplicates", "0"],
         ["late: of the new ones, about an earlier decision", "0"],
         ["refused: unknown doc_id", "1"],
         ["decisions with contradicting signals", "1"],

@@ -17,7 +17,7 @@ def show_feedback(console: Console, name: str, result: IngestedSignals) -> None:
     table = Table(title=f"Signals for pipeline {name}", title_justify="left")
     table.add_column("signals")
     table.add_column("rows", justify="right")
-    for title, count in (("read", result.read), ("new", result.new), ("already stored", result.duplicates)):
+    for title, count in (("read", result.read), ("new", result.new), ("duplicates", result.duplicates)):
         table.add_row(title, f"{count:,}")
     table.add_row("late: new, about an earlier decision", f"{result.late:,}")
     for reason, refused in result.refused.items():

@@ -1,4 +1,4 @@
-"""How good a model is, for people who look at a terminal."""
+"""Results of an evaluation and of a calibration."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class _Column:
 
 
 def show_scores(console: Console, scores: Sequence[Score]) -> None:
-    """Print each contender's macro-F1 on each set, the means, and the texts/s; of several seeds, mean and spread.
+    """Print the macro-F1 of each contender on each set, the means, and texts/s; with several seeds, mean and range.
 
-    Of one set alone, also the F1 of each label.
+    If there is only one set, also print the F1 of each label.
     """
     cells: defaultdict[tuple[str, _Column], list[Score]] = defaultdict(list)
     for score in scores:
@@ -39,39 +39,40 @@ def show_scores(console: Console, scores: Sequence[Score]) -> None:
     sets = {score.name: score for score in scores}
     table = _table("Macro-F1", ["set", "labels", "texts"], columns)
     for name, any_score in sets.items():
-        spreads = [_spread([score.macro_f1 for score in cells[name, column]]) for column in columns]
+        spreads = [_mean_and_range([score.macro_f1 for score in cells[name, column]]) for column in columns]
         table.add_row(name, str(any_score.labels), str(any_score.rows), *spreads)
     table.add_section()
-    of_column = [[cells[name, column] for name in sets] for column in columns]
-    macro = [fmean(fmean(score.macro_f1 for score in found) for found in each) for each in of_column]
-    micro = [fmean(fmean(score.micro_f1 for score in found) for found in each) for each in of_column]
-    speeds = [median(score.texts_per_s for found in each for score in found) for each in of_column]
+    by_column = [[cells[name, column] for name in sets] for column in columns]
+    macro = [fmean(fmean(score.macro_f1 for score in seeds) for seeds in column) for column in by_column]
+    micro = [fmean(fmean(score.micro_f1 for score in seeds) for seeds in column) for column in by_column]
+    speeds = [median(score.texts_per_s for seeds in column for score in seeds) for column in by_column]
     table.add_row("mean", "", "", *(f"{mean:.3f}" for mean in macro))
     table.add_row("mean micro-F1", "", "", *(f"{mean:.3f}" for mean in micro))
     table.add_row("texts/s", "", "", *(f"{speed:.0f}" for speed in speeds))
     console.print(table)
     if len(sets) == 1:
         [name] = sets
-        console.print(_by_label(name, {column: cells[name, column] for column in columns}))
+        console.print(_f1_by_label(name, {column: cells[name, column] for column in columns}))
 
 
-def _by_label(name: str, scores: dict[_Column, list[Score]]) -> Table:
-    """The labels that the first contender finds worst stand first. A label that a contender never met has no F1."""
-    by_column = {column: _per_label(each) for column, each in scores.items()}
+def _f1_by_label(name: str, scores: dict[_Column, list[Score]]) -> Table:
+    """The first contender's worst labels come first. A label that a contender never met has no F1."""
+    by_column = {column: _values_by_label(seeds) for column, seeds in scores.items()}
     first = next(iter(by_column.values()))
-    labels = {label for found in by_column.values() for label in found}
+    labels = {label for values in by_column.values() for label in values}
     table = _table(f"F1 of each label of {name}", ["label"], list(scores))
     for label in sorted(labels, key=lambda label: (fmean(first.get(label, [1.0])), label)):
-        table.add_row(escape(label), *(_spread(found[label]) if label in found else "" for found in by_column.values()))
+        cells = (_mean_and_range(values[label]) if label in values else "" for values in by_column.values())
+        table.add_row(escape(label), *cells)
     return table
 
 
-def _per_label(scores: Sequence[Score]) -> dict[str, list[float]]:
-    found: defaultdict[str, list[float]] = defaultdict(list)
+def _values_by_label(scores: Sequence[Score]) -> dict[str, list[float]]:
+    values: defaultdict[str, list[float]] = defaultdict(list)
     for score in scores:
         for label, f1 in score.per_label.items():
-            found[label].append(f1)
-    return dict(found)
+            values[label].append(f1)
+    return dict(values)
 
 
 def _table(title: str, left: Sequence[str], columns: Sequence[_Column]) -> Table:
@@ -83,23 +84,25 @@ def _table(title: str, left: Sequence[str], columns: Sequence[_Column]) -> Table
     return table
 
 
-def show_calibration(console: Console, found: Calibration) -> None:
-    """Print what each label got, and the calibration error before and after."""
-    table = Table(title=f"Calibrated {found.label_set.name}", title_justify="left")
+def show_calibration(console: Console, calibration: Calibration) -> None:
+    """Print each label's temperature and threshold, and the calibration error before and after."""
+    label_set = calibration.label_set
+    table = Table(title=f"Calibrated {label_set.name}", title_justify="left")
     table.add_column("label")
-    for name in ("temperature", "threshold"):
-        table.add_column(name, justify="right")
-    rows = zip(found.label_set.names, found.label_set.temperatures, found.label_set.thresholds, strict=True)
+    for heading in ("temperature", "threshold"):
+        table.add_column(heading, justify="right")
+    rows = zip(label_set.names, label_set.temperatures, label_set.thresholds, strict=True)
     for label, temperature, threshold in rows:
         table.add_row(escape(label), f"{temperature:.3f}", f"{threshold:.3f}")
     console.print(table)
     console.print(
-        f"Expected calibration error on {found.evaluated_on:,} texts that were not fitted to ({found.fitted_on:,} were): "
-        f"{found.before.error:.3f} before, [bold]{found.after.error:.3f}[/] after",
+        f"Expected calibration error on {calibration.evaluated_on:,} held-out texts "
+        f"({calibration.fitted_on:,} were fitted to): "
+        f"{calibration.before.error:.3f} before, [bold]{calibration.after.error:.3f}[/] after",
         highlight=False,
     )
 
 
-def _spread(values: Sequence[float]) -> str:
+def _mean_and_range(values: Sequence[float]) -> str:
     mean = f"{fmean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
