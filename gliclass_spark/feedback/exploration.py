@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import FloatArray, Mask, at_most, best_first, by_thresholds
+from gliclass_spark.labels.thresholds import FloatArray, Mask, keep_top_k, rank_labels, passing_labels
 
 FloatArray64 = NDArray[np.float64]
 
@@ -47,11 +47,11 @@ def decide(scores: FloatArray, keys: Sequence[bytes], label_set: LabelSet, share
     For an explored document each label of a multi-label set is sampled independently with its score as probability,
     and the best `top_k` of the sampled labels are chosen; of a single-label set one label is sampled from the softmax.
     """
-    reached = by_thresholds(scores, label_set)
+    reached = passing_labels(scores, label_set)
     uniforms = _uniform(keys, 1 + len(label_set))
     explored = uniforms[:, 0] < share
     if label_set.multi_label:
-        sampled = at_most(uniforms[:, 1:] < scores, scores, label_set.top_k)
+        sampled = keep_top_k(uniforms[:, 1:] < scores, scores, label_set.top_k)
         probabilities = _top_k_probabilities(scores, label_set.top_k)
     else:
         sampled = _sample_one(scores, uniforms[:, 1])
@@ -70,7 +70,7 @@ def _top_k_probabilities(scores: FloatArray, top_k: int | None) -> FloatArray64:
     """Return (documents, labels): the probability that a label is sampled and fewer than `top_k` better ones are."""
     if top_k is None:
         return scores.astype(np.float64)
-    ranking = best_first(scores)
+    ranking = rank_labels(scores)
     ranked_scores = np.take_along_axis(scores, ranking, axis=1).astype(np.float64)
     ranked_probabilities = np.empty_like(ranked_scores)
     # (documents, top_k): the probabilities that 0, 1, ... of the better labels are sampled.

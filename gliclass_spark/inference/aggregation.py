@@ -65,7 +65,7 @@ def aggregate(text: TokenizedText, logits: Sequence[FloatArray | None]) -> TextR
     if error is not None or label_set is None:
         return TextResult(label_set, None, text.token_count, 0, error)
     windows = np.concatenate(group_logits).reshape(len(text.windows), len(label_set))
-    aggregated = _AGGREGATIONS[label_set.joined_by](windows, text.window_shares)
+    aggregated = _AGGREGATIONS[label_set.window_aggregation](windows, text.window_shares)
     return TextResult(label_set, aggregated, text.token_count, len(text.windows), None)
 
 

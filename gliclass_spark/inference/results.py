@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import best_first, by_thresholds
+from gliclass_spark.labels.thresholds import rank_labels, passing_labels
 
 # Tokenizing a text of a gigabyte would exhaust the worker's memory.
 MAX_TEXT_CHARS = 10_000_000
@@ -147,8 +147,8 @@ class Results:
 def classification(label_set: LabelSet, scores: FloatArray, token_count: int, chunk_count: int) -> Classification:
     """Return the record of one text's scores (labels,)."""
     scored = [ScoredLabel(name, score) for name, score in zip(label_set.names, scores.tolist(), strict=True)]
-    [reaches_threshold] = by_thresholds(scores[np.newaxis], label_set)
-    [ranked] = best_first(scores[np.newaxis])
+    [reaches_threshold] = passing_labels(scores[np.newaxis], label_set)
+    [ranked] = rank_labels(scores[np.newaxis])
     labels = tuple(scored[index] for index in ranked if reaches_threshold[index])
     by_name = {label.label: label.score for label in scored}
     return Classification(labels, by_name, None, token_count, chunk_count)

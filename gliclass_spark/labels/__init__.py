@@ -1,4 +1,4 @@
-"""The label set: the question that a model is asked about every text."""
+"""Label sets: the labels that every text is scored for, with thresholds, prompt and examples."""
 
 from gliclass_spark.labels.example import MAX_EXAMPLE_CHARS, Example
 from gliclass_spark.labels.label import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Label, Probability

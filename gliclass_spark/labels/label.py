@@ -1,4 +1,4 @@
-"""A label: one answer that a text can get."""
+"""Labels: the classes that a text can have."""
 
 from __future__ import annotations
 
@@ -8,47 +8,48 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 MAX_NAME_CHARS = 200
 MAX_DESCRIPTION_CHARS = 1000
-# Between the branches and the own name of a label in a tree.
+# Separates the branches and the own name of a label in a tree.
 SEPARATOR = "."
 
-# Strict, because a lax number would take `true` for 1.0.
+# Strict, because otherwise `true` would be accepted as 1.0.
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Temperature = Annotated[float, Field(gt=0.0, lt=float("inf"), strict=True)]
 
 
 class Label(BaseModel):
-    """One answer that a text can get.
+    """One class that a text can have.
 
-    A description is read by the model after the name (`name: description`); the name alone appears
-    in tables and rules. Logits are divided by the temperature before they become probabilities.
-
-    group: where the label stands in a tree of labels: a branch, or several from the top. It shapes
-    `LabelSet.nested`, and the model does not read it. A label that a tree was given for is called by its
-    branches and its own name, `sentiment.positive`, and has the branches as its group; a dot in any other
-    name is a character like all.
+    A label from a tree is named by its branches and its own name, `sentiment.positive`, with the branches as its
+    group. In any other name a dot has no meaning.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    """The name in tables and rules. One line, at most 200 characters."""
     description: str | None = None
+    """Text that the model reads after the name, as `name: description`. At most 1,000 characters."""
     threshold: Probability | None = None
+    """The score from which the label is assigned; without it, the label set's."""
     temperature: Temperature | None = None
+    """Divides the label's logits; without it, the label set's."""
     group: str | tuple[str, ...] | None = None
+    """The branch of the label in a tree, or several from the root. It shapes `LabelSet.nested`; the model does not
+    read it."""
 
     @field_validator("name", "description")
     @classmethod
-    def _one_line(cls, value: str | None) -> str | None:
+    def _are_one_line(cls, value: str | None) -> str | None:
         return None if value is None else _line(value)
 
     @field_validator("group")
     @classmethod
-    def _one_spelling(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    def _normalize_group(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         lines = tuple(_line(branch) for branch in _branches(value))
         return lines if len(lines) > 1 else next(iter(lines), None)
 
     @model_validator(mode="after")
-    def _short_enough(self) -> Label:
+    def _limit_lengths(self) -> Label:
         for field, limit in (("name", MAX_NAME_CHARS), ("description", MAX_DESCRIPTION_CHARS)):
             length = len(getattr(self, field) or "")
             if length > limit:
@@ -58,17 +59,17 @@ class Label(BaseModel):
 
     @property
     def text(self) -> str:
-        """What the model reads for this label."""
+        """The text that the model reads for this label."""
         return f"{self.name}: {self.description}" if self.description else self.name
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """The branches that the label stands under, from the top; none in a flat set."""
+        """The branches of the label in its tree, from the root; none in a flat set."""
         return _branches(self.group)
 
     @property
     def own_name(self) -> str:
-        """The name without the branches that it begins with: `positive` for `sentiment.positive` under sentiment."""
+        """The name without its branches: `positive` for `sentiment.positive` in the branch sentiment."""
         return self.name.removeprefix(SEPARATOR.join((*self.branches, ""))) or self.name
 
 

@@ -1,4 +1,4 @@
-"""The label set: labels that are asked together, and how."""
+"""Label sets: the labels that every text is scored for, and how."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gliclass_spark.errors import ConfigError, LabelSetError, describe_validatio
 from gliclass_spark.labels.example import Example
 from gliclass_spark.labels.label import Label, Probability, Temperature
 from gliclass_spark.labels.retrieved import RetrievedExample
-from gliclass_spark.labels.tree import Tree, flattened, nested
+from gliclass_spark.labels.tree import Tree, flatten, nest
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -26,41 +26,40 @@ LongTexts = Literal["max", "mean", "token_mean", "cut"]
 
 
 class LabelSet(BaseModel):
-    """Named labels that are asked together, in their order.
-
-    With `multi_label` (the default) every label is judged alone, by a sigmoid; without it the labels'
-    scores sum to one, by a softmax over the set. A text gets the labels that reach their threshold;
-    with `top_k`, at most so many of them, the best ones. `threshold` and `temperature` are for labels
-    that state none of their own. `prompt` is a task description that the model reads before the text,
-    `examples` are texts whose labels are known, which it reads after it; `retrieved` are such texts in the
-    format of models that were trained for retrieval-augmented classification, with labels of any set.
-
-    long_texts: how the windows of a text longer than the model's own are joined: label by label, by the
-    maximum ("max") of their logits, by their mean, in which each window counts as much ("mean") or each token
-    of the text does ("token_mean"); or "cut", and only the first one is read. None is the default rule, see
-    `joined_by`.
-    labels_per_pass: how many labels at most a model that reads labels beside the text is asked at once.
-    None: all, if they leave a quarter of its window to the text, or else as many as leave half of it.
-    """
+    """Labels that a text is scored for together, in their order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
     name: str = "labels"
+    """The name in tables. Default in files: the file's name, or in a pipeline the pipeline's."""
     multi_label: bool = True
+    """True: each label is scored independently, by a sigmoid. False: the labels are exclusive and their scores sum
+    to 1, by a softmax over the set."""
     threshold: Probability = DEFAULT_THRESHOLD
+    """The score from which a label is assigned, for labels without their own."""
     temperature: Temperature | None = None
+    """Divides the logits, for labels without their own. Without it, 1."""
     top_k: Count | None = None
+    """At most this many labels per text, the best of those that reach their threshold."""
     prompt: str | None = None
+    """A task description, placed before the text."""
     long_texts: LongTexts | None = None
+    """How the logits of the windows of a long text are aggregated, per label: the maximum ("max"), the mean over
+    windows ("mean") or over tokens ("token_mean"), or only the first window ("cut"). None: see `window_aggregation`."""
     labels_per_pass: Count | None = None
+    """At most this many labels per forward pass, for models that encode labels with the text. None: all if they leave
+    a quarter of the window to the text, otherwise as many as leave half of it."""
     labels: tuple[Label, ...]
-    # What has no value is left out of the canonical JSON: a set that does not use a field keeps its hash.
+    """In files: a list of names or mappings, or a tree of branches."""
+    # Empty fields are left out of the canonical JSON, so that a set without them keeps its hash.
     examples: Annotated[tuple[Example, ...], Field(exclude_if=lambda examples: not examples)] = ()
+    """Texts with known labels, placed after the text. Not every model supports them."""
     retrieved: Annotated[tuple[RetrievedExample, ...], Field(exclude_if=lambda retrieved: not retrieved)] = ()
+    """Texts with known labels of any set, in the format of models for retrieval-augmented classification."""
 
     @field_validator("name", "prompt")
     @classmethod
-    def _encodable(cls, value: str | None) -> str | None:
+    def _is_unicode(cls, value: str | None) -> str | None:
         try:
             (value or "").encode()
         except UnicodeEncodeError:
@@ -69,16 +68,16 @@ class LabelSet(BaseModel):
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _accept_plain_names(cls, value: Any) -> Any:
+    def _accept_names_and_trees(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return flattened(value)
+            return flatten(value)
         if not isinstance(value, (list, tuple)):
             return value
         return [{"name": label} if isinstance(label, str) else label for label in value]
 
     @field_validator("labels")
     @classmethod
-    def _distinct(cls, value: tuple[Label, ...]) -> tuple[Label, ...]:
+    def _are_distinct(cls, value: tuple[Label, ...]) -> tuple[Label, ...]:
         if not value:
             raise ValueError("holds no label; name at least one")
         seen: set[str] = set()
@@ -90,30 +89,30 @@ class LabelSet(BaseModel):
 
     @field_validator("examples")
     @classmethod
-    def _of_this_set(cls, value: tuple[Example, ...], info: ValidationInfo) -> tuple[Example, ...]:
-        known = {label.name for label in info.data.get("labels", ())}
-        for place, example in enumerate(value):
+    def _have_labels_of_the_set(cls, value: tuple[Example, ...], info: ValidationInfo) -> tuple[Example, ...]:
+        names = {label.name for label in info.data.get("labels", ())}
+        for index, example in enumerate(value):
             for name in example.labels:
-                if known and name not in known:
+                if names and name not in names:
                     raise ValueError(
-                        f"example {place} names the label {name!r}, which the set does not have; "
+                        f"example {index} names the label {name!r}, which the set does not have; "
                         "add it to the labels, correct it, or remove the example"
                     )
         return value
 
     @classmethod
     def of(cls, *labels: str | Label | Tree, name: str = "labels", multi_label: bool = True) -> LabelSet:
-        """A label set from names, or from one tree: `LabelSet.of({"sentiment": ["positive", "negative"]})`.
+        """Return a label set of these names, or of one tree: `LabelSet.of({"sentiment": ["positive", "negative"]})`.
 
-        Raises LabelSetError on duplicate, empty or over-long labels.
+        Raises LabelSetError for duplicate, empty or over-long labels.
         """
-        tree = len(labels) == 1 and isinstance(labels[0], Mapping)
-        document = {"name": name, "multi_label": multi_label, "labels": labels[0] if tree else labels}
+        is_tree = len(labels) == 1 and isinstance(labels[0], Mapping)
+        document = {"name": name, "multi_label": multi_label, "labels": labels[0] if is_tree else labels}
         return cls._validated(document, "LabelSet.of")
 
     @classmethod
     def coerce(cls, labels: LabelSet | Sequence[str] | Tree) -> LabelSet:
-        """The label set itself, or one of the names or the tree given. Raises LabelSetError."""
+        """Return the label set itself, or one of the given names or tree. Raises LabelSetError."""
         if isinstance(labels, LabelSet):
             return labels
         if isinstance(labels, Mapping):
@@ -124,7 +123,7 @@ class LabelSet(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelSet:
-        """Read `conf/labels/*.yaml`. Raises LabelSetError that names file, key and mend."""
+        """Return the label set in a file of conf/labels. Raises LabelSetError with the file, the key and the fix."""
         try:
             document = yaml_loader.load(path)
         except ConfigError as error:
@@ -135,34 +134,34 @@ class LabelSet(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> LabelSet:
-        """The inverse of `canonical_json`."""
+        """Return the label set of a `canonical_json`."""
         return cls._validated(json.loads(text), "label set JSON")
 
-    def asking(
+    def replace(
         self,
         *,
         prompt: str | None = None,
         examples: Sequence[Example] | None = None,
         retrieved: Sequence[RetrievedExample] | None = None,
     ) -> LabelSet:
-        """This label set with another task prompt or other examples; None keeps its own.
+        """Return this label set with another prompt or other examples; None keeps the present ones.
 
-        Raises LabelSetError for an example that names a label which the set does not have.
+        Raises LabelSetError for an example with a label that the set does not have.
         """
         document = {name: getattr(self, name) for name in LabelSet.model_fields}
         changes = {"prompt": prompt, "examples": examples, "retrieved": retrieved}
         document.update({name: value for name, value in changes.items() if value is not None})
-        return self._validated(document, "LabelSet.asking")
+        return self._validated(document, "LabelSet.replace")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, changed as `update` says without a check, with a canonical JSON and a hash of its own."""
+        """Return a copy with unvalidated changes, without the cached JSON and hash of the original."""
         copy = super().model_copy(update=update, deep=deep)
-        for derived in ("canonical_json", "hash"):  # pydantic copies what is cached, too
-            copy.__dict__.pop(derived, None)
+        for cached in ("canonical_json", "hash"):  # pydantic copies cached properties, too
+            copy.__dict__.pop(cached, None)
         return copy
 
     def to_yaml(self) -> str:
-        """What `from_yaml` reads as this label set."""
+        """Return YAML that `from_yaml` loads as this label set."""
         document = self.model_dump(mode="json", exclude_none=True)
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
@@ -182,7 +181,7 @@ class LabelSet(BaseModel):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What the model reads, label by label."""
+        """The texts that the model reads for the labels."""
         return tuple(label.text for label in self.labels)
 
     @property
@@ -191,28 +190,28 @@ class LabelSet(BaseModel):
 
     @property
     def temperatures(self) -> tuple[float, ...]:
-        otherwise = self.temperature or 1.0
-        return tuple(otherwise if label.temperature is None else label.temperature for label in self.labels)
+        default = self.temperature or 1.0
+        return tuple(default if label.temperature is None else label.temperature for label in self.labels)
 
     def nested(self, scores: Mapping[str, float]) -> dict[str, Any]:
-        """The scores as the set's tree, branches first: {"sentiment": {"positive": 0.9}}; flat for a flat set.
+        """Return the scores in the shape of the set's tree: {"sentiment": {"positive": 0.9}}; flat for a flat set.
 
-        Labels without a score, and branches without any, are left out. Raises LabelSetError for a score of
-        no label of this set, and if a label and a group are of one name in one place.
+        Labels without a score, and branches without scores, are left out. Raises LabelSetError for a score of a
+        label that the set does not have, and if a label and a group have one name at one position.
         """
-        return nested(self.labels, scores)
+        return nest(self.labels, scores)
 
     @property
-    def joined_by(self) -> LongTexts:
-        """How the windows of a long text are joined: what `long_texts` says, otherwise their mean.
+    def window_aggregation(self) -> LongTexts:
+        """How the windows of a long text are aggregated: `long_texts`, by default their mean.
 
-        On the long texts of the development sets the mean found the labels best (benchmarks/windows_and_groups.py).
+        On the long texts of the development sets the mean had the best F1 (benchmarks/windows_and_groups.py).
         """
         return self.long_texts or "mean"
 
     @cached_property
     def canonical_json(self) -> str:
-        """One spelling for one question: sorted keys, no white space, absent values left out."""
+        """The set as JSON that is the same for equal sets: sorted keys, no white space, no absent values."""
         document = self.model_dump(mode="json", exclude_none=True)
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

@@ -1,6 +1,6 @@
-"""Retrieved examples: texts like the one that is asked about, with the labels that hold for them and those that don't.
+"""Retrieved examples: similar texts with true and false labels, for models of retrieval-augmented classification.
 
-Models that were trained for retrieval-augmented classification read them behind the text, between markers.
+These models read them after the text, between marker tokens.
 """
 
 from __future__ import annotations
@@ -14,36 +14,35 @@ from gliclass_spark.labels.example import ExampleText, Names
 
 
 class RetrievedExample(BaseModel):
-    """A text, the labels that hold for it, at least one, and all that it was asked about.
-
-    Labels of `all_labels` that are not among the true ones are false for the text.
-    """
+    """A retrieved text and its labels. Those of `all_labels` that are not true are false."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: ExampleText
     true_labels: Names
+    """The labels of the text, at least one."""
     all_labels: tuple[str, ...] = ()
+    """All labels that the text was annotated for."""
 
     @property
     def false_labels(self) -> tuple[str, ...]:
-        """In the order of `all_labels`, each once."""
+        """The labels of `all_labels` that are not true, without duplicates, in their order."""
         return tuple(name for name in dict.fromkeys(self.all_labels) if name not in self.true_labels)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of what the model reads: a marker between texts, or plain characters, whatever they look like."""
+    """A part of the model's input: a marker token, or plain characters even if they look like a marker."""
 
     text: str
     is_marker: bool
 
 
 def retrieval_pieces(examples: Sequence[RetrievedExample]) -> tuple[Piece, ...]:
-    """What stands behind a text, piece by piece; nothing without examples.
+    """Return the input that follows a text, in pieces; empty without examples.
 
-    A marker is a control token where the model's tokenizer has it as one, and plain characters elsewhere.
-    Nothing in a text or a label is ever a marker.
+    A marker is encoded as a control token if the tokenizer has it, and as plain characters otherwise. Texts and
+    labels never contain markers, only plain characters.
     """
     pieces: list[Piece] = []
     for example in examples:
@@ -56,17 +55,17 @@ def retrieval_pieces(examples: Sequence[RetrievedExample]) -> tuple[Piece, ...]:
 
 
 def retrieval_text(text: str, examples: Sequence[RetrievedExample]) -> str:
-    """The text with its retrieved examples, as one string.
+    """Return the text with its retrieved examples as one string.
 
-    As a text that is classified it is plain characters from end to end, its markers included.
+    When this string is classified, its markers are plain characters, too.
     """
     return text + "".join(piece.text for piece in retrieval_pieces(examples))
 
 
 def _labels(marker: str, names: Sequence[str]) -> list[Piece]:
     pieces: list[Piece] = []
-    for place, name in enumerate(names):
-        if place:
+    for index, name in enumerate(names):
+        if index:
             pieces.append(_plain(" "))
         pieces += (_marker(marker), _plain(f" {name}"))
     return pieces

@@ -1,4 +1,4 @@
-"""Which labels hold for a text: those whose scores reach their thresholds, and of these the best."""
+"""Thresholds: the labels that scores assign to texts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def by_thresholds(scores: FloatArray, label_set: LabelSet) -> Mask:
-    """(texts, labels): whether a score reaches its label's threshold, and is one of the set's `top_k` that do.
+def passing_labels(scores: FloatArray, label_set: LabelSet) -> Mask:
+    """Return the mask (texts, labels) of scores that reach their label's threshold, at most `top_k` per text.
 
-    A score that is NaN reaches nothing.
+    NaN reaches no threshold.
     """
-    # As Python compares them: the score's float32 with the threshold's float64.
-    reached: Mask = scores.astype(np.float64) >= np.array(label_set.thresholds)
-    return at_most(reached, scores, label_set.top_k)
+    # In float64, as Python compares a float32 score with a threshold.
+    passing: Mask = scores.astype(np.float64) >= np.array(label_set.thresholds)
+    return keep_top_k(passing, scores, label_set.top_k)
 
 
-def at_most(chosen: Mask, scores: FloatArray, top_k: int | None) -> Mask:
-    """(texts, labels): of the labels that are chosen for a text the `top_k` of best score, or all if it is None."""
+def keep_top_k(mask: Mask, scores: FloatArray, top_k: int | None) -> Mask:
+    """Return the mask (texts, labels) with the `top_k` best-scored labels of each text, or all for None."""
     if top_k is None:
-        return chosen
-    best = best_first(np.where(chosen, scores, np.float32(-np.inf)))[:, :top_k]
-    kept = np.zeros_like(chosen)
+        return mask
+    best = rank_labels(np.where(mask, scores, np.float32(-np.inf)))[:, :top_k]
+    kept = np.zeros_like(mask)
     np.put_along_axis(kept, best, True, axis=1)
-    return chosen & kept
+    return mask & kept
 
 
-def best_first(scores: FloatArray) -> NDArray[np.intp]:
-    """(texts, labels): the labels' positions, best first; labels of equal score stand in the label set's order."""
+def rank_labels(scores: FloatArray) -> NDArray[np.intp]:
+    """Return label indices (texts, labels), best score first; ties keep the label set's order."""
     return np.argsort(-scores, axis=1, kind="stable")

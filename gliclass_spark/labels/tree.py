@@ -1,4 +1,4 @@
-"""Nested labels: a tree of branches becomes labels with dotted names, and what they get becomes a tree again."""
+"""Label trees: nested branches, flattened to labels with dotted names, and scores nested again."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from gliclass_spark.labels.label import MAX_NAME_CHARS, SEPARATOR, Label
 Leaf = str | Label
 Tree = Mapping[str, "Tree | Sequence[Leaf] | Leaf"]
 
-# The name of a label further down would be longer than any name may be.
+# Deeper labels would have names over the limit.
 _MAX_LEVELS = MAX_NAME_CHARS // 2
 
 
-def flattened(tree: Mapping[Any, Any], above: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """The labels of a tree, in its order, as `Label` reads them: `{a: {b: [c]}}` has the label `a.b.c`.
+def flatten(tree: Mapping[Any, Any], above: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return the labels of a tree, in order, as documents of `Label`: `{a: {b: [c]}}` has the label `a.b.c`.
 
-    A branch holds branches, or labels; one label may stand without a list. A label that is more than a
-    name is a mapping in a list, or a `Label`. above: the branches that the tree stands under. Raises
-    ValueError for a branch without labels or without a name, and for what is no label.
+    A branch holds branches, or a list of labels, or one label. A label is a name, a mapping in a list, or a `Label`.
+    above: the branches above the tree. Raises ValueError for a branch without labels or without a name, and for an
+    invalid label.
     """
     if len(above) >= _MAX_LEVELS:
-        raise ValueError(f"branch {_shown(above)} is more than {_MAX_LEVELS} levels deep; flatten the tree")
-    found = []
+        raise ValueError(f"branch {_dotted(above)} is more than {_MAX_LEVELS} levels deep; flatten the tree")
+    labels = []
     seen = set()
-    for key, held in tree.items():
+    for key, value in tree.items():
         if not isinstance(key, str) or not key.strip():
             raise ValueError(f"branch {key!r}{_under(above)} has no text for a name; give it one, in quotes")
         branches = (*above, key.strip())
         if branches in seen:
-            raise ValueError(f"branch {_shown(branches)} appears twice; put its labels together")
+            raise ValueError(f"branch {_dotted(branches)} appears twice; put its labels together")
         seen.add(branches)
-        if isinstance(held, Mapping):
-            below = flattened(held, branches)
+        if isinstance(value, Mapping):
+            branch_labels = flatten(value, branches)
         else:
-            leaves = held if isinstance(held, (list, tuple)) else [] if held is None else [held]
-            below = [_leaf(leaf, branches) for leaf in leaves]
-        if not below:
-            raise ValueError(f"branch {_shown(branches)} holds no label; name one, or remove the branch")
-        found += below
-    return found
+            leaves = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+            branch_labels = [_leaf(leaf, branches) for leaf in leaves]
+        if not branch_labels:
+            raise ValueError(f"branch {_dotted(branches)} holds no label; name one, or remove the branch")
+        labels += branch_labels
+    return labels
 
 
-def nested(labels: Sequence[Label], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the labels, by name, as a tree. Raises LabelSetError, see `LabelSet.nested`."""
+def nest(labels: Sequence[Label], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of labels, given by name, as a tree. Raises LabelSetError, see `LabelSet.nested`."""
     unknown = sorted(values.keys() - {label.name for label in labels})
     if unknown:
         raise LabelSetError(f"the label set has no label {unknown[0]!r}; give the scores of its own labels")
-    found: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for label in labels:
         if label.name not in values:
             continue
-        inner = found
+        node = tree
         for branch in label.branches:
-            inner = inner.setdefault(branch, {})
-            if not isinstance(inner, dict):
-                raise _in_the_way(branch)
-        if label.own_name in inner:
-            raise _in_the_way(label.own_name)
-        inner[label.own_name] = values[label.name]
-    return found
+            node = node.setdefault(branch, {})
+            if not isinstance(node, dict):
+                raise _name_conflict(branch)
+        if label.own_name in node:
+            raise _name_conflict(label.own_name)
+        node[label.own_name] = values[label.name]
+    return tree
 
 
 def _leaf(leaf: Any, branches: tuple[str, ...]) -> dict[str, Any]:
@@ -72,19 +72,21 @@ def _leaf(leaf: Any, branches: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"label {leaf!r}{_under(branches)} has no text for a name; give it one, in quotes")
     if label.get("group") is not None:
-        raise ValueError(f"label {name!r}{_under(branches)} has a group of its own; remove it, its branches say it")
+        raise ValueError(
+            f"label {name!r}{_under(branches)} has a group of its own; remove it, since its branches are its group"
+        )
     return {**label, "name": SEPARATOR.join((*branches, name.strip())), "group": branches}
 
 
 def _under(branches: tuple[str, ...]) -> str:
-    return f" under {_shown(branches)}" if branches else ""
+    return f" under {_dotted(branches)}" if branches else ""
 
 
-def _shown(branches: tuple[str, ...]) -> str:
+def _dotted(branches: tuple[str, ...]) -> str:
     return repr(SEPARATOR.join(branches)[:60])
 
 
-def _in_the_way(name: str) -> LabelSetError:
+def _name_conflict(name: str) -> LabelSetError:
     return LabelSetError(
-        f"{name!r} is a label and a group, or two labels, in one place; rename one to show scores nested"
+        f"{name!r} is a label and a group, or two labels, at one position; rename one to nest the scores"
     )

@@ -57,7 +57,7 @@ class Prompt:
 
         Windows have one length and overlap. With `long_texts: cut` there is only the first.
         """
-        if len(text_ids) <= self.max_text_tokens or self.label_set.joined_by == "cut":
+        if len(text_ids) <= self.max_text_tokens or self.label_set.window_aggregation == "cut":
             return [text_ids[: self.max_text_tokens]]
         # The ids of this text, not `task_ids`: the tokenizer may merge the task's last word with the text's first.
         task, text = text_ids[: len(self.task_ids)], text_ids[len(self.task_ids) :]

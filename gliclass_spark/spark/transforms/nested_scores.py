@@ -9,7 +9,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.labels import LabelSet, Tree
-from gliclass_spark.labels.tree import nested
+from gliclass_spark.labels.tree import nest
 
 
 def nested_scores(labels: LabelSet | Sequence[str] | Tree, scores: Column | str) -> Column:
@@ -22,7 +22,7 @@ def nested_scores(labels: LabelSet | Sequence[str] | Tree, scores: Column | str)
     """
     label_set = LabelSet.coerce(labels)
     column = F.col(scores) if isinstance(scores, str) else scores
-    tree = nested(label_set.labels, {name: F.try_element_at(column, F.lit(name)) for name in label_set.names})
+    tree = nest(label_set.labels, {name: F.try_element_at(column, F.lit(name)) for name in label_set.names})
     return F.when(F.size(column) > 0, _struct(tree))
 
 

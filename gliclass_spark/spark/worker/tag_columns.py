@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import Results
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import FloatArray, Mask, best_first, by_thresholds
+from gliclass_spark.labels.thresholds import FloatArray, Mask, rank_labels, passing_labels
 from gliclass_spark.spark.delta.schema import TAG_FIELDS
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(TAG_FIELDS)}
@@ -22,7 +22,7 @@ def tag_columns(results: Results, model: ModelRef) -> dict[str, pa.Array]:
     label_set = results.label_set
     scored = np.array([error is None for error in results.errors], dtype=bool)
     scores = results.scores
-    passing = by_thresholds(scores, label_set) & scored[:, np.newaxis]
+    passing = passing_labels(scores, label_set) & scored[:, np.newaxis]
     columns = {
         "label_set": pa.repeat(label_set.name, rows),
         "label_set_hash": pa.repeat(label_set.hash, rows),
@@ -41,7 +41,7 @@ def tag_columns(results: Results, model: ModelRef) -> dict[str, pa.Array]:
 
 def label_lists(chosen: Mask, scores: FloatArray, label_set: LabelSet) -> pa.ListArray:
     """Return the chosen labels of each row, best first. `chosen` and `scores` are (rows, labels)."""
-    ranked = best_first(scores)
+    ranked = rank_labels(scores)
     ranked_chosen = np.take_along_axis(chosen, ranked, axis=1)
     names = _names(label_set).take(pa.array(ranked[ranked_chosen]))
     return pa.ListArray.from_arrays(_offsets(ranked_chosen.sum(axis=1)), names, type=_TYPES["labels"])

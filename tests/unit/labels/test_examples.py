@@ -82,7 +82,7 @@ def test_an_example_may_have_line_breaks_and_as_many_characters_as_are_read() ->
         ),
         (
             {"text": "Win\x00!", "labels": ["spam"]},
-            "mail.yaml: examples.0.text: 'Win\\x00!' holds '\\x00', which is no text; remove it",
+            "mail.yaml: examples.0.text: 'Win\\x00!' holds the control character '\\x00'; remove it",
         ),
         (
             {"text": "x" * (MAX_EXAMPLE_CHARS + 1), "labels": ["spam"]},
@@ -96,7 +96,7 @@ def test_an_example_that_can_not_be_read_is_refused_with_the_mend(example: dict[
 
 
 def test_a_text_that_is_not_valid_unicode_is_no_example() -> None:
-    expected = r"mail.yaml: examples.0.text: '\ud800' holds '\ud800', which is no text; remove it"
+    expected = r"mail.yaml: examples.0.text: '\ud800' holds the control character '\ud800'; remove it"
     assert refusal([{"text": "\ud800", "labels": ["spam"]}]) == expected
 
 
@@ -106,10 +106,10 @@ def test_labels_per_pass_is_a_number_of_labels(count: Any) -> None:
         LabelSet._validated({**MAIL, "labels_per_pass": count}, "mail.yaml")
 
 
-def test_long_texts_are_joined_by_mean_unless_the_set_says_otherwise() -> None:
-    assert LabelSet.of("spam").joined_by == "mean"
+def test_long_texts_are_window_aggregation_mean_unless_the_set_says_otherwise() -> None:
+    assert LabelSet.of("spam").window_aggregation == "mean"
     for rule in ("max", "mean", "token_mean", "cut"):
-        assert LabelSet.model_validate({**MAIL, "long_texts": rule}).joined_by == rule
+        assert LabelSet.model_validate({**MAIL, "long_texts": rule}).window_aggregation == rule
     said = "long_texts: Input should be 'max', 'mean', 'token_mean' or 'cut', found 'median'"
     with pytest.raises(LabelSetError, match=said):
         LabelSet._validated({**MAIL, "long_texts": "median"}, "mail.yaml")
@@ -117,19 +117,19 @@ def test_long_texts_are_joined_by_mean_unless_the_set_says_otherwise() -> None:
 
 def test_asking_changes_the_prompt_or_the_examples_and_keeps_the_rest() -> None:
     mail = LabelSet.model_validate({**MAIL, "threshold": 0.3, "prompt": "Sort the mail", "examples": [PARCEL]})
-    assert mail.asking() == mail
-    other = mail.asking(prompt="Sort it")
+    assert mail.replace() == mail
+    other = mail.replace(prompt="Sort it")
     assert (other.prompt, other.examples, other.threshold) == ("Sort it", (PARCEL,), 0.3)
-    bare = mail.asking(examples=[])
+    bare = mail.replace(examples=[])
     assert (bare.prompt, bare.examples) == ("Sort the mail", ())
     assert mail.examples == (PARCEL,)
 
 
 def test_a_prompt_that_is_not_valid_unicode_is_refused() -> None:
     with pytest.raises(LabelSetError) as caught:
-        LabelSet.model_validate(MAIL).asking(prompt="Sort \ud800")
+        LabelSet.model_validate(MAIL).replace(prompt="Sort \ud800")
     assert str(caught.value) == (
-        r"LabelSet.asking: prompt: 'Sort \ud800' is not valid Unicode; decode it properly, or reword it"
+        r"LabelSet.replace: prompt: 'Sort \ud800' is not valid Unicode; decode it properly, or reword it"
     )
 
 
@@ -137,11 +137,11 @@ def test_what_was_worked_out_for_a_label_set_is_not_carried_over_to_another() ->
     mail = LabelSet.model_validate(MAIL)
     assert mail.hash == LabelSet.model_validate(MAIL).hash
     expected = LabelSet.model_validate({**MAIL, "prompt": "Sort it"})
-    for other in (mail.asking(prompt="Sort it"), mail.model_copy(update={"prompt": "Sort it"})):
+    for other in (mail.replace(prompt="Sort it"), mail.model_copy(update={"prompt": "Sort it"})):
         assert (other.canonical_json, other.hash) == (expected.canonical_json, expected.hash)
     assert mail.hash == LabelSet.model_validate(MAIL).hash
 
 
 def test_asking_with_an_example_that_the_set_does_not_know_is_refused() -> None:
     with pytest.raises(LabelSetError, match="names the label 'shipping', which the set does not have"):
-        LabelSet.of("complaint", "spam").asking(examples=[PARCEL])
+        LabelSet.of("complaint", "spam").replace(examples=[PARCEL])

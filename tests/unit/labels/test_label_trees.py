@@ -140,7 +140,7 @@ def test_a_score_of_another_set_is_refused() -> None:
 )
 def test_a_label_where_a_group_stands_can_be_asked_but_not_shown_nested(labels: tuple[Label, ...]) -> None:
     found = LabelSet.of(*labels)
-    with pytest.raises(LabelSetError, match="in one place; rename one"):
+    with pytest.raises(LabelSetError, match="at one position; rename one"):
         found.nested(dict.fromkeys(found.names, 1.0))
 
 
@@ -192,7 +192,7 @@ def test_white_space_around_a_branch_is_no_part_of_it() -> None:
         ({"a": ["b", "b"]}, "label 'a.b' appears twice; remove one"),
         (
             {"a": [{"name": "b", "group": "c"}]},
-            "label 'b' under 'a' has a group of its own; remove it, its branches say it",
+            "label 'b' under 'a' has a group of its own; remove it, since its branches are its group",
         ),
         (
             deep(200),

@@ -78,7 +78,7 @@ def test_what_looks_like_a_marker_in_a_text_or_a_label_is_plain() -> None:
     ("change", "expected"),
     [
         ({"text": " "}, "is empty; give the example a text or remove it"),
-        ({"text": "a\x00"}, "which is no text; remove it"),
+        ({"text": "a\x00"}, "holds the control character"),
         ({"true_labels": ()}, "holds no label; name at least one"),
         ({"true_labels": ("AI", "AI")}, "label 'AI' appears twice; remove one"),
     ],

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from gliclass_spark.errors import LabelSetError
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.labels.thresholds import by_thresholds
+from gliclass_spark.labels.thresholds import passing_labels
 
 LABELS = (Label(name="a", threshold=0.9), Label(name="b"), Label(name="c", threshold=0.2), Label(name="d"))
 
 
 def held(label_set: LabelSet, *scores: float) -> list[str]:
-    [row] = by_thresholds(np.array([scores], dtype=np.float32), label_set)
+    [row] = passing_labels(np.array([scores], dtype=np.float32), label_set)
     return [name for name, holds in zip(label_set.names, row, strict=True) if holds]
 
 
@@ -46,7 +46,7 @@ def test_a_score_that_is_no_number_reaches_nothing() -> None:
 )
 def test_rows_are_judged_each_alone_as_sorting_would(rows: list[list[float]], top_k: int | None) -> None:
     label_set = LabelSet(labels=LABELS, top_k=top_k)
-    found = by_thresholds(np.array(rows, dtype=np.float32).reshape(-1, 4), label_set)
+    found = passing_labels(np.array(rows, dtype=np.float32).reshape(-1, 4), label_set)
     for row, holds in zip(rows, found.tolist(), strict=True):
         passing = [place for place in range(4) if row[place] >= label_set.thresholds[place]]
         assert np.flatnonzero(holds).tolist() == sorted(sorted(passing, key=lambda place: -row[place])[:top_k])
