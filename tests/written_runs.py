@@ -1,4 +1,4 @@
-"""Runs that stand in a `runs` table, written without Spark."""
+"""Manifests of runs, written to a `runs` table without Spark."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Run manifests: the record of what each job did, and how to read it without Spark."""
+"""Run manifests: the record of each job of a run, read without Spark."""

@@ -1,4 +1,4 @@
-"""Delta tables read without Spark, by delta-rs: in a second, and where there is no Java."""
+"""Delta tables read by delta-rs, without Spark and Java."""
 
 from __future__ import annotations
 
@@ -14,51 +14,53 @@ from pyarrow.fs import PyFileSystem
 
 from gliclass_spark.errors import TableError
 
-# Hadoop's names for stores that delta-rs, like all but Hadoop, calls otherwise.
-_HADOOP = {"s3a://": "s3://", "s3n://": "s3://"}
+# URI schemes that only Hadoop uses, and those of delta-rs.
+_HADOOP_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://"}
 
 _FIRST_COMMIT = "_delta_log/00000000000000000000.json"
 
 StorageOptions = Mapping[str, str] | None
 
 
-def delta_table(address: str, version: int | None = None, storage_options: StorageOptions = None) -> DeltaTable:
-    """The table at a version (None: the latest). Credentials of a store come with `storage_options`, or from
-    the environment, in the names of delta-rs. Raises TableError if there is none, or not at that version.
+def delta_table(path: str, version: int | None = None, storage_options: StorageOptions = None) -> DeltaTable:
+    """Return the table at a version (None: the latest).
+
+    Credentials of an object store come with `storage_options`, or from the environment, in the names of
+    delta-rs. Raises TableError if there is no table at the path or URI, or none of that version.
     """
-    address = store_address(address)
+    uri = object_store_uri(path)
     try:
-        return DeltaTable(address, version, dict(storage_options) if storage_options else None)
+        return DeltaTable(uri, version, dict(storage_options) if storage_options else None)
     except TableNotFoundError:
-        raise TableError(f"there is no Delta table at {address}; run the job that writes it first") from None
+        raise TableError(f"there is no Delta table at {uri}; run the job that writes it first") from None
     except DeltaError as error:
-        at = f"version {version} of " if version is not None else ""
-        raise TableError(f"{at}{address} can't be read: {_first_line(error)}") from None
+        prefix = f"version {version} of " if version is not None else ""
+        raise TableError(f"{prefix}{uri} can't be read: {_first_line(error)}") from None
 
 
-def began(address: str, storage_options: StorageOptions = None) -> datetime:
-    """When version 0 of a table was written, as time travel counts it: the time of the commit's file, in UTC."""
+def creation_time(path: str, storage_options: StorageOptions = None) -> datetime:
+    """Return the time of a table's version 0 in UTC, as time travel counts it: that of the commit's file."""
     options = dict(storage_options) if storage_options else None
-    files = PyFileSystem(DeltaStorageHandler(store_address(address), options))
-    written: datetime = files.get_file_info(_FIRST_COMMIT).mtime
-    return written
+    files = PyFileSystem(DeltaStorageHandler(object_store_uri(path), options))
+    modified: datetime = files.get_file_info(_FIRST_COMMIT).mtime
+    return modified
 
 
-def store_address(address: str) -> str:
-    """The address as all but Hadoop write it: s3://, say, for s3a://."""
-    for theirs, ours in _HADOOP.items():
-        if address.startswith(theirs):
-            return ours + address.removeprefix(theirs)
-    return address
+def object_store_uri(path: str) -> str:
+    """Return the path or URI with the scheme of delta-rs, such as s3:// for Hadoop's s3a://."""
+    for hadoop_scheme, scheme in _HADOOP_SCHEMES.items():
+        if path.startswith(hadoop_scheme):
+            return scheme + path.removeprefix(hadoop_scheme)
+    return path
 
 
 def query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
-    """The rows that the query gives; it calls the table `t`. Raises TableError if they can't be read."""
+    """Return the rows of a query on the table, named `t` in it. Raises TableError if they can't be read."""
     try:
-        found = QueryBuilder().register("t", table).execute(sql).read_all()
+        result = QueryBuilder().register("t", table).execute(sql).read_all()
     except (DeltaError, OSError, ValueError) as error:
         raise TableError(f"{table.table_uri} can't be read: {_first_line(error)}") from None
-    rows: list[dict[str, Any]] = pa.table(found).to_pylist(maps_as_pydicts="strict")
+    rows: list[dict[str, Any]] = pa.table(result).to_pylist(maps_as_pydicts="strict")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a pipeline left behind, read without Spark: their manifests, and some of their documents."""
+"""Manifests of a pipeline's runs, read without Spark."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from gliclass_spark.errors import TableError
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
 from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
 
-# Rows of `runs`: two for each job of a run. Those before are history that nobody compares with.
-_RECENT = 1000
+# Rows of `runs`, two for each job of a run; no report compares with earlier ones.
+_RECENT_ROWS = 1000
+_LISTED_ROWS = 9
 
 
-def manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
-    """The latest rows of all jobs, the latest first; of one run of a job, the end before the start.
+def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
+    """Return the recent manifests of all jobs, latest first; of one run of a job, the end before the start.
 
     Raises TableError if the pipeline has not run yet.
     """
@@ -22,27 +23,31 @@ def manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> lis
     rows = query(
         delta_table(path, storage_options=storage_options),
         f"select * from t where pipeline = '{pipeline.name}' "  # noqa: S608 - a name of a-z, 0-9, _ and -
-        f"order by started_at desc, status = '{RUNNING}' limit {_RECENT}",
+        f"order by started_at desc, status = '{RUNNING}' limit {_RECENT_ROWS}",
     )
     if not rows:
         raise TableError(f"{path}: pipeline {pipeline.name!r} has not run yet; run it first")
     return [Manifest.from_row(row) for row in rows]
 
 
-def of_run(found: Sequence[Manifest], run_id: str | None) -> tuple[list[Manifest], list[Manifest]]:
-    """The jobs of a run (None: the latest) as they ended or stand, and the successes before it, oldest first.
+def select_run(recent: Sequence[Manifest], run_id: str | None) -> tuple[list[Manifest], list[Manifest]]:
+    """Return the last manifest of each job of a run (None: the latest run), and the earlier successes, oldest first.
 
-    `found` is what `manifests` gave. Raises TableError if there is no such run.
+    `recent` is the result of `read_manifests`. Raises TableError if it has no such run.
     """
-    wanted = run_id or found[0].run_id
+    run_id = run_id or recent[0].run_id
     jobs: dict[str, Manifest] = {}
-    for each in found:
-        if each.run_id == wanted and (each.job not in jobs or jobs[each.job].sequence < each.sequence):
-            jobs[each.job] = each
+    for manifest in recent:
+        job = manifest.job
+        if manifest.run_id == run_id and (job not in jobs or jobs[job].sequence < manifest.sequence):
+            jobs[job] = manifest
     if not jobs:
-        known = ", ".join(dict.fromkeys(each.run_id for each in found[:9]))
-        raise TableError(f"there is no run {wanted!r} among the last ones; the latest are {known}")
-    mine = sorted(jobs.values(), key=lambda each: each.started_at)
-    others = (each for each in found if each.run_id != wanted and each.status == SUCCEEDED)
-    before = [each for each in others if each.started_at < mine[0].started_at]
-    return mine, before[::-1]
+        latest = ", ".join(dict.fromkeys(manifest.run_id for manifest in recent[:_LISTED_ROWS]))
+        raise TableError(f"there is no run {run_id!r} among the recent ones; the latest are {latest}")
+    run = sorted(jobs.values(), key=lambda manifest: manifest.started_at)
+    earlier = [
+        manifest
+        for manifest in recent
+        if manifest.run_id != run_id and manifest.status == SUCCEEDED and manifest.started_at < run[0].started_at
+    ]
+    return run, earlier[::-1]

@@ -1,4 +1,4 @@
-"""The manifest: what one job of a run read, did and wrote, with the counts that have to add up."""
+"""The manifest of a job: what it read, did and wrote, with the counts that must add up."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HISTOGRAM_BINS = 20
 
 @dataclass(frozen=True)
 class VersionRange:
-    """The versions of a Delta table that a job read: those after `since`, up to and with `until`.
+    """The versions of a Delta table that a job read: those after `since`, up to and including `until`.
 
-    `since` None: all that the table held. `until` None: the table has no versions. `table_id` tells a
-    table from another one that was later put in its place.
+    `since` None: from the first version on. `until` None: the table has no versions. `table_id` differs
+    for a table that was created again at the same path.
     """
 
     table_id: str | None = None
@@ -28,19 +28,19 @@ class VersionRange:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One row of `runs`: one job of one run. Fields that are not a job's business are None, or empty.
+    """One row of `runs`: one job of one run. Fields that do not apply to a job are None, or empty.
 
     sequence: the order of the runs of this job of this pipeline; a later one supersedes an earlier one.
-    settings_hash: SHA-256 of all but the data that the outcome depends on. full_scan: whether the job read every
+    settings_hash: SHA-256 of all that the results depend on, apart from the data. full_scan: whether the job read every
     document, not only those that changed since the run before.
     rows_in: the documents that the job decided about. documents: all that its tables hold at the end.
-    tagged: those that went through the model; `retagged` of them had tags before, `errors` counts the
+    tagged: documents that the model scored; `retagged` of them had tags before, `errors` counts the
     failed ones by code. tombstoned: tags of documents that left the source. kept, rejected (by
-    reason), quarantined: what filtering made of rows_in. waiting: documents that are not tagged yet.
-    routed: rows by destination; routed_documents: the documents behind them.
-    label_counts: tagged documents by label. score_histograms: for each label, how many scores fell
-    into each of HISTOGRAM_BINS equal parts of [0, 1].
-    inputs: what was read, by table. outputs: the tables as the job left them.
+    reason), quarantined: the filter's decisions about rows_in. waiting: documents without tags.
+    routed: rows by destination; routed_documents: the documents in these rows.
+    label_counts: tagged documents by label. score_histograms: for each label, how many scores are
+    in each of HISTOGRAM_BINS equal parts of [0, 1].
+    inputs: the versions read, by table. outputs: the latest versions of the tables written.
     """
 
     run_id: str
@@ -84,49 +84,50 @@ class Manifest:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Manifest:
-        """The manifest that a row of `runs` holds, whose times have a zone."""
+        """Return the manifest of a row of `runs`, whose times have a zone."""
         values = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
         if values.get("full_scan") is None:
             values["full_scan"] = row["whole"]  # the column's name in rows written by 0.1
         for name in ("inputs", "outputs"):
-            values[name] = {table: VersionRange(**part) for table, part in values[name].items()}
+            values[name] = {table: VersionRange(**versions) for table, versions in values[name].items()}
         return cls(**values)
 
     @property
     def seconds(self) -> float:
+        """The duration of the job."""
         return (self.finished_at - self.started_at).total_seconds()
 
     def check(self) -> None:
-        """Raise ManifestError, with both sides, unless every row that came in came out exactly once."""
+        """Raise ManifestError, with both sides, unless every input row has exactly one outcome."""
         if self.job == "filter":
             rejected = sum(self.rejected.values())
-            self._same("kept + rejected + quarantined", self.kept or 0, rejected, self.quarantined or 0)
+            self._check_sum("kept + rejected + quarantined", self.kept or 0, rejected, self.quarantined or 0)
         if self.job == "route":
-            self._same("routed documents", self.routed_documents or 0)
+            self._check_sum("routed documents", self.routed_documents or 0)
 
-    def _same(self, what: str, *parts: int) -> None:
-        if sum(parts) != self.rows_in:
-            found = " + ".join(map(str, parts))
+    def _check_sum(self, terms: str, *counts: int) -> None:
+        if sum(counts) != self.rows_in:
+            total = " + ".join(map(str, counts))
             raise ManifestError(
-                f"run {self.run_id!r}, {self.job}: expected {what} = {self.rows_in} rows in, found {found} = "
-                f"{sum(parts)}; another writer changed these tables: run {self.job} again with --full"
+                f"run {self.run_id!r}, {self.job}: expected {terms} = {self.rows_in} rows in, found {total} = "
+                f"{sum(counts)}; another writer changed these tables: run {self.job} again with --full"
             )
 
 
 def check_run(manifests: Sequence[Manifest], run_id: str, steps: Sequence[str]) -> None:
     """Raise ManifestError, with both sides, unless each of the steps of the run succeeded and its counts add up.
 
-    `manifests` are those of the run's jobs as they ended or stand.
+    `manifests` are the last ones of the run's jobs.
     """
     jobs = {manifest.job: manifest for manifest in manifests}
     for step in steps:
         if step not in jobs:
             raise ManifestError(f"run {run_id!r}: expected a manifest of {step}, found none; run {step} again")
-        found = jobs[step]
-        if found.status != SUCCEEDED:
-            why = f" ({found.message})" if found.message else ""
+        manifest = jobs[step]
+        if manifest.status != SUCCEEDED:
+            message = f" ({manifest.message})" if manifest.message else ""
             raise ManifestError(
-                f"run {run_id!r}, {step}: expected status {SUCCEEDED!r}, found {found.status!r}{why}; "
-                f"mend that, and run {step} again"
+                f"run {run_id!r}, {step}: expected status {SUCCEEDED!r}, found {manifest.status!r}{message}; "
+                f"fix the cause, and run {step} again"
             )
-        found.check()
+        manifest.check()

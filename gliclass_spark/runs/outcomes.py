@@ -1,4 +1,4 @@
-"""What can become of a document in a run, where such documents stand, and some of them to look at."""
+"""Outcomes of a run: kept, rejected, quarantined and routed documents, their tables, and samples of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gliclass_spark.runs.manifest import Manifest
 KEPT, REJECTED, QUARANTINED, ROUTED = "kept", "rejected", "quarantined", "routed"
 KINDS = (KEPT, REJECTED, QUARANTINED, ROUTED)
 MOST_LISTED = 1000
-# Documents that are shown of an outcome, and how much of each.
+# Sample documents of an outcome, and the length of their texts.
 SAMPLES = 3
 _TEXT_CHARS = 600
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One end that documents of a run came to.
+    """One outcome of a run's documents.
 
     kind: KEPT, REJECTED, QUARANTINED or ROUTED. name: the reject reason, the error's code or the route;
-    empty for all of the kind. documents: how many. path: the Delta table that holds them. version: the
-    table's version after the run, None for its latest. run_id: given when the table holds documents of
-    other runs too.
+    empty for all of the kind. documents: their count. path: the Delta table that holds them. version: the
+    table's version after the run, None for the latest. run_id: set if the table holds documents of other
+    runs too.
     """
 
     kind: str
@@ -36,16 +36,16 @@ class Outcome:
 
     @cached_property
     def anchor(self) -> str:
-        """The id of its place on the page: no two outcomes share it, whatever their names are."""
+        """The outcome's anchor on the page, which differs for any two names."""
         plain = "".join(c if c.isascii() and c.isalnum() else f"-{ord(c):x}-" if c != "_" else c for c in self.name)
         return f"documents-{self.kind}-{plain}" if plain else f"documents-{self.kind}"
 
     @cached_property
     def values(self) -> dict[str, str]:
-        """What columns of its table hold in its rows, and in no others; empty if all rows are its."""
+        """The column values that select its rows in the table; empty if they are all rows."""
         column = {REJECTED: "reason", QUARANTINED: "error.code"}.get(self.kind)
-        named = {column: self.name} if column and self.name else {}
-        return {**named, **({"run_id": self.run_id} if self.run_id else {})}
+        values = {column: self.name} if column and self.name else {}
+        return {**values, **({"run_id": self.run_id} if self.run_id else {})}
 
     @cached_property
     def query(self) -> str:
@@ -61,8 +61,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SampleDocument:
-    """A document to look at: its id, the beginning of its text (None for a null text), the scores of the
-    labels that it has, and what went wrong with it, if anything did.
+    """A sample document: its id, the beginning of its text (None for a null text), the scores of its labels,
+    and the message of its error, if it has one.
     """
 
     doc_id: str
@@ -72,35 +72,35 @@ class SampleDocument:
 
     @classmethod
     def of(cls, row: Any, text: str) -> SampleDocument:
-        """A row of a decision's table; `text` names the column of the text."""
+        """Return the document of a row of a decision table; `text` names the column of the text."""
         error = row["error"]
         scores = {label: row["scores"][label] for label in row["labels"]}
-        return cls(row["doc_id"], _readable(row[text]), scores, error["message"] if error else None)
+        return cls(row["doc_id"], _excerpt(row[text]), scores, error["message"] if error else None)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some documents of an outcome: three, say."""
+    """Sample documents of an outcome."""
 
     outcome: Outcome
     documents: Sequence[SampleDocument]
 
 
 def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:
-    """The outcomes of a run that some document came to, in the order of the page. `tables`: their folder.
+    """Return the outcomes of a run that have documents, in the order of the page. `tables` is their folder.
 
-    Quarantined documents are told apart by code if this run's tag job met all of them; if some failed in
-    runs before, there is one outcome for them all.
+    Quarantined documents are split by error code if this run's tag job scored all of them; if some failed
+    in earlier runs, they are one outcome.
     """
-    found: list[Outcome] = []
+    result: list[Outcome] = []
     jobs = {manifest.job: manifest for manifest in manifests}
 
-    def add(kind: str, name: str, documents: int | None, table: str, by: Manifest) -> None:
+    def add(kind: str, name: str, documents: int | None, table: str, manifest: Manifest) -> None:
         if documents:
-            run_id = None if by.full_scan else by.run_id
+            run_id = None if manifest.full_scan else manifest.run_id
             path = f"{tables.rstrip('/')}/{table}"
-            version = by.outputs[table].until if table in by.outputs else None
-            found.append(Outcome(kind, name, documents, path, version, run_id))
+            version = manifest.outputs[table].until if table in manifest.outputs else None
+            result.append(Outcome(kind, name, documents, path, version, run_id))
 
     if filtered := jobs.get("filter"):
         errors = jobs["tag"].errors if "tag" in jobs else {}
@@ -115,16 +115,16 @@ def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:
     if routed := jobs.get("route"):
         for route, documents in routed.routed.items():
             add(ROUTED, route, documents, route, routed)
-    return found
+    return result
 
 
-def _readable(text: str | bytes | None) -> str | None:
+def _excerpt(text: str | bytes | None) -> str | None:
     if isinstance(text, (bytes, bytearray)):
         text = bytes(text[: 4 * _TEXT_CHARS]).decode("utf-8", errors="replace")
     return None if text is None else str(text)[:_TEXT_CHARS]
 
 
 def _spark_sql(text: str) -> str:
-    """A string literal of Spark SQL."""
+    """Return the text as a string literal of Spark SQL."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""A step of a DAG, submitted to a cluster: the same DAG, another connection."""
+"""A DAG's step submitted to a cluster through its connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gliclass_spark.runs import history
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_dags_job_runs_where_its_connection_says(
+def test_a_dags_job_runs_on_the_cluster_of_its_connection(
     cluster: StandaloneCluster, tmp_path: Path, tiny_bi_encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in cluster.env.items():
@@ -48,12 +48,12 @@ def test_a_dags_job_runs_where_its_connection_says(
     file.write_text(yaml.safe_dump(document))
     pipeline = Pipeline.from_yaml(file)
     tag = pipeline_dag(file, pipeline, ROOT / "jobs").get_task("tag")
-    tag.run_id = "night-1"
-    tag.application_args = [str(file), "--run-id", "night-1"]
+    tag.run_id = "run-1"
+    tag.application_args = [str(file), "--run-id", "run-1"]
 
     tag.execute({})
 
-    [done] = [each for each in history.manifests(pipeline) if each.status == "succeeded"]
-    assert (done.run_id, done.job, done.tagged) == ("night-1", "tag", 2)
+    [manifest] = [row for row in history.read_manifests(pipeline) if row.status == "succeeded"]
+    assert (manifest.run_id, manifest.job, manifest.tagged) == ("run-1", "tag", 2)
     logs = "".join(path.read_text(errors="replace") for path in cluster.folder.rglob("*.log"))
     assert "Registered app mail.tag" in logs

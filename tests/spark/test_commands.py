@@ -1,4 +1,4 @@
-"""What people type around the nightly run: plan, report, maintain, and a run that goes on."""
+"""Commands around a scheduled run: plan, report, maintain, and a continuous run."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def rows_of(table: str) -> dict[str, list[str]]:
-    """A printed table: its cells, by the first."""
+    """Return the cells of a printed table, by the first cell of each row."""
     lines = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in table.splitlines() if "│" in line]
     return {cells[0]: cells[1:] for cells in lines if cells[0]}
 
 
-def test_a_pipeline_from_plan_to_care(
+def test_a_pipeline_from_plan_to_maintenance(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(pipeline.parent / "lake"))
     monkeypatch.setattr(console, "width", 160)
 
-    on_paper = ("--cluster", "--documents", "1000000000", "--texts-per-s", "2000", "--slots", "4", "--price", "12")
-    planned = command(capsys, "plan", pipeline, *on_paper)
+    sizing = ("--cluster", "--documents", "1000000000", "--texts-per-s", "2000", "--slots", "4", "--price", "12")
+    planned = command(capsys, "plan", pipeline, *sizing)
     assert "A cluster for 1,000,000,000 documents within 8 hours" in planned
     assert rows_of(planned)["executors of 4 slots"][-1] == "6"
     assert "would read 10 documents" in planned
@@ -86,67 +86,67 @@ def test_a_pipeline_from_plan_to_care(
     assert "short: short" in cells["rejected: too_short"][2]
     assert not Path(lake.root).exists(), "a plan writes nothing"
 
-    ran = command(capsys, "run", pipeline, "--run-id", "night-1")
+    ran = command(capsys, "run", pipeline, "--run-id", "run-1")
     assert rows_of(ran)["filter"] == ["evaluated", "10"]
     again = command(capsys, "plan", pipeline)
     assert "tag none of them" in again
     assert rows_of(again)["kept"][:2] == ["8", "0"]
 
-    page = pipeline.parent / "night-1.html"
+    page = pipeline.parent / "run-1.html"
     assert str(page.name) in command(capsys, "report", pipeline, "--out", page)
     html = page.read_text(encoding="utf-8")
-    assert "night-1" in html
+    assert "run-1" in html
     assert "plain-" in html
     assert "speaks of a lake of data" in html
     assert "<script>alert" not in html
-    assert main(["report", str(pipeline), "night-7"]) == 2
-    assert "there is no run 'night-7' among the last ones; the latest are night-1" in capsys.readouterr().err
+    assert main(["report", str(pipeline), "run-7"]) == 2
+    assert "there is no run 'run-7' among the recent ones; the latest are run-1" in capsys.readouterr().err
 
     add(spark, pipeline.parent, {"more": "one more lake of data"})
-    shown = command(capsys, "run", pipeline)
-    assert rows_of(shown)["tag"] == ["tagged in this run", "1"]
-    cared = rows_of(command(capsys, "maintain", pipeline))
-    assert set(cared) > {"tags", "kept", "rejected", "quarantined", "runs", "shop", "unrouted"}
-    before, after = cared["kept"][:2]
+    output = command(capsys, "run", pipeline)
+    assert rows_of(output)["tag"] == ["tagged in this run", "1"]
+    maintained = rows_of(command(capsys, "maintain", pipeline))
+    assert set(maintained) > {"tags", "kept", "rejected", "quarantined", "runs", "shop", "unrouted"}
+    before, after = maintained["kept"][:2]
     assert (int(before) > 1, after) == (True, "1")
     assert lake.read(spark, "kept").count() == 9
 
 
-def test_a_run_that_goes_on_takes_what_comes_and_ends_when_asked(
+def test_a_continuous_run_processes_new_documents_until_interrupted(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command(capsys, "run", pipeline)
     program = [sys.executable, "-u", "-c", "from gliclass_spark.cli.app import main; raise SystemExit(main())"]
     (pipeline.parent / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
     program += ["run", str(pipeline), "--every", "1s", "--conf", str(pipeline.parent / "quick.yaml")]
-    going = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        said_by(going, "Looking for new documents")
+        next_line(process, "Looking for new documents")
         add(spark, pipeline.parent, {"late": "a late document about the lake"})
-        line = said_by(going, " tagged, ")
-        going.send_signal(signal.SIGINT)
-        out, _ = going.communicate(timeout=60)
+        line = next_line(process, " tagged, ")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
     finally:
-        going.kill()
+        process.kill()
     assert "1 new or changed, 1 tagged, 1 kept, 0 rejected, 0 quarantined; 1 to unrouted" in line
-    assert (going.returncode, out.rstrip().splitlines()[-1:]) == (0, ["stopped"])
+    assert (process.returncode, out.rstrip().splitlines()[-1:]) == (0, ["stopped"])
     lake = Lake(str(pipeline.parent / "lake"))
     assert lake.read(spark, "unrouted").where("doc_id = 'late'").count() == 1
 
 
-def said_by(process: subprocess.Popen[str], words: str) -> str:
-    """The next line that it prints with these words in it."""
+def next_line(process: subprocess.Popen[str], text: str) -> str:
+    """Return the next line of output that contains the text."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if words in line:
+        if text in line:
             return line
-    raise AssertionError(f"it ended without saying {words!r}:\n{''.join(lines)}")
+    raise AssertionError(f"it ended without printing {text!r}:\n{''.join(lines)}")
 
 
 @pytest.mark.parametrize("every", ["1", "soon", "0s", "-1m"])
-def test_a_time_that_is_none_is_refused(every: str, pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_interval_is_refused(every: str, pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(pipeline), "--every", every]) == 2
     assert "write a number and s, m or h" in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import GliclassSparkError
-from gliclass_spark.runs.delta_reader import delta_table, query, object_store_uri
+from gliclass_spark.runs.delta_reader import delta_table, object_store_uri, query
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ def notify(file: str, run_id: str) -> None:
     result = "is the champion" if gate["promoted"] else "is refused, and stays the challenger"
     findings = sorted(gate["findings"], key=lambda finding: bool(finding["passed"]))
     lines = [
-        f"{'passed' if finding['passed'] else 'FAILED'}: {finding['rule']}: {finding['message']}" for finding in findings
+        f"{'passed' if finding['passed'] else 'FAILED'}: {finding['rule']}: {finding['message']}"
+        for finding in findings
     ]
     alerts = config.airflow.alerts if config.airflow is not None else Alerts()
     subject = f"{config.pipeline.name}: version {version} of the model {config.model_name} {result}"

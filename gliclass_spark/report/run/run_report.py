@@ -15,8 +15,7 @@ from gliclass_spark.report.run.facts import RunFacts
 from gliclass_spark.report.run.notices import headline, notices, summary
 from gliclass_spark.report.template import fill
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
-from gliclass_spark.runs.history import read_manifests as read_manifests
-from gliclass_spark.runs.history import select_run
+from gliclass_spark.runs.history import read_manifests, select_run
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import KINDS, MOST_LISTED, SAMPLES, Outcome, Sample, SampleDocument, outcomes
 

@@ -1,8 +1,8 @@
-"""Runs read without Spark: their manifests, their documents, and whether they are whole."""
+"""Runs read without Spark: their manifests, their documents, and checks of their counts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,49 +16,57 @@ from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.report.run.run_report import run_report
 from gliclass_spark.runs.delta_reader import delta_table, query
 from gliclass_spark.runs.history import read_manifests, select_run
-from gliclass_spark.runs.manifest import VersionRange, check_run
+from gliclass_spark.runs.manifest import Manifest, VersionRange, check_run
 
 
 def write_documents(folder: Path, table: str, **columns: list[Any]) -> None:
     count = len(columns["doc_id"])
-    known = {
+    defaults = {
         "content_hash": pa.array(columns["doc_id"], pa.string()),
         "scores": pa.array([[("spam", 0.5)]] * count, pa.map_(pa.string(), pa.float32())),
         "labels": pa.array([["spam"]] * count, pa.list_(pa.string())),
         "error": pa.array([None] * count, pa.struct([("code", pa.string()), ("message", pa.string())])),
     }
-    write_deltalake(str(folder / "lake" / table), pa.table({**known, **columns}))
+    write_deltalake(str(folder / "lake" / table), pa.table({**defaults, **columns}))
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_manifests_are_read_as_written_latest_first(tmp_path: Path) -> None:
     written = [
         *run_manifests(),
         manifest("tag", "run-2", "failed", message="no", score_histograms={"spam": [1, 2]}, padding_share=0.25),
     ]
     write_runs(tmp_path, written)
-    assert read_manifests(pipeline(tmp_path)) == sorted(written, key=lambda each: each.started_at, reverse=True)
+    assert read_manifests(pipeline(tmp_path)) == sorted(written, key=lambda row: row.started_at, reverse=True)
 
 
-def test_of_a_run_that_was_repeated_the_last_attempt_counts(tmp_path: Path) -> None:
+def test_a_row_of_version_0_1_has_its_full_scan_in_the_column_whole() -> None:
+    row = {name: value for name, value in asdict(manifest("tag")).items() if name != "full_scan"}
+    for full_scan in (True, False):
+        assert Manifest.from_row({**row, "whole": full_scan}).full_scan is full_scan
+        assert Manifest.from_row({**row, "whole": full_scan, "full_scan": None}).full_scan is full_scan
+        assert Manifest.from_row({**row, "whole": None, "full_scan": full_scan}).full_scan is full_scan
+
+
+def test_the_last_attempt_of_a_repeated_run_is_selected(tmp_path: Path) -> None:
     again = manifest("tag", "run-2", "running", sequence=3, started_at=START + timedelta(days=2, hours=1))
     write_runs(tmp_path, [*run_manifests(1), *run_manifests(2), again])
-    mine, before = select_run(read_manifests(pipeline(tmp_path)), "run-2")
-    assert {each.job: (each.sequence, each.status) for each in mine}["tag"] == (3, "running")
-    assert before == run_manifests(1)
+    selected, earlier = select_run(read_manifests(pipeline(tmp_path)), "run-2")
+    assert {row.job: (row.sequence, row.status) for row in selected}["tag"] == (3, "running")
+    assert earlier == run_manifests(1)
     assert select_run(read_manifests(pipeline(tmp_path)), None)[0][0].run_id == "run-2"
-    with pytest.raises(TableError, match="there is no run 'run-7' among the last ones; the latest are run-2, run"):
+    with pytest.raises(TableError, match="there is no run 'run-7' among the recent ones; the latest are run-2, run"):
         select_run(read_manifests(pipeline(tmp_path)), "run-7")
 
 
-def test_a_pipeline_that_never_ran_says_so(tmp_path: Path) -> None:
+def test_a_pipeline_without_runs_raises(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"there is no Delta table at .*lake/runs; run the job that writes it first"):
         read_manifests(pipeline(tmp_path))
-    write_runs(tmp_path, [replace(each, pipeline="other") for each in run_manifests()])
+    write_runs(tmp_path, [replace(row, pipeline="other") for row in run_manifests()])
     with pytest.raises(TableError, match=r"pipeline 'mail' has not run yet; run it first"):
         read_manifests(pipeline(tmp_path))
 
 
-def test_a_page_shows_documents_of_each_outcome_whatever_its_name(tmp_path: Path) -> None:
+def test_a_page_shows_documents_of_each_outcome_also_if_its_name_has_a_quote(tmp_path: Path) -> None:
     write_runs(tmp_path, run_manifests())
     write_documents(tmp_path, "kept", doc_id=["a", "b"], body=["a plain text", None])
     reasons = ["it's spam", "another"]
@@ -70,14 +78,14 @@ def test_a_page_shows_documents_of_each_outcome_whatever_its_name(tmp_path: Path
     assert "not this" not in html
 
 
-def test_a_version_that_is_gone_is_replaced_by_the_latest(tmp_path: Path) -> None:
+def test_a_version_that_cannot_be_read_is_replaced_by_the_latest(tmp_path: Path) -> None:
     filtered = run_manifests()[1]
     write_runs(tmp_path, [replace(filtered, rejected={}, kept=3, outputs={"kept": VersionRange("id", None, 7)})])
     write_documents(tmp_path, "kept", doc_id=["a"], body=["as it is now"])
     assert "as it is now" in run_report(pipeline(tmp_path), "run-1").html
 
 
-def test_a_version_that_there_is_not_is_told(tmp_path: Path) -> None:
+def test_a_missing_version_or_column_raises_with_the_table(tmp_path: Path) -> None:
     write_documents(tmp_path, "kept", doc_id=["a"], body=["text"])
     with pytest.raises(TableError, match=r"version 7 of .*kept can't be read: "):
         delta_table(str(tmp_path / "lake" / "kept"), 7)
@@ -85,7 +93,7 @@ def test_a_version_that_there_is_not_is_told(tmp_path: Path) -> None:
         query(delta_table(str(tmp_path / "lake" / "kept")), "select nothing from t")
 
 
-def test_a_run_is_whole_when_each_step_succeeded_and_its_counts_add_up() -> None:
+def test_a_run_passes_its_check_if_each_step_succeeded_and_its_counts_add_up() -> None:
     steps = ("tag", "filter", "route")
     check_run(run_manifests(), "run-1", steps)
     tagged, filtered, routed = run_manifests()
