@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gliclass_spark.feedback.exploration import decide, sampling_key
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.labels.thresholds import by_thresholds
+from gliclass_spark.labels.thresholds import passing_labels
 
 SEVERAL = LabelSet(labels=(Label(name="a", threshold=0.7), Label(name="b"), Label(name="c", threshold=0.2)))
 BEST = SEVERAL.model_copy(update={"top_k": 2})
@@ -102,7 +102,7 @@ def test_labels_are_sampled_independently_of_each_other() -> None:
 def test_share_0_explores_no_document_and_share_1_every_one() -> None:
     scores = repeated([0.6, 0.6, 0.1])
     unexplored = decide(scores, keys(MANY), SEVERAL, 0.0)
-    np.testing.assert_array_equal(unexplored.chosen, by_thresholds(scores, SEVERAL))
+    np.testing.assert_array_equal(unexplored.chosen, passing_labels(scores, SEVERAL))
     assert not unexplored.explored.any()
     assert decide(scores, keys(MANY), SEVERAL, 1.0).explored.all()
 
