@@ -1,14 +1,19 @@
-"""Models of the published base size beside the embedded one: what labels cost each, and against the gliclass library.
+"""Models of the published base size, the embedded one and the gliclass library: speed by number of labels.
 
     python benchmarks/base_size.py [--texts N] [--rounds R] [--threads T] [--device cuda] [--only BACKBONE] [--out DIR]
 
 A DeBERTa-v3 and a ModernBERT of base size, but for the vocabulary (the embedded model's), with random weights: speed
-does not depend on them. Texts of 200 tokens, on the processor unless a device is named. The cross-encoder has the same
-backbone and reads each label beside each text. Writes results/base_size_DEVICE.json.
+does not depend on them. Texts of 200 tokens, on the CPU unless a device is named. The cross-encoder has the same
+backbone and scores each pair of text and label. Writes results/base_size_DEVICE.json.
 """
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import os
@@ -91,23 +96,23 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # the tokenizer's
+    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # read by the tokenizer
     words = " ".join(corpus.texts(8 * options.texts, SEED)).split()
     texts = [" ".join(words[start * WORDS : (start + 1) * WORDS]) for start in range(options.texts)]
     rows = []
     for backbone in [options.only] if options.only else BACKBONES:
         with tempfile.TemporaryDirectory() as folder:
-            rows += measured(backbone, Path(folder), texts, options.rounds, options.device)
-    found = {
+            rows += measure(backbone, Path(folder), texts, options.rounds, options.device)
+    result = {
         "machine": {**machine.describe(), **gpu(options.device)},
         "threads": options.threads,
         "rounds": options.rounds,
         "texts": {"count": len(texts), "words": WORDS, "digest": corpus.digest(texts)},
         "rows": rows,
     }
-    show(found, Console(width=120))
+    show(result, Console(width=120))
     path = options.out / f"base_size_{options.device.type}.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
 
@@ -115,22 +120,22 @@ def gpu(device: torch.device) -> dict[str, str]:
     return {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
 
 
-def measured(
+def measure(
     backbone: str, folder: Path, texts: list[str], round_count: int, device: torch.device
 ) -> list[dict[str, Any]]:
     calls: dict[tuple[str, int], Callable[[], object]] = {}
-    model, at = joint(backbone, folder / "joint"), str(device)
-    engines = {"engine": Engine.from_pretrained(model, device=at, precision="float32")}
-    engines["embedded"] = Engine.from_pretrained("embedded", device=at, precision="float32")
+    model, device_name = uni_encoder(backbone, folder / "joint"), str(device)
+    engines = {"engine": Engine.from_pretrained(model, device=device_name, precision="float32")}
+    engines["embedded"] = Engine.from_pretrained("embedded", device=device_name, precision="float32")
     if choose_precision("auto", device) is torch.bfloat16:
-        engines["engine, bfloat16"] = Engine.from_pretrained(model, device=at, precision="bfloat16")
+        engines["engine, bfloat16"] = Engine.from_pretrained(model, device=device_name, precision="bfloat16")
     reference = ZeroShotClassificationPipeline(
         ReferenceModel.from_pretrained(model),
         AutoTokenizer.from_pretrained(model),
-        device=at,
+        device=device_name,
         progress_bar=False,
     )
-    pairs = CrossEncoder(cross_encoder(backbone, folder / "pairs"), device=at)
+    cross = CrossEncoder(cross_encoder(backbone, folder / "pairs"), device=device_name)
     for count in COUNTS:
         labels = [f"topic {number}" for number in range(count)]
         for name, engine in engines.items():
@@ -141,7 +146,7 @@ def measured(
             reference, texts, labels, batch_size=REFERENCE_BATCH_SIZE
         )
         if count == CROSS_ENCODER_LABELS:
-            calls["cross-encoder", count] = partial(pairs.logits, texts, LabelSet.of(*labels))
+            calls["cross-encoder", count] = partial(cross.logits, texts, LabelSet.of(*labels))
     seconds = rounds.seconds(calls, round_count)
     return [
         {
@@ -156,8 +161,8 @@ def measured(
     ]
 
 
-def joint(backbone: str, folder: Path) -> str:
-    """A checkpoint with random weights, in the published layout."""
+def uni_encoder(backbone: str, folder: Path) -> str:
+    """Save a uni-encoder with random weights and return its folder."""
     tokenizer = joint_tokenizer()
     config = UniEncoderConfig(
         encoder_config=encoder(backbone, tokenizer),
@@ -192,13 +197,13 @@ def one_by_one(engine: Engine, texts: list[str], labels: list[str]) -> None:
         engine.logits([text], labels)
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    about = found["machine"]
-    device = about.get("gpu") or f"{about['cpu']}, {found['threads']} threads"
-    table = Table(title=f"{device}, {found['texts']['count']} texts of 200 tokens, float32 unless said otherwise")
+def show(result: dict[str, Any], console: Console) -> None:
+    about = result["machine"]
+    device = about.get("gpu") or f"{about['cpu']}, {result['threads']} threads"
+    table = Table(title=f"{device}, {result['texts']['count']} texts of 200 tokens, float32 unless stated")
     for heading in ("backbone", "", "labels", "texts/s", "of one label's speed", "the engine is as fast"):
         table.add_column(heading)
-    for row in found["rows"]:
+    for row in result["rows"]:
         share = rounds.shown(row["of_one_label"], ".0%") if row["of_one_label"] else ""
         times = rounds.shown(row["engine_is_as_fast"], ".2f")
         table.add_row(row["backbone"], row["contender"], str(row["labels"]), f"{row['texts_per_s']:.2f}", share, times)

@@ -1,14 +1,18 @@
-"""The engine against the pipeline of the `gliclass` library: the same weights, texts and labels, turn by turn.
+"""The engine against the pipeline of the `gliclass` library: same weights, texts and labels, interleaved.
 
     python benchmarks/engine.py [--model joint|FOLDER] [--texts N] [--rounds R] [--threads T] [--out FOLDER]
 
-On the processor. The library reads published layouts only: "joint" is the embedded model's encoder in one of them, as
-it was before any training; speed does not depend on the weights. benchmarks/README.md says how to read what this
-prints and writes.
+On the CPU. The library loads published layouts only: "joint" is the embedded model's encoder in one of them, before any
+training; speed does not depend on the weights. benchmarks/README.md explains the output.
 """
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import os
@@ -76,7 +80,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # the tokenizer's
+    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # read by the tokenizer
     with tempfile.TemporaryDirectory() as folder:
         model = options.model
         if model == JOINT:
@@ -99,9 +103,9 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
     config = UniEncoderConfig.from_dict(json.loads(Path(model, "config.json").read_text(encoding="utf-8")))
     tokenizer = AutoTokenizer.from_pretrained(model)
     pipelines = {precision: reference(model, tokenizer, precision) for precision in precisions}
-    texts = inside(corpus.texts(text_count, SEED), tokenizer, engines["float32"].max_length)
+    texts = cut_to_window(corpus.texts(text_count, SEED), tokenizer, engines["float32"].max_length)
 
-    alone = reference_scores(pipelines["float32"], texts[:AGREEMENT_TEXTS])
+    unpadded = reference_scores(pipelines["float32"], texts[:AGREEMENT_TEXTS])
     usages: dict[str, Usage] = {precision: engine.run(texts, LABELS).usage for precision, engine in engines.items()}
     counts = engines["float32"].run(texts, LABELS).token_counts
     prompt = (usages["float32"].tokens - int(counts.sum())) // len(texts)
@@ -116,25 +120,25 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
         contenders.append(
             Contender(f"engine {precision}", dtype_of(precision), partial(engine.run, texts, LABELS), engine)
         )
-    seconds, rates = turn_by_turn(contenders, rounds)
-    against = seconds[contenders[0].name]
+    seconds, rates = interleaved(contenders, rounds)
+    baseline_seconds = seconds[contenders[0].name]
     rows = []
     for contender in contenders:
-        took = seconds[contender.name]
+        taken = seconds[contender.name]
         row: dict[str, Any] = {
             "name": contender.name,
-            "speedup": spread([theirs / ours for theirs, ours in zip(against, took, strict=True)]),
-            "texts_per_s": len(texts) / statistics.median(took),
-            "tokens_per_s": usages["float32"].tokens / statistics.median(took),
-            "seconds": took,
+            "speedup": spread([baseline / own for baseline, own in zip(baseline_seconds, taken, strict=True)]),
+            "texts_per_s": len(texts) / statistics.median(taken),
+            "tokens_per_s": usages["float32"].tokens / statistics.median(taken),
+            "seconds": taken,
         }
         if contender.engine is not None:
             name = str(contender.dtype).removeprefix("torch.")
-            row |= of_engine(contender.engine, usages[name], alone, texts)
+            row |= engine_figures(contender.engine, usages[name], unpadded, texts)
             row["peak_rss_mib"] = memory[name]
             row["matrix_gflop_per_s"] = statistics.median(rates[contender.name]) / 1e9
             if flops is not None:
-                shares = [flops / s / rate for s, rate in zip(took, rates[contender.name], strict=True)]
+                shares = [flops / s / rate for s, rate in zip(taken, rates[contender.name], strict=True)]
                 row["share_of_matrix_rate"] = spread(shares)
         rows.append(row)
     return {
@@ -155,28 +159,28 @@ def measure(model: str, text_count: int, rounds: int, threads: int) -> dict[str,
 
 
 def reference(folder: str, tokenizer: Any, precision: Precision) -> ZeroShotClassificationPipeline:
-    """The library's pipeline, as its README makes it; all of the model is in the precision asked for."""
+    """Return the library's pipeline, built as in its README, with the whole model in this precision."""
     model = ReferenceModel.from_pretrained(folder).to(dtype_of(precision))
     return ZeroShotClassificationPipeline(model, tokenizer, device="cpu", progress_bar=False)
 
 
 def reference_scores(pipeline: ZeroShotClassificationPipeline, texts: list[str]) -> FloatArray:
-    """Batch size 1: without padding, which changes the library's scores."""
-    found = pipeline(texts, LABELS, threshold=0.0, batch_size=1)
-    return np.array([[label["score"] for label in text] for text in found], dtype=np.float32)
+    """Return the library's scores (texts, labels) at batch size 1: padding changes them."""
+    predictions = pipeline(texts, LABELS, threshold=0.0, batch_size=1)
+    return np.array([[label["score"] for label in text] for text in predictions], dtype=np.float32)
 
 
-def of_engine(engine: Engine, usage: Usage, alone: FloatArray, texts: list[str]) -> dict[str, Any]:
-    scores = engine.scores(texts, LABELS)[: len(alone)]
+def engine_figures(engine: Engine, usage: Usage, reference: FloatArray, texts: list[str]) -> dict[str, Any]:
+    scores = engine.scores(texts, LABELS)[: len(reference)]
     return {
         "engine": repr(engine),
         "padding_share": usage.padding_share,
-        "largest_score_difference": float(np.abs(scores - alone).max()),
+        "largest_score_difference": float(np.abs(scores - reference).max()),
     }
 
 
-def turn_by_turn(contenders: list[Contender], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds of each contender in each round, and the machine's matrix rate at its turn."""
+def interleaved(contenders: list[Contender], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the seconds of each contender in each round, and the machine's matrix rate just before."""
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in track(range(rounds), description="rounds", transient=True):
@@ -188,8 +192,8 @@ def turn_by_turn(contenders: list[Contender], rounds: int) -> tuple[dict[str, li
     return seconds, rates
 
 
-def inside(texts: list[str], tokenizer: Any, window: int) -> list[str]:
-    """Each text without the words that stand outside of the window: so both sides read the same."""
+def cut_to_window(texts: list[str], tokenizer: Any, window: int) -> list[str]:
+    """Cut each text to the window, so that both sides score the same tokens."""
     prompt = "".join(LABEL_TOKEN + label for label in LABELS) + SEP_TOKEN
     cut = []
     for text in texts:
@@ -201,9 +205,9 @@ def inside(texts: list[str], tokenizer: Any, window: int) -> list[str]:
 
 
 def flop_count(lengths: Sequence[int], config: UniEncoderConfig) -> float | None:
-    """Multiplications and additions of the matrix products for inputs of these lengths (tokens), without padding.
+    """Return the floating-point operations of the matrix products for unpadded inputs of these lengths (tokens).
 
-    None for a backbone whose layers are built otherwise.
+    None for a backbone with other layers.
     """
     encoder = config.encoder_config
     if encoder.model_type not in COUNTED_BACKBONES:

@@ -1,13 +1,18 @@
-"""What labels cost: the engine's texts/s with one label, with 128, with 1,000, turn by turn.
+"""The cost of labels: the engine's texts/s with 1 to 1,000 labels, interleaved.
 
     python benchmarks/labels.py [--texts N] [--rounds R] [--threads T] [--out FOLDER]
 
-The three ways of attending, on one encoder as it was before any training: speed does not depend on
-the weights. On the processor; texts of 200 tokens.
+The three architectures over the embedded model's encoder, before any training: speed does not depend on the weights. On
+the CPU; texts of 200 tokens.
 """
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import os
@@ -41,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # the tokenizer's
+    os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # read by the tokenizer
     result = measure(options.texts, options.rounds, options.threads)
     show(result, Console(width=100))
     path = options.out / "labels.json"
@@ -53,9 +58,11 @@ def measure(text_count: int, round_count: int, threads: int) -> dict[str, Any]:
     words = " ".join(corpus.texts(4 * text_count, SEED)).split()
     texts = [" ".join(words[start * WORDS : (start + 1) * WORDS]) for start in range(text_count)]
     labels = {count: [f"topic {number}" for number in range(count)] for count in COUNTS}
-    engines = {attention: engine(attention) for attention in get_args(Attention)}
+    engines = {attention: untrained_engine(attention) for attention in get_args(Attention)}
     calls = {
-        (name, count): partial(each.logits, texts, labels[count]) for name, each in engines.items() for count in COUNTS
+        (name, count): partial(engine.logits, texts, labels[count])
+        for name, engine in engines.items()
+        for count in COUNTS
     }
     seconds = rounds.seconds(calls, round_count)
     rows = [
@@ -77,7 +84,7 @@ def measure(text_count: int, round_count: int, threads: int) -> dict[str, Any]:
     }
 
 
-def engine(attention: Attention) -> Engine:
+def untrained_engine(attention: Attention) -> Engine:
     model, tokenizer = untrained_model(attention)
     return Engine(Checkpoint(ModelRef(attention, Path(), ""), model.eval(), tokenizer), device="cpu")
 

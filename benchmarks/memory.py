@@ -1,12 +1,17 @@
-"""Load a model, classify texts, print the peak resident memory of this process in MiB.
+"""Peak resident memory, in MiB, of a process that loads a model and classifies texts.
 
     python benchmarks/memory.py [--model M] [--precision P] [--texts N] [--threads T]
 
-A process of its own: what else a benchmark loads must not count.
+Runs in a process of its own, so that nothing else counts.
 """
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import resource
 import sys
@@ -21,9 +26,10 @@ LABELS = ["science", "sports", "politics", "finance", "software", "medicine", "t
 
 
 def peak_mib() -> float:
+    """Return the peak resident memory of this process."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # getrusage counts what the parent process held when it started this one, too.
+        # getrusage includes the memory that the parent process held at the fork.
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

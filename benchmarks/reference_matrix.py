@@ -1,4 +1,4 @@
-"""Every supported configuration against the reference library: the largest difference between two logits.
+"""Largest difference between logits and those of the reference library, in every supported configuration.
 
     python benchmarks/reference_matrix.py [--every N] [--processes P] [--out FOLDER]
 
@@ -8,6 +8,11 @@ size 1. Writes results/reference_matrix.json. Exits with 1 if a difference is ov
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import multiprocessing
@@ -27,7 +32,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 from reference_cells import Cell, cells
-from reference_models import TOLERANCE, answers, build
+from reference_models import TOLERANCE, batch_logits, build
 
 TEXTS = (
     "Spark",
@@ -36,27 +41,27 @@ TEXTS = (
 
 
 def largest_difference(cell: Cell) -> float:
-    """Between a logit of ours and the reference's, for the same token ids."""
+    """Return the largest difference between a logit and the reference's, for the same token ids."""
     reference = build(cell.backbone, **cell.changes)
-    ours = reference.twin()
-    asked = [reference.asked(text, cell.labels) for text in TEXTS]
+    model = reference.twin()
+    inputs = [reference.model_inputs(text, cell.labels) for text in TEXTS]
     return max(
-        float((answers(ours, [each])[0] - reference.answer(each, len(cell.labels))).abs().max()) for each in asked
+        float((batch_logits(model, [row])[0] - reference.forward(row, len(cell.labels))).abs().max()) for row in inputs
     )
 
 
-def summary(found: dict[Cell, float]) -> list[dict[str, Any]]:
-    """One row for each architecture and backbone."""
+def summary(differences: dict[Cell, float]) -> list[dict[str, Any]]:
+    """Return one row for each architecture and backbone."""
     rows = []
-    for (architecture, backbone), block in groupby(found, key=lambda cell: (cell.architecture, cell.backbone)):
-        differences = [found[cell] for cell in block]
+    for (architecture, backbone), group in groupby(differences, key=lambda cell: (cell.architecture, cell.backbone)):
+        of_group = [differences[cell] for cell in group]
         rows.append(
             {
                 "architecture": architecture,
                 "backbone": backbone,
-                "configurations": len(differences),
-                "largest_difference": max(differences),
-                "over_tolerance": sum(difference > TOLERANCE for difference in differences),
+                "configurations": len(of_group),
+                "largest_difference": max(of_group),
+                "over_tolerance": sum(difference > TOLERANCE for difference in of_group),
             }
         )
     return rows
@@ -78,21 +83,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(argv)
     matrix = list(islice(cells(), 0, None, options.every))
-    # Spawned, because torch's threads do not live on in a fork; one thread each, because the models are small.
+    # Spawned, because torch's threads do not survive a fork; one thread each, because the models are small.
     with ProcessPoolExecutor(
         options.processes, multiprocessing.get_context("spawn"), partial(torch.set_num_threads, 1)
     ) as processes:
-        differences = processes.map(largest_difference, matrix, chunksize=8)
-        shown = track(differences, "comparing", total=len(matrix), console=Console(stderr=True))
-        found = dict(zip(matrix, shown, strict=True))
-    rows = summary(found)
-    over = [str(cell) for cell, difference in found.items() if not difference <= TOLERANCE]
-    largest = max(found.values())
+        results = processes.map(largest_difference, matrix, chunksize=8)
+        shown = track(results, "comparing", total=len(matrix), console=Console(stderr=True))
+        differences = dict(zip(matrix, shown, strict=True))
+    rows = summary(differences)
+    over = [str(cell) for cell, difference in differences.items() if not difference <= TOLERANCE]
+    largest = max(differences.values())
     result = {
         "machine": describe(),
         "every": options.every,
         "tolerance": TOLERANCE,
-        "configurations": len(found),
+        "configurations": len(differences),
         "largest_difference": largest,
         "over_tolerance": over,
         "rows": rows,
@@ -101,7 +106,9 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table(rows))
     console.print(*over, sep="\n")
-    console.print(f"{len(found)} configurations; largest difference {largest:.1e}; {len(over)} over {TOLERANCE:.0e}")
+    console.print(
+        f"{len(differences)} configurations; largest difference {largest:.1e}; {len(over)} over {TOLERANCE:.0e}"
+    )
     return 1 if over else 0
 
 

@@ -1,14 +1,19 @@
-"""What reading long texts in windows, and asking many labels in groups, does to quality and to speed.
+"""Quality and speed of long texts in windows, and of many labels in groups.
 
     python benchmarks/windows_and_groups.py DATA [--split test] [--max-rows 600] [--out FOLDER]
 
-DATA is a folder of tables with the columns text, labels and split, none of which was trained on. Groups are asked of
-the embedded model's first version, which reads labels beside the text (it comes out of the repository's history: run
-this in a clone that has all of it); windows of both versions, on the texts that do not fit into one.
+DATA is a folder of tables with the columns text, labels and split, held out of training. Groups are measured with the
+embedded model's first version, a uni-encoder (from the repository's history: run this in a full clone); windows with
+both versions, on texts longer than a window.
 """
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import tempfile
@@ -31,12 +36,12 @@ from gliclass_spark.training.evaluation.evaluate import Score, sample, score
 
 GROUPS = {"at once": None, "groups of 16": 16, "groups of 8": 8, "groups of 4": 4, "one by one": 1}
 WINDOWS = ("cut", "max", "mean", "token_mean")
-FEWEST_LABELS = 6
+MIN_LABELS = 6
 
 
 @dataclass(frozen=True)
-class Asking:
-    """An engine that is asked every label set with these changes."""
+class EngineWithSettings:
+    """An engine that scores every label set with these changes to it."""
 
     engine: Engine
     changes: dict[str, Any]
@@ -55,46 +60,48 @@ def main() -> None:
     sets = [sample(labelled, options.max_rows) for labelled in read_sets(options.data, options.split)]
     with tempfile.TemporaryDirectory() as folder:
         first, embedded = Engine.from_pretrained(first_version(Path(folder))), Engine.from_pretrained("embedded")
+        with_many_labels = [labelled for labelled in sets if len(labelled.labels) >= MIN_LABELS]
         groups = [
-            score(Asking(first, {"labels_per_pass": size}), labelled, name=name)
-            for labelled in track([each for each in sets if len(each.labels) >= FEWEST_LABELS], description="groups")
+            score(EngineWithSettings(first, {"labels_per_pass": size}), labelled, name=name)
+            for labelled in track(with_many_labels, description="groups")
             for name, size in GROUPS.items()
         ]
-        long = [long_ones(labelled, [first, embedded]) for labelled in sets]
+        long = [long_texts(labelled, [first, embedded]) for labelled in sets]
+        with_long_texts = [labelled for labelled in long if len(labelled)]
         windows = [
-            score(Asking(engine, {"long_texts": rule}), labelled, name=f"{version}, {rule}")
-            for labelled in track([each for each in long if len(each)], description="windows")
+            score(EngineWithSettings(engine, {"long_texts": rule}), labelled, name=f"{version}, {rule}")
+            for labelled in track(with_long_texts, description="windows")
             for version, engine in {"its first version": first, "embedded": embedded}.items()
             for rule in WINDOWS
         ]
     console = Console(width=120)
-    show("labels that are asked in groups, of the first version: macro-F1 (texts/s)", groups, console)
+    show("labels in groups, first version: macro-F1 (texts/s)", groups, console)
     show("texts longer than a window: macro-F1 (texts/s)", windows, console)
     path = options.out / "windows_and_groups.json"
-    found = {
+    result = {
         "machine": machine.describe(),
         "split": options.split,
-        "groups": [asdict(each) for each in groups],
-        "windows": [asdict(each) for each in windows],
+        "groups": [asdict(row) for row in groups],
+        "windows": [asdict(row) for row in windows],
     }
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
 
-def long_ones(labelled: LabelledSet, engines: Sequence[Engine]) -> LabelledSet:
-    """The texts that each of the engines reads in several windows."""
-    counts = [engine.run(labelled.texts, labelled.labels).chunk_counts > 1 for engine in engines]
-    return labelled.rows([row for row in range(len(labelled)) if all(long[row] for long in counts)])
+def long_texts(labelled: LabelledSet, engines: Sequence[Engine]) -> LabelledSet:
+    """Return the texts that every engine scores in several windows."""
+    in_windows = [engine.run(labelled.texts, labelled.labels).chunk_counts > 1 for engine in engines]
+    return labelled.rows([row for row in range(len(labelled)) if all(several[row] for several in in_windows)])
 
 
 def show(title: str, scores: Sequence[Score], console: Console) -> None:
-    names = list(dict.fromkeys(each.contender for each in scores))
+    names = list(dict.fromkeys(row.contender for row in scores))
     table = Table(title=title)
     for heading in ("set", "labels", "texts", *names):
         table.add_column(heading, justify="left" if heading == "set" else "right")
     for start in range(0, len(scores), len(names)):
         row = scores[start : start + len(names)]
-        cells = [f"{each.macro_f1:.3f} ({each.texts_per_s:.0f})" for each in row]
+        cells = [f"{score.macro_f1:.3f} ({score.texts_per_s:.0f})" for score in row]
         table.add_row(row[0].name, str(row[0].labels), str(row[0].rows), *cells)
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""The matrix of configurations in which our models are compared with the reference library's."""
+"""The matrix of configurations in which the models are compared with the reference library's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "share_att_key": True,
         "norm_rel_ebd": "layer_norm",
     },
-    # Layers 0 and 2 would attend to everything: with two layers both kinds of attention are there.
+    # Two layers, one of global and one of local attention.
     "modernbert": {
         **_SMALL,
         "global_attn_every_n_layers": 2,
@@ -84,7 +84,7 @@ ENCODER_DECODERS = {**T5S, "bart": BART}
 
 POOLED = ("first", "last", "max", "avg", "sum", "rms", "abs_max", "abs_avg")
 SCORERS = ("simple", "weighted-dot", "mlp", "hopfield")
-# Which scorer reads what which pooling gives.
+# Poolings with the scorers that go with them.
 POOLED_HEADS = tuple(product(POOLED, SCORERS))
 HEADS = (*POOLED_HEADS, ("pass", "cross-attn"))
 CLASS_TOKEN_POOLINGS = ("first", "average")
@@ -112,9 +112,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "first layer": {"encoder_layer_id": 1},
     "last layer but one, segments": {"encoder_layer_id": -2, "use_segment_embeddings": True},
     "trained on every layer": {"layer_wise": True},
-    # Options of other architectures, whose weights stand in the file all the same.
-    "unread": {"encoder_layer_id": 1, "use_segment_embeddings": True, "max_labels_alloc": "fixed"},
-    "fixed places": {"max_labels_alloc": "fixed", "max_num_classes": 7},
+    # Options of other architectures, whose weights are in the file all the same.
+    "unused": {"encoder_layer_id": 1, "use_segment_embeddings": True, "max_labels_alloc": "fixed"},
+    "fixed label slots": {"max_labels_alloc": "fixed", "max_num_classes": 7},
 }
 
 
@@ -141,7 +141,7 @@ class Cell:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A bi-encoder of the reference's pads its labels, and reads the padding: its labels have one length."""
+        """Labels of one length for bi-encoders: those of the reference pad labels and don't mask the padding."""
         if self.architecture.startswith("bi-encoder"):
             return "sport", "music", "web"
         return "sport", "machine learning: models", "web"
@@ -152,7 +152,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Space:
-    """What there is to choose from in one architecture."""
+    """The settings of one architecture."""
 
     backbones: tuple[str, ...]
     heads: tuple[tuple[str, str], ...]
@@ -160,24 +160,24 @@ class Space:
     options: tuple[str, ...]
 
 
-_ALONE = (*BACKBONES, *OTHER_ENCODERS)
-# What every architecture reads, and what those read whose labels stand in an input.
-_OF_ALL = ("plain", "normalised", "calibrator", "calibrator with bias", "unread")
-_OF_LABELS = (*_OF_ALL, "text features", "no class token")
+_STANDALONE_ENCODERS = (*BACKBONES, *OTHER_ENCODERS)
+# Options of every architecture, and of those whose labels are part of an input.
+_COMMON_OPTIONS = ("plain", "normalised", "calibrator", "calibrator with bias", "unused")
+_LABEL_INPUT_OPTIONS = (*_COMMON_OPTIONS, "text features", "no class token")
 
 SPACES: dict[str, Space] = {
     "uni-encoder": Space(
-        tuple(ENCODERS), HEADS, CLASS_TOKEN_POOLINGS, tuple(name for name in OPTIONS if name != "unread")
+        tuple(ENCODERS), HEADS, CLASS_TOKEN_POOLINGS, tuple(name for name in OPTIONS if name != "unused")
     ),
-    "bi-encoder": Space(_ALONE, POOLED_HEADS, ("first",), _OF_ALL),
-    "bi-encoder-fused": Space(_ALONE, POOLED_HEADS, ("first",), ("text first", *_OF_ALL)),
-    "encoder-decoder": Space(tuple(ENCODER_DECODERS), HEADS, CLASS_TOKEN_POOLINGS, (*_OF_LABELS, "lstm")),
+    "bi-encoder": Space(_STANDALONE_ENCODERS, POOLED_HEADS, ("first",), _COMMON_OPTIONS),
+    "bi-encoder-fused": Space(_STANDALONE_ENCODERS, POOLED_HEADS, ("first",), ("text first", *_COMMON_OPTIONS)),
+    "encoder-decoder": Space(tuple(ENCODER_DECODERS), HEADS, CLASS_TOKEN_POOLINGS, (*_LABEL_INPUT_OPTIONS, "lstm")),
     "encoder-decoder-cls": Space(
-        tuple(ENCODER_DECODERS), tuple(product(("first",), SCORERS)), CLASS_TOKEN_POOLINGS, _OF_LABELS
+        tuple(ENCODER_DECODERS), tuple(product(("first",), SCORERS)), CLASS_TOKEN_POOLINGS, _LABEL_INPUT_OPTIONS
     ),
 }
-_UNDER_EVERY_HEAD = ("bert", "deberta-v2", "modernbert", "t5")
-_UNDER_EVERY_BACKBONE = (
+_BACKBONES_OF_EVERY_HEAD = ("bert", "deberta-v2", "modernbert", "t5")
+_HEADS_OF_EVERY_BACKBONE = (
     ("first", "simple"),
     ("first", "mlp"),
     ("avg", "weighted-dot"),
@@ -187,34 +187,33 @@ _UNDER_EVERY_BACKBONE = (
 
 
 def cells() -> Iterator[Cell]:
-    """The whole matrix, less what the reference library itself can't run.
+    """Yield every configuration of the matrix that the reference library can run.
 
-    What stands behind a backbone does not know which one it is: so every head stands behind some, and a
-    few of them behind all.
+    Heads do not depend on the backbone, so every head is combined with some backbones, and a few heads with all.
     """
     for architecture, space in SPACES.items():
         for backbone, (pooling, scorer), class_token_pooling, option in product(
             space.backbones, space.heads, space.class_token_poolings, space.options
         ):
             cell = Cell(architecture, backbone, pooling, scorer, class_token_pooling, option)
-            if _runs(cell) and (backbone in _UNDER_EVERY_HEAD or (pooling, scorer) in _UNDER_EVERY_BACKBONE):
+            if _runs(cell) and (backbone in _BACKBONES_OF_EVERY_HEAD or (pooling, scorer) in _HEADS_OF_EVERY_BACKBONE):
                 yield cell
 
 
 def _runs(cell: Cell) -> bool:
     if cell.pooling != "pass":
         return True
-    # A calibrator reads one vector of the text; the text that an LSTM gives is shorter than its mask.
+    # A calibrator takes one vector of the text; the states of the reference's LSTM are shorter than its mask.
     return not cell.changes.get("use_calibrator") and cell.option != "lstm, text features"
 
 
 def sample(matrix: Iterable[Cell]) -> Iterator[Cell]:
-    """Few cells of the matrix in which every pair of two settings occurs: the head of one cell may hide another's."""
-    left = list(matrix)
-    Random(0).shuffle(left)  # noqa: S311
-    pairs = {cell: set(combinations(vars(cell).items(), 2)) for cell in left}
-    waiting = set().union(*pairs.values())
-    while waiting:
-        best = max(left, key=lambda cell: len(pairs[cell] & waiting))
-        waiting -= pairs[best]
+    """Yield few cells that cover every pair of two settings of the matrix."""
+    candidates = list(matrix)
+    Random(0).shuffle(candidates)  # noqa: S311
+    pairs = {cell: set(combinations(vars(cell).items(), 2)) for cell in candidates}
+    uncovered = set().union(*pairs.values())
+    while uncovered:
+        best = max(candidates, key=lambda cell: len(pairs[cell] & uncovered))
+        uncovered -= pairs[best]
         yield best

@@ -1,6 +1,6 @@
 """Small random GLiClass checkpoints that the reference library (`gliclass`) builds, runs and saves.
 
-The unit tests compare with them, and `benchmarks/reference_matrix.py` with all of them.
+The unit tests compare with some of them, `benchmarks/reference_matrix.py` with all.
 """
 
 from __future__ import annotations
@@ -57,118 +57,120 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference library's model, and the folder that the library saved it in, if it did."""
+    """A model of the reference library, and the folder that it was saved in, if it was."""
 
     model: ReferenceModel
     folder: Path | None = None
-    reads_examples: bool = False
+    with_examples: bool = False
 
     @cached_property
     def pipeline(self) -> ZeroShotClassificationPipeline:
-        known = tokenizer(self.reads_examples)
-        return ZeroShotClassificationPipeline(self.model, known, max_length=512, device="cpu", progress_bar=False)
+        hf_tokenizer = tokenizer(self.with_examples)
+        return ZeroShotClassificationPipeline(
+            self.model, hf_tokenizer, max_length=512, device="cpu", progress_bar=False
+        )
 
-    def asked(
+    def model_inputs(
         self,
         text: str,
         labels: tuple[str, ...],
         prompt: str | None = None,
         examples: Sequence[dict[str, Any]] | None = None,
     ) -> dict[str, Tensor]:
-        """What the reference's pipeline gives its model for one text."""
+        """Return the inputs of the reference's pipeline for one text, (1, tokens) each."""
         inputs = self.pipeline.pipe.prepare_inputs(
             [text], list(labels), same_labels=True, prompt=prompt, examples=examples
         )
         return {name: inputs[name] for name in inputs if name != "token_type_ids"}
 
     def input_ids(self, text: str, labels: tuple[str, ...], prompt: str | None = None) -> list[int]:
-        """What the reference's uni-encoder reads for one text."""
-        ids: list[int] = self.asked(text, labels, prompt)["input_ids"][0].tolist()
+        """Return the token ids of the reference's uni-encoder for one text."""
+        ids: list[int] = self.model_inputs(text, labels, prompt)["input_ids"][0].tolist()
         return ids
 
     @torch.no_grad()
-    def answer(self, asked: dict[str, Tensor], label_count: int) -> Tensor:
-        """The logits (labels,) of one text."""
+    def forward(self, inputs: dict[str, Tensor], label_count: int) -> Tensor:
+        """Return the logits (labels,) of one text."""
         slots = {"dynamic": label_count, "fixed": None}[self.model.config.max_labels_alloc]
-        # Without them the reference finds no layer but the last one.
-        one = self.model.config.architecture_type == "uni-encoder" and self.model.config.encoder_layer_id != -1
-        layers = {"output_hidden_states": True} if one else {}
-        found: Tensor = self.model(**asked, **layers, max_num_classes=slots).logits[0, :label_count]
-        return found
+        # Without them the reference has no layer but the last one.
+        needs_layers = self.model.config.architecture_type == "uni-encoder" and self.model.config.encoder_layer_id != -1
+        layers = {"output_hidden_states": True} if needs_layers else {}
+        logits: Tensor = self.model(**inputs, **layers, max_num_classes=slots).logits[0, :label_count]
+        return logits
 
     def logits(self, input_ids: list[int]) -> Tensor:
-        """The logits (labels,) of one unpadded input of a uni-encoder."""
+        """Return the logits (labels,) of one unpadded input of a uni-encoder."""
         ids = torch.tensor([input_ids])
         label_count = int((ids == self.model.config.class_token_index).sum())
-        return self.answer({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, label_count)
+        return self.forward({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, label_count)
 
     def twin(self) -> Model:
-        """Our model with the reference's config.json and weights, without a file between them."""
+        """Return the package's model with the reference's config.json and weights, without a file between them."""
         with no_init_weights():
-            ours = build_model(parse_config(json.loads(self.model.config.to_json_string())))
-        ours.load_state_dict({name.removeprefix("model."): weight for name, weight in self.model.state_dict().items()})
-        return ours.eval()
+            model = build_model(parse_config(json.loads(self.model.config.to_json_string())))
+        model.load_state_dict({name.removeprefix("model."): weight for name, weight in self.model.state_dict().items()})
+        return model.eval()
 
 
 @torch.inference_mode()
-def logits_alone(model: Model, input_ids: list[int]) -> Tensor:
-    """Our logits (labels,) of one unpadded input of a uni-encoder."""
+def single_logits(model: Model, input_ids: list[int]) -> Tensor:
+    """Return the package's logits (labels,) of one unpadded input of a uni-encoder."""
     ids = torch.tensor([input_ids])
-    found: Tensor = model(ids, torch.ones_like(ids))[0]
-    return found
+    logits: Tensor = model(ids, torch.ones_like(ids))[0]
+    return logits
 
 
 @torch.inference_mode()
-def answers(model: Model, asked: list[dict[str, Tensor]], padding: int = 0) -> Tensor:
-    """Our logits (texts, labels) for what the reference's pipeline gives its model for each text, asked together.
+def batch_logits(model: Model, inputs: list[dict[str, Tensor]], padding: int = 0) -> Tensor:
+    """Return the package's logits (texts, labels) in one batch, for the reference pipeline's inputs of each text.
 
-    padding: so many more tokens than the longest has.
+    padding: tokens of padding behind the longest input.
     """
-    texts = [_together(asked, name, padding) for name in ("input_ids", "attention_mask")]
+    texts = [_batch(inputs, name, padding) for name in ("input_ids", "attention_mask")]
     if isinstance(model, BiEncoderModel):
-        rows = [_label_vectors(model, each) for each in asked]
+        rows = [_label_vectors(model, row) for row in inputs]
         vectors = torch.stack(rows)
-        found: Tensor = model(*texts, LabelVectors(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool)))
-        return found
+        logits: Tensor = model(*texts, LabelVectors(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool)))
+        return logits
     labels = [
-        _together(asked, name, padding) for name in ("class_input_ids", "class_attention_mask") if name in asked[0]
+        _batch(inputs, name, padding) for name in ("class_input_ids", "class_attention_mask") if name in inputs[0]
     ]
-    found = model(*texts, *labels)
-    return found
+    logits = model(*texts, *labels)
+    return logits
 
 
-def _label_vectors(model: BiEncoderModel, asked: dict[str, Tensor]) -> Tensor:
-    """Each label alone: the reference's own vectors depend on the padding of its labels."""
-    lengths = asked["class_attention_mask"][0].sum(dim=1).tolist()
-    ids = [row[:length] for row, length in zip(asked["class_input_ids"][0], lengths, strict=True)]
+def _label_vectors(model: BiEncoderModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Encode each label alone: the reference's own vectors depend on the padding of its labels."""
+    lengths = inputs["class_attention_mask"][0].sum(dim=1).tolist()
+    ids = [row[:length] for row, length in zip(inputs["class_input_ids"][0], lengths, strict=True)]
     return torch.cat([model.label_vectors(row[None], torch.ones_like(row)[None]) for row in ids])
 
 
-def _together(asked: list[dict[str, Tensor]], name: str, padding: int) -> Tensor:
-    rows = pad_sequence([each[name][0] for each in asked], batch_first=True)
+def _batch(inputs: list[dict[str, Tensor]], name: str, padding: int) -> Tensor:
+    rows = pad_sequence([row[name][0] for row in inputs], batch_first=True)
     return functional.pad(rows, (0, padding))
 
 
 @cache
-def tokenizer(reads_examples: bool = False) -> PreTrainedTokenizerFast:
-    """A joint model's tokenizer: it knows <<LABEL>> and <<SEP>>, and <<EXAMPLE>> if asked."""
-    known = joint_tokenizer()
-    if reads_examples:
-        known.add_tokens([EXAMPLE_TOKEN], special_tokens=True)
-    return known
+def tokenizer(with_examples: bool = False) -> PreTrainedTokenizerFast:
+    """Return a uni-encoder's tokenizer, with <<LABEL>> and <<SEP>>, and <<EXAMPLE>> for `with_examples`."""
+    hf_tokenizer = joint_tokenizer()
+    if with_examples:
+        hf_tokenizer.add_tokens([EXAMPLE_TOKEN], special_tokens=True)
+    return hf_tokenizer
 
 
 @cache
 def tokenizer_folder() -> TemporaryDirectory[str]:
-    """Holds the tokenizer, as long as this process lives."""
+    """Return a folder with the tokenizer, for the lifetime of this process."""
     folder = TemporaryDirectory()
     tokenizer().save_pretrained(folder.name)
     return folder
 
 
-def build(backbone: str = "bert", *, reads_examples: bool = False, **changes: Any) -> Reference:
-    """A random model of the reference library. `changes` are the fields of config.json that are not the defaults."""
-    vocab_size = len(tokenizer(reads_examples))
+def build(backbone: str = "bert", *, with_examples: bool = False, **changes: Any) -> Reference:
+    """Build a random model of the reference library. changes: fields of config.json that differ from the defaults."""
+    vocab_size = len(tokenizer(with_examples))
     shape = {"model_type": backbone, "vocab_size": vocab_size, **{**ENCODERS, **ENCODER_DECODERS}[backbone]}
     fields = {
         "encoder_config": shape,
@@ -180,33 +182,33 @@ def build(backbone: str = "bert", *, reads_examples: bool = False, **changes: An
         "prompt_first": True,
         "scorer_num_heads": 4,
     }
-    if reads_examples:
-        fields["example_token_index"] = tokenizer(reads_examples).convert_tokens_to_ids(EXAMPLE_TOKEN)
+    if with_examples:
+        fields["example_token_index"] = tokenizer(with_examples).convert_tokens_to_ids(EXAMPLE_TOKEN)
     if changes.get("architecture_type", "").startswith("bi-encoder"):
-        # Of another shape than the texts', with a tokenizer that the reference's pipeline finds.
+        # Of another shape than the texts' encoder, with a tokenizer that the reference's pipeline can load.
         labels = {**BACKBONES["bert"], "hidden_size": 48, "num_hidden_layers": 1, "model_type": "bert"}
         fields["label_model_config"] = {**labels, "vocab_size": vocab_size}
         fields["label_model_name"] = tokenizer_folder().name
     with no_init_weights():
         model = ReferenceModel(ReferenceConfig(**{**fields, **changes})).eval()
     model.tie_weights()
-    _randomise(model)
-    return Reference(model, reads_examples=reads_examples)
+    _randomize(model)
+    return Reference(model, with_examples=with_examples)
 
 
 def save(reference: Reference, folder: Path) -> Reference:
-    """The reference's checkpoint, written by the library itself."""
+    """Save the reference's checkpoint by the library itself, and return the reference with its folder."""
     reference.model.save_pretrained(folder)
-    tokenizer(reference.reads_examples).save_pretrained(folder)
+    tokenizer(reference.with_examples).save_pretrained(folder)
     return replace(reference, folder=folder)
 
 
 @torch.no_grad()
-def _randomise(model: ReferenceModel) -> None:
-    """Weights that make the labels' logits differ, and biases and scales that would be missed if they were lost.
+def _randomize(model: ReferenceModel) -> None:
+    """Draw weights that make the labels' logits differ, with biases and scales large enough to matter.
 
-    Wide layers, and the one that reads a sum over all tokens, get smaller weights: at logits of 60 the rounding of
-    float32 alone is more than the 1e-5 that is to be seen (both libraries are 2e-5 off their float64 values there).
+    Wide layers, and the one behind a sum over all tokens, get smaller weights: at logits of 60 the rounding of float32
+    alone exceeds the tolerance of 1e-5 (both libraries are 2e-5 off their float64 values there).
     """
     generator = torch.Generator().manual_seed(0)
     for name, weight in model.named_parameters():
@@ -217,7 +219,7 @@ def _randomise(model: ReferenceModel) -> None:
             weight.copy_(1 + 0.05 * noise)
         elif "bias" in name:
             weight.copy_(0.05 * noise)
-    # What a fused bi-encoder scores labels by comes straight from an encoder, and is long.
+    # A fused bi-encoder scores unprojected label states, which are long vectors.
     if model.config.architecture_type == "bi-encoder-fused":
         for weight in model.model.text_projector.linear_2.parameters():
             weight.mul_(1 / 8)
@@ -225,11 +227,11 @@ def _randomise(model: ReferenceModel) -> None:
         model.model.text_projector.linear_1.weight.mul_(1 / 16)
 
 
-def grown(kind: type[Model], reference: Reference, **attributes: Any) -> Checkpoint:
-    """The reference's checkpoint with a model of this kind of ours, and these attributes; same weights."""
+def with_model_class(model_class: type[Model], reference: Reference, **attributes: Any) -> Checkpoint:
+    """Return the reference's checkpoint with a model of this class, with these attributes and the same weights."""
     ref = resolve_model(str(reference.folder))
     model = reference.twin()
-    model.__class__ = kind
+    model.__class__ = model_class
     for name, value in attributes.items():
         setattr(model, name, value)
     return Checkpoint(ref, model, tokenizer())

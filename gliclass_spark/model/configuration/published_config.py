@@ -124,7 +124,7 @@ def check_standalone_encoder(config: PreTrainedConfig) -> None:
     """Raise CheckpointError for a transformer whose encoder can't be built alone."""
     if not has_standalone_encoder(config):
         raise CheckpointError(
-            f"model_type {config.model_type!r} has no encoder that stands alone; use a checkpoint over an encoder"
+            f"model_type {config.model_type!r} has no encoder that can be built alone; use a checkpoint over an encoder"
         )
 
 

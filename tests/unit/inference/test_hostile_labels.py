@@ -1,4 +1,4 @@
-"""Labels that nobody should ask, and some that sound so and are fine: refused with a mend, or scored."""
+"""Unusual labels are scored, invalid ones refused with a fix."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def bert(engine: Callable[..., Engine]) -> Engine:
     ids=["punctuation", "scripts", "signs", "tree of punctuation", "words"],
 )
 def test_unusual_labels_are_scored(labels: Any, bert: Engine) -> None:
-    found = bert.classify(TEXTS, labels)
-    assert [each.error and each.error.code for each in found] == [None, "empty_text", None]
-    for each in (found[0], found[2]):
-        assert list(each.scores) == list(LabelSet.coerce(labels).names)
-        assert all(0.0 <= score <= 1.0 for score in each.scores.values())
+    records = bert.classify(TEXTS, labels)
+    assert [record.error and record.error.code for record in records] == [None, "empty_text", None]
+    for record in (records[0], records[2]):
+        assert list(record.scores) == list(LabelSet.coerce(labels).names)
+        assert all(0.0 <= score <= 1.0 for score in record.scores.values())
 
 
 @pytest.mark.parametrize("token", ["<<LABEL>>", "<<SEP>>", "[SEP]", "[CLS]", "[PAD]", "[MASK]"])
@@ -61,17 +61,19 @@ def test_no_labels_are_refused(bert: Engine) -> None:
             bert.classify(TEXTS, none)
 
 
-def test_five_thousand_labels_are_one_question_with_one_hash() -> None:
+def test_five_thousand_labels_are_one_label_set_with_one_hash() -> None:
     names = [f"label number {number}" for number in range(5000)]
-    found = LabelSet.of(*names, name="many")
-    assert found.names == tuple(names)
-    assert LabelSet.from_json(found.canonical_json).hash == found.hash
+    label_set = LabelSet.of(*names, name="many")
+    assert label_set.names == tuple(names)
+    assert LabelSet.from_json(label_set.canonical_json).hash == label_set.hash
     with pytest.raises(LabelSetError, match="label 'label number 77' appears twice; remove one"):
         LabelSet.of(*names, "label number 77")
 
 
-def test_five_thousand_labels_are_scored_and_the_best_given(tiny_bi_encoder: str) -> None:
-    asked = LabelSet.model_validate({"labels": [f"{number}" for number in range(5000)], "top_k": 3, "threshold": 0.0})
-    [found] = Engine.from_pretrained(tiny_bi_encoder, device="cpu").classify(["deep water"], asked)
-    scores = np.array(list(found.scores.values()))
-    assert [each.score for each in found.labels] == sorted(scores, reverse=True)[:3]
+def test_five_thousand_labels_are_scored_and_the_top_three_assigned(tiny_bi_encoder: str) -> None:
+    label_set = LabelSet.model_validate(
+        {"labels": [f"{number}" for number in range(5000)], "top_k": 3, "threshold": 0.0}
+    )
+    [record] = Engine.from_pretrained(tiny_bi_encoder, device="cpu").classify(["deep water"], label_set)
+    scores = np.array(list(record.scores.values()))
+    assert [label.score for label in record.labels] == sorted(scores, reverse=True)[:3]

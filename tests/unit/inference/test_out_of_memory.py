@@ -1,4 +1,4 @@
-"""A batch that the device has no memory for runs in halves; a text that it has none for becomes an error."""
+"""A batch that does not fit into the device's memory runs in halves; a text that does not fit alone is an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reference_models import Reference, grown
+from reference_models import Reference, with_model_class
 from torch import Tensor
 
 from gliclass_spark.inference.engine import Engine
@@ -48,7 +48,7 @@ class Cramped(UniEncoderModel):
     def of(
         cls, reference: Reference, *, rows: int = 10_000, tokens: int = 10_000, error: Exception | None = None
     ) -> Checkpoint:
-        return grown(cls, reference, rows=rows, tokens=tokens, error=error or ERRORS["gpu"], refused=0)
+        return with_model_class(cls, reference, rows=rows, tokens=tokens, error=error or ERRORS["gpu"], refused=0)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
@@ -59,10 +59,10 @@ def test_a_device_that_holds_few_rows_gives_the_same_scores(
     texts = [text * times for times in (1, 3, 9) for text in TEXTS]
     expected = engine("bert", max_batch_tokens=100_000).run(texts, LABELS)
     small = Cramped.of(reference("bert"), rows=rows, error=ERRORS[error])
-    found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5, rtol=0)
-    assert found.errors == (None,) * len(texts)
-    assert found.usage.tokens == expected.usage.tokens
+    results = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
+    np.testing.assert_allclose(results.scores, expected.scores, atol=1e-5, rtol=0)
+    assert results.errors == (None,) * len(texts)
+    assert results.usage.tokens == expected.usage.tokens
     assert small.model.refused > 0
 
 
@@ -72,22 +72,22 @@ def test_a_text_that_fails_alone_becomes_an_error_and_its_neighbours_are_scored(
 ) -> None:
     texts = ["deep water", "water " * 300, "spark"]
     small = Cramped.of(reference("bert"), tokens=100, error=ERRORS[error])
-    found = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
-    assert found.errors == (None, OUT_OF_MEMORY, None)
-    assert np.isnan(found.scores[1]).all()
-    assert found.token_counts.tolist() == [2, 300, 1]
-    assert found.chunk_counts.tolist() == [1, 0, 1]
-    assert (found.usage.texts, found.usage.errors) == (3, 1)
-    assert found.usage.tokens == 2 * (PROMPT_TOKENS + 1) + 3, "a forward pass that failed computed nothing"
+    results = Engine(small, device="cpu", precision="float32", max_batch_tokens=100_000).run(texts, LABELS)
+    assert results.errors == (None, OUT_OF_MEMORY, None)
+    assert np.isnan(results.scores[1]).all()
+    assert results.token_counts.tolist() == [2, 300, 1]
+    assert results.chunk_counts.tolist() == [1, 0, 1]
+    assert (results.usage.texts, results.usage.errors) == (3, 1)
+    assert results.usage.tokens == 2 * (PROMPT_TOKENS + 1) + 3, "a forward pass that failed computed nothing"
     expected = engine("bert").scores(texts, LABELS)
-    np.testing.assert_allclose(found.scores[[0, 2]], expected[[0, 2]], atol=1e-5, rtol=0)
-    assert found.classifications()[1].error == OUT_OF_MEMORY
+    np.testing.assert_allclose(results.scores[[0, 2]], expected[[0, 2]], atol=1e-5, rtol=0)
+    assert results.classifications()[1].error == OUT_OF_MEMORY
 
 
 def test_a_device_that_holds_nothing_makes_every_text_an_error(reference: Callable[..., Reference]) -> None:
     none = Cramped.of(reference("bert"), rows=0)
-    found = Engine(none, device="cpu", precision="float32").run(TEXTS, LABELS)
-    assert found.errors == (OUT_OF_MEMORY,) * len(TEXTS)
+    results = Engine(none, device="cpu", precision="float32").run(TEXTS, LABELS)
+    assert results.errors == (OUT_OF_MEMORY,) * len(TEXTS)
 
 
 def test_any_other_failure_of_the_model_is_not_hidden(reference: Callable[..., Reference]) -> None:

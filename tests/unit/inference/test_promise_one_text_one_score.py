@@ -1,4 +1,4 @@
-"""Promise 1: a score does not depend on the batch, its padding, the order or the neighbours that the text came with.
+"""Promise 1: a score does not depend on the batch, its padding, the order or the other texts.
 
 float32: within 1e-5; bfloat16: within 2e-2.
 """
@@ -31,7 +31,7 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import Checkpoint
 
 LABELS = LabelSet.of("sport", "machine learning", "web")
-# Heads that read every token of the text: padding and neighbours could reach the score through them.
+# Heads over every token of the text: padding and neighbours could reach the score through them.
 HEAD_OF = {"bert": "base-v3", "deberta-v2": "base-v3", "modernbert": "multilang-edge"}
 HEADS = {name: PUBLISHED[head][1] for name, head in HEAD_OF.items()}
 TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2}
@@ -71,7 +71,7 @@ HOSTILE: dict[str, tuple[str | None, TextError | None]] = {
     "ten megabytes and a character": ("x" * (MAX_TEXT_CHARS + 1), TEXT_TOO_LONG),
     "only NUL": ("\x00" * 50, EMPTY_TEXT),
     "NUL inside": ("deep\x00 water\x00", None),
-    "only what a tokenizer drops": ("\u200b\ufeff\u0301\x01", EMPTY_TEXT),
+    "only characters that a tokenizer drops": ("\u200b\ufeff\u0301\x01", EMPTY_TEXT),
     "a lone surrogate": ("deep \ud800 water", UNDECODABLE_TEXT),
     "surrogates in the wrong order": ("\udc00\ud83d", UNDECODABLE_TEXT),
     "only special tokens": ("[CLS][SEP][PAD][MASK][UNK]<<LABEL>><<SEP>>", None),
@@ -79,7 +79,7 @@ HOSTILE: dict[str, tuple[str | None, TextError | None]] = {
     "a hundred injected labels": ("<<LABEL>>x" * 100 + "<<SEP>>", None),
     "right to left": ("‮שלום עולם مرحبا بالعالم", None),
     "emoji": ("🚀👩‍👩‍👧‍👦🏳️‍🌈", None),
-    "no script that the vocabulary knows": ("ꙮ𒐫꧅", None),
+    "scripts outside the vocabulary": ("ꙮ𒐫꧅", None),
     "stacked accents": ("e" + "\u0301" * 5000, None),
     "not a character": ("\uffff deep \ufdd0", None),
     "punctuation": ("!" * 5000, None),
@@ -92,7 +92,7 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_any_texts_in_any_order_and_any_batches_have_the_scores_that_each_has_alone(
+def test_any_texts_in_any_order_and_any_batches_have_their_scores_alone(
     backbone: str, precision: str, engine: Callable[..., Engine]
 ) -> None:
     engines = [engine(backbone, precision=precision, max_batch_tokens=budget, **HEADS[backbone]) for budget in BUDGETS]
@@ -104,9 +104,9 @@ def test_any_texts_in_any_order_and_any_batches_have_the_scores_that_each_has_al
         cut = data.draw(st.integers(0, len(texts)))
         expected = [engines[-1].run([text], LABELS) for text in texts]
         for part in (order[:cut], order[cut:]):
-            found = data.draw(st.sampled_from(engines)).run([texts[position] for position in part], LABELS)
+            results = data.draw(st.sampled_from(engines)).run([texts[position] for position in part], LABELS)
             for row, position in enumerate(part):
-                same(found, row, expected[position], TOLERANCES[precision])
+                assert_same(results, row, expected[position], TOLERANCES[precision])
 
     holds()
 
@@ -114,36 +114,34 @@ def test_any_texts_in_any_order_and_any_batches_have_the_scores_that_each_has_al
 @settings(deadline=None, max_examples=25)
 @given(st.sampled_from(MATRIX), st.lists(TEXTS, min_size=1, max_size=5), st.none() | st.integers(1, 2), st.data())
 def test_a_random_model_of_any_configuration_keeps_the_promise(
-    cell: Cell, texts: list[str | None], at_once: int | None, data: st.DataObject
+    cell: Cell, texts: list[str | None], labels_per_pass: int | None, data: st.DataObject
 ) -> None:
-    asked = LABELS.model_copy(update={"labels_per_pass": at_once})
+    label_set = LABELS.model_copy(update={"labels_per_pass": labels_per_pass})
     model = Checkpoint(ModelRef(str(cell), Path(), ""), build(cell.backbone, **cell.changes).twin(), tokenizer())
     alone, together = (
         Engine(model, device="cpu", precision="float32", max_batch_tokens=budget)
         for budget in (1, data.draw(st.sampled_from(BUDGETS[1:])))
     )
     order = data.draw(st.permutations(range(len(texts))))
-    found = together.run([texts[position] for position in order], asked)
+    results = together.run([texts[position] for position in order], label_set)
     for row, position in enumerate(order):
-        same(found, row, alone.run([texts[position]], asked), TOLERANCES["float32"])
+        assert_same(results, row, alone.run([texts[position]], label_set), TOLERANCES["float32"])
 
 
-def same(found: Results, row: int, alone: Results, tolerance: float) -> None:
-    assert found.errors[row] == alone.errors[0]
-    assert found.token_counts[row] == alone.token_counts[0]
-    np.testing.assert_allclose(found.scores[row], alone.scores[0], atol=tolerance, rtol=0)
+def assert_same(results: Results, row: int, alone: Results, tolerance: float) -> None:
+    assert results.errors[row] == alone.errors[0]
+    assert results.token_counts[row] == alone.token_counts[0]
+    np.testing.assert_allclose(results.scores[row], alone.scores[0], atol=tolerance, rtol=0)
 
 
-def test_the_scores_that_are_compared_are_neither_all_alike_nor_all_certain(
-    backbone: str, engine: Callable[..., Engine]
-) -> None:
+def test_the_compared_scores_are_neither_equal_nor_saturated(backbone: str, engine: Callable[..., Engine]) -> None:
     scores = engine(backbone, **HEADS[backbone]).scores(["spark table", "deep river " * 20, "Zürich"], LABELS)
     assert np.ptp(scores, axis=0).max() > 1e-3
     assert 0.001 < scores.min() < scores.max() < 0.999
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_a_text_has_its_score_beside_hundreds_of_others(
+def test_a_text_has_its_score_among_hundreds_of_others(
     backbone: str, precision: str, engine: Callable[..., Engine]
 ) -> None:
     texts = [" ".join(WORDS[(start + step) % 5] for step in range(1 + start % 37)) for start in range(100)]
@@ -163,7 +161,7 @@ def test_the_embedded_model_keeps_the_promise_too(precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_a_model_that_remembers_its_labels_keeps_the_promise_too(precision: str, tiny_label_cached_model: str) -> None:
+def test_a_label_cached_model_keeps_the_promise_too(precision: str, tiny_label_cached_model: str) -> None:
     engines = [
         Engine.from_pretrained(tiny_label_cached_model, device="cpu", precision=precision, max_batch_tokens=budget)
         for budget in BUDGETS
@@ -174,27 +172,27 @@ def test_a_model_that_remembers_its_labels_keeps_the_promise_too(precision: str,
     def holds(texts: list[str | None], data: st.DataObject) -> None:
         order = data.draw(st.permutations(range(len(texts))))
         expected = [engines[-1].run([text], LABELS) for text in texts]
-        found = data.draw(st.sampled_from(engines)).run([texts[position] for position in order], LABELS)
+        results = data.draw(st.sampled_from(engines)).run([texts[position] for position in order], LABELS)
         for row, position in enumerate(order):
-            same(found, row, expected[position], TOLERANCES[precision])
+            assert_same(results, row, expected[position], TOLERANCES[precision])
 
     holds()
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_hostile_neighbours_change_nobody_elses_scores_and_get_a_score_or_an_error(
+def test_hostile_texts_change_no_other_scores_and_get_a_score_or_an_error(
     backbone: str, precision: str, engine: Callable[..., Engine]
 ) -> None:
     attacked = engine(backbone, precision=precision, **HEADS[backbone])
     peaceful = ["spark table", "deep river " * 30]
-    asked = LABELS.model_copy(update={"long_texts": "cut"})  # a megabyte is read in all its windows below
-    before = attacked.scores(peaceful, asked)
-    found = attacked.run([peaceful[0], *(text for text, _ in HOSTILE.values()), peaceful[1]], asked)
-    np.testing.assert_allclose(found.scores[[0, -1]], before, atol=TOLERANCES[precision], rtol=0)
+    label_set = LABELS.model_copy(update={"long_texts": "cut"})  # the next test scores a megabyte in all its windows
+    before = attacked.scores(peaceful, label_set)
+    results = attacked.run([peaceful[0], *(text for text, _ in HOSTILE.values()), peaceful[1]], label_set)
+    np.testing.assert_allclose(results.scores[[0, -1]], before, atol=TOLERANCES[precision], rtol=0)
     for name, row in zip(HOSTILE, range(1, len(HOSTILE) + 1), strict=True):
         error = HOSTILE[name][1]
-        assert found.errors[row] == error, name
-        assert np.isnan(found.scores[row]).all() if error else scored(found.scores[row]), name
+        assert results.errors[row] == error, name
+        assert np.isnan(results.scores[row]).all() if error else scored(results.scores[row]), name
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -204,17 +202,17 @@ def test_a_hostile_text_alone_between_two_others_changes_neither_and_has_its_own
     attacked = engine("bert", **HEADS["bert"])
     text, error = HOSTILE[name]
     peaceful = ["spark table", "deep river " * 30]
-    found = attacked.run([peaceful[0], text, peaceful[1]], LABELS)
-    np.testing.assert_allclose(found.scores[[0, 2]], attacked.scores(peaceful, LABELS), atol=1e-5, rtol=0)
-    assert found.errors == (None, error, None)
-    same(found, 1, attacked.run([text], LABELS), 1e-5)
+    results = attacked.run([peaceful[0], text, peaceful[1]], LABELS)
+    np.testing.assert_allclose(results.scores[[0, 2]], attacked.scores(peaceful, LABELS), atol=1e-5, rtol=0)
+    assert results.errors == (None, error, None)
+    assert_same(results, 1, attacked.run([text], LABELS), 1e-5)
 
 
 def scored(row: FloatArray) -> bool:
     return bool(((row >= 0) & (row <= 1)).all())
 
 
-def test_segment_embeddings_are_read_in_both_precisions(backbone: str, engine: Callable[..., Engine]) -> None:
+def test_segment_embeddings_work_in_both_precisions(backbone: str, engine: Callable[..., Engine]) -> None:
     texts = ["spark table", "deep river " * 20, "Zürich"]
     exact, rounded = (
         engine(backbone, precision=precision, **PUBLISHED["instruct-edge"][1]).scores(texts, LABELS)

@@ -1,4 +1,4 @@
-"""Logits become probabilities, and probabilities decisions: exact values."""
+"""Probabilities of logits, and decisions by thresholds: exact values."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def test_several_labels_are_judged_each_alone_by_a_sigmoid() -> None:
-    found = results(LabelSet.of("a", "b", "c"), [0.0, logit(0.9), logit(0.1)]).scores
-    np.testing.assert_allclose(found, [[0.5, 0.9, 0.1]], rtol=1e-6)
+def test_a_multi_label_set_uses_a_sigmoid() -> None:
+    scores = results(LabelSet.of("a", "b", "c"), [0.0, logit(0.9), logit(0.1)]).scores
+    np.testing.assert_allclose(scores, [[0.5, 0.9, 0.1]], rtol=1e-6)
 
 
-def test_one_label_of_a_set_is_chosen_by_a_softmax() -> None:
-    found = results(LabelSet.of("a", "b", "c", multi_label=False), [0.0, math.log(2), math.log(5)]).scores
-    np.testing.assert_allclose(found, [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
+def test_a_single_label_set_uses_a_softmax() -> None:
+    scores = results(LabelSet.of("a", "b", "c", multi_label=False), [0.0, math.log(2), math.log(5)]).scores
+    np.testing.assert_allclose(scores, [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
 
 
 @given(st.lists(FINITE, min_size=3, max_size=3), st.booleans())
@@ -60,16 +60,16 @@ def test_scores_of_any_logits_are_probabilities_and_give_no_warning(row: list[fl
 def test_a_text_that_could_not_be_scored_has_no_score_and_its_neighbours_keep_theirs(multi_label: bool) -> None:
     nan = float("nan")
     label_set = LabelSet.of("a", "b", multi_label=multi_label)
-    found = results(label_set, [0.0, 0.0], [nan, nan], errors=(None, NULL_TEXT))
-    np.testing.assert_array_equal(found.scores, [[0.5, 0.5], [nan, nan]])
-    assert found.classifications()[1] == Classification((), {}, NULL_TEXT, 3, 0)
+    scored = results(label_set, [0.0, 0.0], [nan, nan], errors=(None, NULL_TEXT))
+    np.testing.assert_array_equal(scored.scores, [[0.5, 0.5], [nan, nan]])
+    assert scored.classifications()[1] == Classification((), {}, NULL_TEXT, 3, 0)
 
 
 @pytest.mark.parametrize("multi_label", [True, False])
 def test_no_texts_have_no_scores(multi_label: bool) -> None:
-    found = results(LabelSet.of("a", "b", multi_label=multi_label))
-    assert found.scores.shape == (0, 2)
-    assert found.classifications() == []
+    empty = results(LabelSet.of("a", "b", multi_label=multi_label))
+    assert empty.scores.shape == (0, 2)
+    assert empty.classifications() == []
 
 
 def test_labels_over_their_thresholds_come_best_first() -> None:
@@ -82,46 +82,46 @@ def test_labels_over_their_thresholds_come_best_first() -> None:
             Label(name="best"),
         ),
     )
-    [found] = results(label_set, [logit(0.3), logit(0.6), logit(0.9), logit(0.8)]).classifications()
-    assert [scored.label for scored in found.labels] == ["best", "plain", "low"]
-    assert [scored.score for scored in found.labels] == pytest.approx([0.8, 0.6, 0.3], rel=1e-6)
-    assert list(found.scores) == ["low", "plain", "high", "best"]
-    assert list(found.scores.values()) == pytest.approx([0.3, 0.6, 0.9, 0.8], rel=1e-6)
+    [record] = results(label_set, [logit(0.3), logit(0.6), logit(0.9), logit(0.8)]).classifications()
+    assert [label.label for label in record.labels] == ["best", "plain", "low"]
+    assert [label.score for label in record.labels] == pytest.approx([0.8, 0.6, 0.3], rel=1e-6)
+    assert list(record.scores) == ["low", "plain", "high", "best"]
+    assert list(record.scores.values()) == pytest.approx([0.3, 0.6, 0.9, 0.8], rel=1e-6)
 
 
-def test_a_set_that_allows_one_label_gives_the_best_and_every_score() -> None:
+def test_a_top_k_of_one_assigns_the_best_label_and_keeps_every_score() -> None:
     label_set = LabelSet(labels=tuple(Label(name=name) for name in "abc"), top_k=1)
-    [found] = results(label_set, [logit(0.6), logit(0.9), logit(0.8)]).classifications()
-    assert [scored.label for scored in found.labels] == ["b"]
-    assert list(found.scores.values()) == pytest.approx([0.6, 0.9, 0.8], rel=1e-6)
+    [record] = results(label_set, [logit(0.6), logit(0.9), logit(0.8)]).classifications()
+    assert [label.label for label in record.labels] == ["b"]
+    assert list(record.scores.values()) == pytest.approx([0.6, 0.9, 0.8], rel=1e-6)
 
 
-def test_scores_are_shown_in_the_shape_of_the_label_set() -> None:
+def test_nested_scores_have_the_shape_of_the_label_tree() -> None:
     label_set = LabelSet.of({"mood": ["good", "bad"], "topic": {"web": "pages"}})
-    found = results(label_set, [0.0, 0.0, 0.0], [float("nan")] * 3, errors=(None, NULL_TEXT)).classifications()
-    assert found[0].nested(label_set) == {"mood": {"good": 0.5, "bad": 0.5}, "topic": {"web": {"pages": 0.5}}}
-    assert found[1].nested(label_set) == {}
+    records = results(label_set, [0.0, 0.0, 0.0], [float("nan")] * 3, errors=(None, NULL_TEXT)).classifications()
+    assert records[0].nested(label_set) == {"mood": {"good": 0.5, "bad": 0.5}, "topic": {"web": {"pages": 0.5}}}
+    assert records[1].nested(label_set) == {}
 
 
 def test_a_score_that_equals_its_threshold_reaches_it() -> None:
-    [found] = results(LabelSet.of("a", "b"), [0.0, -1e-3]).classifications()
-    assert found.labels == (ScoredLabel("a", 0.5),)
+    [record] = results(LabelSet.of("a", "b"), [0.0, -1e-3]).classifications()
+    assert record.labels == (ScoredLabel("a", 0.5),)
 
 
-def test_labels_of_equal_score_stand_in_the_label_sets_order() -> None:
-    [found] = results(LabelSet.of("c", "a", "b", "d"), [1.0, 2.0, 1.0, 2.0]).classifications()
-    assert [scored.label for scored in found.labels] == ["a", "d", "c", "b"]
+def test_labels_of_equal_score_keep_the_label_sets_order() -> None:
+    [record] = results(LabelSet.of("c", "a", "b", "d"), [1.0, 2.0, 1.0, 2.0]).classifications()
+    assert [label.label for label in record.labels] == ["a", "d", "c", "b"]
 
 
 def test_the_thresholds_zero_and_one_take_all_and_nothing() -> None:
     label_set = LabelSet(labels=(Label(name="always", threshold=0), Label(name="never", threshold=1)))
-    [found] = results(label_set, [-20.0, 10.0]).classifications()
-    assert [scored.label for scored in found.labels] == ["always"]
+    [record] = results(label_set, [-20.0, 10.0]).classifications()
+    assert [label.label for label in record.labels] == ["always"]
 
 
 def test_records_carry_the_sizes_of_their_text() -> None:
-    [found] = results(LabelSet.of("a"), [0.0]).classifications()
-    assert (found.token_count, found.chunk_count, found.error) == (3, 1, None)
+    [record] = results(LabelSet.of("a"), [0.0]).classifications()
+    assert (record.token_count, record.chunk_count, record.error) == (3, 1, None)
 
 
 def test_usage_adds_up_field_by_field() -> None:

@@ -1,4 +1,4 @@
-"""A stream of batches scores as each batch alone would, and tokenises ahead of the device."""
+"""A stream of batches scores as each batch alone would, and tokenizes ahead of the device."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def bert(engine: Callable[..., Engine]) -> Engine:
 
 
 @pytest.mark.parametrize("group", [1, 2, 100])
-def test_each_batch_gets_the_results_that_it_gets_alone(
+def test_each_batch_has_the_results_that_it_has_alone(
     group: int, bert: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = [bert.run(texts, LABELS) for texts in BATCHES]
     monkeypatch.setattr("gliclass_spark.inference.tokenization._GROUP_TEXTS", group)
-    found = list(bert.stream(iter(BATCHES), LABELS))
-    assert [result.errors for result in found] == [result.errors for result in expected]
-    for ours, alone in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours.scores, alone.scores, atol=1e-5, rtol=0)
-        assert ours.token_counts.tolist() == alone.token_counts.tolist()
-        assert ours.chunk_counts.tolist() == alone.chunk_counts.tolist()
-        assert ours.usage.tokens == alone.usage.tokens
-        assert (ours.usage.texts, ours.usage.errors) == (alone.usage.texts, alone.usage.errors)
-        assert ours.usage.seconds >= 0
+    results = list(bert.stream(iter(BATCHES), LABELS))
+    assert [result.errors for result in results] == [result.errors for result in expected]
+    for streamed, alone in zip(results, expected, strict=True):
+        np.testing.assert_allclose(streamed.scores, alone.scores, atol=1e-5, rtol=0)
+        assert streamed.token_counts.tolist() == alone.token_counts.tolist()
+        assert streamed.chunk_counts.tolist() == alone.chunk_counts.tolist()
+        assert streamed.usage.tokens == alone.usage.tokens
+        assert (streamed.usage.texts, streamed.usage.errors) == (alone.usage.texts, alone.usage.errors)
+        assert streamed.usage.seconds >= 0
 
 
-def test_the_next_batch_is_tokenised_before_the_present_forward_pass_ends(
+def test_the_next_batch_is_tokenized_before_the_current_forward_pass_ends(
     reference: Callable[..., Reference], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"river {number}" for number in range(4)]
-    read = {text: threading.Event() for text in texts}
-    monkeypatch.setattr(text_tokenizer, "Tokenizer", Announcing.to(read))
-    model = Waiting.on([read[text] for text in texts[1:]], reference("bert"))
+    encoded = {text: threading.Event() for text in texts}
+    monkeypatch.setattr(text_tokenizer, "Tokenizer", Announcing.to(encoded))
+    model = Waiting.on([encoded[text] for text in texts[1:]], reference("bert"))
     streaming = Engine(model, device="cpu", precision="float32").stream(([text] for text in texts), LABELS)
-    # Were the next batch tokenised only after the pass, the pass would wait for it in vain.
+    # If the next batch were tokenized only after the pass, the pass would time out.
     assert [result.errors for result in streaming] == [(None,)] * 4
     assert model.model.met == 3
 
@@ -73,7 +73,7 @@ def test_no_more_than_one_batch_is_taken_ahead(bert: Engine) -> None:
         assert len(taken) <= number + 2
 
 
-def test_an_error_of_the_batches_is_raised_behind_the_results_before_it(bert: Engine) -> None:
+def test_an_error_of_the_batches_is_raised_after_the_results_before_it(bert: Engine) -> None:
     def batches() -> Iterator[list[str]]:
         yield ["deep water"]
         raise OSError("the pipe broke")
@@ -106,7 +106,7 @@ def test_one_text_instead_of_a_batch_is_refused(bert: Engine) -> None:
         list(bert.stream(["deep water"], LABELS))
 
 
-def test_labels_that_cannot_be_asked_are_refused_before_a_batch_is_taken(bert: Engine) -> None:
+def test_invalid_labels_are_refused_before_a_batch_is_taken(bert: Engine) -> None:
     with pytest.raises(LabelSetError):
         bert.stream(iter(BATCHES), ["<<LABEL>>"])
 
@@ -116,7 +116,7 @@ def prefetching() -> bool:
 
 
 class Waiting(UniEncoderModel):
-    """The real model, whose passes do not end before their event has come."""
+    """The real model, whose forward passes wait for their event."""
 
     events: list[threading.Event]
     error: Exception | None
@@ -126,7 +126,7 @@ class Waiting(UniEncoderModel):
         if self.error:
             raise self.error
         if self.events:
-            assert self.events.pop(0).wait(PATIENCE_S), "the next batch was not tokenised during this pass"
+            assert self.events.pop(0).wait(PATIENCE_S), "the next batch was not tokenized during this pass"
             self.met += 1
         return super().forward(*args, **named)
 
@@ -139,16 +139,16 @@ class Waiting(UniEncoderModel):
 
 
 class Announcing:
-    """The real tokenizer, which sets a text's event once it has read it."""
+    """The real tokenizer, which sets a text's event once it has encoded the text."""
 
-    read: dict[str, threading.Event]
+    encoded: dict[str, threading.Event]
 
     def __init__(self, real: Tokenizer) -> None:
         self._real = real
 
     @classmethod
-    def to(cls, read: dict[str, threading.Event]) -> type[Announcing]:
-        return type("AnnouncingThese", (cls,), {"read": read})
+    def to(cls, encoded: dict[str, threading.Event]) -> type[Announcing]:
+        return type("AnnouncingThese", (cls,), {"encoded": encoded})
 
     @classmethod
     def from_str(cls, document: str) -> Announcing:
@@ -156,8 +156,8 @@ class Announcing:
 
     def encode_batch_fast(self, texts: Sequence[str], **options: Any) -> Any:
         encoded = self._real.encode_batch_fast(texts, **options)
-        for text, event in self.read.items():
-            if any(found.endswith(text) for found in texts):
+        for text, event in self.encoded.items():
+            if any(prefixed.endswith(text) for prefixed in texts):
                 event.set()
         return encoded
 

@@ -1,4 +1,4 @@
-"""How many tokens each kind of encoder reads at once."""
+"""The context window of each kind of encoder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TOKENS = dict.fromkeys(("cls_token_id", "sep_token_id", "bos_token_id", "eos_tok
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "a table of positions": ("bert", {**SMALL, "max_position_embeddings": 512}, 512),
-    "a table that begins behind the padding's": (
+    "a table that begins behind the padding token's": (
         "roberta",
         {**SMALL, "max_position_embeddings": 514, "pad_token_id": 1},
         512,
     ),
-    "rotary positions, and the length that they were trained for": (
+    "rotary positions with their trained length": (
         "modernbert",
         {**SMALL, **TOKENS, "max_position_embeddings": 8192},
         8192,
     ),
-    "relative positions beside a table": ("deberta-v2", DEBERTA, 512),
+    "relative positions and a table": ("deberta-v2", DEBERTA, 512),
     "relative positions alone, as DeBERTa-v3 has them": (
         "deberta-v2",
         {**DEBERTA, "position_biased_input": False},

@@ -1,4 +1,4 @@
-"""A checkpoint whose weights have two names."""
+"""A checkpoint with tied weights."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from reference_models import Reference
 
 @pytest.fixture
 def tied(reference: Callable[..., Reference], tmp_path: Path) -> Path:
-    """A T5 checkpoint of one's own: its word embeddings have two names in the model, and one in the file."""
+    """A T5 checkpoint to damage: its word embeddings have two names in the model, and one in the file."""
     return Path(shutil.copytree(reference("t5").folder, tmp_path / "tied"))

@@ -1,4 +1,4 @@
-"""Checkpoints changed so that they can't be loaded, or ask another question."""
+"""Changes to checkpoints that make them invalid or different."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reconfigure(folder: Path, **changes: Any) -> None:
     )
 
 
-def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     """Change the weights of model.safetensors."""
     state = {name: weight.clone() for name, weight in load_file(folder / checkpoint.WEIGHTS).items()}
     change(state)
@@ -35,7 +35,7 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> 
 
 
 def refusal(folder: Path, *, of: type[Exception] = CheckpointError) -> str:
-    """The one line that a user reads."""
+    """Return the message of the error that loading the checkpoint raises."""
     with pytest.raises(of) as refused:
         checkpoint.load(resolve_model(str(folder)))
     return str(refused.value)

@@ -1,4 +1,4 @@
-"""A checkpoint is identified to the byte, loaded to the last weight, and refused with its reason otherwise."""
+"""A checkpoint is identified by every byte and loaded with every weight, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from damaged import reconfigure, refusal, reweigh
+from damaged import reconfigure, refusal, rewrite_weights
 from gliclass import GLiClassModel as ReferenceModel
 from huggingface_hub import constants
 from reference_models import TOLERANCE, Reference, tokenizer
@@ -42,51 +42,51 @@ class TestDigest:
         assert digest(copy) == digest(folder)
 
     @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
-    @pytest.mark.parametrize("place", [0, 0.5, 1], ids=["first byte", "middle byte", "last byte"])
-    def test_every_byte_counts(self, name: str, place: float, folder: Path) -> None:
+    @pytest.mark.parametrize("position", [0, 0.5, 1], ids=["first byte", "middle byte", "last byte"])
+    def test_every_byte_changes_it(self, name: str, position: float, folder: Path) -> None:
         before = digest(folder)
         content = bytearray((folder / name).read_bytes())
-        content[int(place * (len(content) - 1))] ^= 1
+        content[int(position * (len(content) - 1))] ^= 1
         (folder / name).write_bytes(content)
         assert digest(folder) != before
 
     @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-    def test_a_file_that_is_gone_counts(self, name: str, folder: Path) -> None:
+    def test_a_missing_file_changes_it(self, name: str, folder: Path) -> None:
         before = digest(folder)
         (folder / name).unlink()
         assert digest(folder) != before
 
     @pytest.mark.parametrize("name", ["added_tokens.json", "special_tokens_map.json", "vocab.txt", "spm.model"])
-    def test_whatever_else_a_tokenizer_reads_counts(self, name: str, folder: Path) -> None:
+    def test_other_tokenizer_files_change_it(self, name: str, folder: Path) -> None:
         before = digest(folder)
         (folder / name).write_text('{"hello": 1}', encoding="utf-8")
         assert digest(folder) != before
 
-    def test_content_that_moves_to_another_file_counts(self, folder: Path) -> None:
+    def test_a_renamed_file_changes_it(self, folder: Path) -> None:
         (folder / "vocab.txt").write_text("x", encoding="utf-8")
         before = digest(folder)
         (folder / "vocab.txt").rename(folder / "spm.model")
         assert digest(folder) != before
 
-    def test_files_that_no_score_depends_on_do_not_count(self, folder: Path) -> None:
+    def test_files_that_no_score_depends_on_do_not_change_it(self, folder: Path) -> None:
         before = digest(folder)
         (folder / "README.md").write_text("read me", encoding="utf-8")
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
         assert digest(folder) == before
 
 
-class TestAddress:
-    """What an address can be, and what is told when nothing is there."""
+class TestModelUri:
+    """A model URI resolves to a folder, or is refused with a fix."""
 
-    def test_a_folder_is_found_under_its_path(self, folder: Path) -> None:
+    def test_a_path_resolves_to_its_folder(self, folder: Path) -> None:
         ref = resolve_model(str(folder))
         assert (ref.uri, ref.folder) == (str(folder), folder)
 
     @pytest.mark.parametrize(
         "uri",
-        ["/no/such/folder", "no-such/model", "not a hub id", "a/b/c", "", "~nobody-here/model", "x\0y", "-", "../x"],
+        ["/no/such/folder", "no-such/model", "not a hub id", "a/b/c", "", "~no-such-user/model", "x\0y", "-", "../x"],
     )
-    def test_an_address_where_nothing_is_says_so_and_what_to_do(
+    def test_a_uri_without_a_model_is_refused_with_a_fix(
         self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -96,13 +96,13 @@ class TestAddress:
         assert 'use "embedded"' in str(refused.value)
         assert "\n" not in str(refused.value)
 
-    def test_a_hub_that_cannot_be_reached_is_told_as_such(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreachable_hub_is_reported_as_such(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
         with pytest.raises(ModelNotFoundError, match="'some/model' is not a folder, and not available on the hub"):
             resolve_model("some/model")
 
-    def test_a_file_is_no_checkpoint(self, folder: Path) -> None:
+    def test_a_file_is_refused(self, folder: Path) -> None:
         with pytest.raises(ModelNotFoundError):
             resolve_model(str(folder / checkpoint.WEIGHTS))
 
@@ -123,12 +123,12 @@ class TestUnsafe:
         assert "is damaged" in refusal(folder)
         assert not (tmp_path / "sprung").exists()
 
-    def test_pickled_weights_beside_safe_ones_are_not_read(self, folder: Path, tmp_path: Path) -> None:
+    def test_pickled_weights_next_to_safetensors_are_not_read(self, folder: Path, tmp_path: Path) -> None:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
         checkpoint.load(resolve_model(str(folder)))
         assert not (tmp_path / "sprung").exists()
 
-    def test_a_tokenizer_that_brings_code_is_read_without_it(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_tokenizer_with_code_is_loaded_without_running_it(self, folder: Path, tmp_path: Path) -> None:
         expected = checkpoint.load(resolve_model(str(folder))).tokenizer("deep water").input_ids
         write_code(folder, tmp_path / "sprung")
         path = folder / "tokenizer_config.json"
@@ -138,16 +138,16 @@ class TestUnsafe:
         assert checkpoint.load(resolve_model(str(folder))).tokenizer("deep water").input_ids == expected
         assert not (tmp_path / "sprung").exists()
 
-    @pytest.mark.parametrize("place", ["", "encoder_config"])
-    def test_a_model_that_wants_code_of_its_own_is_refused_by_the_name_of_the_key(
-        self, place: str, folder: Path, tmp_path: Path
+    @pytest.mark.parametrize("section", ["", "encoder_config"])
+    def test_a_model_that_needs_its_own_code_is_refused_with_the_keys_name(
+        self, section: str, folder: Path, tmp_path: Path
     ) -> None:
         write_code(folder, tmp_path / "sprung")
         code = {"AutoConfig": "trap.Trap", "AutoModel": "trap.Trap"}
         encoder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["encoder_config"]
-        reconfigure(folder, **({"encoder_config": {**encoder, "auto_map": code}} if place else {"auto_map": code}))
+        reconfigure(folder, **({"encoder_config": {**encoder, "auto_map": code}} if section else {"auto_map": code}))
         assert refusal(folder) == (
-            f"config.json of {folder} needs code of its own ({place}{'.' if place else ''}auto_map), but code from "
+            f"config.json of {folder} needs code of its own ({section}{'.' if section else ''}auto_map), but code from "
             "a checkpoint is never run; use a checkpoint whose encoder is part of transformers"
         )
         assert not (tmp_path / "sprung").exists()
@@ -178,7 +178,7 @@ def rename(state: dict[str, torch.Tensor], names: list[str], words: torch.Tensor
 
 
 class TestWeights:
-    """Every weight of the file is used, and every weight of the model is in the file."""
+    """Every weight of the file is used, and every weight of the model comes from the file."""
 
     def test_the_model_comes_ready_to_score(self, folder: Path) -> None:
         model = checkpoint.load(resolve_model(str(folder))).model
@@ -194,13 +194,13 @@ class TestWeights:
         assert all(torch.equal(weight, stored[f"model.{name}"]) for name, weight in model.state_dict().items())
 
     def test_half_precision_weights_are_read_as_float32(self, folder: Path) -> None:
-        reweigh(folder, lambda state: state.update({name: weight.bfloat16() for name, weight in state.items()}))
+        rewrite_weights(folder, lambda state: state.update({name: weight.bfloat16() for name, weight in state.items()}))
         model = checkpoint.load(resolve_model(str(folder))).model
         assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
 
-    def test_the_position_buffers_of_old_files_are_left_out(self, folder: Path) -> None:
+    def test_the_position_buffers_of_old_files_are_ignored(self, folder: Path) -> None:
         name = "model.encoder_model.embeddings.position_ids"
-        reweigh(folder, lambda state: state.update({name: torch.arange(512)}))
+        rewrite_weights(folder, lambda state: state.update({name: torch.arange(512)}))
         checkpoint.load(resolve_model(str(folder)))
 
     def test_missing_extra_and_misshapen_weights_are_listed(self, folder: Path) -> None:
@@ -209,14 +209,14 @@ class TestWeights:
             state["model.lstm.weight"] = torch.zeros(1)
             state["model.text_projector.linear_1.bias"] = torch.zeros(5)
 
-        reweigh(folder, damage)
+        rewrite_weights(folder, damage)
         assert refusal(folder) == (
             f"the weights of {str(folder)!r} do not fit its config.json: 3 differ: missing logit_scale; "
             "text_projector.linear_1.bias is (5,), expected (32,); unused lstm.weight"
         )
 
     def test_a_long_list_of_differences_is_cut_but_counted(self, folder: Path) -> None:
-        reweigh(folder, lambda state: state.update({f"x{number}": torch.zeros(1) for number in range(100)}))
+        rewrite_weights(folder, lambda state: state.update({f"x{number}": torch.zeros(1) for number in range(100)}))
         message = refusal(folder)
         assert "100 differ" in message
         assert message.count("unused") == 8
@@ -224,22 +224,22 @@ class TestWeights:
     @pytest.mark.parametrize(
         "names", [["shared"], ["encoder.embed_tokens"], ["shared", "encoder.embed_tokens"]], ids=str
     )
-    def test_a_weight_of_two_names_may_stand_under_any(self, names: list[str], tied: Path) -> None:
+    def test_a_tied_weight_may_have_any_of_its_names(self, names: list[str], tied: Path) -> None:
         words = load_file(tied / checkpoint.WEIGHTS)[SHARED.format("shared")]
-        reweigh(tied, lambda state: rename(state, names, words))
+        rewrite_weights(tied, lambda state: rename(state, names, words))
         encoder = checkpoint.load(resolve_model(str(tied))).model.encoder_model
         assert encoder.shared.weight is encoder.encoder.embed_tokens.weight
         assert torch.equal(encoder.shared.weight, words)
 
-    def test_a_weight_of_two_names_and_two_values_is_refused(self, tied: Path) -> None:
-        reweigh(tied, lambda state: state.update({OTHER: state[SHARED.format("shared")] + 1}))
+    def test_a_tied_weight_with_two_values_is_refused(self, tied: Path) -> None:
+        rewrite_weights(tied, lambda state: state.update({OTHER: state[SHARED.format("shared")] + 1}))
         assert "encoder_model.encoder.embed_tokens.weight is not encoder_model.shared.weight" in refusal(tied)
 
-    def test_a_weight_of_two_names_is_missing_only_where_the_file_has_neither(self, tied: Path) -> None:
-        reweigh(tied, lambda state: rename(state, [], torch.zeros(1)))
+    def test_a_tied_weight_is_missing_only_if_the_file_has_none_of_its_names(self, tied: Path) -> None:
+        rewrite_weights(tied, lambda state: rename(state, [], torch.zeros(1)))
         assert refusal(tied).endswith("1 differ: missing encoder_model.shared.weight")
 
-    def test_a_weight_of_two_names_is_saved_once(self, tied: Path, tmp_path: Path) -> None:
+    def test_a_tied_weight_is_saved_once(self, tied: Path, tmp_path: Path) -> None:
         loaded = checkpoint.load(resolve_model(str(tied)))
         saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved")
         stored, original = (load_file(folder / checkpoint.WEIGHTS) for folder in (saved, tied))
@@ -247,7 +247,7 @@ class TestWeights:
         assert all(torch.equal(stored[name], original[name]) for name in original)
 
     @pytest.mark.parametrize("keep", [0, 7, 100, 1_000_000], ids=["empty", "no header", "half a header", "no end"])
-    def test_a_file_that_was_cut_short_is_called_damaged(self, keep: int, folder: Path) -> None:
+    def test_a_truncated_file_is_reported_as_damaged(self, keep: int, folder: Path) -> None:
         content = (folder / checkpoint.WEIGHTS).read_bytes()
         (folder / checkpoint.WEIGHTS).write_bytes(content[:keep])
         message = refusal(folder)
@@ -260,7 +260,7 @@ class TestWeights:
 
 
 class TestTokenizer:
-    """A tokenizer of another model would ask another question."""
+    """A tokenizer of another model is refused."""
 
     @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"added_tokens": [], "model": {}}'])
     def test_a_damaged_tokenizer_is_refused(self, content: str, folder: Path) -> None:
@@ -287,18 +287,18 @@ class TestTokenizer:
 
 
 class TestLabelTokenizer:
-    """Labels that an encoder of their own reads have a tokenizer of their own."""
+    """Labels with an encoder of their own have a tokenizer of their own."""
 
     @pytest.fixture
     def folder(self, reference: Callable[..., Reference], tmp_path: Path) -> Path:
-        made = reference(architecture_type="bi-encoder")
-        return Path(shutil.copytree(made.folder, tmp_path / "bi_encoder"))
+        original = reference(architecture_type="bi-encoder")
+        return Path(shutil.copytree(original.folder, tmp_path / "bi_encoder"))
 
-    def test_it_is_the_texts_where_both_encoders_have_its_vocabulary(self, folder: Path) -> None:
+    def test_it_is_the_texts_tokenizer_if_both_encoders_have_its_vocabulary(self, folder: Path) -> None:
         loaded = checkpoint.load(resolve_model(str(folder)))
         assert loaded.label_tokenizer is loaded.tokenizer
 
-    def test_one_in_the_folder_is_taken_and_counts_in_the_digest(self, folder: Path) -> None:
+    def test_one_in_the_folder_is_used_and_changes_the_digest(self, folder: Path) -> None:
         before = digest(folder)
         own = tokenizer()
         own.add_tokens(["thingummy"])
@@ -308,19 +308,19 @@ class TestLabelTokenizer:
         assert "thingummy" not in loaded.tokenizer.get_vocab()
         assert digest(folder) != before
 
-    def test_one_that_is_saved_is_loaded_again(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_saved_one_is_loaded_again(self, folder: Path, tmp_path: Path) -> None:
         loaded = checkpoint.load(resolve_model(str(folder)))
         own = tokenizer()
         own.add_tokens(["thingummy"])
         saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved", own)
-        again = checkpoint.load(resolve_model(str(saved)))
-        assert again.label_tokenizer.get_vocab() == own.get_vocab()
+        reloaded = checkpoint.load(resolve_model(str(saved)))
+        assert reloaded.label_tokenizer.get_vocab() == own.get_vocab()
 
-    def test_without_one_that_fits_the_checkpoint_is_refused_with_what_to_do(self, folder: Path) -> None:
+    def test_a_checkpoint_without_a_matching_one_is_refused_with_a_fix(self, folder: Path) -> None:
         encoder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["label_model_config"]
         reconfigure(folder, label_model_config={**encoder, "vocab_size": 1000}, label_model_name="some/encoder")
         words = "model.label_encoder.embeddings.word_embeddings.weight"
-        reweigh(folder, lambda state: state.update({words: state[words][:1000].clone()}))
+        rewrite_weights(folder, lambda state: state.update({words: state[words][:1000].clone()}))
         assert refusal(folder) == (
             f"{str(folder)!r} has a label encoder of 1000 tokens, and no tokenizer for it; save that of some/encoder "
             "in the checkpoint, as its folder label_tokenizer/: "
@@ -329,28 +329,28 @@ class TestLabelTokenizer:
 
 
 @pytest.mark.parametrize(("backbone", "name"), [("bert", "bi-encoder-fused"), ("t5", "uni-encoder")])
-def test_the_reference_loads_what_we_save_of_two_encoders_and_of_a_weight_with_two_names(
+def test_the_reference_loads_saved_checkpoints_with_two_encoders_or_tied_weights(
     backbone: str, name: str, reference: Callable[..., Reference], tmp_path: Path
 ) -> None:
-    made = reference(backbone, architecture_type=name, use_calibrator=True)
-    loaded = checkpoint.load(resolve_model(str(made.folder)))
+    original = reference(backbone, architecture_type=name, use_calibrator=True)
+    loaded = checkpoint.load(resolve_model(str(original.folder)))
     saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "saved")
     model, report = ReferenceModel.from_pretrained(saved, output_loading_info=True)
-    # Of a weight that it ties, it misses the names that its own files lack, too.
-    assert report == ReferenceModel.from_pretrained(made.folder, output_loading_info=True)[1]
+    # The reference reports tied names as missing for its own files, too.
+    assert report == ReferenceModel.from_pretrained(original.folder, output_loading_info=True)[1]
     assert report["unexpected_keys"] == set()
     labels = ("sport", "music", "web")
-    asked = made.asked("The quick brown fox", labels)
-    again = Reference(model.eval()).answer(asked, len(labels))
-    torch.testing.assert_close(again, made.answer(asked, len(labels)), atol=TOLERANCE, rtol=0)
+    inputs = original.model_inputs("The quick brown fox", labels)
+    reloaded = Reference(model.eval()).forward(inputs, len(labels))
+    torch.testing.assert_close(reloaded, original.forward(inputs, len(labels)), atol=TOLERANCE, rtol=0)
 
 
-def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:
+def test_a_saved_checkpoint_equals_the_loaded_one(folder: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load(resolve_model(str(folder)))
     saved = checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "new" / "folder")
     assert digest(checkpoint.save(loaded.model, loaded.tokenizer, tmp_path / "once more")) == digest(saved)
-    again = checkpoint.load(resolve_model(str(saved)))
+    reloaded = checkpoint.load(resolve_model(str(saved)))
     state = loaded.model.state_dict()
-    assert set(again.model.state_dict()) == set(state)
-    assert all(torch.equal(weight, state[name]) for name, weight in again.model.state_dict().items())
-    assert again.tokenizer("deep water").input_ids == loaded.tokenizer("deep water").input_ids
+    assert set(reloaded.model.state_dict()) == set(state)
+    assert all(torch.equal(weight, state[name]) for name, weight in reloaded.model.state_dict().items())
+    assert reloaded.tokenizer("deep water").input_ids == loaded.tokenizer("deep water").input_ids

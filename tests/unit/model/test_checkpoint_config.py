@@ -1,4 +1,4 @@
-"""config.json says what to build; what can't be built is refused by name."""
+"""config.json: what is not supported is refused by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_folder_without_config_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"3", b'"text"', b"null"])
-def test_a_config_that_is_no_json_object_is_refused_by_its_path(content: bytes, folder: Path) -> None:
+def test_a_config_that_is_no_json_object_is_refused_with_its_path(content: bytes, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
     message = refusal(folder)
     assert message.startswith(f"{folder / 'config.json'} is not ")
@@ -33,8 +33,8 @@ def test_a_config_that_is_no_json_object_is_refused_by_its_path(content: bytes, 
 @pytest.mark.parametrize("model_type", ["bert", "", None, MISSING])
 def test_a_model_that_is_no_gliclass_is_refused(model_type: Any, folder: Path) -> None:
     reconfigure(folder, model_type=model_type)
-    found = None if model_type is MISSING else model_type
-    assert refusal(folder) == (f"config.json has model_type {found!r}, expected 'GLiClass': give a GLiClass checkpoint")
+    value = None if model_type is MISSING else model_type
+    assert refusal(folder) == (f"config.json has model_type {value!r}, expected 'GLiClass': give a GLiClass checkpoint")
 
 
 @pytest.mark.parametrize("name", ["decoder-kv", "no-such-encoder"])
@@ -52,7 +52,7 @@ def test_another_architecture_is_refused_by_name(name: str, folder: Path) -> Non
     [
         ({"pooling_strategy": "pass"}, "pooling_strategy 'pass' gives no vector, which a {!r} needs"),
         ({"scorer_type": "cross-attn"}, "scorer_type 'cross-attn' takes every token, of which a {!r} gives one"),
-        ({"label_model_config": {"model_type": "t5gemma"}}, "has no encoder that stands alone"),
+        ({"label_model_config": {"model_type": "t5gemma"}}, "has no encoder that can be built alone"),
         ({"label_model_config": {"model_type": "llama"}}, "label_model_config.model_type 'llama' is a decoder"),
         ({"label_model_config": {"model_type": "x"}}, "label_model_config.model_type 'x' is not a backbone"),
     ],
@@ -71,7 +71,7 @@ def test_an_encoder_without_a_decoder_is_refused(name: str, folder: Path) -> Non
     assert f"encoder_config.model_type 'bert' has no decoder, which a {name!r} needs" in refusal(folder)
 
 
-def test_a_decoder_gives_no_tokens_for_a_scorer_to_read(tied: Path) -> None:
+def test_a_scorer_over_tokens_is_refused_for_an_encoder_decoder_cls(tied: Path) -> None:
     reconfigure(tied, architecture_type="encoder-decoder-cls", scorer_type="cross-attn")
     assert refusal(tied).startswith("scorer_type 'cross-attn' takes every token, of which a 'encoder-decoder-cls'")
 
@@ -101,9 +101,11 @@ def test_a_decoder_whose_weights_were_trained_under_a_patch_is_refused_by_name(m
     )
 
 
-def test_an_encoder_that_does_not_stand_alone_is_refused_by_name(folder: Path) -> None:
+def test_an_encoder_that_cannot_be_built_alone_is_refused_by_name(folder: Path) -> None:
     reconfigure(folder, encoder_config={"model_type": "bart"})
-    assert refusal(folder) == ("model_type 'bart' has no encoder that stands alone; use a checkpoint over an encoder")
+    assert refusal(folder) == (
+        "model_type 'bart' has no encoder that can be built alone; use a checkpoint over an encoder"
+    )
 
 
 @pytest.mark.parametrize("changes", [{"scorer_type": "mlp"}, {"use_lstm": True}], ids=str)
@@ -117,7 +119,7 @@ def test_a_calibrator_of_a_text_that_is_not_pooled_is_refused(folder: Path) -> N
     assert refusal(folder).startswith("a calibrator takes one pooled vector")
 
 
-def test_an_option_that_no_score_depends_on_is_read_over(folder: Path) -> None:
+def test_an_option_that_no_score_depends_on_is_ignored(folder: Path) -> None:
     reconfigure(folder, layer_wise=True, focal_loss_gamma=7, something_new=[1])
     checkpoint.load(resolve_model(str(folder)))
 
@@ -130,13 +132,13 @@ def test_an_option_that_no_score_depends_on_is_read_over(folder: Path) -> None:
         ("class_token_pooling", "average, first"),
     ],
 )
-def test_an_unknown_head_is_refused_with_those_that_are_known(key: str, allowed: str, folder: Path) -> None:
+def test_an_unknown_head_is_refused_with_the_supported_ones(key: str, allowed: str, folder: Path) -> None:
     reconfigure(folder, **{key: "other"})
     assert refusal(folder) == f"config.json has {key}='other'; supported are {allowed}"
 
 
 @pytest.mark.parametrize(("pooling", "scorer"), [("pass", "mlp"), ("avg", "cross-attn")])
-def test_a_scorer_that_cannot_read_what_the_pooling_gives_is_refused(pooling: str, scorer: str, folder: Path) -> None:
+def test_a_scorer_that_does_not_match_the_pooling_is_refused(pooling: str, scorer: str, folder: Path) -> None:
     reconfigure(folder, pooling_strategy=pooling, scorer_type=scorer)
     assert f"pooling_strategy {pooling!r} does not go with scorer_type {scorer!r}" in refusal(folder)
 
@@ -167,14 +169,14 @@ def test_a_config_that_no_model_can_be_built_from_is_refused(changes: dict[str, 
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_config_of_every_architecture_that_is_written_by_us_reads_as_the_same(name: str) -> None:
+def test_a_config_of_every_architecture_survives_a_round_trip(name: str) -> None:
     model = build("t5" if name.startswith("encoder-decoder") else "bert", architecture_type=name).twin()
-    again = parse_config(json.loads(json.dumps(model.config.to_dict())))
-    assert again.to_dict() == model.config.to_dict()
-    assert type(again) is type(model.config)
+    parsed = parse_config(json.loads(json.dumps(model.config.to_dict())))
+    assert parsed.to_dict() == model.config.to_dict()
+    assert type(parsed) is type(model.config)
 
 
-def test_what_a_published_config_leaves_out_has_the_published_default() -> None:
+def test_missing_keys_have_the_published_defaults() -> None:
     config = UniEncoderConfig.from_dict({"model_type": "GLiClass"})
     assert config.encoder_config.model_type == "deberta-v2"
     assert config.vocab_size == config.encoder_config.vocab_size
@@ -182,9 +184,9 @@ def test_what_a_published_config_leaves_out_has_the_published_default() -> None:
     assert (config.pooling_strategy, config.scorer_type, config.prompt_first) == ("first", "simple", False)
 
 
-def test_a_config_written_by_us_reads_as_the_same_config(reference: Callable[..., Reference]) -> None:
+def test_a_config_file_survives_a_round_trip(reference: Callable[..., Reference]) -> None:
     folder = reference("modernbert", pooling_strategy="avg", scorer_type="mlp", use_segment_embeddings=True).folder
     config = read_config(folder)
-    again = UniEncoderConfig.from_dict(json.loads(json.dumps(config.to_dict())))
-    assert again.encoder_config.to_dict() == config.encoder_config.to_dict()
-    assert vars(again) == {**vars(config), "encoder_config": again.encoder_config}
+    parsed = UniEncoderConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert parsed.encoder_config.to_dict() == config.encoder_config.to_dict()
+    assert vars(parsed) == {**vars(config), "encoder_config": parsed.encoder_config}

@@ -1,4 +1,4 @@
-"""The embedded model is small, complete, and says where each of its weights comes from."""
+"""The embedded model is small and complete, and its digest covers all of its weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_weights_hold_no_word_embeddings() -> None:
     assert max(weight.shape[0] for weight in stored.values() if weight.dim()) < 10_000
 
 
-def test_every_weight_of_the_model_is_there_and_none_is_left_over(loaded: Checkpoint, state: dict[str, Tensor]) -> None:
+def test_every_weight_of_the_model_is_stored_and_no_other(loaded: Checkpoint, state: dict[str, Tensor]) -> None:
     assert set(loaded.model.state_dict()) == set(state)
     assert all(torch.isfinite(weight).all() for weight in state.values())
 
@@ -54,7 +54,7 @@ def test_words_and_tokenizer_are_those_of_the_encoders_package(loaded: Checkpoin
     assert len(loaded.tokenizer) == loaded.model.config.vocab_size == len(words)
 
 
-def test_the_engine_does_not_import_what_takes_longer_than_torch() -> None:
+def test_the_engine_imports_nothing_slower_than_torch() -> None:
     heavy = "{'transformers.modeling_utils', 'torch._dynamo', 'sympy', 'accelerate', 'scipy', 'sklearn', 'pandas'}"
     program = (
         "import sys; from gliclass_spark.inference.engine import Engine; "
@@ -78,7 +78,7 @@ def test_the_digest_changes_with_the_layers(state: dict[str, Tensor], tmp_path: 
         assert resolve_model("embedded").digest != before
 
 
-def test_what_is_saved_is_read_again_to_half_a_step_of_each_row(
+def test_saved_layers_are_exact_to_half_a_quantization_step_of_each_row(
     state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -87,21 +87,21 @@ def test_what_is_saved_is_read_again_to_half_a_step_of_each_row(
     trained[name][0] = 0.0
     weights.save_layers(trained, tmp_path / "model.safetensors")
     monkeypatch.setattr(embedded_files, "WEIGHTS", tmp_path / "model.safetensors")
-    again = weights.state_dict()
-    assert set(again) == set(state)
+    reloaded = weights.state_dict()
+    assert set(reloaded) == set(state)
     half_a_step = trained[name].abs().amax(dim=1, keepdim=True) / 127 / 2
-    assert ((again[name] - trained[name]).abs() <= half_a_step * 1.0001).all()
-    for other in state.keys() - {name}:
-        torch.testing.assert_close(again[other], state[other], rtol=1e-5, atol=0)
+    assert ((reloaded[name] - trained[name]).abs() <= half_a_step * 1.0001).all()
+    for other_name in state.keys() - {name}:
+        torch.testing.assert_close(reloaded[other_name], state[other_name], rtol=1e-5, atol=0)
 
 
-def test_words_that_were_trained_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_trained_word_embeddings_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(CheckpointError, match="the word embeddings are not those of all-MiniLM-L6-v2"):
         weights.save_layers({**state, WORDS: state[WORDS] + 1}, path)
     assert not path.exists()
 
 
-def test_the_configuration_names_no_path_of_the_machine_that_it_was_made_on() -> None:
+def test_the_configuration_holds_no_path_of_the_training_machine() -> None:
     assert "site-packages" not in (embedded_files.FOLDER / "config.json").read_text(encoding="utf-8")
     assert "_name_or_path" not in read_config(embedded_files.FOLDER).to_dict()["encoder_config"]

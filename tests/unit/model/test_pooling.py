@@ -1,4 +1,4 @@
-"""Padding never counts: a row's vector is what the row would give alone, and what the reference's pooling gives."""
+"""Pooling ignores padding, and equals the reference's pooling."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def pool(name: str, states: Tensor, mask: Tensor) -> Tensor:
 
 @st.composite
 def rows(draw: st.DrawFn) -> list[Tensor]:
-    """Token states of rows of different lengths. Whole numbers: their sums have no rounding to argue about."""
+    """Token states of rows of different lengths; integers, whose sums are exact."""
     lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     values = [draw(st.lists(st.integers(-100, 100), min_size=n * HIDDEN, max_size=n * HIDDEN)) for n in lengths]
     return [torch.tensor(row, dtype=torch.float32).view(-1, HIDDEN) for row in values]
 
 
-def padded(rows: list[Tensor], extra: int, filler: float) -> tuple[Tensor, Tensor]:
-    """(rows, tokens, hidden) whose padding holds `filler`, and the mask of what is real."""
+def pad(rows: list[Tensor], extra: int, filler: float) -> tuple[Tensor, Tensor]:
+    """Return states (rows, tokens, hidden) padded with `filler`, and their mask."""
     longest = max(map(len, rows)) + extra
     states = torch.full((len(rows), longest, HIDDEN), filler)
     mask = torch.zeros(len(rows), longest)
@@ -45,9 +45,9 @@ def test_every_pooling_of_the_reference_is_supported() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(rows=rows(), extra=st.integers(0, 3), filler=st.sampled_from([0.0, 1e4, -1e4]))
-def test_a_row_pools_to_the_same_vector_whatever_pads_it(rows: list[Tensor], extra: int, filler: float) -> None:
+def test_a_row_pools_to_the_same_vector_with_any_padding(rows: list[Tensor], extra: int, filler: float) -> None:
     for name in set(POOLINGS) - {"pass"}:
-        together = pool(name, *padded(rows, extra, filler))
+        together = pool(name, *pad(rows, extra, filler))
         alone = torch.cat([pool(name, row.unsqueeze(0), torch.ones(1, len(row))) for row in rows])
         assert together.shape == (len(rows), HIDDEN)
         torch.testing.assert_close(together, alone, msg=lambda message, name=name: f"{name}: {message}")
@@ -59,8 +59,8 @@ def test_without_padding_every_pooling_is_the_references(rows: list[Tensor]) -> 
     for name, row in product(POOLINGS, rows):
         states = row.unsqueeze(0)
         expected = REFERENCE[name]()(states)
-        found = pool(name, states, torch.ones(1, len(row)))
-        torch.testing.assert_close(found, expected, msg=lambda message, name=name: f"{name}: {message}")
+        pooled = pool(name, states, torch.ones(1, len(row)))
+        torch.testing.assert_close(pooled, expected, msg=lambda message, name=name: f"{name}: {message}")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,6 @@ def test_poolings_of_two_tokens_and_one_of_padding(name: str, expected: list[flo
     torch.testing.assert_close(pool(name, states, torch.tensor([[1.0, 1.0, 0.0]])), torch.tensor([expected]))
 
 
-def test_pass_hands_every_token_on() -> None:
+def test_pass_returns_the_states_unchanged() -> None:
     states = torch.rand(2, 4, HIDDEN)
     assert pool("pass", states, torch.ones(2, 4)) is states

@@ -1,4 +1,4 @@
-"""Scorers give one logit for each label, and a label's logit does not depend on its place or on padding."""
+"""Scorers give one logit for each label, independent of the labels' order and of padding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def scorer(name: str) -> nn.Module:
 
 
 def inputs(name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Text, labels, the text's mask, which labels count; 'cross-attn' reads the text's tokens, others one vector."""
+    """Text, labels, the text's mask and the labels' mask; 'cross-attn' takes the text's tokens, others one vector."""
     generator = torch.Generator().manual_seed(1)
     text_shape = (ROWS, TOKENS, HIDDEN) if name == "cross-attn" else (ROWS, HIDDEN)
     text = torch.randn(text_shape, generator=generator)
@@ -37,45 +37,45 @@ def test_one_logit_for_each_label_of_each_row(name: str) -> None:
 
 
 def test_one_label_is_enough(name: str) -> None:
-    text, labels, mask, counting = inputs(name)
-    assert scorer(name)(text, labels[:, :1], mask, counting[:, :1]).shape == (ROWS, 1)
+    text, labels, mask, label_mask = inputs(name)
+    assert scorer(name)(text, labels[:, :1], mask, label_mask[:, :1]).shape == (ROWS, 1)
 
 
 def test_the_logits_are_the_references(name: str) -> None:
-    ours = scorer(name)
-    theirs = REFERENCE[name](HIDDEN, num_heads=2, scorer_mlp_hidden_size=16, attn_dropout=0.1).eval()
-    theirs.load_state_dict(ours.state_dict())
-    text, labels, mask, counting = inputs(name)
+    own = scorer(name)
+    expected = REFERENCE[name](HIDDEN, num_heads=2, scorer_mlp_hidden_size=16, attn_dropout=0.1).eval()
+    expected.load_state_dict(own.state_dict())
+    text, labels, mask, label_mask = inputs(name)
     with torch.no_grad():
-        torch.testing.assert_close(ours(text, labels, mask, counting), theirs(text, labels, text_mask=mask), **EXACT)
+        torch.testing.assert_close(own(text, labels, mask, label_mask), expected(text, labels, text_mask=mask), **EXACT)
 
 
-def test_a_logit_belongs_to_its_label_wherever_the_label_stands(name: str) -> None:
-    text, labels, mask, counting = inputs(name)
+def test_a_logit_follows_its_label_in_any_order(name: str) -> None:
+    text, labels, mask, label_mask = inputs(name)
     order = torch.tensor([3, 0, 4, 2, 1])
-    logits = scorer(name)(text, labels, mask, counting)
-    torch.testing.assert_close(scorer(name)(text, labels[:, order], mask, counting), logits[:, order], **EXACT)
+    logits = scorer(name)(text, labels, mask, label_mask)
+    torch.testing.assert_close(scorer(name)(text, labels[:, order], mask, label_mask), logits[:, order], **EXACT)
 
 
-def test_a_row_does_not_see_its_neighbour(name: str) -> None:
-    text, labels, mask, counting = inputs(name)
-    alone = scorer(name)(text[:1], labels[:1], mask[:1], counting[:1])
-    torch.testing.assert_close(scorer(name)(text, labels, mask, counting)[:1], alone, **EXACT)
+def test_a_row_does_not_depend_on_its_neighbour(name: str) -> None:
+    text, labels, mask, label_mask = inputs(name)
+    alone = scorer(name)(text[:1], labels[:1], mask[:1], label_mask[:1])
+    torch.testing.assert_close(scorer(name)(text, labels, mask, label_mask)[:1], alone, **EXACT)
 
 
-def test_a_label_that_does_not_count_changes_no_other(name: str) -> None:
-    text, labels, mask, counting = inputs(name)
-    alone = scorer(name)(text, labels[:, :3], mask, counting[:, :3])
-    counting[:, 3:] = False
-    torch.testing.assert_close(scorer(name)(text, labels, mask, counting)[:, :3], alone, **EXACT)
+def test_a_masked_label_changes_no_other(name: str) -> None:
+    text, labels, mask, label_mask = inputs(name)
+    alone = scorer(name)(text, labels[:, :3], mask, label_mask[:, :3])
+    label_mask[:, 3:] = False
+    torch.testing.assert_close(scorer(name)(text, labels, mask, label_mask)[:, :3], alone, **EXACT)
 
 
-def test_cross_attention_reads_no_padding() -> None:
-    text, labels, mask, counting = inputs("cross-attn")
-    alone = scorer("cross-attn")(text[:, :4], labels, mask[:, :4], counting)
+def test_cross_attention_ignores_padding() -> None:
+    text, labels, mask, label_mask = inputs("cross-attn")
+    alone = scorer("cross-attn")(text[:, :4], labels, mask[:, :4], label_mask)
     mask[:, 4:] = 0
     text[:, 4:] = 1e4
-    torch.testing.assert_close(scorer("cross-attn")(text, labels, mask, counting), alone, **EXACT)
+    torch.testing.assert_close(scorer("cross-attn")(text, labels, mask, label_mask), alone, **EXACT)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
