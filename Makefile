@@ -47,7 +47,7 @@ bench: setup  ## Measure on this machine: the engine against the gliclass librar
 	@$(BIN)/python benchmarks/labels.py
 	@$(BIN)/python benchmarks/base_size.py --texts 2 --rounds 2
 	@$(BIN)/python benchmarks/spark_share.py
-	@$(BIN)/python benchmarks/night.py
+	@$(BIN)/python benchmarks/run_overhead.py
 
 chaos: setup  ## Kill processes of a Spark cluster, and of Airflow, and count what is lost: KILLS=50 SEED=0.
 	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --nights 3

@@ -1,6 +1,6 @@
-"""What a night costs that adds a few documents to a small table, and to a large one, turn by turn.
+"""The cost of a run that adds a few documents to a small table, and to a large one, in alternating rounds.
 
-    python benchmarks/night.py [--old 1000 100000] [--new 500] [--rounds R] [--out FOLDER]
+    python benchmarks/run_overhead.py [--old 1000 100000] [--new 500] [--rounds R] [--out FOLDER]
 
 The embedded model, two labels, short texts, `tag`, `filter` and `route` on local[2].
 """
@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options.old, options.new, options.rounds, console)
     show(result, console)
-    path = options.out / "night.json"
+    path = options.out / "run_overhead.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
@@ -51,24 +51,24 @@ def measure(folder: Path, sizes: list[int], new: int, rounds: int, console: Cons
     for size in sizes:
         (folder / str(size)).mkdir()
         add(spark, folder / str(size), "old", size)
-        with console.status(f"the first night of {size:,} documents"):
-            night(spark, folder / str(size), "first")
-    nights: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
-    for number in range(-1, rounds):  # the first one warms up, and is not counted
+        with console.status(f"the first run over {size:,} documents"):
+            time_run(spark, folder / str(size), "first")
+    runs: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
+    for number in range(-1, rounds):  # the first round warms up, and is not counted
         for size in sizes:
-            add(spark, folder / str(size), f"night-{number}", new)
-            with console.status(f"night {number} over {size:,}"):
-                took = night(spark, folder / str(size), f"night-{number}")
+            add(spark, folder / str(size), f"run-{number}", new)
+            with console.status(f"run {number} over {size:,} documents"):
+                seconds = time_run(spark, folder / str(size), f"run-{number}")
             if number >= 0:
-                nights[size].append(took)
-    small, large = (nights[size] for size in sizes)
-    ratios = [there["total"] / here["total"] for here, there in zip(small, large, strict=True)]
+                runs[size].append(seconds)
+    small, large = (runs[size] for size in sizes)
+    ratios = [large_run["total"] / small_run["total"] for small_run, large_run in zip(small, large, strict=True)]
     return {
         "machine": machine.describe(),
         "new_documents": new,
         "old_documents": sizes,
         "ratio": {"median": statistics.median(ratios), "smallest": min(ratios), "largest": max(ratios)},
-        "seconds": {str(size): nights[size] for size in sizes},
+        "seconds": {str(size): runs[size] for size in sizes},
     }
 
 
@@ -78,26 +78,26 @@ def add(spark: SparkSession, folder: Path, name: str, count: int) -> None:
     )
 
 
-def night(spark: SparkSession, folder: Path, run_id: str) -> dict[str, float]:
-    """Seconds of each job and each part of it, and of all."""
+def time_run(spark: SparkSession, folder: Path, run_id: str) -> dict[str, float]:
+    """Return the seconds of a run: in total, of each job and of each of its steps."""
     run = lake_runs.run(spark, folder, run_id, LABELS, **RULES)
-    took: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for name, step in STEPS.items():
         started = time.perf_counter()
-        done = step(run)
-        took[name] = time.perf_counter() - started
-        took |= {f"{name}: {part}": seconds for part, seconds in done.step_seconds.items()}
-    return {"total": sum(took[name] for name in STEPS), **took}
+        manifest = step(run)
+        seconds[name] = time.perf_counter() - started
+        seconds |= {f"{name}: {part}": part_seconds for part, part_seconds in manifest.step_seconds.items()}
+    return {"total": sum(seconds[name] for name in STEPS), **seconds}
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    table = Table(title=f"A night of {result['new_documents']} new documents", title_justify="left")
+    table = Table(title=f"A run with {result['new_documents']} new documents", title_justify="left")
     table.add_column("seconds (median)")
     for size in result["old_documents"]:
         table.add_column(f"over {size:,}", justify="right")
     columns = [result["seconds"][str(size)] for size in result["old_documents"]]
     for part in columns[0][0]:
-        table.add_row(part, *(f"{statistics.median(night[part] for night in nights):.2f}" for nights in columns))
+        table.add_row(part, *(f"{statistics.median(run[part] for run in runs):.2f}" for runs in columns))
     console.print(table)
     ratio = result["ratio"]
     console.print(f"ratio {ratio['median']:.2f} ({ratio['smallest']:.2f}-{ratio['largest']:.2f})", highlight=False)

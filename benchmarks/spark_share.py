@@ -1,8 +1,8 @@
-"""The share of the bare engine's speed that Spark keeps: Delta -> tag -> Delta against one process, turn by turn.
+"""Spark's share of the engine's speed: the tag job from Delta to Delta against one process, in alternating rounds.
 
     python benchmarks/spark_share.py [--texts N] [--rounds R] [--out FOLDER]
 
-The embedded model, ten labels, the same texts, two threads: two workers of one, and one engine of two.
+The embedded model, ten labels, the same texts, two threads: two workers with one each, and one engine with two.
 """
 
 from __future__ import annotations
@@ -52,22 +52,23 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     engine = Engine.from_pretrained("embedded", device="cpu")
     engine.run(texts[:64], LABELS)
     lake_runs.add(spark, folder, [(str(number), text) for number, text in enumerate(texts)])
-    found = []
-    for number in range(-1, rounds):  # the first one loads the workers' models, and is not counted
+    measured = []
+    for number in range(-1, rounds):  # the first round loads the workers' models, and is not counted
         started = time.perf_counter()
         engine.run(texts, LABELS)
-        alone = time.perf_counter() - started
+        engine_seconds = time.perf_counter() - started
         started = time.perf_counter()
-        done = tag_step(lake_runs.run(spark, folder, f"round-{number}", LABELS, tables=f"lake-{number}"))
+        manifest = tag_step(lake_runs.run(spark, folder, f"round-{number}", LABELS, tables=f"lake-{number}"))
         if number >= 0:
-            found.append({"engine": alone, "spark": time.perf_counter() - started, **done.step_seconds})
-    shares = {part: [each["engine"] / each[part] for each in found] for part in ("spark", "score")}
+            spark_seconds = time.perf_counter() - started
+            measured.append({"engine": engine_seconds, "spark": spark_seconds, **manifest.step_seconds})
+    shares = {part: [seconds["engine"] / seconds[part] for seconds in measured] for part in ("spark", "score")}
     return {
         "machine": machine.describe(),
         "texts": {"count": count, "labels": len(LABELS), "digest": corpus.digest(texts)},
         "share": {"median": statistics.median(shares["spark"]), "all": shares["spark"]},
         "share_while_scoring": {"median": statistics.median(shares["score"]), "all": shares["score"]},
-        "seconds": found,
+        "seconds": measured,
     }
 
 
@@ -76,13 +77,13 @@ def show(result: dict[str, Any], console: Console) -> None:
     table.add_column("seconds (median)")
     table.add_column("", justify="right")
     for part in result["seconds"][0]:
-        table.add_row(part, f"{statistics.median(each[part] for each in result['seconds']):.1f}")
+        table.add_row(part, f"{statistics.median(seconds[part] for seconds in result['seconds']):.1f}")
     console.print(table)
     for name in ("share", "share_while_scoring"):
-        each = result[name]
-        spread = f"{min(each['all']):.2f}-{max(each['all']):.2f}"
+        share = result[name]
+        spread = f"{min(share['all']):.2f}-{max(share['all']):.2f}"
         console.print(
-            f"{name.replace('_', ' ')} of the engine's speed: {each['median']:.2f} ({spread})", highlight=False
+            f"{name.replace('_', ' ')} of the engine's speed: {share['median']:.2f} ({spread})", highlight=False
         )
 
 

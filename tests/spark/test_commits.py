@@ -1,4 +1,4 @@
-"""A commit happens once, in its run's turn, beside other writers; and a table is made, whoever was killed at it."""
+"""Exactly-once commits beside other writers, and the creation of tables after a kill."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_promise_4_a_superseded_run_cannot_write(spark: SparkSession, tmp_path: 
 
     early.commit(path, increase)
     late.commit(path, increase)
-    early.commit(path, increase)  # left out by Delta
+    early.commit(path, increase)  # skipped by Delta
     late.commit(path, increase)
     assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [3]
 
 
-def test_writers_in_conflict_all_get_their_turn(spark: SparkSession, tmp_path: Path) -> None:
+def test_conflicting_writers_all_commit(spark: SparkSession, tmp_path: Path) -> None:
     path = counter(spark, tmp_path / "counter")
     failures: list[BaseException] = []
 
@@ -58,14 +58,14 @@ def test_writers_in_conflict_all_get_their_turn(spark: SparkSession, tmp_path: P
 
 
 def unfinished(table: Path) -> Path:
-    """A folder as a run leaves it that is killed while Delta makes a table there."""
+    """Return the folder of a table whose creation was killed."""
     log = table / "_delta_log"
     (log / "_staged_commits").mkdir(parents=True)
     (log / ".00000000000000000000.json.4f1c.tmp").write_text('{"commitInfo":')
     return table
 
 
-def test_promise_4_a_table_whose_making_was_killed_is_made(
+def test_promise_4_a_table_whose_creation_was_killed_is_created(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(table_creation, "_CREATION_TIMEOUT_S", 0.5)
@@ -76,12 +76,12 @@ def test_promise_4_a_table_whose_making_was_killed_is_made(
     assert f"{path}: a run was killed while it created this table" in caplog.text
 
 
-def test_a_table_that_another_run_is_making_is_waited_for(
+def test_a_table_that_another_run_is_creating_is_waited_for(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_creation, "_CREATION_TIMEOUT_S", 120.0)  # however slow the other one is
     ensure(spark, str(tmp_path / "other"), TAGS_SPEC)
-    [theirs] = DeltaTable.forPath(spark, str(tmp_path / "other")).detail().select("id").collect()
+    [expected] = DeltaTable.forPath(spark, str(tmp_path / "other")).detail().select("id").collect()
     log = unfinished(tmp_path / "tags") / "_delta_log"
     commit = "00000000000000000000.json"
     shutil.copy(tmp_path / "other" / "_delta_log" / commit, tmp_path / commit)
@@ -89,14 +89,14 @@ def test_a_table_that_another_run_is_making_is_waited_for(
     other_run.start()
     ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
     other_run.join()
-    [mine] = DeltaTable.forPath(spark, str(tmp_path / "tags")).detail().select("id").collect()
-    assert mine == theirs
+    [created] = DeltaTable.forPath(spark, str(tmp_path / "tags")).detail().select("id").collect()
+    assert created == expected
 
 
-@pytest.mark.parametrize("name", ["notes.txt", ".notes", "_staged_commits_of_mine", "_staged_commits/00000001.json"])
-def test_a_log_that_holds_anything_else_is_left_alone(name: str, spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["notes.txt", ".notes", "_staged_commits_of_others", "_staged_commits/00000001.json"])
+def test_a_log_with_any_other_file_is_not_removed(name: str, spark: SparkSession, tmp_path: Path) -> None:
     note = unfinished(tmp_path / "tags") / "_delta_log" / name
-    note.write_text("mine")
+    note.write_text("a note")
     with pytest.raises(TableError, match="tags holds files, but is no Delta table"):
         ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
     assert note.exists()

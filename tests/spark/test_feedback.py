@@ -1,4 +1,4 @@
-"""Signals come in beside what was decided, and go out as a snapshot to learn from."""
+"""Signals are ingested with their decisions, and exported as the snapshot of a retraining."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from gliclass_spark.spark.jobs.snapshot import snapshot
 from gliclass_spark.spark.transforms.signals import join_signals
 
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(6)} | {"blank": " "}
-SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 LONG_AGO = "2026-01-01T08:00:00Z"
 ZERO = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def tagged(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline behind a night with exploration. To be copied, not to be changed."""
+    """A pipeline after a run with exploration. Tests copy it."""
     folder = tmp_path_factory.mktemp("tagged")
     frame = spark.createDataFrame(list(TEXTS.items()), "id string, body string").coalesce(1)
     frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
@@ -49,7 +49,7 @@ def tagged(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.T
         "steps": ["tag"],
     }
     (folder / "mail.yaml").write_text(yaml.safe_dump(document))
-    tag_step(PipelineRun(spark, Pipeline.from_yaml(folder / "mail.yaml"), "night-1", precision="float32"))
+    tag_step(PipelineRun(spark, Pipeline.from_yaml(folder / "mail.yaml"), "run-1", precision="float32"))
     return folder
 
 
@@ -65,12 +65,12 @@ def pipeline(folder: Path) -> Pipeline:
 
 
 def signal(doc_id: str, label: str, verdict: str, hours: int = 0, **more: Any) -> dict[str, Any]:
-    observed_at = (SOON + timedelta(hours=hours)).isoformat()
+    observed_at = (TOMORROW + timedelta(hours=hours)).isoformat()
     return {"doc_id": doc_id, "label": label, "verdict": verdict, "source": "ui", "observed_at": observed_at, **more}
 
 
-def written(folder: Path, *signals: dict[str, Any], name: str = "signals.jsonl") -> str:
-    (folder / name).write_text("".join(json.dumps(each) + "\n" for each in signals))
+def write_signals(folder: Path, *signals: dict[str, Any], name: str = "signals.jsonl") -> str:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in signals))
     return str(folder / name)
 
 
@@ -82,9 +82,7 @@ def version(spark: SparkSession, pipeline: Pipeline) -> int | None:
     return Lake(pipeline.tables).table("feedback").latest(spark).until
 
 
-def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
-    spark: SparkSession, pipeline: Pipeline, folder: Path
-) -> None:
+def test_a_signal_is_ingested_once_with_its_decision(spark: SparkSession, pipeline: Pipeline, folder: Path) -> None:
     tags = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
     signals = [
         signal("d-0", "lake", "accepted"),
@@ -93,10 +91,10 @@ def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
         signal("d-3", "lake", "rated", reward=-0.5),
         signal("d-4", "spam", "accepted", observed_at=LONG_AGO),
     ]
-    first = ingest(spark, pipeline, written(folder, *signals, signals[0]))
+    first = ingest(spark, pipeline, write_signals(folder, *signals, signals[0]))
     assert first == IngestedSignals(read=6, new=5, duplicates=1, late=1, contradicting=0, refused={})
-    found = {row["doc_id"]: row for row in stored(spark, pipeline, "feedback")}
-    for key, row in found.items():
+    feedback = {row["doc_id"]: row for row in stored(spark, pipeline, "feedback")}
+    for key, row in feedback.items():
         tag = tags[key]
         assert (row["label_set_hash"], row["content_hash"]) == (pipeline.label_set.hash, tag["content_hash"])
         if key == "d-4":
@@ -105,10 +103,10 @@ def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
         label = row["label"]
         assert (row["chosen"], row["score"]) == (label in tag["labels"], tag["scores"][label])
         assert (row["propensity"], row["model_digest"]) == (tag["propensities"][label], tag["model_digest"])
-    rewards = {key: row["reward"] for key, row in found.items()}
+    rewards = {key: row["reward"] for key, row in feedback.items()}
     assert rewards == {
-        "d-0": 1.0 if found["d-0"]["chosen"] else -1.0,
-        "d-1": -1.0 if found["d-1"]["chosen"] else 1.0,
+        "d-0": 1.0 if feedback["d-0"]["chosen"] else -1.0,
+        "d-1": -1.0 if feedback["d-1"]["chosen"] else 1.0,
         "d-2": 1.0,
         "d-3": -0.5,
         "d-4": None,
@@ -119,7 +117,7 @@ def test_a_signal_stands_beside_what_was_decided_and_comes_in_once(
     assert version(spark, pipeline) == before
 
 
-WRONG = {
+INVALID: dict[str, dict[str, str | None]] = {
     "doc_id is empty": {"doc_id": " "},
     "label is empty": {"label": None},
     "source is empty": {"source": ""},
@@ -134,28 +132,28 @@ WRONG = {
 }
 
 
-def test_what_is_wrong_is_refused_by_its_reason_and_too_much_of_it_stops_everything(
+def test_invalid_signals_are_refused_by_reason_and_too_many_stop_the_ingestion(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
-    wrong = [signal("d-0", "lake", "clicked") | {"reward": None, **what} for what in WRONG.values()]
-    wrong += [signal("d-0", "lake", "rated", reward=reward) for reward in ("1.5", "-2", "much")]
-    address = written(folder, *wrong, signal("d-0", "lake", "accepted"))
+    invalid = [signal("d-0", "lake", "clicked") | {"reward": None, **fields} for fields in INVALID.values()]
+    invalid += [signal("d-0", "lake", "rated", reward=reward) for reward in ("1.5", "-2", "much")]
+    path = write_signals(folder, *invalid, signal("d-0", "lake", "accepted"))
     with pytest.raises(ErrorShareError, match=r"14 of 15 signals are refused, a share of 0.933, at most 0.5 "):
-        ingest(spark, pipeline, address)
+        ingest(spark, pipeline, path)
     assert not Lake(pipeline.tables).exists(spark, "feedback")
-    found = ingest(spark, pipeline, address, max_error_ratio=1.0)
-    assert {reason: each.count for reason, each in found.refused.items()} == {
-        **dict.fromkeys(WRONG, 1),
+    result = ingest(spark, pipeline, path, max_error_ratio=1.0)
+    assert {reason: refused.count for reason, refused in result.refused.items()} == {
+        **dict.fromkeys(INVALID, 1),
         "reward is no number from -1 to 1": 4,
     }
-    assert '"doc_id":"d-99"' in found.refused["unknown doc_id"].example
-    assert (found.read, found.new, found.duplicates) == (15, 1, 0)
+    assert '"doc_id":"d-99"' in result.refused["unknown doc_id"].example
+    assert (result.read, result.new, result.duplicates) == (15, 1, 0)
 
 
-def test_signals_come_as_csv_parquet_delta_and_folders_of_them(
+def test_signals_are_read_from_csv_parquet_delta_and_folders_of_them(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
-    rows = [("d-0", "lake", "rated", 0.5, "ui", SOON), ("d-1", "lake", "rated", 0.25, "ui", SOON)]
+    rows = [("d-0", "lake", "rated", 0.5, "ui", TOMORROW), ("d-1", "lake", "rated", 0.25, "ui", TOMORROW)]
     frame = spark.createDataFrame(
         rows, "doc_id string, label string, verdict string, reward double, source string, observed_at timestamp"
     ).coalesce(1)
@@ -176,11 +174,11 @@ def test_signals_come_as_csv_parquet_delta_and_folders_of_them(
         ingest(spark, pipeline, str(folder / "mail.yaml"))
 
 
-def test_the_command_tells_what_became_of_the_signals(
+def test_the_command_prints_the_counts_of_signals(
     spark: SparkSession, pipeline: Pipeline, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = [signal("d-0", "lake", "accepted"), signal("d-0", "lake", "rejected"), signal("d-9", "lake", "clicked")]
-    arguments = ["feedback", str(folder / "mail.yaml"), written(folder, *both)]
+    arguments = ["feedback", str(folder / "mail.yaml"), write_signals(folder, *both)]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in shown.splitlines() if "│" in line]
@@ -188,7 +186,7 @@ def test_the_command_tells_what_became_of_the_signals(
         ["read", "3"],
         ["new", "2"],
         ["duplicates", "0"],
-        ["late: of the new ones, about an earlier decision", "0"],
+        ["late: new, about an earlier decision", "0"],
         ["refused: unknown doc_id", "1"],
         ["decisions with contradicting signals", "1"],
     ]
@@ -197,17 +195,17 @@ def test_the_command_tells_what_became_of_the_signals(
     assert "nothing was written" in capsys.readouterr().err
 
 
-# What is said of a decision, by whom and when, and what follows: target, reward, whether it contradicts itself.
+# Signals on a decision (verdict, hour, reward, chosen), and the expected target, reward and contradiction.
 JOINED: dict[str, tuple[list[tuple[str, int, float | None, bool | None]], tuple[int | None, float | None, bool]]] = {
     "explicit beats implicit": ([("accepted", 0, 1.0, True), ("clicked", 9, -1.0, True)], (1, 1.0, False)),
-    "the newest wins": ([("accepted", 0, 1.0, True), ("rejected", 1, -1.0, True)], (0, -1.0, False)),
+    "the latest wins": ([("accepted", 0, 1.0, True), ("rejected", 1, -1.0, True)], (0, -1.0, False)),
     "implicit ones are averaged": ([("clicked", 0, 1.0, True), ("dwelled", 1, 0.5, True)], (None, 0.75, False)),
     "at the same time they cancel": ([("accepted", 0, 1.0, True), ("rejected", 0, -1.0, True)], (None, None, True)),
-    "cancelled, implicit ones speak": (
+    "cancelled, implicit ones count": (
         [("accepted", 1, 1.0, True), ("rejected", 1, -1.0, True), ("accepted", 0, 1.0, True), ("loss", 0, 0.5, True)],
         (None, 0.5, True),
     ),
-    "the same said twice is no contradiction": (
+    "two equal targets are no contradiction": (
         [("accepted", 0, 1.0, True), ("rated", 0, 0.5, True)],
         (1, 0.75, False),
     ),
@@ -226,27 +224,27 @@ def test_several_signals_on_one_decision_are_joined_by_the_rules(spark: SparkSes
             "label": "lake",
             "verdict": verdict,
             "reward": reward,
-            "source": str(place),
+            "source": str(index),
             "observed_at": ZERO + timedelta(hours=hour),
             "content_hash": "c",
             "chosen": chosen,
         }
-        for name, (said, _) in JOINED.items()
-        for place, (verdict, hour, reward, chosen) in enumerate(said)
+        for name, (signals, _) in JOINED.items()
+        for index, (verdict, hour, reward, chosen) in enumerate(signals)
     ]
-    plain = [{name: row.get(name) for name in FEEDBACK.names} for row in rows]
-    found = {row["doc_id"]: row for row in join_signals(local_rows(spark, plain, FEEDBACK)).collect()}
-    assert {name: (row["target"], row["reward"], row["contradicting"]) for name, row in found.items()} == {
+    complete = [{name: row.get(name) for name in FEEDBACK.names} for row in rows]
+    decisions = {row["doc_id"]: row for row in join_signals(local_rows(spark, complete, FEEDBACK)).collect()}
+    assert {name: (row["target"], row["reward"], row["contradicting"]) for name, row in decisions.items()} == {
         name: expected for name, (_, expected) in JOINED.items()
     }
-    assert {name: row["signals"] for name, row in found.items()} == {
-        name: len(said) for name, (said, _) in JOINED.items()
+    assert {name: row["signals"] for name, row in decisions.items()} == {
+        name: len(signals) for name, (signals, _) in JOINED.items()
     }
-    assert found["the newest wins"]["observed_at"].astimezone(UTC) == ZERO + timedelta(hours=1)
-    assert {name for name, row in found.items() if row["late"]} == {"a late correction"}
+    assert decisions["the latest wins"]["observed_at"].astimezone(UTC) == ZERO + timedelta(hours=1)
+    assert {name for name, row in decisions.items() if row["late"]} == {"a late correction"}
 
 
-def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
+def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
     signals = [
@@ -254,16 +252,16 @@ def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
         signal("d-0", "spam", "corrected", observed_at=LONG_AGO),
         *(signal("d-5", "spam", verdict, hours=9) for verdict in ("accepted", "rejected")),
     ]
-    ingest(spark, pipeline, written(folder, *signals))
+    ingest(spark, pipeline, write_signals(folder, *signals))
     source = DeltaTable.forPath(spark, str(pipeline.source.path))
     source.update("id = 'd-1'", {"body": "'another text'"})
     source.delete("id = 'd-2'")
-    tag_step(PipelineRun(spark, pipeline, "night-2", precision="float32"))
+    tag_step(PipelineRun(spark, pipeline, "run-2", precision="float32"))
     source.update("id = 'd-3'", {"body": "'a text that was not tagged yet'"})
 
-    place = str(folder / "snapshot")
-    found = snapshot(spark, pipeline, place, 0.4, max_documents=2)
-    assert found.counts == {
+    path = str(folder / "snapshot")
+    limited = snapshot(spark, pipeline, path, 0.4, max_documents=2)
+    assert limited.counts == {
         "signals": 9,
         "late": 1,
         "decisions": 8,
@@ -276,16 +274,16 @@ def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
         "documents": 2,
         "held_out": 1,
     }
-    assert snapshot(spark, pipeline, place, 0.4) == found, "a folder that has a snapshot keeps it"
+    assert snapshot(spark, pipeline, path, 0.4) == limited, "a folder that has a snapshot keeps it"
 
-    whole = snapshot(spark, pipeline, str(folder / "whole"), 0.4)
-    about = json.loads((folder / "whole" / "snapshot.json").read_text())
-    assert LabelSet.from_json(json.dumps(about["label_set"])).hash == pipeline.label_set.hash
-    assert (about["exploration"], about["counts"]) == (0.5, whole.counts)
-    assert {name: table["version"] for name, table in about["tables"].items()} == {
+    full = snapshot(spark, pipeline, str(folder / "full"), 0.4)
+    content = json.loads((folder / "full" / "snapshot.json").read_text())
+    assert LabelSet.from_json(json.dumps(content["label_set"])).hash == pipeline.label_set.hash
+    assert (content["exploration"], content["counts"]) == (0.5, full.counts)
+    assert {name: table["version"] for name, table in content["tables"].items()} == {
         name: Lake(pipeline.tables).table(name).latest(spark).until for name in ("feedback", "tags")
     } | {"source": 3}
-    rows = pq.read_table(folder / "whole" / "feedback.parquet")
+    rows = pq.read_table(folder / "full" / "feedback.parquet")
     assert {field.name: str(field.type) for field in rows.schema} == {
         **{"doc_id": "string", "text": "string", "label": "string", "target": "int8", "reward": "float"},
         **{"chosen": "bool", "propensity": "double", "score": "float", "observed_at": "timestamp[us, tz=UTC]"},
@@ -305,38 +303,38 @@ def test_a_snapshot_holds_what_stands_and_counts_what_does_not(
         "chosen": "lake" in tags["d-4"]["labels"],
         "propensity": tags["d-4"]["propensities"]["lake"],
         "score": tags["d-4"]["scores"]["lake"],
-        "observed_at": SOON + timedelta(hours=4),
+        "observed_at": TOMORROW + timedelta(hours=4),
         "held_out": False,
     }
     assert (late["target"], late["reward"], late["chosen"], late["propensity"], late["score"]) == (1, *[None] * 4)
 
 
-def test_a_late_signal_does_not_hold_out_a_document_that_may_have_been_learned_from(
+def test_a_late_signal_does_not_hold_out_a_document_that_an_earlier_training_may_have_read(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
-    known = [signal("d-0", "lake", "accepted"), signal("d-0", "lake", "clicked", hours=9)]
-    signals = [*known, signal("d-4", "lake", "accepted", hours=3)]
-    ingest(spark, pipeline, written(folder, *signals))
+    first = [signal("d-0", "lake", "accepted"), signal("d-0", "lake", "clicked", hours=9)]
+    signals = [*first, signal("d-4", "lake", "accepted", hours=3)]
+    ingest(spark, pipeline, write_signals(folder, *signals))
     snapshot(spark, pipeline, str(folder / "snapshot"), 0.4)
     rows = pq.read_table(folder / "snapshot" / "feedback.parquet").to_pylist()
     assert {row["doc_id"]: row["held_out"] for row in rows} == {"d-0": False, "d-4": True}
 
 
-def test_a_snapshot_that_was_begun_is_taken_again_and_one_of_nothing_is_empty(
+def test_an_unfinished_snapshot_is_written_again_and_one_without_feedback_is_empty(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
     with pytest.raises(TableError, match=r"there is no Delta table at .*feedback; run the job that writes it first"):
         snapshot(spark, pipeline, str(folder / "none"), 0.2)
     with pytest.raises(ConfigError, match=r"holdout_share 1 is no share"):
         snapshot(spark, pipeline, str(folder / "none"), 1)
-    ingest(spark, pipeline, written(folder, signal("d-0", "lake", "clicked")))
-    begun = folder / "begun" / "feedback.parquet"
-    begun.mkdir(parents=True)
-    (begun / "part.parquet").write_text("half of it")
-    found = snapshot(spark, pipeline, str(folder / "begun"), 0.2)
-    assert (found.counts["rows"], found.counts["held_out"]) == (1, 0)
-    assert pq.read_table(begun).num_rows == 1
-    assert sorted(each.name for each in (folder / "begun").iterdir() if each.suffix != ".crc") == [
+    ingest(spark, pipeline, write_signals(folder, signal("d-0", "lake", "clicked")))
+    unfinished = folder / "unfinished" / "feedback.parquet"
+    unfinished.mkdir(parents=True)
+    (unfinished / "part.parquet").write_text("half of it")
+    result = snapshot(spark, pipeline, str(folder / "unfinished"), 0.2)
+    assert (result.counts["rows"], result.counts["held_out"]) == (1, 0)
+    assert pq.read_table(unfinished).num_rows == 1
+    assert sorted(path.name for path in (folder / "unfinished").iterdir() if path.suffix != ".crc") == [
         "feedback.parquet",
         "snapshot.json",
     ]
@@ -346,18 +344,18 @@ def test_a_snapshot_that_was_begun_is_taken_again_and_one_of_nothing_is_empty(
     assert pq.read_table(folder / "empty" / "feedback.parquet").num_rows == 0
 
 
-def test_files_keep_no_versions_and_without_exploration_there_is_no_propensity(
+def test_a_source_of_files_has_no_version_and_without_exploration_there_is_no_propensity(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
     (folder / "mail.json").write_text('{"id": "f-0", "body": "a lake of text"}\n{"id": "f-1", "body": "a boat"}\n')
     source = pipeline.source.model_copy(update={"path": str(folder / "mail.json"), "format": "json"})
     settings = {"source": source, "exploration": 0.0, "tables": str(folder / "other")}
-    plain = pipeline.model_copy(update=settings)
-    tag_step(PipelineRun(spark, plain, "night-1", precision="float32"))
+    of_files = pipeline.model_copy(update=settings)
+    tag_step(PipelineRun(spark, of_files, "run-1", precision="float32"))
     signals = [signal(f"f-{number}", "lake", "accepted") for number in range(2)]
-    ingest(spark, plain, written(folder, *signals))
-    found = snapshot(spark, plain, str(folder / "snapshot"), 0.01)
-    assert found.tables["source"] == {"path": str(folder / "mail.json"), "version": None}
+    ingest(spark, of_files, write_signals(folder, *signals))
+    result = snapshot(spark, of_files, str(folder / "snapshot"), 0.01)
+    assert result.tables["source"] == {"path": str(folder / "mail.json"), "version": None}
     rows = pq.read_table(folder / "snapshot" / "feedback.parquet").to_pylist()
     assert [row["propensity"] for row in rows] == [None, None]
     assert {row["doc_id"]: row["held_out"] for row in rows} == {"f-0": True, "f-1": False}

@@ -1,4 +1,4 @@
-"""Nights after the first: what changed is looked at, what did not is left alone, and nothing is lost on the way."""
+"""Incremental runs: only changes are read, and the tables end as after a full scan."""
 
 from __future__ import annotations
 
@@ -56,31 +56,31 @@ def config(tiny_bi_encoder: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def first_night(
+def first_run(
     spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Manifest]]:
-    """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
-    folder = tmp_path_factory.mktemp("first_night")
+    """A folder in which a pipeline has run once, and the manifests of the run. Tests copy it."""
+    folder = tmp_path_factory.mktemp("first_run")
     rows = [(key, text, "xx") for key, text in TEXTS.items()]
     frame = spark.createDataFrame(rows, "id string, body string, lang string")
     frame.coalesce(1).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    run = PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1", precision="float32")
-    return folder, night(run, "night-1")
+    run = PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "run-1", precision="float32")
+    return folder, run_all(run, "run-1")
 
 
 @pytest.fixture
 def run(
-    spark: SparkSession, config: dict[str, Any], tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]
+    spark: SparkSession, config: dict[str, Any], tmp_path: Path, first_run: tuple[Path, dict[str, Manifest]]
 ) -> PipelineRun:
-    """The pipeline before its first night."""
-    shutil.copytree(first_night[0] / "mail", tmp_path / "mail")
-    return PipelineRun(spark, pipeline_of(config, tmp_path), "night-1", precision="float32")
+    """The pipeline before its first run."""
+    shutil.copytree(first_run[0] / "mail", tmp_path / "mail")
+    return PipelineRun(spark, pipeline_of(config, tmp_path), "run-1", precision="float32")
 
 
 @pytest.fixture
-def ran(run: PipelineRun, tmp_path: Path, first_night: tuple[Path, dict[str, Manifest]]) -> PipelineRun:
-    """The pipeline behind its first night."""
-    shutil.copytree(first_night[0] / "lake", tmp_path / "lake")
+def ran(run: PipelineRun, tmp_path: Path, first_run: tuple[Path, dict[str, Manifest]]) -> PipelineRun:
+    """The pipeline after its first run."""
+    shutil.copytree(first_run[0] / "lake", tmp_path / "lake")
     return run
 
 
@@ -89,7 +89,7 @@ def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
     return Pipeline.from_yaml(folder / "pipeline.yaml")
 
 
-def night(run: PipelineRun, run_id: str) -> dict[str, Manifest]:
+def run_all(run: PipelineRun, run_id: str) -> dict[str, Manifest]:
     return {name: step(replace(run, run_id=run_id)) for name, step in STEPS.items()}
 
 
@@ -103,45 +103,48 @@ def add(run: PipelineRun, **texts: str) -> None:
     frame.write.format("delta").mode("append").save(str(run.pipeline.source.path))
 
 
-def said(rows: DataFrame) -> dict[str, dict[str, Any]]:
-    """What a table says of each document, whenever it was written."""
-    found = rows.drop(*LINEAGE).collect()
-    said_of = {row["doc_id"]: row.asDict(recursive=True) for row in found}
-    assert len(said_of) == len(found), "a document stands twice"
-    return said_of
+def rows_by_id(rows: DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the row of each document, without the columns about the run that wrote it."""
+    collected = rows.drop(*LINEAGE).collect()
+    by_id = {row["doc_id"]: row.asDict(recursive=True) for row in collected}
+    assert len(by_id) == len(collected), "a document has two rows"
+    return by_id
 
 
-def near(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The same, to be compared with: scores may differ as far as promise 1 allows, for the batches differ."""
+def live_tags(run: PipelineRun) -> dict[str, dict[str, Any]]:
+    return rows_by_id(run.lake.read(run.spark, "tags").where("deleted_at IS NULL"))
+
+
+def approximate(tables: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the tables for comparison: scores of other batches may differ as far as promise 1 allows."""
     return {
         name: {key: {**row, "scores": pytest.approx(row["scores"], abs=1e-5)} for key, row in rows.items()}
-        for name, rows in found.items()
+        for name, rows in tables.items()
     }
 
 
 def tables(run: PipelineRun) -> dict[str, dict[str, dict[str, Any]]]:
     names = ["kept", "rejected", "quarantined", *run.pipeline.rules.destinations]
-    found = {name: said(run.lake.read(run.spark, name)) for name in names}
-    return {**found, "tags": said(run.lake.read(run.spark, "tags").where("deleted_at IS NULL"))}
+    return {**{name: rows_by_id(run.lake.read(run.spark, name)) for name in names}, "tags": live_tags(run)}
 
 
 def ids(run: PipelineRun, name: str) -> set[str]:
     return {row["doc_id"] for row in run.lake.read(run.spark, name).select("doc_id").collect()}
 
 
-def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
-    ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
+def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
+    ran: PipelineRun, first_run: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
 ) -> None:
-    run, first = ran, first_night[1]
+    run, first = ran, first_run[1]
     assert [done.full_scan for done in first.values()] == [True, True, True]
     assert first["route"].routed == {"shop": 1, "water": 7, "unrouted": 0}
     assert (first["route"].rows_in, first["route"].routed_documents) == (7, 7)
 
     add(run, new="a new lake, to buy", brief="hi")
     source(run).update("id = 'plain-0'", {"body": "'buy it now, it is a bargain'"})
-    source(run).update("id = 'plain-1'", {"lang": "'old'"})  # the text is the same: no model is asked
+    source(run).update("id = 'plain-1'", {"lang": "'old'"})  # the text is the same: it is not scored again
     source(run).delete("id IN ('plain-2', 'blank')")
-    second = night(run, "night-2")
+    second = run_all(run, "run-2")
     tagged, filtered, routed = second.values()
     assert [done.full_scan for done in second.values()] == [False, False, False]
     assert (tagged.rows_in, tagged.tagged, tagged.retagged, tagged.tombstoned, tagged.documents) == (4, 3, 1, 2, 10)
@@ -152,25 +155,28 @@ def test_promise_4_a_night_of_changes_ends_as_if_everything_had_been_looked_at(
     assert ids(run, "water") == {"plain-3", "plain-4", "plain-5", "shop", "new"}
     assert ids(run, "shop") == {"plain-0", "new", "shop"}
     assert (ids(run, "rejected"), ids(run, "quarantined")) == ({"plain-1", "short", "brief"}, {"null"})
-    tombs = run.lake.read(run.spark, "tags").where("deleted_at IS NOT NULL").collect()
-    assert {row["doc_id"]: (row["scores"], row["labels"]) for row in tombs} == {"plain-2": ({}, []), "blank": ({}, [])}
+    tombstones = run.lake.read(run.spark, "tags").where("deleted_at IS NOT NULL").collect()
+    assert {row["doc_id"]: (row["scores"], row["labels"]) for row in tombstones} == {
+        "plain-2": ({}, []),
+        "blank": ({}, []),
+    }
 
     fresh = replace(run, pipeline=pipeline_of({**config, "tables": "fresh"}, tmp_path))
-    night(fresh, "other")
-    assert tables(run) == near(tables(fresh))
+    run_all(fresh, "other")
+    assert tables(run) == approximate(tables(fresh))
 
     before = {name: run.lake.table(name).latest(run.spark) for name in ("tags", "kept", "rejected", "shop", "staged")}
-    third = night(run, "night-3")
+    third = run_all(run, "run-3")
     assert [done.rows_in for done in third.values()] == [0, 0, 0]
     assert before == {name: run.lake.table(name).latest(run.spark) for name in before}
 
-    # What was deleted comes back as it was: the tombstone is no answer.
+    # A deleted document that comes back unchanged is scored again: a tombstone has no scores.
     add(run, **{"plain-2": str(TEXTS["plain-2"])})
-    assert tag_step(replace(run, run_id="night-4")).tagged == 1
+    assert tag_step(replace(run, run_id="run-4")).tagged == 1
 
 
-def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: PipelineRun) -> None:
-    run = replace(ran, run_id="night-2")
+def test_a_document_added_during_a_run_waits_for_the_next(ran: PipelineRun) -> None:
+    run = replace(ran, run_id="run-2")
     add(run, early="an early document on the lake")
     tag_step(run)
     add(run, late="a late document on the lake")
@@ -179,29 +185,29 @@ def test_a_document_added_while_the_night_runs_waits_for_the_next(ran: PipelineR
     assert ids(run, "kept") >= {"early"}
     assert "late" not in ids(run, "kept")
     route_step(run)
-    second = night(run, "night-3")
+    second = run_all(run, "run-3")
     assert (second["tag"].tagged, second["filter"].rows_in, second["route"].rows_in) == (1, 1, 1)
     assert "late" in ids(run, "water")
 
 
-def test_a_finished_job_that_is_run_again_under_its_id_does_nothing(
-    ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]]
+def test_a_finished_job_that_runs_again_under_its_id_does_nothing(
+    ran: PipelineRun, first_run: tuple[Path, dict[str, Manifest]]
 ) -> None:
     add(ran, late="a late document on the lake")
     done = tag_step(ran)
     assert (done.sequence, done.tagged) == (1, len(TEXTS))
-    assert done.finished_at == first_night[1]["tag"].finished_at
+    assert done.finished_at == first_run[1]["tag"].finished_at
 
 
-def test_changed_rules_take_back_what_they_no_longer_say(
+def test_changed_rules_decide_about_all_documents_and_empty_former_destinations(
     ran: PipelineRun, config: dict[str, Any], tmp_path: Path
 ) -> None:
     run = ran
     config["routes"] = [{"route": "water", "when": "body like '%lake%'"}]
     changed = replace(run, pipeline=pipeline_of(config, tmp_path))
     with pytest.raises(TableError, match=r"kept: no run has filtered by this label set and these rules"):
-        route_step(replace(changed, run_id="night-2"))
-    second = night(changed, "night-2")
+        route_step(replace(changed, run_id="run-2"))
+    second = run_all(changed, "run-2")
     assert second["tag"].tagged == 0
     assert (second["filter"].full_scan, second["route"].full_scan) == (True, True)
     assert second["route"].message == "shop is no longer a destination; its rows were taken out"
@@ -209,12 +215,12 @@ def test_changed_rules_take_back_what_they_no_longer_say(
     assert {row["rules_hash"] for row in tables(changed)["kept"].values()} == {changed.pipeline.rules.hash}
 
 
-def test_rules_that_come_back_decide_again(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
-    """The last success under these rules is no ground to build on: other rules have decided since."""
+def test_rules_that_are_restored_decide_again(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
+    """The last success with these rules is no base: other rules have decided since."""
     without = replace(ran, pipeline=pipeline_of({**config, "reject": []}, tmp_path))
-    night(without, "night-2")
+    run_all(without, "run-2")
     assert ids(ran, "rejected") == set()
-    night(ran, "night-3")
+    run_all(ran, "run-3")
     assert ids(ran, "rejected") == {"short"}
 
 
@@ -235,10 +241,10 @@ def test_a_new_model_tags_again_by_choice(
     with pytest.raises(
         TableError, match=r"no run has tagged with label set 'mail' as it is now .*run the tag job first"
     ):
-        filter_step(replace(changed, run_id="asked", pipeline=pipeline_of({**config, "reject": []}, tmp_path)))
+        filter_step(replace(changed, run_id="filter", pipeline=pipeline_of({**config, "reject": []}, tmp_path)))
 
 
-def test_scores_of_a_killed_run_are_not_asked_for_again(run: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_staged_scores_of_a_killed_run_are_kept(run: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kill comes between the last slice and the merge, where it would cost most."""
     from gliclass_spark.spark.jobs import tag as tag_job
 
@@ -251,13 +257,16 @@ def test_scores_of_a_killed_run_are_not_asked_for_again(run: PipelineRun, monkey
     assert not run.lake.exists(run.spark, "tags")
     monkeypatch.undo()
     source(run).update("id = 'plain-0'", {"body": "'changed since'"})
-    done = tag_step(replace(run, run_id="night-2"))
-    assert (done.tagged, done.tokens) == (len(TEXTS), done.tokens)
+    staged_at = {row["doc_id"]: row["tagged_at"] for row in run.lake.read(run.spark, "staged").collect()}
+    assert set(staged_at) == set(TEXTS)
+    done = tag_step(replace(run, run_id="run-2"))
+    assert (done.tagged, done.tokens) == (len(TEXTS), 2), "only the two tokens of the changed text are scored"
     assert done.texts_per_s is not None
     assert run.lake.read(run.spark, "tags").where("doc_id = 'plain-0' AND token_count = 2").count() == 1
     assert run.lake.read(run.spark, "staged").isEmpty()
-    loads = [row["tagged_at"] for row in run.lake.read(run.spark, "tags").orderBy("tagged_at").collect()]
-    assert loads[0] < loads[-1], "all but one were scored by the run that was killed"
+    tagged_at = {row["doc_id"]: row["tagged_at"] for row in run.lake.read(run.spark, "tags").collect()}
+    assert tagged_at.pop("plain-0") > max(staged_at.values())
+    assert tagged_at == {key: time for key, time in staged_at.items() if key != "plain-0"}
 
 
 UNREADABLE = {
@@ -267,12 +276,12 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize(("what", "note"), UNREADABLE.items(), ids=UNREADABLE)
-def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: PipelineRun, what: str, note: str | None) -> None:
+@pytest.mark.parametrize(("cause", "note"), UNREADABLE.items(), ids=UNREADABLE)
+def test_a_feed_that_cannot_be_read_causes_a_full_scan(ran: PipelineRun, cause: str, note: str | None) -> None:
     run, spark, path = ran, ran.spark, str(ran.pipeline.source.path)
-    if what == "no feed":
+    if cause == "no feed":
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.enableChangeDataFeed = false)")
-    if what == "another table":
+    if cause == "another table":
         rows = spark.read.format("delta").load(path).where("id != 'plain-5'").localCheckpoint()
         (Path(path) / "_delta_log").rename(Path(path).parent / "old_log")
         for _ in range(3):
@@ -280,68 +289,64 @@ def test_a_feed_that_cannot_answer_means_looking_at_everything(ran: PipelineRun,
         rows.write.format("delta").mode("append").option("mergeSchema", "true").save(path)
     add(run, new="a new lake, to buy")
     source(run).delete("id = 'plain-4'")
-    if what == "vacuum":
+    if cause == "vacuum":
         spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
         spark.sql(f"OPTIMIZE delta.`{path}`")
         source(run).vacuum(0)
         spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
-    done = tag_step(replace(run, run_id="night-2"))
-    gone = {"plain-4", "plain-5"} if what == "another table" else {"plain-4"}
-    assert (done.full_scan, done.tagged, done.tombstoned) == (True, 1, len(gone))
+    done = tag_step(replace(run, run_id="run-2"))
+    deleted = {"plain-4", "plain-5"} if cause == "another table" else {"plain-4"}
+    assert (done.full_scan, done.tagged, done.tombstoned) == (True, 1, len(deleted))
     assert note is None or note in str(done.message)
-    assert set(tables_of_tags(run)) == {*TEXTS, "new"} - gone
+    assert set(live_tags(run)) == {*TEXTS, "new"} - deleted
 
 
-def tables_of_tags(run: PipelineRun) -> dict[str, dict[str, Any]]:
-    return said(run.lake.read(run.spark, "tags").where("deleted_at IS NULL"))
-
-
-def test_ids_that_repeat_are_found_among_what_changed(ran: PipelineRun) -> None:
+def test_repeated_ids_among_changed_documents_are_refused(ran: PipelineRun) -> None:
     run = ran
     add(run, **{"plain-0": "a second document of the same id"})
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'plain-0' \(2 rows\)"):
-        tag_step(replace(run, run_id="night-2"))
+        tag_step(replace(run, run_id="run-2"))
     [failed] = run.lake.read(run.spark, "runs").where("status = 'failed'").collect()
     assert "repeat: 'plain-0'" in failed["message"]
     source(run).delete("body like 'a second%'")
-    assert tag_step(replace(run, run_id="night-3")).tagged == 0
+    assert tag_step(replace(run, run_id="run-3")).tagged == 0
 
 
-def test_a_table_that_is_none_is_refused(run: PipelineRun) -> None:
+def test_a_folder_of_other_files_is_refused_as_a_table(run: PipelineRun) -> None:
     Path(run.lake.path("tags")).mkdir(parents=True)
-    Path(run.lake.path("tags"), "notes.txt").write_text("mine")
+    Path(run.lake.path("tags"), "notes.txt").write_text("a note")
     with pytest.raises(TableError, match=r"tags holds files, but is no Delta table"):
         tag_step(run)
 
 
-def test_an_altered_lake_is_refused_or_mended(ran: PipelineRun) -> None:
+def test_an_altered_lake_is_refused_or_repaired(ran: PipelineRun) -> None:
     run, spark, lake = ran, ran.spark, ran.lake
-    # Rows that someone took away are missed, and come back when everything is looked at.
+    # Rows that someone deleted are missed in the counts, and come back in a full scan.
     DeltaTable.forPath(spark, lake.path("kept")).delete("doc_id = 'plain-0'")
     add(run, new="a new lake, to buy")
-    tag_step(replace(run, run_id="night-2"))
+    tag_step(replace(run, run_id="run-2"))
     with pytest.raises(ManifestError, match=r"expected 11 documents in .*, found 10; .*--full"):
-        filter_step(replace(run, run_id="night-2"))
-    mended = filter_step(replace(run, run_id="night-3", full=True))
-    assert (mended.kept, mended.documents) == (8, 11)
+        filter_step(replace(run, run_id="run-2"))
+    repaired = filter_step(replace(run, run_id="run-3", full=True))
+    assert (repaired.kept, repaired.documents) == (8, 11)
 
-    # A column that someone dropped is filled again, a table that someone removed is written again.
+    # A column that someone dropped is filled again.
     spark.sql(f"ALTER TABLE delta.`{lake.path('kept')}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name')")
     spark.sql(f"ALTER TABLE delta.`{lake.path('kept')}` DROP COLUMN lang")
-    done = filter_step(replace(run, run_id="night-4"))
+    done = filter_step(replace(run, run_id="run-4"))
     assert (done.full_scan, done.message) == (True, "kept lacked lang: every document was decided about again")
-    assert {row["lang"] for row in said(lake.read(spark, "kept")).values()} == {"xx"}
+    assert {row["lang"] for row in rows_by_id(lake.read(spark, "kept")).values()} == {"xx"}
 
-    spark.sql(f"ALTER TABLE delta.`{lake.path('rejected')}` ADD COLUMNS (comment string)")  # theirs: left alone
-    assert filter_step(replace(run, run_id="night-5")).full_scan is False
+    spark.sql(f"ALTER TABLE delta.`{lake.path('rejected')}` ADD COLUMNS (comment string)")  # a column of others stays
+    assert filter_step(replace(run, run_id="run-5")).full_scan is False
 
     spark.sql(f"ALTER TABLE delta.`{lake.path('tags')}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name')")
     spark.sql(f"ALTER TABLE delta.`{lake.path('tags')}` RENAME COLUMN token_count TO tokens")
     with pytest.raises(TableError, match=r"tags: expected a column 'token_count', found none; someone altered"):
-        tag_step(replace(run, run_id="night-6"))
+        tag_step(replace(run, run_id="run-6"))
 
 
-def test_tables_refuse_what_is_no_probability(ran: PipelineRun) -> None:
+def test_tags_refuse_scores_that_are_no_probabilities(ran: PipelineRun) -> None:
     run = ran
     bad = (
         run.lake.read(run.spark, "tags")
@@ -352,8 +357,8 @@ def test_tables_refuse_what_is_no_probability(ran: PipelineRun) -> None:
         bad.write.format("delta").mode("append").save(run.lake.path("tags"))
 
 
-def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: PipelineRun) -> None:
-    """The earlier run is alive, and slow: it writes after the later one has finished."""
+def test_of_two_concurrent_runs_the_later_wins_and_the_earlier_raises(ran: PipelineRun) -> None:
+    """The earlier run is slow: it writes after the later one has finished."""
     run = ran
     add(run, new="a new lake, to buy")
     message = r"run 'early' of tag was superseded by run 'late', which does all of its work"
@@ -364,25 +369,23 @@ def test_two_runs_at_once_the_later_one_wins_and_the_earlier_one_says_so(ran: Pi
             early.succeed()
     rows = run.lake.read(run.spark, "runs").where("sequence > 1 AND status != 'running'").collect()
     assert [(row["run_id"], row["status"]) for row in rows] == [("late", "succeeded")]
-    assert len(tables_of_tags(run)) == len(TEXTS) + 1
+    assert len(live_tags(run)) == len(TEXTS) + 1
 
 
-def test_a_disk_that_fills_up_is_one_clear_error_and_the_night_is_finished_later(
-    run: PipelineRun, small_disk: Path
-) -> None:
-    """The lake stands on a disk with no room for the scores."""
+def test_a_full_disk_is_one_clear_error_and_the_next_run_completes(run: PipelineRun, small_disk: Path) -> None:
+    """The lake is on a disk with no room for the scores."""
     small = replace(run, pipeline=run.pipeline.model_copy(update={"tables": str(small_disk / "lake")}))
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"\0" * (small_disk_free(small_disk) - 40_000))
     with pytest.raises(JobError, match=r"tag of pipeline 'mail' failed: .*No space left on device.*run again"):
         tag_step(small)
     ballast.unlink()
-    assert tag_step(replace(small, run_id="night-2")).tagged == len(TEXTS)
+    assert tag_step(replace(small, run_id="run-2")).tagged == len(TEXTS)
 
 
 def small_disk_free(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    stats = os.statvfs(folder)
+    return stats.f_bavail * stats.f_frsize
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The spark-submit entry points, submitted for real."""
+"""The spark-submit entry points, run by spark-submit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DELTA = f"io.delta:delta-spark_4.2_2.13:{version('delta-spark')}"
 def submit(job: str, pipeline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("spark-submit")
     settings = [f"--conf={name}={value}" for name, value in QUICK_SPARK.items()]
-    where = ["--master", "local[2]", *settings, "--packages", DELTA]
-    command = [program, *where, ROOT / "jobs" / f"{job}.py", pipeline, *arguments]
+    options = ["--master", "local[2]", *settings, "--packages", DELTA]
+    command = [program, *options, ROOT / "jobs" / f"{job}.py", pipeline, *arguments]
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=500)
 
@@ -44,26 +44,26 @@ def pipeline(tmp_path: Path, tiny_bi_encoder: str) -> Path:
     return tmp_path / "mail.yaml"
 
 
-def test_a_submitted_job_and_the_steps_behind_it_share_one_run(spark: SparkSession, pipeline: Path) -> None:
-    done = submit("tag", pipeline, "--run-id", "night-1")
+def test_a_submitted_job_and_the_commands_of_later_steps_share_a_run(spark: SparkSession, pipeline: Path) -> None:
+    done = submit("tag", pipeline, "--run-id", "run-1")
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["tagged"] == 2
     for job in ("filter", "route"):
-        assert main([job, str(pipeline), "--run-id", "night-1"]) == 0
+        assert main([job, str(pipeline), "--run-id", "run-1"]) == 0
     rows = (
         spark.read.format("delta").load(str(pipeline.parent / "lake" / "runs")).where("status != 'running'").collect()
     )
     assert {(row["run_id"], row["job"], row["status"]) for row in rows} == {
-        ("night-1", job, "succeeded") for job in ("tag", "filter", "route")
+        ("run-1", job, "succeeded") for job in ("tag", "filter", "route")
     }
     routed = spark.read.format("delta").load(str(pipeline.parent / "lake" / "unrouted")).collect()
-    assert [(row["doc_id"], row["run_id"]) for row in routed] == [("1", "night-1")]
+    assert [(row["doc_id"], row["run_id"]) for row in routed] == [("1", "run-1")]
 
 
 def test_a_job_that_cannot_run_exits_with_2_and_one_line(pipeline: Path) -> None:
     done = submit("filter", pipeline)
     assert done.returncode == 2
-    # spark-submit hands on both of a program's streams as its own standard output.
+    # spark-submit writes both of a program's streams to its standard output.
     [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert "no run has tagged with label set 'mail' as it is now" in line
     assert "run the tag job first" in line

@@ -1,4 +1,4 @@
-"""Rows of the driver's reach Spark as they are, and without a Python worker."""
+"""Local rows become a DataFrame unchanged, and without a Python worker."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gliclass_spark.spark.delta.local_rows import local_rows
 from gliclass_spark.spark.delta.runs_table import RUNS, manifest_of
 
 
-def test_a_manifest_comes_back_as_it_was(spark: SparkSession) -> None:
+def test_a_manifest_is_read_back_unchanged(spark: SparkSession) -> None:
     manifest = Manifest(
-        run_id="night-1",
+        run_id="run-1",
         pipeline="mail",
         job="tag",
         status="succeeded",
@@ -42,7 +42,7 @@ def test_no_rows_have_a_schema(spark: SparkSession) -> None:
     assert (empty.schema, empty.count()) == (RUNS, 0)
 
 
-def test_no_python_worker_is_asked_for_them(spark: SparkSession) -> None:
+def test_local_rows_start_no_python_worker(spark: SparkSession) -> None:
     def lineage(frame: DataFrame) -> str:
         return str(frame._jdf.queryExecution().toRdd().toDebugString())
 

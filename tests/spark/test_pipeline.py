@@ -1,4 +1,4 @@
-"""A pipeline over real Delta tables: the promises of the design, by name."""
+"""A pipeline over Delta tables: the promises of the design, by name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
+from gliclass_spark.checkpoints.digest import digest_of
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.rules import Rules
 from gliclass_spark.errors import ErrorShareError, TableError
+from gliclass_spark.labels import LabelSet
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, filter_step, route_step, tag_step
 
@@ -71,23 +74,23 @@ def run_all(run: PipelineRun) -> dict[str, Manifest]:
 
 @pytest.fixture
 def run(spark: SparkSession, config: dict[str, Any], tmp_path: Path) -> PipelineRun:
-    return PipelineRun(spark, pipeline_of(config, tmp_path), "night-1")
+    return PipelineRun(spark, pipeline_of(config, tmp_path), "run-1")
 
 
 @pytest.fixture(scope="module")
-def first_night(
+def first_run(
     spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Manifest]]:
-    """A folder in which a pipeline has run once, and what it said. To be copied, not to be changed."""
-    folder = tmp_path_factory.mktemp("first_night")
+    """A folder in which a pipeline has run once, and the manifests of the run. Tests copy it."""
+    folder = tmp_path_factory.mktemp("first_run")
     write_json(folder / "mail", TEXTS)
-    return folder, run_all(PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "night-1"))
+    return folder, run_all(PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "run-1"))
 
 
 @pytest.fixture
-def ran(first_night: tuple[Path, dict[str, Manifest]], run: PipelineRun, tmp_path: Path) -> PipelineRun:
-    """The pipeline behind its first night."""
-    shutil.copytree(first_night[0] / "lake", tmp_path / "lake")
+def ran(first_run: tuple[Path, dict[str, Manifest]], run: PipelineRun, tmp_path: Path) -> PipelineRun:
+    """The pipeline after its first run."""
+    shutil.copytree(first_run[0] / "lake", tmp_path / "lake")
     return run
 
 
@@ -96,15 +99,15 @@ def table(run: PipelineRun, name: str) -> dict[str, Any]:
 
 
 def versions(run: PipelineRun) -> dict[str, int]:
-    """The Delta version of every table but the manifest."""
+    """Return the number of commits of every table but `runs`."""
     names = ["tags", "kept", "rejected", "quarantined", *run.pipeline.rules.destinations]
     return {name: len(list(Path(run.lake.path(name), "_delta_log").glob("*.json"))) for name in names}
 
 
 def test_promise_2_nothing_is_lost_nothing_is_doubled(
-    ran: PipelineRun, first_night: tuple[Path, dict[str, Manifest]]
+    ran: PipelineRun, first_run: tuple[Path, dict[str, Manifest]]
 ) -> None:
-    run, done = ran, first_night[1]
+    run, done = ran, first_run[1]
     assert done["tag"].tagged == len(TEXTS)
     assert set(table(run, "kept")) == {"a", "c", "e"}
     assert {key: row["reason"] for key, row in table(run, "rejected").items()} == {"b": "too_short", "g": "german"}
@@ -135,54 +138,60 @@ def test_promise_2_nothing_is_lost_nothing_is_doubled(
 def test_promise_4_run_again_change_nothing(ran: PipelineRun) -> None:
     run = ran
     before = versions(run)
-    again = run_all(replace(run, run_id="night-2"))
+    again = run_all(replace(run, run_id="run-2"))
     assert again["tag"].tagged == 0
     assert again["tag"].model_loads == 0
     assert versions(run) == before
-    assert table(run, "kept")["a"]["run_id"] == "night-1"
+    assert table(run, "kept")["a"]["run_id"] == "run-1"
 
 
 def test_promise_4_a_manifest_row_is_written_once(ran: PipelineRun) -> None:
     run = ran
     run_all(run)
-    rows = run.lake.read(run.spark, "runs").where("run_id = 'night-1'")
+    rows = run.lake.read(run.spark, "runs").where("run_id = 'run-1'")
     assert rows.where("status = 'running'").count() == len(STEPS)
     assert rows.where("status = 'succeeded'").count() == len(STEPS)
     assert rows.count() == 2 * len(STEPS)
 
 
-def test_promise_5_every_decision_can_be_explained(ran: PipelineRun) -> None:
-    run = ran
+def test_promise_5_every_decision_can_be_explained(ran: PipelineRun, tiny_bi_encoder: str) -> None:
+    expected = {
+        "run_id": "run-1",
+        "label_set_hash": LabelSet.of("spam", "ham", "lake", name="mail").hash,
+        "rules_hash": Rules.model_validate(
+            {key: configuration(tiny_bi_encoder)[key] for key in ("reject", "routes")}
+        ).hash,
+        "model": tiny_bi_encoder,
+        "model_digest": digest_of(Path(tiny_bi_encoder)),
+    }
     for name in ("kept", "rejected", "quarantined", "shop", "unrouted"):
-        for row in table(run, name).values():
-            assert row["run_id"] == "night-1"
-            assert row["label_set_hash"] == run.pipeline.label_set.hash
-            assert row["rules_hash"] == run.pipeline.rules.hash
-            assert len(row["model_digest"]) == 64
-    assert table(run, "kept")["a"]["lang"] == "xx"
-    assert table(run, "shop")["c"]["route"] == "shop"
+        rows = table(ran, name)
+        assert rows
+        for row in rows.values():
+            assert {column: row[column] for column in expected} == expected
+    assert table(ran, "kept")["a"]["lang"] == "xx"
+    assert table(ran, "shop")["c"]["route"] == "shop"
 
 
 def test_only_new_and_changed_documents_are_tagged(ran: PipelineRun, tmp_path: Path) -> None:
     run = ran
     changed = {"a": "buy this lake today, it has data in it", "h": "a new document, never seen"}
     write_json(tmp_path / "mail", {**TEXTS, **changed})
-    night_2 = replace(run, run_id="night-2")
-    done = run_all(night_2)
+    done = run_all(replace(run, run_id="run-2"))
     assert done["tag"].tagged == 2
     assert {key: row["run_id"] for key, row in table(run, "tags").items() if key in "ach"} == {
-        "a": "night-2",
-        "c": "night-1",
-        "h": "night-2",
+        "a": "run-2",
+        "c": "run-1",
+        "h": "run-2",
     }
     assert set(table(run, "shop")) == {"a", "c"}
     assert set(table(run, "unrouted")) == {"e", "h"}
 
 
-def test_a_document_that_is_gone_leaves_every_table_it_was_in(ran: PipelineRun, tmp_path: Path) -> None:
+def test_a_deleted_document_is_removed_from_every_table(ran: PipelineRun, tmp_path: Path) -> None:
     run = ran
     write_json(tmp_path / "mail", {key: text for key, text in TEXTS.items() if key not in "cg"})
-    run_all(replace(run, run_id="night-2"))
+    run_all(replace(run, run_id="run-2"))
     assert set(table(run, "kept")) == {"a", "e"}
     assert set(table(run, "rejected")) == {"b"}
     assert set(table(run, "shop")) == set()
@@ -191,8 +200,8 @@ def test_a_document_that_is_gone_leaves_every_table_it_was_in(ran: PipelineRun, 
 def test_a_changed_rule_needs_no_model(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
     run = ran
     config["reject"] = [{"reason": "too_short", "when": "token_count < 5"}]
-    config["model"] = "./gone"  # there is none: filter and route must not look for it
-    changed = replace(run, pipeline=pipeline_of(config, tmp_path), run_id="night-2")
+    config["model"] = "./missing"  # filter and route must not resolve it
+    changed = replace(run, pipeline=pipeline_of(config, tmp_path), run_id="run-2")
     assert filter_step(changed).kept == 4
     assert route_step(changed).routed == {"shop": 1, "sure": 0, "unrouted": 3}
 
@@ -259,25 +268,25 @@ def test_duplicate_and_null_ids_are_refused(run: PipelineRun, tmp_path: Path) ->
     part.write_text('{"id": "a", "body": "again"}\n')
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'a' \(2 rows\)"):
         tag_step(run)
-    part.write_text('{"body": "nobody"}\n')
+    part.write_text('{"body": "without an id"}\n')
     with pytest.raises(TableError, match=r"1 rows have no id"):
         tag_step(run)
     assert not Path(run.pipeline.tables).exists()
 
 
-def test_duplicate_ids_are_refused_on_a_later_night_too(ran: PipelineRun, tmp_path: Path) -> None:
+def test_duplicate_ids_are_refused_in_a_later_run_too(ran: PipelineRun, tmp_path: Path) -> None:
     (tmp_path / "mail" / "more.json").write_text('{"id": "a", "body": "again"}\n')
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'a' \(2 rows\)"):
-        tag_step(replace(ran, run_id="night-2"))
+        tag_step(replace(ran, run_id="run-2"))
 
 
 def test_a_column_that_the_jobs_add_is_refused(run: PipelineRun, tmp_path: Path) -> None:
-    (tmp_path / "mail" / "more.json").write_text('{"id": "z", "body": "text", "Reason": "mine"}\n')
+    (tmp_path / "mail" / "more.json").write_text('{"id": "z", "body": "text", "Reason": "none"}\n')
     with pytest.raises(TableError, match="the column 'Reason' has the name of one that the jobs add"):
         tag_step(run)
 
 
-def test_filter_before_tag_says_what_to_run(run: PipelineRun) -> None:
+def test_filter_before_tag_names_the_job_to_run(run: PipelineRun) -> None:
     with pytest.raises(TableError, match=r"tags: no run has tagged with label set 'mail' .*run the tag job first"):
         filter_step(run)
 
