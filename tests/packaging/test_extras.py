@@ -1,0 +1,96 @@
+"""The wheel with one extra alone, in an environment with nothing else: what the extra is for works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[2]
+UV = Path(sys.executable).with_name("uv")
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        if module.name != "gliclass_spark.airflow.lineage":  # for those who have Airflow's OpenLineage provider
+            importlib.import_module(module.name)
+"""
+# Every module of these packages is imported in an environment with that extra.
+PACKAGES = {
+    "": ["gliclass_spark.config", "gliclass_spark.labels", "gliclass_spark.inference", "gliclass_spark.feedback"],
+    "spark": ["gliclass_spark.spark", "gliclass_spark.runs", "gliclass_spark.report.run"],
+    "airflow": ["gliclass_spark.airflow", "gliclass_spark.runs", "gliclass_spark.report.run"],
+    "postgres": ["asyncpg", "psycopg2"],
+    "train": ["gliclass_spark.training", "gliclass_spark.retraining", "gliclass_spark.report"],
+    "registry": ["gliclass_spark.checkpoints"],
+}
+UDF = """
+from gliclass_spark import gliclass_udf
+from gliclass_spark.spark.session import spark_session
+
+spark = spark_session()
+mail = spark.createDataFrame([("Invoice 42 is attached.",)], ["text"])
+[row] = mail.select(gliclass_udf(["complaint", "invoice"], output="scores")("text").alias("scores")).collect()
+print(sorted(row["scores"]))
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone: a build leaves files beside the package."""
+    folder = tmp_path_factory.mktemp("source")
+    run(["git", "clone", "--quiet", str(ROOT), str(folder)], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    constraints = ["--build-constraint", str(ROOT / "constraints.txt")]
+    run([str(UV), "build", "--quiet", "--wheel", *constraints, "--out-dir", str(folder), str(source)], folder)
+    [built] = folder.glob("*.whl")
+    return built
+
+
+def run(command: list[str], folder: Path, **env: str) -> str:
+    """Run a command in the folder, without this process's Python settings, and return what it prints."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**inherited, **env}, timeout=900, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def test_the_wheel_holds_the_package_and_nothing_for_developers(wheel: Path, source: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == {"gliclass_spark"}
+    assert set(names) == set(run(["git", "ls-files", "gliclass_spark"], source).split())
+
+
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_an_extra_alone_brings_all_that_it_is_for(extra: str, wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    python, command = (str(environment / "bin" / name) for name in ("python", "gliclass-spark"))
+    run([str(UV), "venv", "--quiet", "--python", sys.executable, str(environment)], tmp_path)
+    requirement = f"gliclass-spark[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    run([str(UV), "pip", "install", "--quiet", "--python", python, *constraints, requirement], tmp_path)
+
+    run([python, "-c", IMPORT_ALL, *PACKAGES[extra]], tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"))
+    assert "invoice" in run([command, "classify", "--labels", "spam,invoice", "Invoice 42 is attached."], tmp_path)
+    if extra == "spark":
+        path = f"{environment / 'bin'}:{os.environ['PATH']}"
+        assert run([python, "-c", UDF], tmp_path, PATH=path).splitlines()[-1] == "['complaint', 'invoice']"
+    if extra == "registry":
+        registry = ["--registry", "sqlite:///mlflow.db"]
+        run([command, "register", "mail", "embedded", *registry], tmp_path)
+        assert "champion" in run([command, "models", "mail", *registry], tmp_path)
