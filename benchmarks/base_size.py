@@ -42,7 +42,7 @@ from gliclass_spark.model import checkpoint
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
-from gliclass_spark.training.evaluation.baselines import CrossEncoder
+from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
 COUNTS = (1, 8, 32, 128)
@@ -135,7 +135,7 @@ def measure(
         device=device_name,
         progress_bar=False,
     )
-    cross = CrossEncoder(cross_encoder(backbone, folder / "pairs"), device=device_name)
+    cross = CrossEncoderClassifier(cross_encoder(backbone, folder / "pairs"), device=device_name)
     for count in COUNTS:
         labels = [f"topic {number}" for number in range(count)]
         for name, engine in engines.items():

@@ -1,10 +1,10 @@
-"""How far the embedded model's probabilities are from the truth, before and after `gliclass-spark calibrate`.
+"""Calibration error of the embedded model, before and after `gliclass-spark calibrate`.
 
     python benchmarks/calibration.py DATA [--max-rows 2000] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. Of each set's train split one half of the texts is
-fitted to and the other is judged on, each label on its own (a text may have several). Draws the set that was furthest
-off, before and after.
+fitted to and the other evaluated on, each label on its own (a text may have several). Plots the set with the largest
+error, before and after.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     engine = Engine.from_pretrained("embedded")
-    found = {
+    calibrations = {
         labelled.name: calibrate(
             engine,
             LabelSet.of(*labelled.labels, name=labelled.name),
@@ -45,42 +45,42 @@ def main() -> None:
         )
         for labelled in track(read_sets(options.data, "train"), description="sets", transient=True)
     }
-    show(found, Console(width=100))
+    show(calibrations, Console(width=100))
     path = options.out / "calibration.json"
-    document = {"machine": machine.describe(), "sets": {name: row(each) for name, each in found.items()}}
+    document = {"machine": machine.describe(), "sets": {name: row(each) for name, each in calibrations.items()}}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    worst = max(found, key=lambda name: found[name].before.error)
+    worst = max(calibrations, key=lambda name: calibrations[name].before.error)
     picture = options.out / "calibration.png"
-    reliability_diagram(found[worst].before, found[worst].after).savefig(picture, dpi=100)
+    reliability_diagram(calibrations[worst].before, calibrations[worst].after).savefig(picture, dpi=100)
     print(f"written to {path}; {picture} shows {worst}")
 
 
-def row(found: Calibration) -> dict[str, object]:
+def row(calibration: Calibration) -> dict[str, object]:
     return {
-        "fitted_on": found.fitted_on,
-        "judged_on": found.judged_on,
-        "before": bins(found.before),
-        "after": bins(found.after),
+        "fitted_on": calibration.fitted_on,
+        "evaluated_on": calibration.evaluated_on,
+        "before": bins(calibration.before),
+        "after": bins(calibration.after),
     }
 
 
-def bins(found: Reliability) -> dict[str, object]:
+def bins(reliability: Reliability) -> dict[str, object]:
     """An empty bin has no means."""
-    filled = found.counts > 0
+    filled = reliability.counts > 0
     return {
-        "error": found.error,
-        "counts": found.counts[filled].astype(int).tolist(),
-        "confidence": found.confidence[filled].tolist(),
-        "accuracy": found.accuracy[filled].tolist(),
+        "error": reliability.error,
+        "counts": reliability.counts[filled].astype(int).tolist(),
+        "confidence": reliability.confidence[filled].tolist(),
+        "accuracy": reliability.accuracy[filled].tolist(),
     }
 
 
-def show(found: dict[str, Calibration], console: Console) -> None:
+def show(calibrations: dict[str, Calibration], console: Console) -> None:
     table = Table(title="expected calibration error, on texts that were not fitted to")
-    for heading in ("set", "labels", "fitted to", "judged on", "before", "after"):
+    for heading in ("set", "labels", "fitted to", "evaluated on", "before", "after"):
         table.add_column(heading, justify="left" if heading == "set" else "right")
-    for name, each in found.items():
-        counts = (len(each.label_set), each.fitted_on, each.judged_on)
+    for name, each in calibrations.items():
+        counts = (len(each.label_set), each.fitted_on, each.evaluated_on)
         table.add_row(name, *map(str, counts), f"{each.before.error:.3f}", f"{each.after.error:.3f}")
     console.print(table)
 

@@ -1,9 +1,9 @@
-"""The embedded model beside its first version and its bare encoder, on labelled sets that none has seen.
+"""The embedded model beside its first version and its bare encoder, on labelled sets that none was trained on.
 
     python benchmarks/embedded.py DATA [--split test] [--max-rows 600] [--out FOLDER]
 
-DATA is a folder of tables with the columns text, labels and split. The first version comes out of the repository's
-history: run it in a clone that has all of it.
+DATA is a folder of tables with the columns text, labels and split. The first version is read from the repository's
+history: run it in a full clone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gliclass_spark.training.from_encoder import joint_tokenizer
 
 ROOT = Path(__file__).parents[1]
 FIRST_COMMIT = "3d862d27864a3a45e2ac52a4c495a0c0578f7d8a"
-WORDS = "encoder_model.embeddings.word_embeddings.weight"
+EMBEDDINGS = "encoder_model.embeddings.word_embeddings.weight"
 
 
 def main() -> None:
@@ -61,30 +61,30 @@ def main() -> None:
         ]
     show(scores, list(engines), Console(width=120))
     path = options.out / "embedded.json"
-    found = {"machine": machine.describe(), "split": options.split, "scores": [asdict(each) for each in scores]}
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    result = {"machine": machine.describe(), "split": options.split, "scores": [asdict(each) for each in scores]}
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
 
 def first_version(folder: Path) -> str:
-    """The model that the package shipped first, a joint one, as a checkpoint in `folder`."""
-    config = UniEncoderConfig.from_dict(json.loads(shown_by_git("config.json")))
-    state = load(shown_by_git("model.safetensors"))
-    words = weights.base_state_dict()[WORDS]
-    state[WORDS] = torch.cat([words, state.pop("new_word_embeddings").float()])
+    """Save the first model that the package shipped, a joint one, as a checkpoint in `folder`."""
+    config = UniEncoderConfig.from_dict(json.loads(git_show("config.json")))
+    state = load(git_show("model.safetensors"))
+    embeddings = weights.base_state_dict()[EMBEDDINGS]
+    state[EMBEDDINGS] = torch.cat([embeddings, state.pop("new_word_embeddings").float()])
     model = UniEncoderModel(config)
     model.load_state_dict(state)
     return str(checkpoint.save(model, joint_tokenizer(), folder))
 
 
-def shown_by_git(name: str) -> bytes:
+def git_show(name: str) -> bytes:
     path = (embedded_files.FOLDER / name).relative_to(ROOT)
     command = ["git", "-C", str(ROOT), "show", f"{FIRST_COMMIT}:{path}"]
     return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
 
 
 def show(scores: Sequence[Score], names: Sequence[str], console: Console) -> None:
-    table = Table(title="macro-F1 of the best label of the whole set, nothing of which was trained on (texts/s)")
+    table = Table(title="macro-F1 of the best label, on sets that were not trained on (texts/s)")
     for heading in ("set", "labels", "texts", *names):
         table.add_column(heading, justify="left" if heading == "set" else "right")
     for start in range(0, len(scores), len(names)):

@@ -1,15 +1,15 @@
-"""No example against eight of each label, on labelled sets that the embedded model was not trained on.
+"""Zero-shot against eight examples of each label, on labelled sets that the embedded model was not trained on.
 
     python benchmarks/few_shot.py DATA [--max-rows 400] [--processes 1] [--out FOLDER]
 
-DATA is a folder of tables with the columns text, labels and split. The examples are drawn from the train split by five
-seeds, the test split is asked; beside the embedded model stands logistic regression on its bare encoder's embeddings.
-Sets that results/few_shot.json already holds, of the same model, are left out.
+DATA is a folder of tables with the columns text, labels and split. Examples are drawn from the train split with five
+seeds and evaluated on the test split; the baseline is logistic regression on embeddings of the bare encoder. Sets in
+results/few_shot.json, of the same model, are not repeated.
 
-Of how the embedded model learns from examples (training/few_shot.py) the number of steps and the share of the start
-were chosen on train splits: of tweet_offensive, tweet_sentiment, trec6 and reddit_topics, one to three draws of each by
-other seeds, judged on the rest of the same split. Its learning rates are older, and had been asked of four sets' test
-splits with two of these seeds.
+Of the few-shot settings (training/few_shot.py) the number of steps and the share of the starting weights were chosen on
+train splits: of tweet_offensive, tweet_sentiment, trec6 and reddit_topics, one to three draws of each with other seeds,
+evaluated on the rest of the same split. The learning rates are older: they were chosen with two of these seeds on the
+test splits of four sets.
 """
 
 from __future__ import annotations
@@ -48,29 +48,31 @@ def main() -> None:
     options = parser.parse_args()
     path = options.out / "few_shot.json"
     before: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    found = [row for row in before if row.get("model") == resolve_model(MODEL).digest]
-    done = {row["set"] for row in found}
+    results = [row for row in before if row.get("model") == resolve_model(MODEL).digest]
+    done = {row["set"] for row in results}
     both = zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True)
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         rows = [
-            pool.submit(measured, asked, learned, options.max_rows) for asked, learned in both if asked.name not in done
+            pool.submit(measure, evaluated, examples, options.max_rows)
+            for evaluated, examples in both
+            if evaluated.name not in done
         ]
         for row in as_completed(rows):
-            found.append(row.result())
-            path.write_text(json.dumps(sorted(found, key=lambda each: each["set"]), indent=2) + "\n", encoding="utf-8")
-            print(
-                f"{found[-1]['set']}: written to {path}, {found[-1]['cpu_seconds']:.0f} processor seconds", flush=True
+            results.append(row.result())
+            path.write_text(
+                json.dumps(sorted(results, key=lambda each: each["set"]), indent=2) + "\n", encoding="utf-8"
             )
-    show([Score(**each) for row in found for each in row["scores"]])
+            print(f"{results[-1]['set']}: written to {path}, {results[-1]['cpu_seconds']:.0f} CPU seconds", flush=True)
+    show([Score(**each) for row in results for each in row["scores"]])
 
 
-def measured(asked: LabelledSet, learned: LabelledSet, max_rows: int) -> dict[str, Any]:
+def measure(evaluated: LabelledSet, examples: LabelledSet, max_rows: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    comparison = BaselineComparison([asked], [learned], max_rows)
+    comparison = BaselineComparison([evaluated], [examples], max_rows)
     started = time.process_time()
     scores = [*comparison.scores([MODEL], baselines=True, cross_encoder=None, shots=SHOTS, seeds=SEEDS)]
     return {
-        "set": asked.name,
+        "set": evaluated.name,
         "model": resolve_model(MODEL).digest,
         "cpu_seconds": time.process_time() - started,
         "scores": [asdict(each) for each in scores],
@@ -88,7 +90,7 @@ def show(scores: list[Score]) -> None:
 
 
 def mean_of(scores: list[Score], shots: int, seed: int) -> float:
-    """Over the sets."""
+    """Return the mean macro-F1 over the sets."""
     return fmean(each.macro_f1 for each in scores if (each.contender, each.shots, each.seed) == (MODEL, shots, seed))
 
 

@@ -1,15 +1,15 @@
-"""Learning from what came of decisions, where the truth is known but hidden: supervised, and PPO behind it.
+"""Training on simulated feedback, where the truth is known but hidden: supervised training, then PPO.
 
     python benchmarks/ppo_simulated.py DATA --replay FOLDER [--sets NAME,NAME] [--seeds 5] [--processes 1]
 
-DATA is a folder of tables with the columns text, labels and split. The embedded model decides about texts of the
-train split; each label that it gives earns 1 if it holds and -1 if not, and of labels that it does not give nothing
-is ever told. With exploration a share of the documents have their labels drawn from the scores. Macro-F1 and reward
-are those of the labels over 0.5 on texts of the test split. What is forgotten shows on the other sets of DATA: the
-mean macro-F1 of the best label, zero-shot. FOLDER holds the sets that one variant replays; none of DATA may be among
-them. PPO begins with the supervised candidate and goes on learning: "supervised, longer" learns from judgements alone
-for as many updates as both together. "in pairs" joins each two texts of the set, with the labels of both: so a text
-has several. Seeds that the result file already holds, of the same model, are left out.
+DATA is a folder of tables with the columns text, labels and split. The embedded model tags texts of the train split;
+each label that it gives has a reward of 1 if it holds and -1 if not, and labels that it does not give have none. With
+exploration the labels of a share of the documents are drawn from the scores. Macro-F1 and reward are those of the
+labels over 0.5 on texts of the test split. Forgetting shows on the other sets of DATA: the mean macro-F1 of the best
+label, zero-shot. FOLDER has the sets that one variant replays; none of DATA may be among them. PPO continues from the
+supervised checkpoint: "supervised, longer" trains on judgements alone, for as many updates as both together. "in pairs"
+joins each two texts of the set, with the labels of both, so that a text has several. Seeds in the result file, of the
+same model, are not repeated.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from gliclass_spark.config.retraining import Ppo, Supervised
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.retraining.gate import EvaluationSet, given, macro_f1
-from gliclass_spark.retraining.steps import training_config
+from gliclass_spark.retraining.gate_comparison import EvaluationSet, assign_labels, macro_f1
+from gliclass_spark.retraining.steps import supervised_training
 from gliclass_spark.training import ppo
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
@@ -48,7 +48,7 @@ from gliclass_spark.training.supervised import train_on
 
 SUPERVISED = Supervised(steps=40, texts=16, max_text_tokens=64)
 PPO = Ppo(steps=40, texts=16, max_text_tokens=64)
-JUDGED_TEXTS = 400
+TEST_TEXTS = 400
 OTHER_TEXTS = 100
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     replay = read_sets(options.replay)
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         pending = {
-            pool.submit(tried, task, replay, options.exploration): {"set": task.name, "seed": task.seed}
+            pool.submit(run, task, replay, options.exploration): {"set": task.name, "seed": task.seed}
             for task in tasks(options)
             if (task.name, task.seed) not in done
         }
@@ -92,17 +92,17 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Texts of the set that was learned from, and the other sets."""
+class Evaluation:
+    """Test texts of the set that is trained on, and of the other sets."""
 
     own: LabelledSet
     others: Sequence[LabelledSet]
 
     def quality(self, engine: Engine) -> dict[str, float]:
-        """macro_f1; the reward of a text in the mean, right labels less wrong ones; others: see above."""
+        """Return macro_f1, the mean reward of a text, and the mean macro-F1 of the other sets."""
         label_set = LabelSet.of(*self.own.labels, name=self.own.name)
         truth = EvaluationSet.of_labelled(self.own, label_set)
-        labels = given(engine.scores(self.own.texts, label_set), label_set)
+        labels = assign_labels(engine.scores(self.own.texts, label_set), label_set)
         reward = np.where(labels, np.where(truth.targets > 0, 1.0, -1.0), 0.0).sum(axis=1).mean()
         others = statistics.mean(score(engine, each, name="").macro_f1 for each in self.others)
         return {"macro_f1": macro_f1(labels, truth), "reward": float(reward), "others": others}
@@ -110,100 +110,114 @@ class Judges:
 
 @dataclass(frozen=True)
 class Task:
-    """Documents of the set that decisions are about, and what is judged by."""
+    """Documents of one set that are tagged, and the texts to evaluate on."""
 
     name: str
     seed: int
-    learned: LabelledSet
-    judges: Judges
+    documents: LabelledSet
+    evaluation: Evaluation
 
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     tests = {each.name: each for each in read_sets(options.data, "test")}
-    learnable = {each.name: each for each in read_sets(options.data, "train")}
+    train_sets = {each.name: each for each in read_sets(options.data, "train")}
     for name in options.sets.split(","):
         others = [sample(each, OTHER_TEXTS) for each in tests.values() if each.name != name]
         for seed in range(options.seeds):
-            learned, own = sample(learnable[name], options.documents, seed), sample(tests[name], JUDGED_TEXTS)
-            yield Task(name, seed, learned, Judges(own, others))
-            pairs = in_pairs(sample(learnable[name], 2 * options.documents, seed))
-            yield Task(f"{name} in pairs", seed, pairs, Judges(in_pairs(sample(tests[name], 2 * JUDGED_TEXTS)), others))
+            documents, own = sample(train_sets[name], options.documents, seed), sample(tests[name], TEST_TEXTS)
+            yield Task(name, seed, documents, Evaluation(own, others))
+            pairs = in_pairs(sample(train_sets[name], 2 * options.documents, seed))
+            yield Task(
+                f"{name} in pairs", seed, pairs, Evaluation(in_pairs(sample(tests[name], 2 * TEST_TEXTS)), others)
+            )
 
 
 def in_pairs(labelled: LabelledSet) -> LabelledSet:
-    """Each text and the one behind it as one, with the labels of both; a last one alone is left out."""
+    """Return each two texts joined, with the labels of both; the last of an odd number is left out."""
     rows = range(0, len(labelled) - 1, 2)
     texts = tuple(f"{labelled.texts[row]} {labelled.texts[row + 1]}" for row in rows)
     targets = tuple(tuple(sorted({*labelled.targets[row], *labelled.targets[row + 1]})) for row in rows)
     return LabelledSet(labelled.name, labelled.labels, texts, targets)
 
 
-def tried(task: Task, replay: Sequence[LabelledSet], exploration: float) -> list[dict[str, Any]]:
-    """One row for each variant."""
+def run(task: Task, replay: Sequence[LabelledSet], exploration: float) -> list[dict[str, Any]]:
+    """Return one row for each variant."""
     torch.set_num_threads(1)
-    learned, judges, seed = task.learned, task.judges, task.seed
-    label_set = LabelSet.of(*learned.labels, name=learned.name)
+    documents, evaluation, seed = task.documents, task.evaluation, task.seed
+    label_set = LabelSet.of(*documents.labels, name=documents.name)
     champion = Engine.from_pretrained("embedded")
-    rows = [{"variant": "before", **judges.quality(champion)}]
-    scores = champion.scores(learned.texts, label_set)
+    rows = [{"variant": "before", **evaluation.quality(champion)}]
+    scores = champion.scores(documents.texts, label_set)
     for share, replayed, suffix in (
         (0.0, (), ", no exploration"),
         (exploration, (), ", exploration"),
         (exploration, replay, ", exploration and replay"),
     ):
-        decisions = simulated(learned, label_set, scores, share, seed)
+        decisions = simulate_feedback(documents, label_set, scores, share, seed)
         with tempfile.TemporaryDirectory() as folder:
             for variant, engine, facts in candidates(decisions, replayed, Path(folder), seed):
-                rows.append({"variant": f"{variant}{suffix}", **judges.quality(engine), **facts})
+                rows.append({"variant": f"{variant}{suffix}", **evaluation.quality(engine), **facts})
     return rows
 
 
-def simulated(learned: LabelledSet, label_set: LabelSet, scores: Any, exploration: float, seed: int) -> LoggedDecisions:
-    """What the champion's decisions earned; the truth is looked at for labels that it gave, and for no other."""
+def simulate_feedback(
+    documents: LabelledSet, label_set: LabelSet, scores: Any, exploration: float, seed: int
+) -> LoggedDecisions:
+    """Return the champion's decisions and their rewards; of labels that it did not give nothing is known."""
     rng = np.random.default_rng((seed, 7))
-    truth = EvaluationSet.of_labelled(learned, label_set).targets > 0
-    explored = rng.random((len(learned), 1)) < exploration
-    passing = scores >= 0.5
-    chosen = np.where(explored, rng.random(scores.shape) < scores, passing)
-    earned = np.where(chosen, np.where(truth, 1.0, -1.0), np.nan).astype(np.float32)
-    likely = (1 - exploration) * passing + exploration * scores
+    truth = EvaluationSet.of_labelled(documents, label_set).targets > 0
+    explored = rng.random((len(documents), 1)) < exploration
+    by_threshold = scores >= 0.5
+    actions = np.where(explored, rng.random(scores.shape) < scores, by_threshold)
+    rewards = np.where(actions, np.where(truth, 1.0, -1.0), np.nan).astype(np.float32)
+    propensities = (1 - exploration) * by_threshold + exploration * scores
     unknown = np.full(scores.shape, np.nan, dtype=np.float32)
-    targets = np.where(chosen, truth, -1).astype(np.float32)
-    propensities = likely.astype(np.float32) if exploration else unknown
-    nobody = np.zeros(len(learned), dtype=bool)
-    return LoggedDecisions(label_set, learned.texts, targets, earned, chosen.astype(np.float32), propensities, nobody)
+    targets = np.where(actions, truth, -1).astype(np.float32)
+    return LoggedDecisions(
+        label_set,
+        documents.texts,
+        targets,
+        rewards,
+        actions.astype(np.float32),
+        propensities.astype(np.float32) if exploration else unknown,
+        held_out=np.zeros(len(documents), dtype=bool),
+    )
 
 
 def candidates(
     decisions: LoggedDecisions, replay: Sequence[LabelledSet], folder: Path, seed: int
 ) -> Iterator[tuple[str, Engine, dict[str, float]]]:
-    """Name, engine, and what else is to be told: the supervised one, PPO's that begins with it, the longer one."""
-    start = supervised(decisions, replay, SUPERVISED, folder / "supervised", seed)
+    """Yield name, engine and further figures of each: supervised, PPO after it, and supervised for longer."""
+    start = train_supervised(decisions, replay, SUPERVISED, folder / "supervised", seed)
     yield "supervised", Engine.from_pretrained(str(start)), {}
     policy = load(resolve_model(str(start)))
-    sizes: list[float] = []
+    effective_sizes: list[float] = []
     logged = LoggedBatches(decisions, texts=PPO.texts, size=999, seed=seed)
 
-    def remember(step: int, metrics: ppo.Metrics) -> None:
-        sizes.extend(value for name, value in metrics.items() if name == "effective_sample_size")
+    def on_step(step: int, metrics: ppo.Metrics) -> None:
+        effective_sizes.extend(value for name, value in metrics.items() if name == "effective_sample_size")
 
     ppo.train(
         policy.model,
         policy.tokenizer,
-        ppo.Sources(judged(decisions, replay, seed), logged),
+        ppo.Sources(judged_batches(decisions, replay, seed), logged),
         PPO,
         folder / "ppo",
         seed=seed,
         label_set=decisions.label_set,
-        on_step=remember,
+        on_step=on_step,
     )
-    yield "PPO", Engine.from_pretrained(str(folder / "ppo")), {"effective_sample_size": statistics.mean(sizes)}
+    yield (
+        "PPO",
+        Engine.from_pretrained(str(folder / "ppo")),
+        {"effective_sample_size": statistics.mean(effective_sizes)},
+    )
     updates = SUPERVISED.model_copy(update={"steps": SUPERVISED.steps + PPO.steps * PPO.epochs})
-    longer = supervised(decisions, replay, updates, folder / "longer", seed)
+    longer = train_supervised(decisions, replay, updates, folder / "longer", seed)
     yield "supervised, longer", Engine.from_pretrained(str(longer)), {}
 
 
-def judged(decisions: LoggedDecisions, replay: Sequence[LabelledSet], seed: int) -> JudgedBatches:
+def judged_batches(decisions: LoggedDecisions, replay: Sequence[LabelledSet], seed: int) -> JudgedBatches:
     return JudgedBatches(
         decisions,
         replay,
@@ -215,18 +229,18 @@ def judged(decisions: LoggedDecisions, replay: Sequence[LabelledSet], seed: int)
     )
 
 
-def supervised(
+def train_supervised(
     decisions: LoggedDecisions, replay: Sequence[LabelledSet], config: Supervised, folder: Path, seed: int
 ) -> Path:
-    start, training = load(resolve_model("embedded")), training_config(config, seed)
-    return train_on(judged(decisions, replay, seed), start.model, start.tokenizer, training, folder)
+    start, training = load(resolve_model("embedded")), supervised_training(config, seed)
+    return train_on(judged_batches(decisions, replay, seed), start.model, start.tokenizer, training, folder)
 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     groups: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["set"], row["variant"]].append(row)
-    table = Table(title="learning from the outcome of decisions: mean (lowest to highest) of the seeds")
+    table = Table(title="training on feedback: mean (lowest to highest) of the seeds")
     for heading in ("set", "variant", "seeds", "macro-F1", "reward a text", "other sets"):
         table.add_column(heading, justify="left" if heading in ("set", "variant") else "right")
     for name in dict.fromkeys(row["set"] for row in rows):

@@ -186,7 +186,7 @@ def trainings(found: Any) -> str:
 
 def calibration(found: Any) -> str:
     rows = [
-        (name, each["judged_on"], f"{each['before']['error']:.3f}", f"{each['after']['error']:.3f}")
+        (name, each["evaluated_on"], f"{each['before']['error']:.3f}", f"{each['after']['error']:.3f}")
         for name, each in found["sets"].items()
     ]
     return table(("set", "texts", "expected calibration error before", "after"), rows)
@@ -269,7 +269,7 @@ PRINTERS: dict[str, Printer] = {
         "The engine's seconds over the tag job's, on the same texts and cores: 1 says that Spark costs nothing.",
         spark_share,
     ),
-    "night.json": ("A night's cost", "", night),
+    "run_overhead.json": ("A night's cost", "", night),
     "labels.json": ("What labels cost", "", labels),
     "base_size_cpu.json": (
         "Models of base size, on a processor",

@@ -1,4 +1,4 @@
-"""The command that retrains a pipeline's model on what came of its decisions."""
+"""The command that retrains a pipeline's model on feedback."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_TOLD_STEPS = 10
-# Those that share the work among the processes that torchrun starts.
-_SHARED = ("supervised", "ppo")
+_LOG_EVERY = 10
+# The steps that the processes of torchrun share.
+_DISTRIBUTED_STEPS = ("supervised", "ppo")
 
 
 @app.command()
@@ -33,89 +33,86 @@ def retrain(
         str | None, typer.Option(help="The retraining's id. Give an earlier one to finish one that was stopped.")
     ] = None,
     step: Annotated[
-        RetrainingStep | None,
-        typer.Option(help="Do this one alone, as a scheduler does, one after the other. Default: all."),
+        RetrainingStep | None, typer.Option(help="Run this step alone, as a scheduler does. Default: all steps.")
     ] = None,
     conf: SparkConf = None,
 ) -> None:
-    """Train a candidate on what came of a pipeline's decisions, and promote it if it passes the gate.
+    """Train a candidate on the feedback to a pipeline's decisions, and promote it if it passes the gate.
 
-    snapshot (Spark) -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback" takes a promotion
-    back.
+    snapshot (Spark) -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback" undoes a promotion.
     """
-    from gliclass_spark.retraining.promotion import ask_registry
-
     if step is not None and run_id is None:
-        raise ConfigError(f"--step {step} is one of a retraining's steps: say with --run-id of which")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and step not in _SHARED:
+        raise ConfigError(f"--step {step} needs --run-id: the id of the retraining that it is a step of")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and step not in _DISTRIBUTED_STEPS:
         raise ConfigError(
-            f"torchrun's processes share the steps {' and '.join(_SHARED)} alone, and each would do the others; give "
-            "--run-id and --step to torchrun for these, and run the others without it"
+            f"torchrun's processes share only the steps {' and '.join(_DISTRIBUTED_STEPS)}, and each would repeat the "
+            "others; give --run-id and --step to torchrun for these, and run the others without it"
         )
-    read, run = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
-    ask_registry(read)
-    console.print(f"retraining {run} of {read.model_name!r}", highlight=False)
-    wanted = RETRAINING_STEPS if step is None else (step,)
-    if "snapshot" in wanted:
-        take_snapshot(read, run, conf)
-    if wanted != ("snapshot",):
-        train_and_judge(read, run, [each for each in wanted if each != "snapshot"])
+    settings, run_id = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
+    console.print(f"retraining {run_id} of {settings.model_name!r}", highlight=False)
+    steps = RETRAINING_STEPS if step is None else (step,)
+    if "snapshot" in steps:
+        take_snapshot(settings, run_id, conf)
+    if steps != ("snapshot",):
+        run_steps(settings, run_id, [name for name in steps if name != "snapshot"])
 
 
 def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
-    """The step of a retraining that needs Spark."""
+    """Run the step "snapshot", the one that needs Spark."""
     from gliclass_spark.spark.jobs.snapshot import snapshot
 
     with open_spark(conf) as spark:
         folder = str(config.run_folder(run_id) / "snapshot")
         with console.status("taking the snapshot"):
             taken = snapshot(spark, config.pipeline, folder, config.holdout_share)
-    counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
-    console.print(f"snapshot: {counted}", highlight=False)
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
+    console.print(f"snapshot: {counts}", highlight=False)
 
 
-def train_and_judge(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep]) -> None:
-    """The other steps, with their progress, and the verdict of the gate if it is one of them."""
+def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep]) -> None:
+    """Run steps after the snapshot, print their progress, and the verdict if the gate is one of them."""
     from gliclass_spark.cli.output.retraining_output import show_verdict
-    from gliclass_spark.retraining.promotion import retraining as begun
+    from gliclass_spark.retraining.promotion import open_retraining
 
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("", total=None)
 
-        def told(step: str, at: int, metrics: Mapping[str, float]) -> None:
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:4])
-            progress.update(task, description=f"{step} {at}: {shown}")
-            if not console.is_terminal and at % _TOLD_STEPS == 0:  # a log has no line that changes
-                console.print(f"{step} {at}: {shown}", highlight=False)
+        def show_metrics(step: str, updates: int, metrics: Mapping[str, float]) -> None:
+            line = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:4])
+            progress.update(task, description=f"{step} {updates}: {line}")
+            if not console.is_terminal and updates % _LOG_EVERY == 0:  # a log can't update a line
+                console.print(f"{step} {updates}: {line}", highlight=False)
 
-        work = begun(config, run_id, told)
-        for note in work.material.notes:
+        retraining = open_retraining(config, run_id, show_metrics)
+        for note in retraining.data.notes:
             console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
         for step in steps:
             progress.update(task, description=step)
-            _done(config, run_id, work, step)
+            console.print(f"{step}: {_run_step(config, retraining, step)}", highlight=False)
     if "gate" in steps:
-        show_verdict(console, work.gate(), work.folder / "gate.html")
+        show_verdict(console, retraining.gate(), retraining.folder / "gate.html")
 
 
-def _done(config: RetrainConfig, run_id: str, work: Retraining, step: RetrainingStep) -> None:
-    if step == "promote":
-        from gliclass_spark.retraining.promotion import publish
-
-        version = publish(config, run_id, work)
-        aliases = ", ".join(version.aliases) or "no alias"
-        console.print(f"promote: {version.uri} is registered: {aliases}", highlight=False)
-        return
-    console.print(f"{step}: {_said(step, getattr(work, step)())}", highlight=False)
-
-
-def _said(step: RetrainingStep, outcome: Mapping[str, Any]) -> str:
+def _run_step(config: RetrainConfig, retraining: Retraining, step: RetrainingStep) -> str:
+    """Run a step and return its outcome in a few words."""
     match step:
         case "supervised":
-            return f"loss {outcome['curve'][-1]['loss']:.4f}" if outcome["curve"] else "done"
+            curve: Sequence[Mapping[str, Any]] = retraining.supervised()["curve"]
+            return f"loss {curve[-1]['loss']:.4f}" if curve else "done"
         case "ppo":
-            return "; ".join([f"the {outcome['candidate']} candidate goes on", *outcome["notes"]])
+            outcome = retraining.ppo()
+            return "; ".join([f"the candidate is the {outcome['candidate']} checkpoint", *outcome["notes"]])
         case "calibrate":
-            return f"calibration error {outcome['before']:.3f} -> {outcome['after']:.3f}"
+            calibration = retraining.calibrate()
+            return f"calibration error {calibration['before']:.3f} -> {calibration['after']:.3f}"
+        case "gate":
+            from gliclass_spark.report.verdict import write_verdict_page
+
+            passed = retraining.gate()["promoted"]
+            write_verdict_page(retraining.folder)
+            return "the candidate passes" if passed else "the candidate is refused"
         case _:
-            return "the candidate passes" if outcome["promoted"] else "the candidate is refused"
+            from gliclass_spark.retraining.promotion import publish
+
+            version = publish(config, retraining)
+            return f"{version.uri} is registered: {', '.join(version.aliases) or 'no alias'}"

@@ -1,4 +1,4 @@
-"""The command that shows the whole circle, from a decision to the model that learned from what came of it."""
+"""The command that demonstrates retraining: decisions, reviews, a retraining, a promotion and its rollback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.model_commands import register
-from gliclass_spark.cli.retrain_commands import take_snapshot, train_and_judge
+from gliclass_spark.cli.retrain_commands import run_steps, take_snapshot
 from gliclass_spark.cli.spark_options import SparkConf, open_spark
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ app = typer.Typer()
 
 @app.command()
 def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkConf = None) -> None:
-    """Go round the whole circle: tag, take in reviews, retrain, promote, tag with the new champion, roll back.
+    """Tag, ingest reviews, retrain, promote, tag with the new champion, roll back.
 
-    The documents are the descriptions of the Python packages installed here; the reviews are what their authors
-    say they are about, in their trove classifiers.
+    The documents are the descriptions of the Python packages installed here; the reviews follow the trove classifiers
+    of their authors.
     """
     from uuid import uuid4
 
@@ -38,54 +38,52 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
     from gliclass_spark.demo.package_documents import installed_packages, write_documents
     from gliclass_spark.demo.package_reviews import write_golden
     from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
-    from gliclass_spark.retraining.promotion import ask_registry
 
-    read, run_id = RetrainConfig.from_yaml(config), f"retrain-{uuid4().hex[:8]}"
-    ask_registry(read)
-    registry, name = Registry(read.registry), read.model_name
+    settings, run_id = RetrainConfig.from_yaml(config), f"retrain-{uuid4().hex[:8]}"
+    registry, name = Registry(settings.registry), settings.model_name
     console.rule("1. The champion", align="left")
     try:
         registry.version(name, CHAMPION)
-    except (ModelNotFoundError, RegistryUnreachableError):  # of a database that is not there yet
-        register(name, "embedded", read.registry)
+    except (ModelNotFoundError, RegistryUnreachableError):  # the database does not exist yet
+        register(name, "embedded", settings.registry)
     show_versions(console, name, registry.versions(name))
     with open_spark(conf) as spark:
         documents = installed_packages()
-        write_documents(str(read.pipeline.source.path))
-        console.rule("2. A night: tag, filter, route", align="left")
-        _night(spark, read.pipeline, read.registry)
-        console.rule("3. Reviews come in", align="left")
-        golden = write_golden(documents, Path(read.golden))
-        console.print(f"{golden} packages are the golden set, that nothing is trained on", highlight=False)
-        _reviews(spark, read, documents)
+        write_documents(str(settings.pipeline.source.path))
+        console.rule("2. A run: tag, filter, route", align="left")
+        _run_pipeline(spark, settings.pipeline, settings.registry)
+        console.rule("3. Reviews are ingested", align="left")
+        golden = write_golden(documents, Path(settings.golden))
+        console.print(f"{golden} packages are the golden set, which is never trained on", highlight=False)
+        _ingest_reviews(spark, settings, documents)
         console.rule("4. Retraining", align="left")
-        take_snapshot(read, run_id, conf)
-        train_and_judge(read, run_id, RETRAINING_STEPS[1:])
-        console.rule("5. The next night tags with the champion of now", align="left")
-        _night(spark, read.pipeline, read.registry)
+        take_snapshot(settings, run_id, conf)
+        run_steps(settings, run_id, RETRAINING_STEPS[1:])
+        console.rule("5. The next run tags with the new champion", align="left")
+        _run_pipeline(spark, settings.pipeline, settings.registry)
         if registry.version(name, CHAMPION).tags.get("retraining") == run_id:
-            console.rule("6. One command takes it back", align="left")
-            back = registry.rollback(name)
-            console.print(f"gliclass-spark rollback {name}: {back.uri} is the champion again", highlight=False)
-            _night(spark, read.pipeline, read.registry)
+            console.rule("6. Rollback", align="left")
+            champion = registry.rollback(name)
+            console.print(f"gliclass-spark rollback {name}: {champion.uri} is the champion again", highlight=False)
+            _run_pipeline(spark, settings.pipeline, settings.registry)
     show_versions(console, name, registry.versions(name))
 
 
-def _night(spark: SparkSession, pipeline: Pipeline, registry: str | None) -> None:
+def _run_pipeline(spark: SparkSession, pipeline: Pipeline, registry: str | None) -> None:
     from uuid import uuid4
 
     from gliclass_spark.cli.output.run_output import show_line
     from gliclass_spark.spark.jobs import STEPS as JOBS
     from gliclass_spark.spark.jobs import PipelineRun
 
-    run = PipelineRun(spark, pipeline, f"night-{uuid4().hex[:8]}", registry=registry)
+    run = PipelineRun(spark, pipeline, f"run-{uuid4().hex[:8]}", registry=registry)
     manifests = [JOBS[step](run) for step in pipeline.steps]
     show_line(console, manifests)
     digest = manifests[0].model_digest or ""
     console.print(f"tagged by {pipeline.model}, digest {digest[:12]}", highlight=False)
 
 
-def _reviews(spark: SparkSession, config: RetrainConfig, documents: list[PackageDocument]) -> None:
+def _ingest_reviews(spark: SparkSession, config: RetrainConfig, documents: list[PackageDocument]) -> None:
     from gliclass_spark.cli.output.feedback_output import show_feedback
     from gliclass_spark.demo.package_reviews import write_reviews
     from gliclass_spark.runs.delta_reader import delta_table, query

@@ -1,4 +1,4 @@
-"""The files of conf/retrain: what a pipeline's model learns from, how, and what a candidate must reach."""
+"""Retraining configuration: the files of conf/retrain."""
 
 from __future__ import annotations
 
@@ -19,32 +19,36 @@ RetrainingStep = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "
 # In the order in which they run.
 RETRAINING_STEPS: tuple[RetrainingStep, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
 Weight = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+_RENAMED_KEYS = {"remembered": "retention"}
+
 
 class Supervised(BaseModel):
-    """Learning from what is known about labels.
-
-    A step asks one question about `texts` texts. `replay_share` of the questions are about the sets under
-    `replay`, so that other labels aren't forgotten. An answer about a label that was rarely given counts
-    for more, by the inverse of its propensity, up to `max_weight`.
-    """
+    """Supervised training on judged labels."""
 
     model_config = _STRICT
 
     steps: int = Field(default=200, ge=1)
+    """Optimizer steps, one batch each."""
     texts: int = Field(default=32, ge=1)
+    """Texts of a batch."""
     encoder_lr: Rate = 2e-5
+    """Peak learning rate of the encoder."""
     head_lr: Rate = 2e-4
+    """Peak learning rate of projections and scorer."""
     replay_share: Share = 0.5
+    """Share of the batches that are drawn from the sets under `replay`, so that other labels aren't forgotten."""
     max_weight: float = Field(default=10.0, ge=1.0)
+    """Upper bound of a judgement's weight, which is the inverse of the propensity of the judged decision."""
     max_text_tokens: int = Field(default=256, ge=8)
+    """Longer texts are truncated."""
 
 
 class RewardWeights(BaseModel):
-    """The parts of a text's reward where its labels are known; they are weighed by their share of the sum."""
+    """Weights of the parts of a text's reward where its labels are known, normalized by their sum."""
 
     model_config = _STRICT
 
@@ -54,101 +58,119 @@ class RewardWeights(BaseModel):
     accuracy: Weight = 0.0
 
     @model_validator(mode="after")
-    def _something(self) -> RewardWeights:
+    def _some_weight_is_positive(self) -> RewardWeights:
         if not (self.f1 or self.recall or self.precision or self.accuracy):
-            raise ValueError("gives no part a weight above 0; a reward that is always 0 teaches nothing")
+            raise ValueError("has no weight above 0, so that every reward would be 0; set one, as f1: 1")
         return self
 
 
 class Ppo(BaseModel):
-    """PPO for multi-label classification (arXiv 2508.07662), see `training.ppo`.
-
-    Actions are drawn once for a step and replayed in its `epochs`. A weight of 0 switches a term off.
-    `logged_share` of the steps learn from rewards of decisions that were made, where there are any; the
-    others from known labels. `max_weight` bounds the importance weight of a logged decision. `actions`:
-    labels are drawn ("sample"), or taken where they pass their threshold.
-    """
+    """PPO for multi-label classification (arXiv 2508.07662), see `training.ppo`. A weight of 0 removes its term."""
 
     model_config = _STRICT
 
     steps: int = Field(default=100, ge=1)
+    """Rollouts: one batch of actions each."""
     texts: int = Field(default=32, ge=1)
+    """Texts of a batch."""
     epochs: int = Field(default=3, ge=1)
+    """Updates with the same actions."""
     clip_ratio: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """The probability ratio is clipped to [1 - clip_ratio, 1 + clip_ratio]."""
     value_weight: Weight = 0.5
+    """Weight of the value loss."""
     kl_weight: Weight = 0.1
+    """Weight of the KL divergence from the supervised candidate."""
     entropy_weight: Weight = 0.001
+    """Weight of the entropy bonus."""
     focal_gamma: Weight = 0.0
+    """Focal exponent: lowers the weight of actions that the policy is already certain of."""
     focal_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Weight of positive actions, 1 - focal_alpha that of negative ones; null weighs both alike."""
     label_smoothing: Share = 0.0
+    """Smooths the actions in the log-probabilities."""
     encoder_lr: Rate = 1e-5
+    """Learning rate of the encoder at the first step; it decays linearly to 0."""
     head_lr: Rate = 1e-4
+    """Learning rate of projections and scorer."""
     value_lr: Rate = 1e-2
+    """Learning rate of the value head."""
     actions: Literal["sample", "threshold"] = "sample"
+    """"sample": Bernoulli draws from the label probabilities; "threshold": 1 from the label's threshold on."""
     reward: RewardWeights = RewardWeights()
+    """Reward of a text whose labels are known."""
     logged_share: Share = 0.5
+    """Share of the steps that replay logged decisions with their rewards; the others use judged labels."""
     max_weight: float = Field(default=10.0, ge=1.0)
+    """Upper bound of the importance weight of a logged decision."""
     max_text_tokens: int = Field(default=256, ge=8)
+    """Longer texts are truncated."""
     save_steps: int = Field(default=25, ge=1)
+    """Steps between checkpoints."""
 
 
 class GateRules(BaseModel):
-    """What a candidate must reach beside the champion, on texts that neither has learned from.
-
-    min_f1_gain: of macro-F1, at the lower end of its 95% confidence interval; a little below 0 lets a
-    candidate pass that is as good within chance. max_label_loss: how much F1 a single label may lose,
-    among those with `min_label_texts` texts at least. max_calibration_loss: how much the expected
-    calibration error may grow. max_slowdown: the champion's texts/s over the candidate's. min_agreement:
-    the share of texts that both give the same labels. max_forgetting: how much macro-F1 may be lost on a set of
-    `remembered`.
-    """
+    """What a candidate must reach beside the champion, on texts that neither was trained on."""
 
     model_config = _STRICT
 
     min_f1_gain: float = Field(default=-0.01, ge=-1.0, le=1.0)
+    """Least gain in macro-F1, at the lower end of its 95% confidence interval. A little below 0 accepts a candidate
+    that is as good within chance."""
     max_label_loss: Share = 0.1
+    """Most F1 that a single label may lose."""
     min_label_texts: int = Field(default=10, ge=1)
+    """Labels with fewer texts are exempt from `max_label_loss`."""
     max_calibration_loss: Share = 0.05
+    """Most that the expected calibration error may grow."""
     max_slowdown: float = Field(default=1.5, gt=0.0)
+    """Most that the champion's texts/s may be over the candidate's."""
     min_agreement: Share = 0.0
+    """Least share of texts to which both give the same labels."""
     max_forgetting: Share = 0.05
+    """Most macro-F1 that may be lost on a set of `retention`."""
 
 
 class RetrainConfig(BaseModel):
-    """One file of conf/retrain.
-
-    `pipeline` is the pipeline whose decisions are learned from; its model must be models:/NAME@champion, so that
-    a promotion reaches it. `golden` is a table of texts with their
-    labels that nothing is ever trained on; `replay` tables of earlier data, so that it isn't forgotten, and
-    `remembered` tables of any other labels, never trained on, that tell what was forgotten all the same.
-    `holdout_share` of the documents with feedback, those first told about last, are kept for the gate. Below
-    `min_decisions` judged or rewarded decisions nothing is trained; Airflow waits for `min_new_signals` more
-    than the last retraining had, too. `registry` is an MLflow tracking URI,
-    MLFLOW_TRACKING_URI unless it says otherwise. `work` is where snapshots and checkpoints go. With `ppo:
-    null` the supervised candidate goes to the gate. `airflow` says when Airflow does it; without, it does not.
-    """
+    """One file of conf/retrain."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     pipeline: Pipeline
+    """The pipeline whose decisions are trained on; its model must be models:/NAME@champion, so that a promotion
+    reaches it. The file has its path."""
     pipeline_file: Path = Path()
+    """Path of the pipeline's file; no key of the file."""
     golden: ConfigPath
+    """A table of texts with their labels that nothing is ever trained on."""
     replay: tuple[ConfigPath, ...] = ()
-    remembered: tuple[ConfigPath, ...] = ()
+    """Tables of earlier data, trained on again so that it isn't forgotten."""
+    retention: tuple[ConfigPath, ...] = ()
+    """Tables of other labels, never trained on, to measure forgetting."""
     work: ConfigPath
+    """Folder of snapshots and checkpoints."""
     registry: str | None = None
+    """MLflow tracking URI; without it, MLFLOW_TRACKING_URI."""
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the documents with feedback that is held out for the gate: those with the newest feedback."""
     min_decisions: int = Field(default=100, ge=1)
+    """Least number of judged or rewarded decisions to train on."""
     min_new_signals: int = Field(default=1, ge=0)
+    """Signals that Airflow waits for beyond those of the last retraining."""
     supervised: Supervised = Supervised()
     ppo: Ppo | None = Ppo()
+    """With null the supervised candidate goes to the gate."""
     gate: GateRules = GateRules()
     seed: int = 0
     airflow: RetrainSchedule | None = None
+    """When Airflow retrains; without it, it does not."""
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> RetrainConfig:
-        """Read the file and the pipeline that it names. Raises ConfigError that names file, key and mend."""
+        """Return the configuration in a file, with the pipeline that it names.
+
+        Raises ConfigError with the file, the key and the fix.
+        """
         document = yaml_loader.load(path)
         try:
             return cls.model_validate(document, context={"folder": Path(path).absolute().parent})
@@ -157,6 +179,15 @@ class RetrainConfig(BaseModel):
         except GliclassSparkError as error:
             raise type(error)(f"{path}: {error}") from None
 
+    @property
+    def model_name(self) -> str:
+        """The name of the registered model."""
+        return registered_model(self.pipeline.model)[0]
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of one retraining: its snapshot, checkpoints and outcomes."""
+        return Path(self.work) / quote(run_id, safe="+:@=")
+
     @model_validator(mode="before")
     @classmethod
     def _read_pipeline(cls, document: Any, info: ValidationInfo) -> Any:
@@ -164,6 +195,9 @@ class RetrainConfig(BaseModel):
             raise ValueError("needs the key 'pipeline': the file of the pipeline whose model is retrained")
         if "pipeline_file" in document:
             raise ValueError("'pipeline_file' is no key of this file; write the file's path under 'pipeline'")
+        for old, new in _RENAMED_KEYS.items():
+            if old in document:
+                raise ValueError(f"the key {old!r} is now {new!r}; rename it")
         file = Path(resolve_path(document["pipeline"], info))
         return {**document, "pipeline": Pipeline.from_yaml(file), "pipeline_file": file}
 
@@ -178,19 +212,10 @@ class RetrainConfig(BaseModel):
             )
         return pipeline
 
-    @property
-    def model_name(self) -> str:
-        """What the registry calls the model."""
-        return registered_model(self.pipeline.model)[0]
-
-    def run_folder(self, run_id: str) -> Path:
-        """Return the folder of one retraining: its snapshot, checkpoints and outcomes."""
-        return Path(self.work) / quote(run_id, safe="+:@=")
-
-    @field_validator("work", "golden", "replay", "remembered")
+    @field_validator("work", "golden", "replay", "retention")
     @classmethod
-    def _local(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for address in [value] if isinstance(value, str) else value:
-            if has_scheme(address):
-                raise ValueError(f"{address!r} is no path of the training machine; mount it, or copy it there")
+    def _is_local(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for path in [value] if isinstance(value, str) else value:
+            if has_scheme(path):
+                raise ValueError(f"{path!r} is no path of the training machine; mount it, or copy it there")
         return value

@@ -1,1 +1,1 @@
-"""Retraining: the steps, the gate and promotion. No Spark."""
+"""Retraining: its data, its steps, the gate and promotion. No Spark."""

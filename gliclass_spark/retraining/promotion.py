@@ -1,16 +1,17 @@
-"""A retraining beside the registry: which champion it begins with, and what becomes of its candidate."""
+"""Promotion: a retraining's champion and candidate in the model registry."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.model_ref import ModelRef
-from gliclass_spark.checkpoints.registry import ModelVersion, Registry
+from gliclass_spark.checkpoints.registry import ModelVersion, Registry, TrackedRun
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.config.retraining import RetrainConfig
@@ -20,100 +21,103 @@ if TYPE_CHECKING:
     from gliclass_spark.retraining.steps import OnMetrics, Retraining
 
 _RUN_TAG = "retraining"
+_ARTIFACTS = ("gate.json", "gate.html", "snapshot/snapshot.json")
 
 
-def ask_registry(config: RetrainConfig) -> None:
-    """From now on this process asks the registry that the configuration names."""
-    if config.registry is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = config.registry
+def open_retraining(config: RetrainConfig, run_id: str, on_metrics: OnMetrics) -> Retraining:
+    """Return the retraining with this id, new or to be continued; it keeps the champion that it started with.
 
-
-def retraining(config: RetrainConfig, run_id: str, on_metrics: OnMetrics) -> Retraining:
-    """The retraining of this id, begun or gone on with. Its champion stays the one that it began with.
-
-    Raises ConfigError without a snapshot; ModelNotFoundError if there is no champion yet.
+    Raises ConfigError without a snapshot, ModelNotFoundError if there is no champion yet.
     """
     from gliclass_spark.retraining.steps import SNAPSHOT, Retraining
 
     folder = config.run_folder(run_id)
     if not (folder / SNAPSHOT / "snapshot.json").is_file():
         raise ConfigError(f"{folder / SNAPSHOT} holds no snapshot; run the step {SNAPSHOT!r} of {run_id!r} first")
-    return Retraining(config, folder, _champion(config, folder), on_metrics)
+    return Retraining(config, folder, run_id, _resolve_champion(config, folder), on_metrics)
 
 
-def publish(config: RetrainConfig, run_id: str, done: Retraining) -> ModelVersion:
-    """Log the retraining, register its candidate, and promote it if the gate let it pass.
+def publish(config: RetrainConfig, retraining: Retraining) -> ModelVersion:
+    """Log the retraining, register its candidate, promote it if it passed the gate, and return its version.
 
-    Done again, it changes nothing: a promotion that was rolled back meanwhile stays rolled back. Raises
-    RegistryError if the champion is no longer the one that the gate compared with.
+    Idempotent: a promotion that was rolled back meanwhile stays rolled back. Raises RegistryError if the champion is
+    no longer the one that the gate compared with.
     """
-    registry, name, marker = Registry(config.registry), config.model_name, done.folder / "promote.json"
+    registry, name, marker = Registry(config.registry), config.model_name, retraining.folder / "promote.json"
     if marker.exists():
         return registry.version(name, str(json.loads(marker.read_text(encoding="utf-8"))["version"]))
-    made = [each for each in registry.versions(name) if each.tags.get(_RUN_TAG) == run_id]
-    version = registry.set_challenger(name, made[-1] if made else _registered(registry, config, run_id, done))
-    if done.gate()["promoted"]:
+    registered = [version for version in registry.versions(name) if version.tags.get(_RUN_TAG) == retraining.run_id]
+    version = registered[-1] if registered else _register_candidate(registry, config, retraining)
+    version = registry.set_challenger(name, version)
+    if retraining.gate()["promoted"]:
         champion = registry.version(name, CHAMPION)
-        if champion.digest not in (done.champion.digest, version.digest):
+        if champion.digest not in (retraining.champion.digest, version.digest):
             raise RegistryError(
                 f"the champion of {name!r} is now version {champion.number} ({champion.digest[:12]}), but the "
-                f"candidate was compared with {done.champion.digest[:12]}; retrain again, under a new run id"
+                f"candidate was compared with {retraining.champion.digest[:12]}; retrain again, under a new run id"
             )
         version = registry.promote(name, str(version.number))
-    marker.write_text(json.dumps({"version": version.number}) + "\n", encoding="utf-8")
+    atomic_files.write_text(marker, json.dumps({"version": version.number}) + "\n")
     return version
 
 
-def _champion(config: RetrainConfig, folder: Path) -> ModelRef:
-    path = folder / "champion.json"
+def _resolve_champion(config: RetrainConfig, folder: Path) -> ModelRef:
+    path, uri = folder / "champion.json", config.pipeline.model
     if path.exists():
-        return resolve_model(config.pipeline.model, json.loads(path.read_text(encoding="utf-8"))["digest"])
-    found = resolve_model(config.pipeline.model)
-    # The first of several processes decides, and no one reads half of it.
+        digest = json.loads(path.read_text(encoding="utf-8"))["digest"]
+        return resolve_model(uri, digest, registry=config.registry)
+    champion = resolve_model(uri, registry=config.registry)
+    # A link fails if the file exists: the first of several processes decides, and none reads a part of the file.
     unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps({"model": found.uri, "digest": found.digest}) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps({"model": champion.uri, "digest": champion.digest}) + "\n", encoding="utf-8")
     with suppress(FileExistsError):
         os.link(unfinished, path)
     unfinished.unlink()
-    return _champion(config, folder)
+    return _resolve_champion(config, folder)
 
 
-def _registered(registry: Registry, config: RetrainConfig, run_id: str, done: Retraining) -> ModelVersion:
-    verdict, snapshot = done.gate(), json.loads((done.folder / "snapshot" / "snapshot.json").read_text("utf-8"))
+def _register_candidate(registry: Registry, config: RetrainConfig, retraining: Retraining) -> ModelVersion:
+    verdict = retraining.gate()
     settings = config.model_dump(mode="json", include={"holdout_share", "supervised", "ppo", "gate", "seed"})
-    with registry.run(config.model_name, run_id, _flat(settings)) as tracked:
-        versions = {f"data.{table}": f"{at['path']}@{at['version']}" for table, at in snapshot["tables"].items()}
-        tracked.set_tags(
-            {**versions, **done.supervised()["data"], "champion": done.champion.digest, "verdict": _word(verdict)}
-        )
-        tracked.log_metrics({f"evidence.{name}": value for name, value in done.supervised()["evidence"].items()})
-        for step, outcome in (("supervised", done.supervised()), ("ppo", done.ppo())):
-            for point in outcome["curve"]:
-                metrics = {f"{step}.{key}": value for key, value in point.items() if key != "step"}
-                tracked.log_metrics(metrics, int(point["step"]))
-        tracked.log_metrics(
-            {"calibration.before": done.calibrate()["before"], "calibration.after": done.calibrate()["after"]}
-        )
-        for each in verdict["comparisons"]:
-            place = each["name"].replace(" ", "_")
-            tracked.log_metrics({f"{place}.macro_f1": each["candidate"]["macro_f1"]})
-        tracked.log_metrics(
-            {f"forgotten.{each['name']}": each["champion"] - each["candidate"] for each in verdict["forgotten"]}
-        )
-        for file in ("gate.json", "gate.html", "snapshot/snapshot.json"):
-            if (done.folder / file).is_file():
-                tracked.log_artifact(done.folder / file)
+    with registry.run(config.model_name, retraining.run_id, dict(_flatten(settings))) as tracked:
+        _log(tracked, retraining)
+        for file in _ARTIFACTS:
+            if (retraining.folder / file).is_file():
+                tracked.log_artifact(retraining.folder / file)
         macro_f1 = f"{verdict['comparisons'][0]['candidate']['macro_f1']:.4f}"
-        tags = {_RUN_TAG: run_id, "verdict": _word(verdict), "macro_f1": macro_f1}
-        return registry.register(config.model_name, done.candidate, tracked.run_id, tags)
+        tags = {_RUN_TAG: retraining.run_id, "verdict": _verdict_tag(verdict), "macro_f1": macro_f1}
+        return registry.register(config.model_name, retraining.candidate, tracked.run_id, tags)
 
 
-def _word(verdict: Mapping[str, Any]) -> str:
+def _log(tracked: TrackedRun, retraining: Retraining) -> None:
+    supervised, ppo, calibration = retraining.supervised(), retraining.ppo(), retraining.calibrate()
+    verdict = retraining.gate()
+    snapshot = json.loads((retraining.folder / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
+    versions = {f"data.{name}": f"{table['path']}@{table['version']}" for name, table in snapshot["tables"].items()}
+    champion = {"champion": retraining.champion.digest, "verdict": _verdict_tag(verdict)}
+    tracked.set_tags({**versions, **supervised["data"], **champion})
+    tracked.log_metrics({f"evidence.{name}": value for name, value in supervised["evidence"].items()})
+    for step, outcome in (("supervised", supervised), ("ppo", ppo)):
+        for point in outcome["curve"]:
+            metrics = {f"{step}.{key}": value for key, value in point.items() if key != "step"}
+            tracked.log_metrics(metrics, int(point["step"]))
+    tracked.log_metrics({"calibration.before": calibration["before"], "calibration.after": calibration["after"]})
+    for comparison in verdict["comparisons"]:
+        name = comparison["name"].replace(" ", "_")
+        tracked.log_metrics({f"{name}.macro_f1": comparison["candidate"]["macro_f1"]})
+    tracked.log_metrics(
+        {f"forgetting.{each['name']}": each["champion"] - each["candidate"] for each in verdict["forgetting"]}
+    )
+
+
+def _verdict_tag(verdict: Mapping[str, Any]) -> str:
     return "promoted" if verdict["promoted"] else "refused"
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Keys of nested settings joined by dots, and their values."""
     for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

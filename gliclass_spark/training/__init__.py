@@ -1,1 +1,1 @@
-"""Makes a model better: labelled data, losses, the supervised trainer, evaluation."""
+"""Training: labelled data, losses, supervised training, PPO, evaluation and calibration. No Spark."""

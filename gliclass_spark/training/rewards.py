@@ -1,4 +1,4 @@
-"""What a text's labels are worth where it is known which of them hold."""
+"""Rewards of a text's actions where its labels are known."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from gliclass_spark.config.retraining import RewardWeights
 
 
 def text_rewards(actions: Tensor, targets: Tensor, weights: RewardWeights) -> Tensor:
-    """(texts,) in [0, 1]: the weighted mean of the parts (arXiv 2508.07662, section on PPO).
+    """Return the reward of each text, (texts,) in [0, 1]: the weighted mean of its parts (arXiv 2508.07662, PPO).
 
-    actions (texts, labels): 1 where the label is given. targets (texts, labels): 1 or 0, -1 where nobody
-    knows or no label is: such a one counts neither for nor against. A part whose denominator is 0 is 1:
-    nothing was to be found, and nothing was given.
+    actions: (texts, labels), 1 or 0. targets: (texts, labels), 1 or 0, -1 where unknown; these count neither as hits
+    nor as misses. A part whose denominator is 0 is 1: there was nothing to find, and no label was given.
     """
     known = targets >= 0
-    given = (actions > 0) & known
+    positive = (actions > 0) & known
     true = (targets > 0) & known
-    hits = (given & true).sum(dim=1).float()
+    hits = (positive & true).sum(dim=1).float()
     parts = {
-        "f1": _share(2 * hits, given.sum(dim=1) + true.sum(dim=1)),
-        "recall": _share(hits, true.sum(dim=1)),
-        "precision": _share(hits, given.sum(dim=1)),
-        "accuracy": _share(((given == true) & known).sum(dim=1).float(), known.sum(dim=1)),
+        "f1": _ratio(2 * hits, positive.sum(dim=1) + true.sum(dim=1)),
+        "recall": _ratio(hits, true.sum(dim=1)),
+        "precision": _ratio(hits, positive.sum(dim=1)),
+        "accuracy": _ratio(((positive == true) & known).sum(dim=1).float(), known.sum(dim=1)),
     }
-    each = weights.model_dump()
-    total = sum(each.values())
-    return torch.stack([parts[name] * (each[name] / total) for name in parts]).sum(dim=0)
+    part_weights = weights.model_dump()
+    total = sum(part_weights.values())
+    return torch.stack([parts[name] * (part_weights[name] / total) for name in parts]).sum(dim=0)
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    return torch.where(whole > 0, part / whole.clamp(min=1), torch.ones_like(part))
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return torch.where(denominator > 0, numerator / denominator.clamp(min=1), torch.ones_like(numerator))

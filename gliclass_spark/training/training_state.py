@@ -1,4 +1,4 @@
-"""Where a training stands, on the disk: so that one that was killed goes on as if it had not been. Without pickle."""
+"""Checkpoints of a running training: weights and optimizer state, in safetensors."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-_KEPT = 2
+_KEPT_CHECKPOINTS = 2
 
 
 class TrainingState:
-    """Checkpoints `step-N` in a folder, the newest ones kept: weights, and what the optimiser remembers of them."""
+    """Checkpoints `step-N` in a folder, of which the latest are kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, step: int, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """A checkpoint is there whole, or not at all."""
+        """Write the checkpoint of a step, completely or not at all, and remove old ones."""
         unfinished = self._folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         save_file(_contiguous(module.state_dict()), unfinished / "weights.safetensors")
-        save_file(_contiguous(_remembered(optimizer)), unfinished / "optimizer.safetensors")
+        save_file(_contiguous(_optimizer_tensors(optimizer)), unfinished / "optimizer.safetensors")
         unfinished.rename(self._folder / f"step-{step}")
-        for _, old in self._found()[:-_KEPT]:
+        for _, old in self._checkpoints()[:-_KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 
     def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Load the newest checkpoint, if there is one; gives the steps that are done."""
-        found = self._found()
-        if not found:
+        """Load the latest checkpoint, if there is one, and return the number of finished steps."""
+        checkpoints = self._checkpoints()
+        if not checkpoints:
             return 0
-        step, newest = found[-1]
-        module.load_state_dict(load_file(newest / "weights.safetensors"))
+        step, folder = checkpoints[-1]
+        module.load_state_dict(load_file(folder / "weights.safetensors"))
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in load_file(newest / "optimizer.safetensors").items():
+        for name, tensor in load_file(folder / "optimizer.safetensors").items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = value
+            state.setdefault(int(number), {})[key] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return step
 
-    def _found(self) -> list[tuple[int, Path]]:
+    def _checkpoints(self) -> list[tuple[int, Path]]:
         return sorted((int(path.name.removeprefix("step-")), path) for path in self._folder.glob("step-*"))
 
 
-def _remembered(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     states = optimizer.state_dict()["state"]
-    return {f"{number}.{key}": value for number, state in states.items() for key, value in state.items()}
+    return {f"{number}.{key}": tensor for number, state in states.items() for key, tensor in state.items()}
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

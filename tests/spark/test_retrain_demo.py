@@ -1,4 +1,4 @@
-"""What `make retrain-demo` does, with a training of a few steps: the whole circle, and what each night tagged with."""
+"""Retraining demo: from a run to the next champion and back, with a training of a few steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def config(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_label_cached_model: str) -> Path:
-    """The demo's own files, in a folder of their own; a small champion, and a gate that lets every candidate pass."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the command sets it, which must not outlive the test
+def config(spark: SparkSession, tmp_path: Path, tiny_label_cached_model: str) -> Path:
+    """Copy the demo's configuration, with a small champion and a gate that every candidate passes."""
     for name in ("labels/software.yaml", "pipelines/reviewed.yaml"):
-        place = tmp_path / "conf" / name
-        place.parent.mkdir(parents=True)
-        place.write_text((ROOT / "conf" / name).read_text(encoding="utf-8"))
+        path = tmp_path / "conf" / name
+        path.parent.mkdir(parents=True)
+        path.write_text((ROOT / "conf" / name).read_text(encoding="utf-8"))
     document = yaml.safe_load((ROOT / "conf" / "retrain" / "reviewed.yaml").read_text(encoding="utf-8"))
     document["registry"] = f"sqlite:///{tmp_path}/mlflow.db"
     for step in ("supervised", "ppo"):
@@ -39,15 +38,15 @@ def config(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     return file
 
 
-def test_the_circle_goes_from_a_night_to_the_next_champion_and_back(
+def test_the_demo_promotes_a_new_champion_and_rolls_it_back(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["retrain-demo", "--config", str(config)]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     first, second = Registry(f"sqlite:///{tmp_path}/mlflow.db").versions("reviewed")
     assert first.digest != second.digest
     assert second.tags["verdict"] == "promoted"
-    assert CHAMPION in first.aliases, "it was taken back"
+    assert CHAMPION in first.aliases, "the rollback restored it"
     runs = query(
         delta_table(f"{tmp_path}/lake/reviewed/runs"),
         "select model_digest from t where job = 'tag' and status = 'succeeded' order by finished_at",
@@ -55,5 +54,5 @@ def test_the_circle_goes_from_a_night_to_the_next_champion_and_back(
     assert [run["model_digest"] for run in runs] == [first.digest, second.digest, first.digest]
     tagged = query(delta_table(f"{tmp_path}/lake/reviewed/tags"), "select distinct model_digest from t")
     assert [row["model_digest"] for row in tagged] == [first.digest]
-    for part in ("1. The champion", "3. Reviews come in", "4. Retraining", "6. One command takes it back"):
-        assert part in told
+    for heading in ("1. The champion", "3. Reviews are ingested", "4. Retraining", "6. Rollback"):
+        assert heading in output

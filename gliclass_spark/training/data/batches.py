@@ -1,7 +1,7 @@
-"""What a model is asked while it learns.
+"""Training batches drawn from labelled sets.
 
-A zero-shot model must not learn one label set by heart, so every question asks another one: some
-labels of a set, in a random order, a few of other sets among them, about a handful of its texts.
+A zero-shot model must not memorize one label set, so every batch has labels of its own: some labels of one set, in a
+random order, labels of other sets as negatives, and a few texts of that set.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from gliclass_spark.config.training import SamplingConfig
 from gliclass_spark.errors import TrainingError
+from gliclass_spark.training.data.label_templates import reword
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.data.rewording import reword
 
-# A question's texts are neighbours, by length, of this many times as many: so there is little padding.
-_DRAWN_FOR_LENGTH = 3
+# The texts of a batch are neighbours by length among this many times as many: so there is little padding.
+_LENGTH_POOL = 3
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Labels that are asked of every one of the texts.
+    """Texts, and labels that are scored for each of them.
 
-    targets (texts, labels) float32: 1 or 0, -1 where nobody knows. weights (texts, labels) float32: how
-    much each of these answers counts; None: all alike.
+    targets: (texts, labels) float32; 1 if the label holds, 0 if not, -1 if that is unknown.
+    weights: (texts, labels) float32; how much each target counts. None: all alike.
     """
 
     texts: tuple[str, ...]
@@ -36,40 +37,24 @@ class TrainingBatch:
     weights: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
-    """texts: how many stand in one question. Their number of labels is drawn between `min_labels` and `max_labels`,
-    small numbers as often as large ones; of these `foreign_share` are labels of other sets. `joined_share` of
-    the texts are two texts in one, with the labels of both. `reworded_share` of the questions ask their labels in
-    other words. A set is drawn with a probability proportional to its size to the power of `size_power`: 0 draws
-    all sets alike, 1 all texts.
-    """
-
-    texts: int = 32
-    min_labels: int = 4
-    max_labels: int = 100
-    foreign_share: float = 0.15
-    joined_share: float = 0.0
-    reworded_share: float = 0.0
-    size_power: float = 0.5
-
-
 class BatchSampler(Dataset[TrainingBatch]):
-    """A fixed number of questions, each decided by the seed and its position alone.
+    """A fixed number of batches, each determined by the seed and its position alone.
 
-    So a training that was stopped continues with the very questions that it would have seen. Labels are
-    drawn first and texts by label, so that a set's rare labels are asked as often as its common ones.
+    So a training that was stopped continues with the batches that were left. Labels are drawn first and texts by
+    label, so that rare labels of a set are drawn as often as its common ones.
     """
 
     def __init__(self, sets: Sequence[LabelledSet], config: SamplingConfig, *, size: int, seed: int) -> None:
         if not sets:
-            raise TrainingError("there is no labelled set to learn from; give at least one")
+            raise TrainingError("there is no labelled set to train on; give at least one")
         self._sets = sets
         self._config = config
         self._size = size
         self._seed = seed
-        self._by_label = [labelled.by_label() for labelled in sets]
-        self._with_texts = [np.array([label for label, rows in enumerate(of) if rows]) for of in self._by_label]
+        self._rows_by_label = [labelled.by_label() for labelled in sets]
+        self._labels_with_texts = [
+            np.array([label for label, rows in enumerate(by_label) if rows]) for by_label in self._rows_by_label
+        ]
         weights = np.array([len(labelled) for labelled in sets], dtype=float) ** config.size_power
         self._probabilities = weights / weights.sum()
 
@@ -78,57 +63,65 @@ class BatchSampler(Dataset[TrainingBatch]):
 
     def __getitem__(self, position: int) -> TrainingBatch:
         rng = np.random.default_rng((self._seed, position))
-        number = int(rng.choice(len(self._sets), p=self._probabilities))
-        labelled = self._sets[number]
-        count = round(math.exp(rng.uniform(math.log(self._config.min_labels), math.log(self._config.max_labels))))
-        foreign = self._foreign(labelled, int(rng.binomial(count, self._config.foreign_share)), rng)
-        own = self._own(number, max(2, count - len(foreign)), rng)
-        rows = self._rows(number, own, rng)
-        asked = rng.permutation([*(labelled.labels[label] for label in own), *foreign]).tolist()
-        column = {name: place for place, name in enumerate(asked)}
-        texts, true = self._joined(labelled, rows, rng)
-        targets = np.zeros((len(texts), len(asked)), dtype=np.float32)
-        for row, labels in enumerate(true):
-            for name in (labelled.labels[label] for label in labels):
-                if name in column:
-                    targets[row, column[name]] = 1
+        set_index = int(rng.choice(len(self._sets), p=self._probabilities))
+        labelled = self._sets[set_index]
+        label_count = self._draw_label_count(rng)
+        negatives = self._draw_negatives(labelled, int(rng.binomial(label_count, self._config.negative_share)), rng)
+        own_labels = self._draw_own_labels(set_index, max(2, label_count - len(negatives)), rng)
+        rows = self._draw_rows(set_index, own_labels, rng)
+        names = rng.permutation([*(labelled.labels[label] for label in own_labels), *negatives]).tolist()
+        texts, text_labels = self._join_texts(labelled, rows, rng)
+        targets = _targets(names, [[labelled.labels[label] for label in labels] for labels in text_labels])
         if rng.random() < self._config.reworded_share:
-            asked = reword(asked, rng)
-        return TrainingBatch(tuple(texts), tuple(asked), targets)
+            names = reword(names, rng)
+        return TrainingBatch(tuple(texts), tuple(names), targets)
 
-    def _own(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
-        return [int(label) for label in rng.permutation(self._with_texts[number])[:count]]
+    def _draw_label_count(self, rng: np.random.Generator) -> int:
+        """Log-uniform: few labels as often as many."""
+        return round(math.exp(rng.uniform(math.log(self._config.min_labels), math.log(self._config.max_labels))))
 
-    def _foreign(self, labelled: LabelledSet, count: int, rng: np.random.Generator) -> list[str]:
+    def _draw_own_labels(self, set_index: int, count: int, rng: np.random.Generator) -> list[int]:
+        return [int(label) for label in rng.permutation(self._labels_with_texts[set_index])[:count]]
+
+    def _draw_negatives(self, labelled: LabelledSet, count: int, rng: np.random.Generator) -> list[str]:
         """Labels of other sets. They are taken as false, which for a text of another set they nearly always are."""
-        known = {name.casefold() for name in labelled.labels}
-        found: list[str] = []
+        taken = {name.casefold() for name in labelled.labels}
+        negatives: list[str] = []
         for _ in range(count):
             other = self._sets[int(rng.integers(len(self._sets)))]
             name = other.labels[int(rng.integers(len(other.labels)))]
-            if name.casefold() not in known:
-                known.add(name.casefold())
-                found.append(name)
-        return found
+            if name.casefold() not in taken:
+                taken.add(name.casefold())
+                negatives.append(name)
+        return negatives
 
-    def _rows(self, number: int, labels: Sequence[int], rng: np.random.Generator) -> list[int]:
-        """Texts that have one of the labels at least, of like length."""
-        wanted = self._config.texts
-        drawn: set[int] = set()
-        for label in rng.choice(labels, size=wanted * _DRAWN_FOR_LENGTH):
-            rows = self._by_label[number][int(label)]
-            drawn.add(rows[int(rng.integers(len(rows)))])
-        ordered = sorted(drawn, key=lambda row: (len(self._sets[number].texts[row]), row))
-        start = int(rng.integers(max(1, len(ordered) - wanted + 1)))
-        return ordered[start : start + wanted]
+    def _draw_rows(self, set_index: int, labels: Sequence[int], rng: np.random.Generator) -> list[int]:
+        """Texts of similar length that have at least one of the labels."""
+        pool: set[int] = set()
+        for label in rng.choice(labels, size=self._config.texts * _LENGTH_POOL):
+            rows = self._rows_by_label[set_index][int(label)]
+            pool.add(rows[int(rng.integers(len(rows)))])
+        by_length = sorted(pool, key=lambda row: (len(self._sets[set_index].texts[row]), row))
+        start = int(rng.integers(max(1, len(by_length) - self._config.texts + 1)))
+        return by_length[start : start + self._config.texts]
 
-    def _joined(
+    def _join_texts(
         self, labelled: LabelledSet, rows: Sequence[int], rng: np.random.Generator
     ) -> tuple[list[str], list[set[int]]]:
+        """Texts and their labels, a `joined_share` of the texts followed by another one of the rows."""
         texts = [labelled.texts[row] for row in rows]
-        true = [set(labelled.targets[row]) for row in rows]
-        for place in np.flatnonzero(rng.random(len(rows)) < self._config.joined_share):
+        labels = [set(labelled.targets[row]) for row in rows]
+        for index in np.flatnonzero(rng.random(len(rows)) < self._config.joined_share):
             other = rows[int(rng.integers(len(rows)))]
-            texts[place] = f"{texts[place]} {labelled.texts[other]}"
-            true[place] |= set(labelled.targets[other])
-        return texts, true
+            texts[index] = f"{texts[index]} {labelled.texts[other]}"
+            labels[index] |= set(labelled.targets[other])
+        return texts, labels
+
+
+def _targets(names: Sequence[str], text_labels: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    """(texts, labels): 1 for each label of a text that is among `names`."""
+    columns = {name: column for column, name in enumerate(names)}
+    targets = np.zeros((len(text_labels), len(names)), dtype=np.float32)
+    for row, labels in enumerate(text_labels):
+        targets[row, [columns[name] for name in labels if name in columns]] = 1
+    return targets

@@ -1,4 +1,4 @@
-"""What a model is asked while it learns from feedback: about documents that somebody judged, and about earlier data."""
+"""Training batches drawn from feedback: judged labels, rewarded decisions, and replayed sets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from gliclass_spark.config.training import SamplingConfig
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.training.data.batches import BatchSampler, SamplingConfig, TrainingBatch
+from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, Mask, Matrix
 
-# Labels of one question. A model that reads labels beside the text has no room for more.
+# A joint model has no room for more labels beside a text.
 _MAX_LABELS = 64
 
 
 @dataclass(frozen=True)
 class LoggedBatch(TrainingBatch):
-    """Decisions that were made, and what came of them: (texts, labels) float32 each, NaN where there is none.
+    """Logged decisions and their rewards: (texts, labels) float32 each, NaN where there is no rewarded decision.
 
-    actions: 1 where the text was given the label, 0 where not. propensities: how probable it was that it
-    would be; a decision that could not have been another one has 1 or 0. rewards: in [-1, 1].
+    actions: 1 if the text was given the label, 0 if not.
+    propensities: probability of giving the label under the behaviour policy; 1 or 0 without exploration.
+    rewards: in [-1, 1].
     """
 
     actions: Matrix | None = None
@@ -32,11 +34,10 @@ class LoggedBatch(TrainingBatch):
 
 
 class JudgedBatches(Dataset[TrainingBatch]):
-    """A fixed number of questions, each decided by the seed and its position alone.
+    """A fixed number of batches of judged documents and of replayed sets, each determined by seed and position.
 
-    `replay_share` of them are about the replayed sets, if there are any; the others about judged documents. An answer
-    weighs the inverse of the propensity of the decision that it is about, `max_weight` at most: labels that
-    are rarely given are rarely judged.
+    `replay_share` of the batches are drawn from the replayed sets, if there are any. A judgement is weighted by the
+    inverse propensity of the judged decision, at most `max_weight`: labels that are rarely given are rarely judged.
     """
 
     def __init__(
@@ -66,18 +67,18 @@ class JudgedBatches(Dataset[TrainingBatch]):
         rng = np.random.default_rng((self._seed, position, 1))
         if self._replayed is not None and rng.random() < self._replay_share:
             return self._replayed[position]
-        rows, columns = _drawn(self._decisions.judged, self._texts, rng)
-        at = np.ix_(rows, columns)
+        rows, columns = _draw(self._decisions.judged, self._texts, rng)
+        cells = np.ix_(rows, columns)
         return TrainingBatch(
             tuple(self._decisions.texts[row] for row in rows),
             tuple(self._decisions.label_set.texts[column] for column in columns),
-            self._decisions.targets[at],
-            self._weights[at],
+            self._decisions.targets[cells],
+            self._weights[cells],
         )
 
 
 class LoggedBatches(Dataset[LoggedBatch]):
-    """A fixed number of questions about documents whose decisions were rewarded, each decided by seed and position."""
+    """A fixed number of batches of rewarded decisions, each determined by seed and position."""
 
     def __init__(self, decisions: LoggedDecisions, *, texts: int, size: int, seed: int) -> None:
         self._decisions = decisions.where(np.count_nonzero(decisions.rewarded, axis=1) > 0)
@@ -91,25 +92,28 @@ class LoggedBatches(Dataset[LoggedBatch]):
     def __getitem__(self, position: int) -> LoggedBatch:
         rng = np.random.default_rng((self._seed, position, 2))
         decisions = self._decisions
-        rows, columns = _drawn(decisions.rewarded, self._texts, rng)
-        at = np.ix_(rows, columns)
-        rewarded, chosen = decisions.rewarded[at], decisions.chosen[at]
-        likely = np.where(np.isnan(decisions.propensities[at]), chosen, decisions.propensities[at])
-        nothing = np.float32(np.nan)
+        rows, columns = _draw(decisions.rewarded, self._texts, rng)
+        cells = np.ix_(rows, columns)
+        rewarded, actions, propensities = (
+            matrix[cells] for matrix in (decisions.rewarded, decisions.actions, decisions.propensities)
+        )
+        # Without exploration the logged action was certain.
+        propensities = np.where(np.isnan(propensities), actions, propensities)
+        nan = np.float32(np.nan)
         return LoggedBatch(
             tuple(decisions.texts[row] for row in rows),
             tuple(decisions.label_set.texts[column] for column in columns),
-            decisions.targets[at],
-            actions=np.where(rewarded, chosen, nothing),
-            propensities=np.where(rewarded, likely, nothing),
-            rewards=np.where(rewarded, decisions.rewards[at], nothing),
+            decisions.targets[cells],
+            actions=np.where(rewarded, actions, nan),
+            propensities=np.where(rewarded, propensities, nan),
+            rewards=np.where(rewarded, decisions.rewards[cells], nan),
         )
 
 
-def _drawn(known: Mask, texts: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows, and columns in a random order: those that something is known about first, if not all find room."""
-    rows = rng.permutation(len(known))[:texts]
-    columns = rng.permutation(known.shape[1])
-    unknown = np.count_nonzero(known[rows], axis=0)[columns] == 0
-    chosen = columns[np.argsort(unknown, kind="stable")][:_MAX_LABELS]
-    return rows, rng.permutation(chosen)
+def _draw(available: Mask, texts: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows, and columns in a random order. Of too many columns, those with something available are kept first."""
+    rows = rng.permutation(len(available))[:texts]
+    columns = rng.permutation(available.shape[1])
+    is_empty = np.count_nonzero(available[rows], axis=0)[columns] == 0
+    kept = columns[np.argsort(is_empty, kind="stable")][:_MAX_LABELS]
+    return rows, rng.permutation(kept)

@@ -1,4 +1,4 @@
-"""Decisions that were made about documents, and what came of them: the snapshot that a retraining learns from."""
+"""Logged decisions: the snapshot of decisions, judgements and rewards that a retraining trains on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.importance_weights import effective_sample_size
 
 Matrix = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -23,8 +24,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Evidence:
-    """judgements: how many there are. effective_sample_size: as many of equal weight would say as much (Kish:
-    (sum w)^2 / sum w^2). clipped: how many would weigh more than is allowed.
+    """How much the judgements are worth under inverse-propensity weights.
+
+    judgements: their number. effective_sample_size: number of judgements of equal weight with the same variance.
+    clipped: judgements whose weight is held to the upper bound.
     """
 
     judgements: int
@@ -36,16 +39,16 @@ class Evidence:
 class LoggedDecisions:
     """One row for each document, one column for each label of the label set: (documents, labels) float32.
 
-    targets: 1 if the label holds, 0 if not, -1 where nobody said. rewards: what came of the decision,
-    in [-1, 1]. chosen: 1 if the document was given the label, 0 if not. propensities: how probable it was
-    that it would be. The latter three are NaN where there is none. held_out (documents,): kept for the gate.
+    targets: 1 if the label holds, 0 if not, -1 if unknown. rewards: of the decision, in [-1, 1]. actions: 1 if the
+    document was given the label, 0 if not. propensities: probability of giving the label under the behaviour policy.
+    The latter three are NaN where there is none. held_out (documents,): held out for the gate.
     """
 
     label_set: LabelSet
     texts: tuple[str, ...]
     targets: Matrix
     rewards: Matrix
-    chosen: Matrix
+    actions: Matrix
     propensities: Matrix
     held_out: Mask
 
@@ -53,96 +56,94 @@ class LoggedDecisions:
         return len(self.texts)
 
     def where(self, rows: Mask) -> LoggedDecisions:
-        """Those of the documents alone."""
+        """Return the documents of a mask (documents,), in their order."""
         return LoggedDecisions(
             self.label_set,
-            tuple(text for text, kept in zip(self.texts, rows, strict=True) if kept),
+            tuple(text for text, is_kept in zip(self.texts, rows, strict=True) if is_kept),
             self.targets[rows],
             self.rewards[rows],
-            self.chosen[rows],
+            self.actions[rows],
             self.propensities[rows],
             self.held_out[rows],
         )
 
     @cached_property
     def judged(self) -> Mask:
-        """(documents, labels): whether it is known that the label holds, or that it doesn't."""
-        found: Mask = self.targets >= 0
-        return found
+        """(documents, labels): whether it is known if the label holds."""
+        mask: Mask = self.targets >= 0
+        return mask
 
     @cached_property
     def rewarded(self) -> Mask:
-        """(documents, labels): whether it is known what was decided, and what came of it."""
-        found: Mask = ~np.isnan(self.rewards) & ~np.isnan(self.chosen)
-        return found
+        """(documents, labels): whether the action and its reward are known."""
+        mask: Mask = ~np.isnan(self.rewards) & ~np.isnan(self.actions)
+        return mask
 
     @property
     def explored(self) -> bool:
-        """Whether some of the decisions were drawn, so that others would have been possible."""
+        """Whether some of the decisions were drawn at random."""
         return bool((~np.isnan(self.propensities)).any())
 
     def action_propensities(self) -> Matrix:
-        """(documents, labels): how probable the decision that was made was. Without exploration it was certain: 1."""
-        found: Matrix = np.where(self.chosen > 0, self.propensities, 1 - self.propensities)
-        return np.where(np.isnan(found), np.float32(1), found)
+        """Return the probability of each action that was taken, (documents, labels); 1 without exploration."""
+        propensities: Matrix = np.where(self.actions > 0, self.propensities, 1 - self.propensities)
+        return np.where(np.isnan(propensities), np.float32(1), propensities)
 
     def weights(self, max_weight: float) -> Matrix:
-        """(documents, labels): the inverse of what `action_propensities` gives, `max_weight` at most.
+        """Return inverse-propensity weights, (documents, labels), `max_weight` at most.
 
-        A label that is rarely given is rarely judged: so its answers count for those that nobody gave.
+        A label that is rarely given is rarely judged: its judgements stand in for those that are missing.
         """
-        found: Matrix = np.minimum(1 / self.action_propensities(), max_weight).astype(np.float32)
-        return found
+        weights: Matrix = np.minimum(1 / self.action_propensities(), max_weight).astype(np.float32)
+        return weights
 
     def evidence(self, max_weight: float) -> Evidence:
-        """What the judgements amount to under such weights."""
-        weights = self.weights(max_weight)[self.judged].astype(np.float64)
-        least = self.action_propensities()[self.judged] < 1 / max_weight
-        effective = float(weights.sum() ** 2 / max((weights**2).sum(), 1e-12))
-        return Evidence(len(weights), effective, int(least.sum()))
+        """Return how much the judgements are worth under `weights(max_weight)`."""
+        weights = self.weights(max_weight)[self.judged]
+        is_clipped = self.action_propensities()[self.judged] < 1 / max_weight
+        return Evidence(len(weights), effective_sample_size(weights), int(is_clipped.sum()))
 
     def labelled(self, name: str) -> LabelledSet:
-        """What is known to hold, as a labelled set; documents without a known label are left out."""
-        true = [tuple(np.flatnonzero(row > 0).tolist()) for row in self.targets]
-        rows = [row for row, labels in enumerate(true) if labels]
-        everything = LabelledSet(name, self.label_set.names, self.texts, tuple(true))
-        return everything.rows(rows)
+        """Return the documents with a label that is known to hold, as a labelled set."""
+        targets = tuple(tuple(np.flatnonzero(row > 0).tolist()) for row in self.targets)
+        rows = [row for row, labels in enumerate(targets) if labels]
+        return LabelledSet(name, self.label_set.names, self.texts, targets).rows(rows)
 
 
 def read_decisions(folder: Path) -> LoggedDecisions:
-    """The snapshot in `folder`: snapshot.json, and one row for each decision in feedback.parquet.
+    """Return the snapshot in a folder: snapshot.json, and feedback.parquet with one row for each decision.
 
-    An explicit verdict says whether a label holds. Where there is none, a reward above 0 says that the
-    decision was right, and one below 0 that it was wrong. Raises TrainingError if the folder holds none,
-    or a label that the label set lacks.
+    An explicit verdict states whether a label holds. Without one, a reward above 0 means that the decision was right,
+    and one below 0 that it was wrong. Raises TrainingError if there is no snapshot, or if it has a label that its
+    label set lacks.
     """
     try:
-        about = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
+        snapshot = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
         rows = pq.read_table(folder / "feedback.parquet")
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"{folder} holds no snapshot that can be read ({reason}); take it again") from None
-    return _decisions(LabelSet.from_json(json.dumps(about["label_set"])), rows.to_pylist())
+    return _decisions(LabelSet.from_json(json.dumps(snapshot["label_set"])), rows.to_pylist())
 
 
 def _decisions(label_set: LabelSet, rows: list[dict[str, Any]]) -> LoggedDecisions:
-    documents = {doc_id: place for place, doc_id in enumerate(dict.fromkeys(row["doc_id"] for row in rows))}
-    column = {name: place for place, name in enumerate(label_set.names)}
+    documents = {doc_id: index for index, doc_id in enumerate(dict.fromkeys(row["doc_id"] for row in rows))}
+    columns = {name: column for column, name in enumerate(label_set.names)}
     shape = (len(documents), len(label_set))
     targets = np.full(shape, -1, dtype=np.float32)
-    rewards, chosen, propensities = (np.full(shape, np.nan, dtype=np.float32) for _ in range(3))
+    rewards, actions, propensities = (np.full(shape, np.nan, dtype=np.float32) for _ in range(3))
     held_out = np.zeros(len(documents), dtype=bool)
     texts = [""] * len(documents)
     for row in rows:
-        if row["label"] not in column:
+        if row["label"] not in columns:
             raise TrainingError(f"the snapshot has a label that its label set lacks: {row['label']!r}; take it again")
-        at = documents[row["doc_id"]], column[row["label"]]
-        texts[at[0]], held_out[at[0]] = row["text"], row["held_out"]
-        for matrix, name in ((rewards, "reward"), (chosen, "chosen"), (propensities, "propensity")):
+        document, column = documents[row["doc_id"]], columns[row["label"]]
+        texts[document], held_out[document] = row["text"], row["held_out"]
+        for matrix, name in ((rewards, "reward"), (actions, "chosen"), (propensities, "propensity")):
             if row[name] is not None:
-                matrix[at] = row[name]
-        targets[at] = _target(row)
-    return LoggedDecisions(label_set, tuple(texts), targets, rewards, chosen, propensities, held_out)
+                matrix[document, column] = row[name]
+        targets[document, column] = _target(row)
+    return LoggedDecisions(label_set, tuple(texts), targets, rewards, actions, propensities, held_out)
 
 
 def _target(row: dict[str, Any]) -> float:

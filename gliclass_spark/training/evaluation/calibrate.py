@@ -1,4 +1,4 @@
-"""A label set calibrated on labelled texts, and what came of it on others."""
+"""Calibration of a label set on labelled texts, evaluated on texts that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from gliclass_spark.training.data.labelled_text import LabelledSet
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibrated label set, and its probabilities' reliability on texts that it was not fitted to."""
+    """A calibrated label set, and the reliability of its probabilities on texts that it was not fitted to.
+
+    before, after: reliability without and with the calibration. fitted_on, evaluated_on: numbers of texts.
+    """
 
     label_set: LabelSet
     before: Reliability
     after: Reliability
     fitted_on: int
-    judged_on: int
+    evaluated_on: int
 
 
 def calibrate(engine: Engine, label_set: LabelSet, labelled: LabelledSet, *, max_rows: int, seed: int) -> Calibration:
-    """Fit to one half of the texts, drawn by the seed, and judge on the other.
+    """Fit temperatures and thresholds to one half of the texts, drawn with the seed, and evaluate on the other.
 
-    Texts that can't be scored are left out. Raises TrainingError where the texts have labels that the
-    label set lacks, or too few of them to calibrate with.
+    Texts that can't be scored are left out. Raises TrainingError if the texts have labels that the label set lacks,
+    or if there are too few to calibrate with.
     """
     unknown = sorted(set(labelled.labels) - set(label_set.names))
     if unknown:
@@ -40,12 +43,14 @@ def calibrate(engine: Engine, label_set: LabelSet, labelled: LabelledSet, *, max
     rows = labelled.rows(np.random.default_rng(seed).permutation(len(labelled))[:max_rows].tolist())
     logits = engine.logits(rows.texts, label_set)
     truth: Truth = np.zeros(logits.shape, dtype=bool)
-    column = [label_set.names.index(name) for name in rows.labels]
-    for row, true in enumerate(rows.targets):
-        truth[row, [column[label] for label in true]] = True
+    columns = [label_set.names.index(name) for name in rows.labels]
+    for row, labels in enumerate(rows.targets):
+        truth[row, [columns[label] for label in labels]] = True
     scored = ~np.isnan(logits).any(axis=1)
     logits, truth = logits[scored], truth[scored]
     half = len(logits) // 2
-    found = fit_calibration(label_set, logits[:half], truth[:half])
-    before, after = (reliability(probabilities(logits[half:], each), truth[half:]) for each in (label_set, found))
-    return Calibration(found, before, after, half, len(logits) - half)
+    calibrated = fit_calibration(label_set, logits[:half], truth[:half])
+    before, after = (
+        reliability(probabilities(logits[half:], labels), truth[half:]) for labels in (label_set, calibrated)
+    )
+    return Calibration(calibrated, before, after, half, len(logits) - half)

@@ -1,4 +1,4 @@
-"""A model beside what a user would pick instead, on the same texts."""
+"""Models and baselines compared on the same texts, zero-shot and few-shot."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot
-from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity_checkpoint
+from gliclass_spark.training.evaluation.baselines import EmbeddingClassifier, similarity_checkpoint
+from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
 from gliclass_spark.training.few_shot import fit_few_shot
 
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """The texts: `asked` of every contender, at most `max_rows` of a set, and `learned` from for few-shot figures."""
+    """Labelled sets to evaluate, at most `max_rows` texts of each, and sets to draw few-shot examples from."""
 
-    asked: Sequence[LabelledSet]
-    learned: Sequence[LabelledSet]
+    evaluated: Sequence[LabelledSet]
+    example_sets: Sequence[LabelledSet]
     max_rows: int
     allow_overlap: bool = False
 
     def scores(
         self, models: Sequence[str], baselines: bool, cross_encoder: str | None, shots: int, seeds: int
     ) -> Iterator[Score]:
-        """Score by score, as they are found. Every model is looked up before the first is asked.
+        """Yield each score when it is measured; all model URIs are resolved before the first.
 
-        Raises ModelNotFoundError, CheckpointError; TrainingError where texts that are asked were learned from.
+        Raises ModelNotFoundError, CheckpointError; TrainingError if evaluated texts are among the examples.
         """
         refs = [resolve_model(model) for model in models]
-        asked = [sample(labelled, self.max_rows) for labelled in self.asked]
-        examples = [
-            (few_shot(labelled, shots, seed), seed, of)
-            for labelled, of in zip(self.learned, asked, strict=bool(shots))
+        evaluated = [sample(labelled, self.max_rows) for labelled in self.evaluated]
+        few_shot_runs = [
+            (few_shot(labelled, shots, seed), seed, evaluated_set)
+            for labelled, evaluated_set in zip(self.example_sets, evaluated, strict=bool(shots))
             for seed in range(seeds)
         ]
         if not self.allow_overlap:
-            for learned, _, of in examples:
-                refuse_overlap(learned, of)
+            for examples, _, evaluated_set in few_shot_runs:
+                refuse_overlap(evaluated_set, examples)
         for ref in refs:
             engine = Engine.from_pretrained(ref)
-            yield from (score(engine, labelled, name=ref.uri) for labelled in asked)
+            yield from (score(engine, labelled, name=ref.uri) for labelled in evaluated)
             if baselines:
                 bare = Engine(similarity_checkpoint(ref.uri))
-                yield from (score(bare, labelled, name=bare.ref.uri) for labelled in asked)
+                yield from (score(bare, labelled, name=bare.ref.uri) for labelled in evaluated)
         if cross_encoder is not None:
-            pairs = CrossEncoder(cross_encoder)
-            yield from (score(pairs, labelled, name=cross_encoder) for labelled in asked)
-        for learned, seed, of in examples:
+            classifier = CrossEncoderClassifier(cross_encoder)
+            yield from (score(classifier, labelled, name=cross_encoder) for labelled in evaluated)
+        for examples, seed, evaluated_set in few_shot_runs:
             for ref in refs:
-                yield from self._few_shot(ref, baselines, learned, seed, of, shots)
+                yield from self._few_shot(ref, baselines, examples, seed, evaluated_set, shots)
 
     def _few_shot(
-        self, ref: ModelRef, baselines: bool, learned: LabelledSet, seed: int, asked: LabelledSet, shots: int
+        self, ref: ModelRef, baselines: bool, examples: LabelledSet, seed: int, evaluated: LabelledSet, shots: int
     ) -> Iterator[Score]:
-        yield score(fit_few_shot(ref, learned, seed), asked, name=ref.uri, shots=shots, seed=seed)
+        yield score(fit_few_shot(ref, examples, seed), evaluated, name=ref.uri, shots=shots, seed=seed)
         if baselines:
-            classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri), seed).fit(learned)
-            yield score(classifier, asked, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)
+            classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri), seed).fit(examples)
+            yield score(classifier, evaluated, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)

@@ -1,4 +1,4 @@
-"""How good a model is on labelled text that it was not trained on, and how fast."""
+"""Evaluation on labelled text: F1 of the best label of each text, and texts per second."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.labelled_text import LabelledSet, shared_texts
 
-# What loads with the first texts is not what a text costs.
+# What is loaded lazily with the first texts is not timed.
 _WARM_UP_TEXTS = 4
 
 
 class Classifier(Protocol):
-    """An Engine, or what stands in for one."""
+    """An Engine, or a baseline in its place."""
 
     def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray: ...
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well one contender found the labels of one set.
+    """The scores of one model or baseline, the contender, on one labelled set.
 
-    macro_f1 is the mean of `per_label`, the F1 of each label that a text has or was given; micro_f1
-    counts all answers alike: with one answer a text it is the accuracy. All in [0, 1].
-    `shots`: labelled texts of each label that the contender saw, drawn by `seed`.
+    macro_f1: mean of `per_label`, the F1 of each label that is a text's true or predicted label. micro_f1: over all
+    texts; with one predicted label for each it is the accuracy. All in [0, 1]. name: of the set. labels, rows: its
+    size. shots: texts of each label that the contender was trained on, drawn with `seed`.
     """
 
     contender: str
@@ -47,46 +47,46 @@ class Score:
 
 
 def sample(labelled: LabelledSet, max_rows: int, seed: int = 0) -> LabelledSet:
-    """At most `max_rows` texts, drawn by the seed."""
+    """Return at most `max_rows` texts of the set, drawn with the seed."""
     return labelled.rows(np.random.default_rng(seed).permutation(len(labelled))[:max_rows].tolist())
 
 
-def score(contender: Classifier, asked: LabelledSet, *, name: str, shots: int = 0, seed: int = 0) -> Score:
-    """Ask for each text which one label of the whole set fits best.
+def score(classifier: Classifier, labelled: LabelledSet, *, name: str, shots: int = 0, seed: int = 0) -> Score:
+    """Return the score of the best label of each text, among all labels of the set.
 
-    An answer is right if it is one of the text's labels. A text that can't be scored has no answer,
-    and counts as wrong.
+    A prediction is right if it is one of the text's labels. A text that can't be scored counts as wrong. name: of the
+    contender.
     """
-    label_set = LabelSet.of(*asked.labels, name=asked.name, multi_label=False)
-    contender.logits(asked.texts[:_WARM_UP_TEXTS], label_set)
+    label_set = LabelSet.of(*labelled.labels, name=labelled.name, multi_label=False)
+    classifier.logits(labelled.texts[:_WARM_UP_TEXTS], label_set)
     started = time.perf_counter()
-    logits = contender.logits(asked.texts, label_set)
+    logits = classifier.logits(labelled.texts, label_set)
     seconds = time.perf_counter() - started
     unscored = np.isnan(logits).any(axis=1)
-    answers = np.where(unscored, -1, np.nan_to_num(logits).argmax(axis=1)).tolist()
-    true = [answer if answer in labels else labels[0] for answer, labels in zip(answers, asked.targets, strict=True)]
-    present = sorted({*true, *answers} - {-1})
-    per_label = f1_score(true, answers, labels=present, average=None, zero_division=0)
+    predicted = np.where(unscored, -1, np.nan_to_num(logits).argmax(axis=1)).tolist()
+    true = [label if label in labels else labels[0] for label, labels in zip(predicted, labelled.targets, strict=True)]
+    present = sorted({*true, *predicted} - {-1})
+    per_label = f1_score(true, predicted, labels=present, average=None, zero_division=0)
     return Score(
         contender=name,
-        name=asked.name,
-        labels=len(asked.labels),
-        rows=len(asked),
+        name=labelled.name,
+        labels=len(labelled.labels),
+        rows=len(labelled),
         macro_f1=float(per_label.mean()),
-        micro_f1=float(np.mean([answer == label for answer, label in zip(answers, true, strict=True)])),
-        per_label={asked.labels[label]: float(f1) for label, f1 in zip(present, per_label, strict=True)},
-        texts_per_s=len(asked) / seconds,
+        micro_f1=float(np.mean([label == truth for label, truth in zip(predicted, true, strict=True)])),
+        per_label={labelled.labels[label]: float(f1) for label, f1 in zip(present, per_label, strict=True)},
+        texts_per_s=len(labelled) / seconds,
         shots=shots,
         seed=seed,
     )
 
 
-def refuse_overlap(learned: LabelledSet, asked: LabelledSet) -> None:
-    """Raises TrainingError if a text that is asked was learned from."""
-    shared = shared_texts(asked, learned)
+def refuse_overlap(evaluated: LabelledSet, trained: LabelledSet) -> None:
+    """Raise TrainingError if an evaluated text is among those of the training."""
+    shared = shared_texts(evaluated, trained)
     if shared:
-        example = asked.texts[min(shared)][:60]
+        example = evaluated.texts[min(shared)][:60]
         raise TrainingError(
-            f"{len(shared)} of the {len(asked)} texts of {asked.name} that are asked stand among those learned from "
-            f"({example!r}, ...): the figure would flatter; take them out, or allow it with --allow-overlap"
+            f"{len(shared)} of the {len(evaluated)} evaluated texts of {evaluated.name} are training examples, too "
+            f"({example!r}, ...): the score would be too high; remove them, or allow it with --allow-overlap"
         )

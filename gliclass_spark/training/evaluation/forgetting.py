@@ -1,4 +1,4 @@
-"""What a training forgot: how well a model still finds labels that the training was not about."""
+"""Forgetting: how much a training costs on labels that it was not about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_ROWS = 500
 
 @dataclass(frozen=True)
 class Forgetting:
-    """Macro-F1 of the best label of each text, over at most 500 of them, before the training and behind it."""
+    """Macro-F1 of the best label of each text of a set, before and after the training."""
 
     name: str
     texts: int
@@ -25,12 +25,12 @@ class Forgetting:
         return self.champion - self.candidate
 
 
-def forgetting(
+def measure_forgetting(
     candidate: Classifier, champion: Classifier, sets: Sequence[LabelledSet], seed: int
 ) -> tuple[Forgetting, ...]:
-    """Of each set, every label asked of the same texts by both."""
-    found = []
-    for asked in (sample(labelled, _MAX_ROWS, seed) for labelled in sets):
-        before, behind = (score(model, asked, name=asked.name).macro_f1 for model in (champion, candidate))
-        found.append(Forgetting(asked.name, len(asked), before, behind))
-    return tuple(found)
+    """Return the forgetting on each set: both models on the same texts, at most 500, with all labels of the set."""
+    results = []
+    for labelled in (sample(each, _MAX_ROWS, seed) for each in sets):
+        before, after = (score(model, labelled, name=labelled.name).macro_f1 for model in (champion, candidate))
+        results.append(Forgetting(labelled.name, len(labelled), before, after))
+    return tuple(results)

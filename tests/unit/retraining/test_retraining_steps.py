@@ -1,4 +1,4 @@
-"""A retraining from its snapshot to the registry: its steps, what stops it, and what it never does twice."""
+"""Retraining from snapshot to registry: its steps, refused data, and idempotence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from gliclass_spark.cli.app import main
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, PREVIOUS
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError, GliclassSparkError, ModelNotFoundError, RegistryError, TrainingError
-from gliclass_spark.retraining.promotion import publish, retraining
+from gliclass_spark.report.verdict import write_verdict_page
+from gliclass_spark.retraining.promotion import open_retraining, publish
 from gliclass_spark.retraining.steps import Retraining
 
 KINDS = ("cat", "dog", "owl")
@@ -31,7 +32,7 @@ LENIENT = {
     "max_slowdown": 1000.0,
 }
 STRICT = {**LENIENT, "min_f1_gain": 1.0}
-Written = Callable[..., RetrainConfig]
+WriteConfig = Callable[..., RetrainConfig]
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def champion(registry: Registry, tiny_label_cached_model: str) -> str:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Written:
-    """`written(rows, golden, **keys)`: a configuration, its golden set, and the snapshot of the retraining "r"."""
+def write_config(tmp_path: Path) -> WriteConfig:
+    """Writes a configuration with these keys, its golden set, and the snapshot of the retraining "r"."""
 
     def of(
         rows: list[dict[str, Any]] | None = None, golden: dict[str, str] | None = None, **keys: Any
@@ -74,14 +75,14 @@ def written(tmp_path: Path) -> Written:
         }
         (tmp_path / "retrain.yaml").write_text(yaml.safe_dump(document))
         config = RetrainConfig.from_yaml(tmp_path / "retrain.yaml")
-        take(config, "r", rows if rows is not None else decisions())
+        write_snapshot(config, "r", rows if rows is not None else decisions())
         return config
 
     return of
 
 
 def decisions() -> list[dict[str, Any]]:
-    """Half of the labels were given by chance, and each decision was rewarded if it was right."""
+    """Return decisions by chance of 1/2, each rewarded if it was right."""
     return [
         {
             "doc_id": f"{number}",
@@ -99,7 +100,7 @@ def decisions() -> list[dict[str, Any]]:
     ]
 
 
-def take(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]]) -> None:
+def write_snapshot(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]]) -> None:
     folder = config.run_folder(run_id) / "snapshot"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "feedback.parquet")
@@ -115,19 +116,19 @@ def take(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]]) -> None
     (folder / "snapshot.json").write_text(json.dumps(about))
 
 
-def begun(config: RetrainConfig, run_id: str = "r") -> Retraining:
-    return retraining(config, run_id, lambda step, at, metrics: None)
+def opened(config: RetrainConfig, run_id: str = "r") -> Retraining:
+    return open_retraining(config, run_id, lambda step, updates, metrics: None)
 
 
 def aliases(registry: Registry) -> dict[str, int]:
     return {alias: version.number for version in registry.versions("pets") for alias in version.aliases}
 
 
-def test_a_candidate_that_passes_is_promoted_and_the_next_run_takes_it(
-    registry: Registry, champion: str, written: Written
+def test_a_candidate_that_passes_is_promoted_and_the_next_run_uses_it(
+    registry: Registry, champion: str, write_config: WriteConfig
 ) -> None:
-    config = written()
-    version = publish(config, "r", begun(config))
+    config = write_config()
+    version = publish(config, opened(config))
     assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
     assert resolve_model(config.pipeline.model).digest == version.digest != champion
     assert version.tags["verdict"] == "promoted"
@@ -139,120 +140,125 @@ def test_a_candidate_that_passes_is_promoted_and_the_next_run_takes_it(
     assert metrics.tags["champion"] == champion
     assert metrics.params["ppo.clip_ratio"] == "0.2"
     assert {"golden.macro_f1", "newest_feedback.macro_f1", "ppo.reward", "calibration.after"} <= metrics.metrics.keys()
-    # Each was decided by chance of a half: all weigh the same, as many as they are.
+    # Each was decided by chance of 1/2: all weights are equal.
     evidence = {
         name: metrics.metrics[f"evidence.{name}"] for name in ("judgements", "effective_sample_size", "clipped")
     }
     assert evidence == {"judgements": 60, "effective_sample_size": 60, "clipped": 0}
-    assert begun(config).material.notes[0] == (
-        "60 judgements, weighed by the inverse of their propensity, say as much as 60 of equal weight would; 0 are "
-        "held to max_weight 10"
+    assert opened(config).data.notes[0] == (
+        "60 judgements, weighted by inverse propensity, have an effective sample size of 60; 0 weights are clipped to "
+        "max_weight 10"
     )
     history = registry._client.get_metric_history(str(version.run_id), "ppo.kl")
     assert [point.step for point in history] == [1, 2, 3]
 
 
-def test_what_was_forgotten_of_other_labels_is_told_and_can_refuse_a_candidate(
-    registry: Registry, champion: str, written: Written, tmp_path: Path
+def test_forgetting_of_other_labels_is_reported_and_can_refuse_a_candidate(
+    registry: Registry, champion: str, write_config: WriteConfig, tmp_path: Path
 ) -> None:
     colours = {"it is red": "red", "it is green": "green", "as red as can be": "red", "a green one": "green"}
     labels = [[label] for label in colours.values()]
     pq.write_table(pa.table({"text": list(colours), "labels": labels}), tmp_path / "colours.parquet")
-    config = written(remembered=["colours.parquet"], gate={**LENIENT, "max_forgetting": 0.0})
-    version = publish(config, "r", begun(config))
-    verdict = begun(config).gate()
-    [forgotten] = verdict["forgotten"]
-    assert (forgotten["name"], forgotten["texts"]) == ("colours", 4)
+    config = write_config(retention=["colours.parquet"], gate={**LENIENT, "max_forgetting": 0.0})
+    version = publish(config, opened(config))
+    verdict = opened(config).gate()
+    [forgetting] = verdict["forgetting"]
+    assert (forgetting["name"], forgetting["texts"]) == ("colours", 4)
     [finding] = [each for each in verdict["findings"] if each["rule"] == "max_forgetting"]
-    assert finding["passed"] == (forgotten["candidate"] >= forgotten["champion"]) == verdict["promoted"]
-    assert "macro-F1 on colours, which nothing was learned from" in finding["said"]
+    assert finding["passed"] == (forgetting["candidate"] >= forgetting["champion"]) == verdict["promoted"]
+    assert "macro-F1 on colours, which is not trained on" in finding["message"]
     metrics = registry._client.get_run(str(version.run_id)).data.metrics
-    assert metrics["forgotten.colours"] == pytest.approx(forgotten["champion"] - forgotten["candidate"])
+    assert metrics["forgetting.colours"] == pytest.approx(forgetting["champion"] - forgetting["candidate"])
 
 
-def test_a_gate_that_is_done_has_left_its_page(champion: str, written: Written) -> None:
-    work = begun(written())
-    verdict = work.gate()
-    page = (work.folder / "gate.html").read_text(encoding="utf-8")
+def test_the_page_of_the_verdict_is_written_from_the_files_of_the_steps(
+    champion: str, write_config: WriteConfig
+) -> None:
+    retraining = opened(write_config())
+    verdict = retraining.gate()
+    write_verdict_page(retraining.folder)
+    page = (retraining.folder / "gate.html").read_text(encoding="utf-8")
     assert f"pets: the candidate is {'promoted' if verdict['promoted'] else 'refused'}" in page
     assert champion in page
     assert all(f"<code>{finding['rule']}</code>" in page for finding in verdict["findings"])
 
 
 def test_a_candidate_that_is_refused_is_kept_as_the_challenger(
-    registry: Registry, champion: str, written: Written
+    registry: Registry, champion: str, write_config: WriteConfig
 ) -> None:
-    config = written(gate=STRICT)
-    version = publish(config, "r", begun(config))
+    config = write_config(gate=STRICT)
+    version = publish(config, opened(config))
     assert aliases(registry) == {CHAMPION: 1, CHALLENGER: 2}
     assert resolve_model(config.pipeline.model).digest == champion
     assert version.tags["verdict"] == "refused"
 
 
-def test_without_ppo_the_supervised_candidate_goes_to_the_gate(champion: str, written: Written) -> None:
-    done = begun(written(ppo=None))
-    assert done.ppo()["notes"] == ["no PPO: it is switched off"]
-    assert done.candidate.name == "supervised"
-    assert done.gate()["promoted"]
+def test_without_ppo_the_supervised_candidate_goes_to_the_gate(champion: str, write_config: WriteConfig) -> None:
+    retraining = opened(write_config(ppo=None))
+    assert retraining.ppo()["notes"] == ["no PPO: it is switched off"]
+    assert retraining.candidate.name == "supervised"
+    assert retraining.gate()["promoted"]
 
 
-def test_the_better_one_of_the_two_candidates_goes_to_the_gate(champion: str, written: Written) -> None:
-    done = begun(written())
-    scores = {name: sum(each.values()) for name, each in done.ppo()["macro_f1"].items()}
+def test_the_better_of_the_two_checkpoints_is_the_candidate(champion: str, write_config: WriteConfig) -> None:
+    retraining = opened(write_config())
+    scores = {name: sum(each.values()) for name, each in retraining.ppo()["macro_f1"].items()}
     expected = "ppo" if scores["ppo"] > scores["supervised"] else "supervised"
-    assert done.candidate.name == expected
+    assert retraining.candidate.name == expected
 
 
-def test_steps_that_are_done_are_not_done_again_and_a_killed_one_goes_on(champion: str, written: Written) -> None:
-    config = written()
-    first = begun(config)
+def test_finished_steps_are_not_repeated_and_a_killed_one_continues(champion: str, write_config: WriteConfig) -> None:
+    config = write_config()
+    first = opened(config)
     first.gate()
     kept = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file()}
-    begun(config).gate()
+    opened(config).gate()
     assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file()} == kept
-    # What a kill behind the calibration leaves.
+    # As after a kill behind the calibration.
     (first.folder / "gate.json").unlink()
     before = first.calibrate()
-    assert begun(config).gate()["findings"]
-    assert begun(config).calibrate() == before
+    assert opened(config).gate()["findings"]
+    assert opened(config).calibrate() == before
 
 
-def test_the_champion_stays_the_one_that_a_retraining_began_with(
-    registry: Registry, champion: str, written: Written, other_tiny_model: str
+def test_a_retraining_keeps_the_champion_that_it_started_with(
+    registry: Registry, champion: str, write_config: WriteConfig, other_tiny_model: str
 ) -> None:
-    config = written()
-    done = begun(config)
+    config = write_config()
+    retraining = opened(config)
     with registry.run("pets", "other", {}) as tracked:
         other = registry.register("pets", Path(other_tiny_model), tracked.run_id)
     registry.promote("pets", str(other.number))
-    assert begun(config).champion.digest == done.champion.digest == champion
+    assert opened(config).champion.digest == retraining.champion.digest == champion
     with pytest.raises(RegistryError, match=r"the champion of 'pets' is now version 2 .* retrain again, under a new"):
-        publish(config, "r", done)
+        publish(config, retraining)
 
 
-def test_a_promotion_that_was_rolled_back_is_not_repeated(registry: Registry, champion: str, written: Written) -> None:
-    config = written()
-    publish(config, "r", begun(config))
+def test_a_promotion_that_was_rolled_back_is_not_repeated(
+    registry: Registry, champion: str, write_config: WriteConfig
+) -> None:
+    config = write_config()
+    publish(config, opened(config))
     registry.rollback("pets")
-    publish(config, "r", begun(config))
+    publish(config, opened(config))
     assert aliases(registry) == {CHAMPION: 1, PREVIOUS: 2}
 
 
 def test_a_candidate_is_registered_once_even_if_the_promotion_was_killed(
-    registry: Registry, champion: str, written: Written
+    registry: Registry, champion: str, write_config: WriteConfig
 ) -> None:
-    config = written()
-    publish(config, "r", begun(config))
+    config = write_config()
+    publish(config, opened(config))
     (config.run_folder("r") / "promote.json").unlink()
-    publish(config, "r", begun(config))
+    publish(config, opened(config))
     assert [version.number for version in registry.versions("pets")] == [1, 2]
     assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
 
 
 def test_a_candidate_whose_registration_was_killed_becomes_the_challenger(
-    registry: Registry, champion: str, written: Written, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, champion: str, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = written(gate=STRICT)
+    config = write_config(gate=STRICT)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -260,107 +266,112 @@ def test_a_candidate_whose_registration_was_killed_becomes_the_challenger(
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "set_challenger", killed)
         with pytest.raises(KeyboardInterrupt):
-            publish(config, "r", begun(config))
+            publish(config, opened(config))
     assert aliases(registry) == {CHAMPION: 1}
-    assert publish(config, "r", begun(config)).number == 2
+    assert publish(config, opened(config)).number == 2
     assert aliases(registry) == {CHAMPION: 1, CHALLENGER: 2}
 
 
-def alike(reward: float | None, target: int | None) -> list[dict[str, Any]]:
+def with_equal(reward: float | None, target: int | None) -> list[dict[str, Any]]:
     return [{**row, "reward": reward, "target": target} for row in decisions()]
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("changes", "message"),
     [
-        ({"rows": decisions()[:6]}, "6 decisions are known to be right or wrong, 10 are needed"),
-        ({"rows": alike(None, 1)}, "all 60 judgements say that a label holds: nothing can be told apart"),
-        ({"rows": alike(None, 0)}, "all 60 judgements say that a label does not hold"),
+        ({"rows": decisions()[:6]}, "6 decisions are judged or rewarded, 10 are needed"),
+        ({"rows": with_equal(None, 1)}, "all 60 judgements say that a label holds, so there is nothing to tell apart"),
+        ({"rows": with_equal(None, 0)}, "all 60 judgements say that a label does not hold"),
         (
             {"golden": {"a  CAT 0": "cat", "the golden dog": "dog"}},
-            "1 of the 2 texts of the golden set stand among those that are learned from",
+            "1 of the 2 texts of the golden set are training texts, too",
         ),
         ({"golden": {"a mouse": "mouse", "the golden cat": "cat"}}, "1 label.s. that 'pets' lacks: mouse"),
         (
             {"golden": {"a  CAT 0": "cat", "a dog": "dog"}, "replay": ["golden.parquet"]},
             "2 of the 2 texts of the golden",
         ),
-        ({"remembered": ["golden.parquet"], "replay": ["golden.parquet"]}, "30 of the 30 texts of the golden set"),
+        ({"retention": ["golden.parquet"], "replay": ["golden.parquet"]}, "30 of the 30 texts of the golden set"),
     ],
 )
-def test_what_can_not_be_learned_from_or_judged_by_stops_it_before_any_training(
-    facts: dict[str, Any], said: str, champion: str, written: Written
+def test_unusable_data_is_refused_before_any_training(
+    changes: dict[str, Any], message: str, champion: str, write_config: WriteConfig
 ) -> None:
-    config = written(**facts)
-    with pytest.raises(TrainingError, match=said):
-        begun(config).supervised()
+    config = write_config(**changes)
+    with pytest.raises(TrainingError, match=message):
+        opened(config).supervised()
     assert sorted(path.name for path in config.run_folder("r").iterdir()) == ["champion.json", "snapshot"]
 
 
-def test_rewards_that_are_all_alike_leave_ppo_the_judgements(champion: str, written: Written) -> None:
+def test_equal_rewards_leave_ppo_the_judgements(champion: str, write_config: WriteConfig) -> None:
     rows = [{**row, "reward": 1.0} for row in decisions()]
-    done = begun(written(rows, ppo={"steps": 4, "texts": 4, "logged_share": 1.0}))
-    assert "all rewards are alike: PPO learns from judgements alone" in done.material.notes
-    assert all("reward" in point and "logged_reward" not in point for point in done.ppo()["curve"])
+    retraining = opened(write_config(rows, ppo={"steps": 4, "texts": 4, "logged_share": 1.0}))
+    assert "all rewards are equal: PPO trains on judgements alone" in retraining.data.notes
+    assert all("reward" in point and "logged_reward" not in point for point in retraining.ppo()["curve"])
 
 
-def test_without_exploration_it_is_said_what_can_not_be_learned(champion: str, written: Written) -> None:
+def test_without_exploration_a_note_states_the_limits(champion: str, write_config: WriteConfig) -> None:
     rows = [{**row, "propensity": None} for row in decisions()]
-    [exploration, replay] = begun(written(rows)).material.notes
-    assert "the decisions were made by thresholds alone" in exploration
+    [exploration, replay] = opened(write_config(rows)).data.notes
+    assert "all decisions were made by thresholds" in exploration
     assert "nothing is replayed" in replay
 
 
-def test_a_golden_folder_of_several_tables_is_refused(champion: str, written: Written, tmp_path: Path) -> None:
-    config, folder = written(), tmp_path / "both"
+def test_a_golden_folder_of_several_tables_is_refused(champion: str, write_config: WriteConfig, tmp_path: Path) -> None:
+    config, folder = write_config(), tmp_path / "both"
     folder.mkdir()
     for name in ("one", "two"):
         shutil.copy(tmp_path / "golden.parquet", folder / f"{name}.parquet")
-    with pytest.raises(TrainingError, match=r"holds 2 tables \(one, two\); name the one that judges"):
-        begun(config.model_copy(update={"golden": str(folder)})).supervised()
+    with pytest.raises(TrainingError, match=r"holds 2 tables \(one, two\); give the path of one of them"):
+        opened(config.model_copy(update={"golden": str(folder)})).supervised()
 
 
-def test_feedback_that_leaves_nothing_to_judge_by_is_told(champion: str, written: Written) -> None:
+def test_without_held_out_feedback_a_note_says_so(champion: str, write_config: WriteConfig) -> None:
     rows = [{**row, "text": "a cat 0"} if row["held_out"] else row for row in decisions()]
-    work = begun(written(rows))
-    assert any("the golden set alone judges" in note for note in work.material.notes)
-    assert [each["name"] for each in work.gate()["comparisons"]] == ["golden"]
+    retraining = opened(write_config(rows))
+    assert any("the gate has the golden set alone" in note for note in retraining.data.notes)
+    assert [each["name"] for each in retraining.gate()["comparisons"]] == ["golden"]
 
 
-def test_a_held_out_copy_of_a_text_that_was_learned_from_judges_nothing(champion: str, written: Written) -> None:
+def test_a_held_out_copy_of_a_training_text_is_left_out(champion: str, write_config: WriteConfig) -> None:
     rows = [{**row, "text": "a CAT  0"} if row["doc_id"] == "20" else row for row in decisions()]
-    assert len(begun(written(rows)).material.held_out) == 9
+    assert len(opened(write_config(rows)).data.held_out) == 9
 
 
 @pytest.mark.parametrize("step", [[], ["--step", "snapshot"], ["--step", "promote"]])
-def test_of_several_processes_each_would_do_what_they_do_not_share(
+def test_steps_that_processes_do_not_share_are_refused_under_torchrun(
     step: list[str],
-    written: Written,
+    write_config: WriteConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = written().run_folder("r")
+    folder = write_config().run_folder("r")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["retrain", str(tmp_path / "retrain.yaml"), "--run-id", "r", *step]) == 2
-    assert "torchrun's processes share the steps supervised and ppo alone" in capsys.readouterr().err
+    assert "torchrun's processes share only the steps supervised and ppo" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["snapshot"]
 
 
-def test_without_a_snapshot_or_a_champion_it_does_not_begin(registry: Registry, written: Written) -> None:
-    config = written()
+def test_a_retraining_needs_a_snapshot_and_a_champion(registry: Registry, write_config: WriteConfig) -> None:
+    config = write_config()
     with pytest.raises(ModelNotFoundError):
-        begun(config)
+        opened(config)
     shutil.rmtree(config.run_folder("r"))
     with pytest.raises(ConfigError, match="holds no snapshot; run the step 'snapshot'"):
-        begun(config)
+        opened(config)
 
 
-def test_a_pipeline_that_does_not_follow_its_champion_is_refused_with_what_to_write(
-    written: Written, tmp_path: Path
+def test_a_pipeline_that_does_not_follow_its_champion_is_refused_with_the_fix(
+    write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    written()
+    write_config()
     pipeline = yaml.safe_load((tmp_path / "pets.yaml").read_text())
     (tmp_path / "pets.yaml").write_text(yaml.safe_dump({**pipeline, "model": "embedded"}))
     with pytest.raises(GliclassSparkError, match="write model: models:/pets@champion there"):
         RetrainConfig.from_yaml(tmp_path / "retrain.yaml")
+
+
+def test_an_old_key_is_refused_with_its_new_name(write_config: WriteConfig) -> None:
+    with pytest.raises(ConfigError, match=r"retrain.yaml: .*the key 'remembered' is now 'retention'; rename it"):
+        write_config(remembered=["colours.parquet"])

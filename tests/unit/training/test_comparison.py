@@ -1,4 +1,4 @@
-"""A model beside what a user would pick instead: the figures, and what is refused before any are made."""
+"""Evaluation: scores, baselines, comparisons and calibration."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
-from gliclass_spark.training.evaluation.baselines import CrossEncoder, EmbeddingClassifier, similarity_checkpoint
+from gliclass_spark.training.evaluation.baselines import EmbeddingClassifier, similarity_checkpoint
 from gliclass_spark.training.evaluation.calibrate import calibrate
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
+from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import sample, score
 from gliclass_spark.training.few_shot import few_shot_config
 
 _KINDS = ("cat", "dog", "owl")
 TEXTS = tuple(f"a {kind} number {number}" for number in range(20) for kind in _KINDS)
 ANIMALS = LabelledSet("animals", _KINDS, TEXTS, ((0,), (1,), (2,)) * 20)
-LEARNED = ANIMALS.rows(range(30))
-ASKED = ANIMALS.rows(range(30, 60))
+TRAIN = ANIMALS.rows(range(30))
+TEST = ANIMALS.rows(range(30, 60))
 
 
 class Fixed:
-    """Answers by the text's last character: the column to choose, or "?" for a text that can't be scored."""
+    """Predicts the column in the text's last character; "?" is a text that can't be scored."""
 
     def logits(self, texts: list[str], labels: LabelSet) -> np.ndarray:
-        found = np.zeros((len(texts), len(labels)), dtype=np.float32)
+        logits = np.zeros((len(texts), len(labels)), dtype=np.float32)
         for row, text in enumerate(texts):
-            found[row] = np.nan if text[-1] == "?" else np.eye(len(labels))[int(text[-1])]
-        return found
+            logits[row] = np.nan if text[-1] == "?" else np.eye(len(labels))[int(text[-1])]
+        return logits
 
 
-def pairs_model(folder: Path, names: list[str]) -> str:
+def sequence_classifier(folder: Path, names: list[str]) -> str:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=30522,
@@ -64,26 +65,26 @@ def pairs_model(folder: Path, names: list[str]) -> str:
     return str(folder)
 
 
-def test_the_figures_are_f1s_of_the_best_label() -> None:
-    asked = LabelledSet("x", ("a", "b", "c"), ("0", "0", "1", "1"), ((0,), (1,), (1, 2), (0,)))
-    found = score(Fixed(), asked, name="fixed")
-    # a: answered twice, once rightly, and missed once; b likewise; c was a right answer's other label.
+def test_scores_are_f1_of_the_best_label() -> None:
+    labelled = LabelledSet("x", ("a", "b", "c"), ("0", "0", "1", "1"), ((0,), (1,), (1, 2), (0,)))
+    found = score(Fixed(), labelled, name="fixed")
+    # a and b: predicted twice, once rightly, and missed once; c is the other label of a right prediction.
     assert found.per_label == {"a": 0.5, "b": 0.5}
     assert (found.macro_f1, found.micro_f1, found.rows, found.labels) == (0.5, 0.5, 4, 3)
 
 
-def test_the_labels_that_are_found_worst_are_shown_first() -> None:
-    asked = LabelledSet("x", ("a", "[b]", "c"), ("0", "0", "1", "2"), ((0,), (1,), (1,), (2,)))
+def test_the_labels_with_the_lowest_f1_are_shown_first() -> None:
+    labelled = LabelledSet("x", ("a", "[b]", "c"), ("0", "0", "1", "2"), ((0,), (1,), (1,), (2,)))
     console = Console(width=80, record=True, file=io.StringIO())
-    show_scores(console, [score(Fixed(), asked, name="fixed")])
+    show_scores(console, [score(Fixed(), labelled, name="fixed")])
     shown = [" ".join(line.strip("│ ").split("│")).split() for line in console.export_text().splitlines()]
     assert ["mean", "micro-F1", "0.750"] in shown
     assert [row for row in shown if row[0] in {"a", "[b]", "c"}] == [["[b]", "0.667"], ["a", "0.667"], ["c", "1.000"]]
 
 
-def test_a_text_without_a_score_is_a_wrong_answer() -> None:
-    asked = LabelledSet("x", ("a", "b"), ("0", "?", "1", "1"), ((0,), (0,), (1,), (1,)))
-    found = score(Fixed(), asked, name="fixed")
+def test_a_text_without_a_score_counts_as_wrong() -> None:
+    labelled = LabelledSet("x", ("a", "b"), ("0", "?", "1", "1"), ((0,), (0,), (1,), (1,)))
+    found = score(Fixed(), labelled, name="fixed")
     assert found.per_label == {"a": pytest.approx(2 / 3), "b": 1.0}
     assert found.micro_f1 == 0.75
 
@@ -94,16 +95,16 @@ def test_the_same_rows_are_drawn_for_every_contender() -> None:
     assert sorted(sample(ANIMALS, 999).texts) == sorted(TEXTS)
 
 
-def test_a_classifier_on_embeddings_learns_from_few_examples() -> None:
-    fitted = EmbeddingClassifier(similarity_checkpoint("embedded")).fit(LEARNED)
-    assert score(fitted, ASKED, name="regression").macro_f1 == 1.0
+def test_a_classifier_on_embeddings_fits_few_examples() -> None:
+    fitted = EmbeddingClassifier(similarity_checkpoint("embedded")).fit(TRAIN)
+    assert score(fitted, TEST, name="regression").macro_f1 == 1.0
 
 
 @pytest.mark.parametrize(("texts", "steps"), [(2, 30), (200, 50), (4000, 100)])
-def test_learning_from_few_examples_asks_every_label_each_time_and_ends(texts: int, steps: int) -> None:
+def test_few_shot_training_has_all_labels_in_each_batch_and_a_bounded_number_of_steps(texts: int, steps: int) -> None:
     examples = LabelledSet("x", _KINDS, TEXTS[:1] * texts, ((0,),) * texts)
     config = few_shot_config(examples, seed=1)
-    assert (config.question.min_labels, config.question.max_labels, config.question.foreign_share) == (3, 3, 0.0)
+    assert (config.sampling.min_labels, config.sampling.max_labels, config.sampling.negative_share) == (3, 3, 0.0)
     assert (config.steps, config.seed) == (steps, 1)
 
 
@@ -120,7 +121,7 @@ def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_eac
         assert logits[:2].argmax(axis=1).tolist() == [0, 1]
 
 
-def test_a_label_without_an_example_is_never_the_classifiers_answer() -> None:
+def test_a_label_without_an_example_is_never_predicted() -> None:
     for targets in [((0,), (2,), (2,)), ((0,), (2,), (0, 2))]:
         labelled = LabelledSet("animals", _KINDS, ("a cat", "an owl", "both"), targets)
         logits = (
@@ -143,25 +144,25 @@ def test_similarity_takes_the_encoder_of_any_checkpoint(tiny_model: str) -> None
 
 
 @pytest.mark.parametrize("names", [["contradiction", "entailment"], ["entailment", "neutral"], ["LABEL_0"]])
-def test_a_cross_encoder_gives_every_pair_the_score_that_it_has_alone(names: list[str], tmp_path: Path) -> None:
-    pairs = CrossEncoder(pairs_model(tmp_path, names), batch_size=4)
-    asked = LabelSet.of(*_KINDS)
-    together = pairs.logits(["a cat", "a very long text about " * 20, "owl"], asked)
-    alone = [pairs.logits([text], asked)[0] for text in ("a cat", "a very long text about " * 20, "owl")]
+def test_a_cross_encoder_scores_each_pair_independently_of_the_batch(names: list[str], tmp_path: Path) -> None:
+    classifier = CrossEncoderClassifier(sequence_classifier(tmp_path, names), batch_size=4)
+    labels = LabelSet.of(*_KINDS)
+    together = classifier.logits(["a cat", "a very long text about " * 20, "owl"], labels)
+    alone = [classifier.logits([text], labels)[0] for text in ("a cat", "a very long text about " * 20, "owl")]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert together.std() > 0
 
 
-def test_a_model_that_judges_no_pairs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="tells sad, glad apart; give a model with a label 'entailment'"):
-        CrossEncoder(pairs_model(tmp_path, ["sad", "glad"]))
-    with pytest.raises(CheckpointError, match="holds no model of pairs that can be loaded"):
-        CrossEncoder(str(tmp_path / "nowhere"))
+def test_a_model_that_is_no_cross_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has the labels sad, glad; give a model with a label 'entailment'"):
+        CrossEncoderClassifier(sequence_classifier(tmp_path, ["sad", "glad"]))
+    with pytest.raises(CheckpointError, match="holds no cross-encoder that can be loaded"):
+        CrossEncoderClassifier(str(tmp_path / "nowhere"))
 
 
-def test_texts_that_were_learned_from_are_counted_and_refused(tiny_model: str) -> None:
-    comparison = BaselineComparison([ANIMALS], [LEARNED], max_rows=60)
-    with pytest.raises(TrainingError, match=r"6 of the 60 texts of animals that are asked stand among those learned"):
+def test_evaluated_texts_among_the_examples_are_counted_and_refused(tiny_model: str) -> None:
+    comparison = BaselineComparison([ANIMALS], [TRAIN], max_rows=60)
+    with pytest.raises(TrainingError, match=r"6 of the 60 evaluated texts of animals are training examples"):
         next(comparison.scores([tiny_model], baselines=False, cross_encoder=None, shots=2, seeds=1))
 
 
@@ -175,7 +176,7 @@ def write(folder: Path) -> Path:
     return folder / "animals.parquet"
 
 
-def test_the_evaluate_command_compares_and_draws(
+def test_the_evaluate_command_writes_scores_and_a_figure(
     tiny_label_cached_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = str(write(tmp_path)), tmp_path / "out"
@@ -190,12 +191,12 @@ def test_the_evaluate_command_compares_and_draws(
         "logistic",
     ]
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
-    said = capsys.readouterr().out
-    assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in said
-    assert "texts/s" in said
+    output = capsys.readouterr().out
+    assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in output
+    assert "texts/s" in output
 
 
-def test_the_calibrate_command_writes_a_label_set_that_can_be_asked(tiny_model: str, tmp_path: Path) -> None:
+def test_the_calibrate_command_writes_a_label_set(tiny_model: str, tmp_path: Path) -> None:
     labels, out, picture = tmp_path / "animals.yaml", tmp_path / "calibrated.yaml", tmp_path / "picture.png"
     labels.write_text(yaml.safe_dump({"name": "animals", "labels": list(_KINDS)}))
     options = ["--out", str(out), "--model", tiny_model, "--picture", str(picture)]
@@ -213,4 +214,4 @@ def test_labels_that_the_label_set_lacks_are_refused(tiny_model: str) -> None:
 
 
 def test_a_set_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert read_sets(write(tmp_path), "train") == [LEARNED]
+    assert read_sets(write(tmp_path), "train") == [TRAIN]

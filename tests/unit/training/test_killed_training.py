@@ -1,4 +1,4 @@
-"""A training whose process is killed, and started again by the same command, ends with the same weights."""
+"""A training that is killed and started again ends with the same weights."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training import ppo
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.data.batches import BatchSampler, SamplingConfig
-from gliclass_spark.training.supervised import TrainingConfig, train
+from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.training.data.batches import BatchSampler
+from gliclass_spark.training.supervised import train
 
 torch.set_num_threads(1)
 model, out = sys.argv[1], Path(sys.argv[2])
@@ -32,7 +33,7 @@ sampling = SamplingConfig(texts=2)
 start = load(resolve_model(model))
 """
 SUPERVISED = """
-config = TrainingConfig(steps=20, question=asked, save_steps=2, seed=3)
+config = TrainingConfig(steps=20, sampling=sampling, save_steps=2, seed=3)
 train(start.model, start.tokenizer, [animals], config, out)
 """
 PPO = """
@@ -51,16 +52,18 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
     def training(folder: str) -> list[str]:
         return [sys.executable, "-c", PROGRAM + kind, tiny_label_cached_model, str(tmp_path / folder)]
 
-    subprocess.run(training("whole"), check=True)
+    subprocess.run(training("uninterrupted"), check=True)
     with subprocess.Popen(training("killed")) as killed:
-        until = time.monotonic() + SECONDS
-        while not (tmp_path / "killed" / "steps" / checkpoint).exists() and time.monotonic() < until:
+        deadline = time.monotonic() + SECONDS
+        while not (tmp_path / "killed" / "steps" / checkpoint).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     subprocess.run(training("killed"), check=True)
-    whole, continued = (load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", "killed"))
-    assert whole.keys() == continued.keys()
-    for name, weight in whole.items():
+    uninterrupted, continued = (
+        load_file(tmp_path / folder / "model.safetensors") for folder in ("uninterrupted", "killed")
+    )
+    assert uninterrupted.keys() == continued.keys()
+    for name, weight in uninterrupted.items():
         torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)

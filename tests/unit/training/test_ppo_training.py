@@ -1,4 +1,4 @@
-"""PPO from its first step to its last: replayed, killed and continued, stopped where a number is none."""
+"""PPO training: replay of actions, continuation after a kill, stop on divergence."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from gliclass_spark.training.ppo import Sources, train
 _KINDS = ("cat", "dog", "owl")
 LABELS = LabelSet.of(*_KINDS, name="animals")
 TEXTS = tuple(f"a {kind} {number}" for number in range(8) for kind in _KINDS)
-HELD = np.tile(np.eye(3, dtype=np.float32), (8, 1))
+TRUTH = np.tile(np.eye(3, dtype=np.float32), (8, 1))
 NOTHING = np.full((24, 3), np.nan, dtype=np.float32)
-DECISIONS = LoggedDecisions(LABELS, TEXTS, HELD, NOTHING, NOTHING, NOTHING, np.zeros(24, dtype=bool))
+DECISIONS = LoggedDecisions(LABELS, TEXTS, TRUTH, NOTHING, NOTHING, NOTHING, np.zeros(24, dtype=bool))
 CONFIG = Ppo(steps=6, texts=8, save_steps=2, encoder_lr=1e-3, head_lr=1e-2)
 
 Start = Callable[[], Checkpoint]
@@ -40,31 +40,33 @@ def start(request: pytest.FixtureRequest, tiny_model: str, tiny_label_cached_mod
     return lambda: checkpoint.load(resolve_model(uri))
 
 
-def known(size: int = 99) -> Sources:
+def judged(size: int = 99) -> Sources:
     return Sources(JudgedBatches(DECISIONS, (), texts=8, replay_share=0, max_weight=1, size=size, seed=0), None)
 
 
 def logged() -> Sources:
-    """Each label was drawn with probability a half, and rewarded if it held."""
-    drawn = np.random.default_rng(5).random((24, 3)) < 0.5
-    earned = np.where(drawn == (HELD > 0), 1, -1).astype(np.float32)
-    half = np.full_like(HELD, 0.5)
-    decisions = replace(DECISIONS, rewards=earned, chosen=drawn.astype(np.float32), propensities=half)
+    """Each label was given with probability 1/2, and rewarded if it holds."""
+    actions = np.random.default_rng(5).random((24, 3)) < 0.5
+    rewards = np.where(actions == (TRUTH > 0), 1, -1).astype(np.float32)
+    half = np.full_like(TRUTH, 0.5)
+    decisions = replace(DECISIONS, rewards=rewards, actions=actions.astype(np.float32), propensities=half)
     return Sources(None, LoggedBatches(decisions, texts=8, size=99, seed=0))
 
 
-def test_in_every_epoch_the_very_actions_are_replayed(start: Start, tmp_path: Path) -> None:
-    """Were they drawn anew, a policy that hardly moves would not keep a ratio of 1."""
+def test_every_epoch_replays_the_same_actions(start: Start, tmp_path: Path) -> None:
+    """With new actions, a policy that hardly moves would not keep a ratio of 1."""
     loaded, found = start(), []
     still = CONFIG.model_copy(update={"encoder_lr": 1e-30, "head_lr": 1e-30, "epochs": 4, "clip_ratio": 1e-6})
-    train(loaded.model, loaded.tokenizer, known(), still, tmp_path, on_step=lambda step, metrics: found.append(metrics))
-    assert [metrics["clipped_share"] for metrics in found] == [0.0] * CONFIG.steps
+    train(
+        loaded.model, loaded.tokenizer, judged(), still, tmp_path, on_step=lambda step, metrics: found.append(metrics)
+    )
+    assert [metrics["clipfrac"] for metrics in found] == [0.0] * CONFIG.steps
     # In bfloat16 a pass with gradients and one without are not the same to the last bit.
     assert [metrics["kl"] for metrics in found] == pytest.approx([0.0] * CONFIG.steps, abs=1e-3)
 
 
-@pytest.mark.parametrize("sources", [known, logged])
-def test_rewards_rise_where_labels_are_known_and_where_only_outcomes_are(
+@pytest.mark.parametrize("sources", [judged, logged])
+def test_rewards_rise_with_judged_labels_and_with_logged_decisions(
     start: Start, sources: Callable[[], Sources], tmp_path: Path
 ) -> None:
     loaded = start()
@@ -77,11 +79,11 @@ def test_rewards_rise_where_labels_are_known_and_where_only_outcomes_are(
 
 @torch.no_grad()
 def right(loaded: Checkpoint) -> float:
-    """The mean probability of a right decision."""
+    """Return the mean probability of a right decision."""
     from gliclass_spark.inference.engine import Engine
 
     scores = Engine(loaded, device="cpu", precision="float32").scores(TEXTS, LABELS)
-    return float(np.where(HELD > 0, scores, 1 - scores).mean())
+    return float(np.where(TRUTH > 0, scores, 1 - scores).mean())
 
 
 def test_a_training_that_was_killed_continues_to_the_same_weights(start: Start, tmp_path: Path) -> None:
@@ -92,20 +94,18 @@ def test_a_training_that_was_killed_continues_to_the_same_weights(start: Start, 
             if step == until:
                 raise KeyboardInterrupt
 
-        train(loaded.model, loaded.tokenizer, known(), CONFIG, folder, seed=1, on_step=kill)
+        train(loaded.model, loaded.tokenizer, judged(), CONFIG, folder, seed=1, on_step=kill)
         return loaded.model.state_dict()
 
-    whole = trained(tmp_path / "whole", until=0)
+    uninterrupted = trained(tmp_path / "uninterrupted", until=0)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "killed", until=5)
     continued = trained(tmp_path / "killed", until=0)
-    for name, weight in whole.items():
+    for name, weight in uninterrupted.items():
         torch.testing.assert_close(continued[name], weight, rtol=0, atol=1e-6, msg=name)
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoint(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_loss_of_nan_stops_the_training_and_keeps_the_last_checkpoint(start: Start, tmp_path: Path) -> None:
     loaded = start()
 
     def spoil(step: int, metrics: object) -> None:
@@ -115,13 +115,13 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_last_checkpoi
                 next(loaded.model.text_projector.parameters()).fill_(float("nan"))
 
     with pytest.raises(TrainingError, match="the loss, or its gradient, is not a number"):
-        train(loaded.model, loaded.tokenizer, known(), CONFIG, tmp_path, on_step=spoil)
+        train(loaded.model, loaded.tokenizer, judged(), CONFIG, tmp_path, on_step=spoil)
     assert [path.name for path in (tmp_path / "steps").iterdir()] == ["step-2"]
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_a_gradient_that_is_no_number_reaches_no_checkpoint(start: Start, tmp_path: Path) -> None:
-    """In the last epoch of a step that is saved no loss would tell of it before the next step."""
+def test_a_gradient_of_nan_reaches_no_checkpoint(start: Start, tmp_path: Path) -> None:
+    """In the last epoch of a step that is saved, the loss would show it only in the next step."""
     loaded, passes = start(), []
 
     def spoil(gradient: Tensor) -> Tensor:
@@ -130,25 +130,25 @@ def test_a_gradient_that_is_no_number_reaches_no_checkpoint(start: Start, tmp_pa
 
     next(loaded.model.text_projector.parameters()).register_hook(spoil)
     with pytest.raises(TrainingError, match="the loss, or its gradient, is not a number"):
-        train(loaded.model, loaded.tokenizer, known(), CONFIG, tmp_path, on_step=lambda step, metrics: None)
+        train(loaded.model, loaded.tokenizer, judged(), CONFIG, tmp_path, on_step=lambda step, metrics: None)
     assert len(passes) == 4 * CONFIG.epochs
     assert [path.name for path in (tmp_path / "steps").iterdir()] == ["step-2"]
     assert all(torch.isfinite(weight).all() for weight in loaded.model.state_dict().values())
 
 
 class Broken(Dataset[TrainingBatch]):
-    """Questions, the third of which can't be asked."""
+    """Batches, the third of which can't be read."""
 
     def __getitem__(self, position: int) -> TrainingBatch:
         if position == 2:
-            raise RuntimeError("the disk is gone")
-        assert known().known is not None
-        return known().known[position]
+            raise RuntimeError("disk failure")
+        assert judged().judged is not None
+        return judged().judged[position]
 
 
-def test_what_goes_wrong_in_a_step_stops_the_training_as_it_is(start: Start, tmp_path: Path) -> None:
+def test_an_error_in_a_step_is_raised_unchanged(start: Start, tmp_path: Path) -> None:
     loaded, done = start(), []
-    with pytest.raises(RuntimeError, match="the disk is gone"):
+    with pytest.raises(RuntimeError, match="disk failure"):
         train(
             loaded.model,
             loaded.tokenizer,
@@ -162,16 +162,16 @@ def test_what_goes_wrong_in_a_step_stops_the_training_as_it_is(start: Start, tmp
 
 
 @pytest.mark.parametrize(("threshold", "right_share"), [(0.0, 1 / 3), (1.0, 2 / 3)])
-def test_actions_by_threshold_are_those_that_the_label_set_gives(
+def test_threshold_actions_follow_the_thresholds_of_the_label_set(
     threshold: float, right_share: float, start: Start, tmp_path: Path
 ) -> None:
-    """Of three labels one holds: all of them given are right about a third, none of them about two thirds."""
+    """One of three labels holds: giving all is right for 1/3 of them, giving none for 2/3."""
     loaded, found = start(), []
     config = CONFIG.model_copy(update={"steps": 1, "actions": "threshold", "reward": RewardWeights(f1=0, accuracy=1)})
     train(
         loaded.model,
         loaded.tokenizer,
-        known(),
+        judged(),
         config,
         tmp_path,
         label_set=LABELS.model_copy(update={"threshold": threshold}),
@@ -180,7 +180,7 @@ def test_actions_by_threshold_are_those_that_the_label_set_gives(
     assert found == pytest.approx([right_share])
 
 
-def test_there_must_be_something_to_learn_from(start: Start, tmp_path: Path) -> None:
+def test_a_training_without_feedback_is_refused(start: Start, tmp_path: Path) -> None:
     loaded = start()
-    with pytest.raises(TrainingError, match="neither a known label nor a rewarded decision"):
+    with pytest.raises(TrainingError, match="neither a judged label nor a rewarded decision"):
         train(loaded.model, loaded.tokenizer, Sources(None, None), CONFIG, tmp_path)

@@ -1,4 +1,4 @@
-"""The README's commands about models are what a newcomer pastes: they must run as they stand."""
+"""The README's commands about models run as they are."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## A model for
 KINDS = ("complaint", "invoice")
 
 
-def test_a_model_is_judged_trained_and_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_evaluated_trained_and_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("conf").symlink_to(ROOT / "conf")
     texts = [f"{kind} number {number}" for number in range(24) for kind in KINDS]
     rows = {"text": texts, "labels": list(KINDS) * 24, "split": ["train"] * 36 + ["test"] * 12}
     pq.write_table(pa.table(rows), "mail.parquet")

@@ -1,4 +1,4 @@
-"""A text's reward, against examples computed by hand, and what may not change it."""
+"""Rewards against values computed by hand."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_a_reward_is_the_weighted_mean_of_its_parts() -> None:
     assert found == pytest.approx([(3 * 1.0 + 1 / 3) / 4])
 
 
-def test_nothing_given_where_nothing_holds_is_right() -> None:
+def test_no_label_given_where_none_holds_has_the_full_reward() -> None:
     nothing = torch.zeros(1, 3)
     for part in ONE_EACH:
         assert text_rewards(nothing, nothing, only(part)).tolist() == [1.0]
 
 
 def test_rewards_without_any_weight_are_refused() -> None:
-    with pytest.raises(ValidationError, match="a reward that is always 0 teaches nothing"):
+    with pytest.raises(ValidationError, match="every reward would be 0"):
         RewardWeights(f1=0)
 
 

@@ -1,4 +1,4 @@
-"""Several processes that learn together, as several GPUs do: one writes, and all have the same weights."""
+"""Distributed training: gradients are averaged, all processes have the same weights, and one of them writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.model import checkpoint
 
-# Each process also writes down what it has seen of the weights at the end.
+# Each process also writes the sum of its weights at the end.
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
@@ -24,7 +24,8 @@ from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training import ppo
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.data.feedback_batches import JudgedBatches
-from gliclass_spark.training.supervised import TrainingConfig, train_on
+from gliclass_spark.config.training import TrainingConfig
+from gliclass_spark.training.supervised import train_on
 
 torch.set_num_threads(1)
 model, out = sys.argv[1], Path(sys.argv[2])
@@ -33,13 +34,13 @@ texts = tuple(f"a {name} {number}" for number in range(8) for name in names)
 truth = np.tile(np.eye(3, dtype=np.float32), (8, 1))
 nothing = np.full_like(truth, np.nan)
 decisions = LoggedDecisions(LabelSet.of(*names), texts, truth, nothing, nothing, nothing, np.zeros(24, dtype=bool))
-questions = JudgedBatches(decisions, (), texts=8, replay_share=0, max_weight=1, size=99, seed=0)
+batches = JudgedBatches(decisions, (), texts=8, replay_share=0, max_weight=1, size=99, seed=0)
 start = load(resolve_model(model))
 config = TrainingConfig(steps=2, save_steps=2)
-supervised = train_on(questions, start.model, start.tokenizer, config, out / "supervised")
+supervised = train_on(batches, start.model, start.tokenizer, config, out / "supervised")
 start = load(resolve_model(str(supervised)))
 ppo.train(
-    start.model, start.tokenizer, ppo.Sources(questions, None), Ppo(steps=2, texts=8, save_steps=2), out / "ppo"
+    start.model, start.tokenizer, ppo.Sources(batches, None), Ppo(steps=2, texts=8, save_steps=2), out / "ppo"
 )
 total = sum(weight.detach().double().abs().sum().item() for weight in start.model.parameters())
 (out / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(total))

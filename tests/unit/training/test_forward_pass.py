@@ -1,4 +1,4 @@
-"""What is trained, and what is refused by name."""
+"""Which architectures can be trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.model import checkpoint
 from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
-from gliclass_spark.training.forward_pass import trainable, trainable_model
+from gliclass_spark.training.forward_pass import require_trainable, trainable_model
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from gliclass_spark.training.forward_pass import trainable, trainable_model
         ("t5", "encoder-decoder-cls"),
     ],
 )
-def test_a_model_that_can_be_asked_but_not_trained_is_refused_by_its_architecture(
+def test_a_model_for_inference_only_is_refused_by_its_architecture(
     backbone: str, architecture: str, reference: Callable[..., Reference]
 ) -> None:
     folder = str(reference(backbone, architecture_type=architecture).folder)
@@ -32,11 +32,11 @@ def test_a_model_that_can_be_asked_but_not_trained_is_refused_by_its_architectur
         with pytest.raises(TrainingError) as error:
             refused()
         assert str(error.value) == (
-            f"a model of the architecture_type {architecture!r} can be asked, but not trained here; "
-            "train a 'uni-encoder' or a 'label-cached' one"
+            f"a model of the architecture_type {architecture!r} can be used for inference, but not be "
+            "trained; train a 'uni-encoder' or a 'label-cached' one"
         )
 
 
-def test_a_uni_encoder_is_trained_whatever_its_encoder_is(reference: Callable[..., Reference]) -> None:
+def test_a_uni_encoder_can_be_trained_with_any_encoder(reference: Callable[..., Reference]) -> None:
     model = checkpoint.load(resolve_model(str(reference("t5").folder))).model
-    assert trainable(model) is model
+    assert require_trainable(model) is model

@@ -1,4 +1,4 @@
-"""Labelled tables of every kind are read alike, and what can't be learned from is refused by name."""
+"""Labelled text: tables of every format, and those that are refused."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def written(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "delta"])
-def test_a_table_is_read_by_split_and_its_rows_without_text_or_label_left_out(tmp_path: Path, kind: str) -> None:
+def test_a_split_is_read_without_rows_that_lack_text_or_label(tmp_path: Path, kind: str) -> None:
     assert read_sets(written(tmp_path, kind), "test") == [LETTERS]
 
 
-def test_a_folder_is_read_table_by_table(tmp_path: Path) -> None:
+def test_a_folder_gives_one_set_for_each_table(tmp_path: Path) -> None:
     for kind in ("parquet", "delta"):
         written(tmp_path, kind)
     (tmp_path / "README.md").write_text("not a table")
     assert read_sets(tmp_path, "test") == [LETTERS, LETTERS]
 
 
-def test_columns_may_have_other_names_and_a_label_be_a_string(tmp_path: Path) -> None:
+def test_columns_may_have_other_names_and_labels_may_be_strings(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["x", "y"], "topic": ["a", "b"]}), tmp_path / "mail.parquet")
     assert read_sets(tmp_path, columns=Columns(text="body", labels="topic")) == [
         LabelledSet("mail", ("a", "b"), ("x", "y"), ((0,), (1,)))
@@ -73,37 +73,37 @@ def test_columns_may_have_other_names_and_a_label_be_a_string(tmp_path: Path) ->
         ),
         (
             {"text": [1, 2], "labels": ["a", "b"]},
-            r"'text' of .*t\.parquet holds something else than strings",
+            r"'text' of .*t\.parquet holds values that are no strings",
         ),
     ],
     ids=["no labels", "one class", "no label at all", "two spellings", "text of numbers"],
 )
-def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+def test_a_table_without_usable_labels_is_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(TrainingError, match=message):
         read_sets(tmp_path)
 
 
-def test_labels_of_signs_alone_are_different_labels(tmp_path: Path) -> None:
+def test_labels_of_symbols_are_different_labels(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x", "y"], "labels": ["+", "-"]}), tmp_path / "signs.parquet")
     assert read_sets(tmp_path)[0].labels == ("+", "-")
 
 
-def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_split_is_refused_with_the_existing_ones(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"has no row of the split 'dev'; it has test, train"):
         read_sets(written(tmp_path, "parquet"), "dev")
 
 
 @pytest.mark.parametrize("content", [None, "", b"PAR1 but no more"])
-def test_a_place_without_a_table_is_refused(tmp_path: Path, content: str | bytes | None) -> None:
+def test_a_path_without_a_table_is_refused(tmp_path: Path, content: str | bytes | None) -> None:
     if isinstance(content, bytes):
         (tmp_path / "broken.parquet").write_bytes(content)
     path = tmp_path if content is not None else tmp_path / "nowhere"
-    with pytest.raises(TrainingError, match=r"holds no table|there is nothing at|can't be read"):
+    with pytest.raises(TrainingError, match=r"holds no table|does not exist|can't be read"):
         read_sets(path)
 
 
-def test_few_shots_are_so_many_of_each_label_and_the_same_for_one_seed() -> None:
+def test_few_shot_draws_shots_of_each_label_by_the_seed() -> None:
     texts = tuple(f"{kind} {number}" for kind in "ab" for number in range(20))
     labelled = LabelledSet("letters", ("a", "b"), texts, ((0,),) * 20 + ((1,),) * 20)
     drawn = few_shot(labelled, 8, seed=1)
@@ -123,7 +123,7 @@ def test_a_label_without_an_example_leaves_the_others_theirs() -> None:
     assert few_shot(labelled, 8, seed=0) == labelled
 
 
-def test_texts_in_both_are_found_whatever_their_case_and_white_space() -> None:
+def test_shared_texts_ignore_case_and_white_space() -> None:
     one = LabelledSet("one", ("a", "b"), ("A  text", "other", "a text"), ((0,), (1,), (0,)))
     other = LabelledSet("other", ("a", "b"), ("a text",), ((0,),))
     assert shared_texts(one, other) == {0, 2}

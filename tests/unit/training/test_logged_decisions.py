@@ -1,4 +1,4 @@
-"""The snapshot of decisions and what came of them: how it is read, and what is asked about it."""
+"""Logged decisions: how a snapshot is read, and the batches drawn from it."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ def snapshot(folder: Path, *rows: dict[str, Any]) -> LoggedDecisions:
 
 
 def test_each_document_is_a_row_and_each_label_a_column(tmp_path: Path) -> None:
-    found = snapshot(
+    decisions = snapshot(
         tmp_path,
         row("b", "dog", target=1, chosen=True, propensity=0.25, reward=1.0),
         row("a", "owl", target=0, held_out=True),
         row("b", "cat", target=0, chosen=False, propensity=0.25, reward=-1.0),
     )
     nan = np.nan
-    assert found.texts == ("text b", "text a")
-    assert found.targets.tolist() == [[0, 1, -1], [-1, -1, 0]]
-    np.testing.assert_array_equal(found.chosen, [[0, 1, nan], [nan, nan, nan]])
-    np.testing.assert_array_equal(found.rewards, [[-1, 1, nan], [nan, nan, nan]])
-    assert found.action_propensities().tolist() == [[0.75, 0.25, 1], [1, 1, 1]]
-    assert found.held_out.tolist() == [False, True]
-    assert found.judged.sum() == 3
-    assert found.rewarded.sum() == 2
-    assert found.labelled("x").targets == ((1,),)
+    assert decisions.texts == ("text b", "text a")
+    assert decisions.targets.tolist() == [[0, 1, -1], [-1, -1, 0]]
+    np.testing.assert_array_equal(decisions.actions, [[0, 1, nan], [nan, nan, nan]])
+    np.testing.assert_array_equal(decisions.rewards, [[-1, 1, nan], [nan, nan, nan]])
+    assert decisions.action_propensities().tolist() == [[0.75, 0.25, 1], [1, 1, 1]]
+    assert decisions.held_out.tolist() == [False, True]
+    assert decisions.judged.sum() == 3
+    assert decisions.rewarded.sum() == 2
+    assert decisions.labelled("x").targets == ((1,),)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_each_document_is_a_row_and_each_label_a_column(tmp_path: Path) -> None:
         ({"reward": 1.0}, -1),
     ],
 )
-def test_without_a_verdict_the_reward_says_whether_the_decision_was_right(
+def test_without_a_verdict_the_reward_tells_whether_the_label_holds(
     facts: dict[str, Any], target: float, tmp_path: Path
 ) -> None:
     assert snapshot(tmp_path, row("a", "dog", **facts)).targets[0, 1] == target
@@ -98,35 +98,35 @@ def test_a_snapshot_that_is_damaged_or_of_another_label_set_is_refused(tmp_path:
         snapshot(tmp_path, row("a", "mouse"))
 
 
-def test_an_answer_weighs_the_inverse_of_the_propensity_of_its_decision(tmp_path: Path) -> None:
-    found = snapshot(
+def test_a_judgement_is_weighted_by_inverse_propensity(tmp_path: Path) -> None:
+    decisions = snapshot(
         tmp_path,
         row("a", "cat", target=1, chosen=True, propensity=0.5),
         row("a", "dog", target=0, chosen=False, propensity=0.2),
         row("a", "owl", target=1, chosen=True, propensity=0.01),
     )
-    questions = JudgedBatches(found, (), texts=4, replay_share=0.5, max_weight=10, size=3, seed=0)
-    for question in (questions[position] for position in range(3)):
-        weights = dict(zip(question.labels, question.weights[0].tolist(), strict=True))
+    batches = JudgedBatches(decisions, (), texts=4, replay_share=0.5, max_weight=10, size=3, seed=0)
+    for batch in (batches[position] for position in range(3)):
+        weights = dict(zip(batch.labels, batch.weights[0].tolist(), strict=True))
         assert weights == {"cat": 2.0, "dog": 1.25, "owl": 10.0}
     total, squares = 2 + 1.25 + 10, 4 + 1.25**2 + 100
-    assert found.evidence(10) == Evidence(3, pytest.approx(total**2 / squares, rel=1e-6), clipped=1)
-    assert found.where(np.array([False])).evidence(10) == Evidence(0, 0.0, 0)
+    assert decisions.evidence(10) == Evidence(3, pytest.approx(total**2 / squares, rel=1e-6), clipped=1)
+    assert decisions.where(np.array([False])).evidence(10) == Evidence(0, 0.0, 0)
 
 
-def test_questions_are_decided_by_seed_and_position_and_some_are_replayed(tmp_path: Path) -> None:
-    found = snapshot(tmp_path, row("a", "cat", target=1), row("b", "dog", target=0))
+def test_batches_are_determined_by_seed_and_position_and_some_are_replayed(tmp_path: Path) -> None:
+    decisions = snapshot(tmp_path, row("a", "cat", target=1), row("b", "dog", target=0))
     letters = LabelledSet("letters", ("x", "y"), ("x is x", "y is y"), ((0,), (1,)))
 
-    def asked(seed: int) -> list[tuple[str, ...]]:
-        questions = JudgedBatches(found, [letters], texts=2, replay_share=0.5, max_weight=1, size=20, seed=seed)
-        return [questions[position].texts for position in range(20)]
+    def texts(seed: int) -> list[tuple[str, ...]]:
+        batches = JudgedBatches(decisions, [letters], texts=2, replay_share=0.5, max_weight=1, size=20, seed=seed)
+        return [batches[position].texts for position in range(20)]
 
-    assert asked(1) == asked(1) != asked(2)
-    assert {text for texts in asked(1) for text in texts} == {"text a", "text b", "x is x", "y is y"}
+    assert texts(1) == texts(1) != texts(2)
+    assert {text for batch in texts(1) for text in batch} == {"text a", "text b", "x is x", "y is y"}
 
 
-def test_labels_that_were_decided_about_find_room_before_others(tmp_path: Path) -> None:
+def test_rewarded_labels_are_kept_before_others(tmp_path: Path) -> None:
     names = [f"label {number}" for number in range(100)]
     rewards = np.full((1, 100), np.nan, dtype=np.float32)
     rewards[0, 99] = 1.0
@@ -134,15 +134,15 @@ def test_labels_that_were_decided_about_find_room_before_others(tmp_path: Path) 
     label_set = LabelSet.of(*names)
     targets = np.full_like(rewards, -1.0)
     one = LoggedDecisions(label_set, ("a",), targets, rewards, np.ones_like(rewards), nothing, np.zeros(1, dtype=bool))
-    question = LoggedBatches(one, texts=4, size=1, seed=0)[0]
-    assert len(question.labels) == 64
-    assert question.rewards[0, question.labels.index("label 99")] == 1.0
-    assert np.isnan(question.rewards).sum() == 63
+    batch = LoggedBatches(one, texts=4, size=1, seed=0)[0]
+    assert len(batch.labels) == 64
+    assert batch.rewards[0, batch.labels.index("label 99")] == 1.0
+    assert np.isnan(batch.rewards).sum() == 63
 
 
-def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
-    found = snapshot(tmp_path, row("a", "cat"))
+def test_batches_without_feedback_are_refused(tmp_path: Path) -> None:
+    decisions = snapshot(tmp_path, row("a", "cat"))
     with pytest.raises(TrainingError, match="no document is judged, and there is nothing to replay"):
-        JudgedBatches(found, (), texts=4, replay_share=0.5, max_weight=1, size=1, seed=0)
+        JudgedBatches(decisions, (), texts=4, replay_share=0.5, max_weight=1, size=1, seed=0)
     with pytest.raises(TrainingError, match="no decision was rewarded"):
-        LoggedBatches(found, texts=4, size=1, seed=0)
+        LoggedBatches(decisions, texts=4, size=1, seed=0)

@@ -1,4 +1,4 @@
-"""The same labels in other words: so that a model learns what a label means, and not how one set writes it."""
+"""Label templates: the same labels worded another way, so that a model doesn't learn how one set writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_FRAMES = (
+_TEMPLATES = (
     "{}",
     "{}.",
     "about {}",
@@ -32,7 +32,7 @@ _SPELLINGS = (
 
 
 def reword(labels: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """Every label in the same frame and the same spelling, both drawn; plain as often as anything else."""
-    frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
-    spelled = _SPELLINGS[int(rng.integers(len(_SPELLINGS)))]
-    return tuple(frame.format(spelled(label)) for label in labels)
+    """Return the labels in one template and one spelling, both drawn uniformly; the plain ones are among them."""
+    template = _TEMPLATES[int(rng.integers(len(_TEMPLATES)))]
+    spell = _SPELLINGS[int(rng.integers(len(_SPELLINGS)))]
+    return tuple(template.format(spell(label)) for label in labels)

@@ -1,0 +1,95 @@
+"""Training configuration: the files of conf/train, which `gliclass-spark train --config` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gliclass_spark import yaml_loader
+from gliclass_spark.config.pipeline import Share
+from gliclass_spark.errors import ConfigError, describe_validation
+
+Attention = Literal["joint", "label-cached", "bi-encoder"]
+Rate = Annotated[float, Field(ge=0.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class SamplingConfig(BaseModel):
+    """How batches are drawn from labelled sets. Each batch has texts of one set, and labels of its own."""
+
+    model_config = _STRICT
+
+    texts: int = Field(default=32, ge=1)
+    """Texts of a batch."""
+    min_labels: int = Field(default=4, ge=2)
+    """Fewest labels of a batch."""
+    max_labels: int = Field(default=100, ge=2)
+    """Most labels of a batch; their number is drawn log-uniformly between the two."""
+    negative_share: Share = 0.15
+    """Share of a batch's labels that are taken from other sets, as negatives."""
+    joined_share: Share = 0.0
+    """Share of the texts that are two texts of the batch joined, with the labels of both."""
+    reworded_share: Share = 0.0
+    """Share of the batches whose labels are put into a template ("this text is about {}") and spelled another way."""
+    size_power: Share = 0.5
+    """Sets are drawn in proportion to their size to this power: 0 draws all sets alike, 1 all texts."""
+
+    @model_validator(mode="after")
+    def _label_counts_are_ordered(self) -> SamplingConfig:
+        if self.min_labels > self.max_labels:
+            raise ValueError(f"min_labels {self.min_labels} is above max_labels {self.max_labels}; raise max_labels")
+        return self
+
+
+class TrainingConfig(BaseModel):
+    """Supervised training. Learning rates are peaks of a linear warm-up and decay over all steps."""
+
+    model_config = _STRICT
+
+    attention: Attention = "bi-encoder"
+    """How the fresh model of `--model encoder` combines text and labels; other models keep their own way."""
+    steps: int = Field(default=1000, ge=1)
+    """Optimizer steps."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Batches of a step."""
+    sampling: SamplingConfig = SamplingConfig()
+    encoder_lr: Rate = 3e-5
+    """Peak learning rate of the encoder."""
+    head_lr: Rate = 3e-4
+    """Peak learning rate of projections and scorer."""
+    scalar_lr: Rate = 1e-2
+    """Peak learning rate of the parameters that are single numbers: logit scale and offset, biases of heads."""
+    weight_decay: Weight = 0.01
+    """Weight decay of AdamW; vectors and single numbers have none."""
+    warmup_share: Share = 0.05
+    """Share of the steps in which the learning rates rise."""
+    focal_weight: Weight = 1.0
+    """Weight of the focal loss, of each label alone, beside the softmax loss over a text's labels."""
+    focal_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Focal weight of true labels, 1 - focal_alpha that of false ones; null weighs both alike."""
+    focal_gamma: Weight = 2.0
+    """Focal exponent: lowers the weight of labels that are already scored well."""
+    label_smoothing: Share = 0.0
+    """Share s of label smoothing in the focal loss: a target y becomes y (1 - s) + s / 2."""
+    lora_rank: int | None = Field(default=None, ge=1)
+    """Rank of low-rank adapters (LoRA, arXiv 2106.09685), trained instead of the encoder and merged at the end."""
+    start_weight_share: Share = 0.0
+    """Share of the starting weights in the weight average that is saved (WiSE-FT, arXiv 2109.01903)."""
+    max_text_tokens: int = Field(default=128, ge=8)
+    """Longer texts are truncated."""
+    save_steps: int = Field(default=250, ge=1)
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Seed of the batches."""
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> TrainingConfig:
+        """Return the configuration in a file. Raises ConfigError with the file, the key and the fix."""
+        try:
+            return cls.model_validate(yaml_loader.load(path))
+        except ValidationError as error:
+            raise ConfigError(describe_validation(error, str(path))) from None

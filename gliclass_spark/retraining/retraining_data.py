@@ -1,0 +1,156 @@
+"""The data of a retraining: what it trains on and what it is evaluated on, checked before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gliclass_spark.config.retraining import RetrainConfig
+from gliclass_spark.errors import TrainingError
+from gliclass_spark.retraining.gate_comparison import EvaluationSet
+from gliclass_spark.training.data.labelled_text import LabelledSet, data_version, read_sets, shared_texts
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
+
+
+@dataclass(frozen=True)
+class RetrainingData:
+    """Feedback and labelled sets.
+
+    training, held_out: documents with feedback, the newest held out. golden: never trained on. replay: sets that are
+    trained on again. retention: sets of other labels, to measure forgetting. notes: limits of the data, for the user.
+    """
+
+    training: LoggedDecisions
+    held_out: LoggedDecisions
+    golden: LabelledSet
+    replay: tuple[LabelledSet, ...]
+    retention: tuple[LabelledSet, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def rewards_differ(self) -> bool:
+        """Whether there is anything to learn from the rewards of logged decisions."""
+        return _rewards_differ(self.training)
+
+    def evaluation_sets(self, max_weight: float) -> list[EvaluationSet]:
+        """Return the golden set, and the held-out feedback with weights of at most `max_weight`."""
+        golden = EvaluationSet.of_labelled(self.golden, self.training.label_set)
+        return [golden, EvaluationSet.of_decisions(self.held_out, max_weight)]
+
+
+def read_retraining_data(config: RetrainConfig, snapshot: Path) -> RetrainingData:
+    """Return snapshot, golden set, replayed sets and retention sets.
+
+    Raises TrainingError if too few decisions are judged or rewarded, if all judgements agree, if a text of the golden
+    set or of a retention set is among those of the training, or if the golden set is more than one table or has a
+    label that the label set lacks.
+    """
+    decisions = read_decisions(snapshot)
+    training, held_out = decisions.where(~decisions.held_out), decisions.where(decisions.held_out)
+    replay, retention = (
+        tuple(labelled for path in paths for labelled in read_sets(Path(path)))
+        for paths in (config.replay, config.retention)
+    )
+    golden = _read_golden(config.golden)
+    _refuse_unknown_labels(golden, training)
+    training_texts = tuple(text for labelled in replay for text in labelled.texts) + training.texts
+    _refuse_training_texts("the golden set", golden, training_texts)
+    for labelled in retention:
+        _refuse_training_texts(labelled.name, labelled, training_texts)
+    _refuse_little_feedback(training, config.min_decisions)
+    held_out = _without_texts(held_out, training_texts)
+    notes = tuple(_notes(training, held_out, replay, config.supervised.max_weight))
+    return RetrainingData(training, held_out, golden, replay, retention, notes)
+
+
+def data_versions(config: RetrainConfig) -> dict[str, str]:
+    """Return path and version of each table beside the snapshot, by role."""
+    tables = {"golden": config.golden}
+    for role, paths in (("replay", config.replay), ("retention", config.retention)):
+        tables |= {f"{role}.{number}": path for number, path in enumerate(paths)}
+    return {f"data.{role}": f"{path}@{data_version(Path(path))}" for role, path in tables.items()}
+
+
+def _read_golden(path: str) -> LabelledSet:
+    tables = read_sets(Path(path))
+    if len(tables) == 1:
+        return tables[0]
+    names = ", ".join(table.name for table in tables)
+    raise TrainingError(f"golden: {path} holds {len(tables)} tables ({names}); give the path of one of them")
+
+
+def _refuse_unknown_labels(golden: LabelledSet, training: LoggedDecisions) -> None:
+    unknown = sorted(set(golden.labels) - set(training.label_set.names))
+    if unknown:
+        raise TrainingError(
+            f"the golden set {golden.name} has {len(unknown)} label(s) that {training.label_set.name!r} lacks: "
+            f"{', '.join(unknown[:5])}; label it with the names of the pipeline's label set"
+        )
+
+
+def _refuse_training_texts(name: str, labelled: LabelledSet, training_texts: tuple[str, ...]) -> None:
+    shared = shared_texts(labelled, _unlabelled(training_texts))
+    if shared:
+        raise TrainingError(
+            f"{len(shared)} of the {len(labelled)} texts of {name} are training texts, too "
+            f"({labelled.texts[min(shared)][:60]!r}, ...), so nothing could be evaluated on them; remove them from one "
+            "of the two"
+        )
+
+
+def _refuse_little_feedback(training: LoggedDecisions, min_decisions: int) -> None:
+    usable = int((training.judged | training.rewarded).sum())
+    if usable < min_decisions:
+        raise TrainingError(
+            f"{usable} decisions are judged or rewarded, {min_decisions} are needed; bring more feedback "
+            "(gliclass-spark feedback), or lower min_decisions"
+        )
+    judgements = set(training.targets[training.judged].tolist())
+    if len(judgements) == 1:
+        meaning = "holds" if judgements == {1.0} else "does not hold"
+        raise TrainingError(
+            f"all {int(training.judged.sum())} judgements say that a label {meaning}, so there is nothing to tell "
+            "apart; bring feedback on decisions that were wrong and on some that were right"
+        )
+
+
+def _without_texts(decisions: LoggedDecisions, texts: tuple[str, ...]) -> LoggedDecisions:
+    """A held-out copy of a training document evaluates nothing."""
+    shared = shared_texts(_unlabelled(decisions.texts), _unlabelled(texts))
+    return decisions.where(np.array([row not in shared for row in range(len(decisions))], dtype=bool))
+
+
+def _unlabelled(texts: tuple[str, ...]) -> LabelledSet:
+    return LabelledSet("texts", (), texts, ((),) * len(texts))
+
+
+def _rewards_differ(decisions: LoggedDecisions) -> bool:
+    return len(np.unique(decisions.rewards[decisions.rewarded])) > 1
+
+
+def _notes(
+    training: LoggedDecisions, held_out: LoggedDecisions, replay: Sequence[LabelledSet], max_weight: float
+) -> Iterator[str]:
+    if training.explored:
+        evidence = training.evidence(max_weight)
+        yield (
+            f"{evidence.judgements} judgements, weighted by inverse propensity, have an effective sample size of "
+            f"{evidence.effective_sample_size:.0f}; {evidence.clipped} weights are clipped to max_weight {max_weight:g}"
+        )
+    else:
+        yield (
+            "all decisions were made by thresholds: nothing can be learned about labels that documents were not given, "
+            "except from corrections; set `exploration` in the pipeline, to 0.02, say"
+        )
+    if not held_out.judged.any():
+        yield (
+            "no feedback is held out: the gate has the golden set alone; bring feedback on more documents, or raise "
+            "holdout_share"
+        )
+    if not replay:
+        yield "nothing is replayed: other labels may be forgotten; name sets in `replay`"
+    if training.rewarded.any() and not _rewards_differ(training):
+        yield "all rewards are equal: PPO trains on judgements alone"

@@ -1,0 +1,71 @@
+"""The policy of PPO: an independent Bernoulli action for each text and label, and a value head.
+
+Action 1 gives the label to the text, action 0 does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
+
+from gliclass_spark.model.checkpoint import Model
+from gliclass_spark.training.forward_pass import trainable_model
+
+_VALUE_FEATURES = 4
+
+
+class Policy(nn.Module):
+    """The model, whose logits are the policy's, and a value head that predicts the reward of an action."""
+
+    def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
+        super().__init__()
+        self.model = model
+        self.trainable = trainable_model(model, tokenizer, max_text_tokens)
+        self.value = nn.Sequential(nn.Linear(_VALUE_FEATURES, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(
+        self, inputs: dict[str, Tensor], temperatures: Tensor, features: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits and, if there are value features, values: (texts, labels) each."""
+        logits = self.trainable.logits(inputs).float() / temperatures
+        return logits, None if features is None else self.value(features).squeeze(-1)
+
+
+def value_features(ref_logits: Tensor, logged: bool) -> Tensor:
+    """Return the inputs of the value head, (texts, labels, 4).
+
+    They are the reference policy's logit and probability, its mean probability over the text's labels, and whether
+    the rewards are those of logged decisions.
+    """
+    probabilities = torch.sigmoid(ref_logits)
+    text_mean = probabilities.mean(dim=1, keepdim=True).expand_as(probabilities)
+    is_logged = torch.full_like(probabilities, float(logged))
+    return torch.stack([torch.tanh(ref_logits / 4), probabilities, text_mean, is_logged], dim=-1)
+
+
+def sample_actions(logits: Tensor, seed: tuple[int, int]) -> Tensor:
+    """Return Bernoulli actions, (texts, labels), 1 or 0; the same ones for the same seed (training, position)."""
+    uniform = np.random.default_rng((*seed, 3)).random(tuple(logits.shape), dtype=np.float32)
+    return (torch.from_numpy(uniform).to(logits.device) < torch.sigmoid(logits)).float()
+
+
+def log_prob(logits: Tensor, actions: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return log pi(a) of each action; smoothed by s, (1 - s / 2) log pi(a) + s / 2 log pi(1 - a)."""
+    smoothed = actions * (1 - label_smoothing) + label_smoothing / 2
+    return -functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Return the entropy of each Bernoulli distribution, in nats."""
+    probabilities = torch.sigmoid(logits)
+    return functional.binary_cross_entropy_with_logits(logits, probabilities, reduction="none")
+
+
+def kl_divergence(logits: Tensor, ref_logits: Tensor) -> Tensor:
+    """Return KL(pi || pi_ref) of each label's two Bernoulli distributions, in nats."""
+    probabilities = torch.sigmoid(logits)
+    cross_entropy = functional.binary_cross_entropy_with_logits(ref_logits, probabilities, reduction="none")
+    return cross_entropy - entropy(logits)
