@@ -11,15 +11,15 @@ from gliclass_spark.cli.app import app
 
 _HEAD = """# Commands
 
-`gliclass-spark COMMAND --help` says the same in a terminal. What the exit codes mean stands in the
-[runbook](../runbook.md#exit-codes). `jobs/tag.py`, `jobs/filter.py`, `jobs/route.py` and `jobs/retrain.py` are the
-commands of these names for spark-submit, with the same arguments.
+`gliclass-spark COMMAND --help` prints the same in a terminal. The [runbook](../runbook.md#exit-codes) explains the exit
+codes. `jobs/tag.py`, `jobs/filter.py`, `jobs/route.py` and `jobs/retrain.py` are the commands of these names for
+spark-submit, with the same arguments.
 """
 _CODE = "gliclass-spark "
 
 
 def page() -> str:
-    """Every command: what it does, its arguments and its options, in Markdown."""
+    """Return the page in Markdown: every command with its description, arguments and options."""
     group: Any = typer.main.get_command(app)
     return "\n".join([_HEAD, *(_section(name, command) for name, command in group.commands.items())])
 
@@ -39,7 +39,7 @@ def _section(name: str, command: Any) -> str:
 
 
 def _described(text: str) -> str:
-    """A docstring in Markdown: a line that is a command becomes a block of code."""
+    """Return a docstring in Markdown: a line that is a command becomes a code block."""
     lines = [f"```text\n{line}\n```" if line.startswith(_CODE) else line for line in text.splitlines()]
     return "\n".join(lines)
 
@@ -79,7 +79,7 @@ def _name(kind: Any) -> str:
 
 def _default(parameter: Any) -> str:
     if parameter.required:
-        return "has to be given"
+        return "required"
     if parameter.is_flag:
         return "on" if parameter.default else "off"
     return "" if parameter.default is None else f"`{getattr(parameter.default, 'value', parameter.default)}`"

@@ -1,6 +1,6 @@
-"""The page of the configuration files, printed from the models that read them.
+"""The page of the configuration files, printed from the pydantic models that read them.
 
-What a key means stands in meanings.yaml, for exactly the keys that there are.
+meanings.yaml has the meaning of every key, and of no other.
 """
 
 from __future__ import annotations
@@ -16,71 +16,86 @@ from gliclass_spark.config.pipeline import Pipeline, Source
 from gliclass_spark.config.retraining import GateRules, Ppo, RetrainConfig, RewardWeights, Supervised
 from gliclass_spark.config.rules import RejectRule, Route
 from gliclass_spark.config.schedule import Alerts, RetrainSchedule, Schedule
+from gliclass_spark.config.training import SamplingConfig, TrainingConfig
 from gliclass_spark.labels import Example, Label, LabelSet, RetrievedExample
 
 MEANINGS = Path(__file__).with_name("meanings.yaml")
-# What the reader fills in, and no file may.
+# Fields that are no key of a file.
 _NO_KEYS: dict[type[BaseModel], set[str]] = {RetrainConfig: {"pipeline_file"}}
-# Keys whose value may be a file, or short for a mapping.
+# Keys whose value may also be a file, or a short form of a mapping.
 _READ_FROM = {"label_set": "file, list or mapping", "pipeline": "file"}
 _HEAD = """# Configuration
 
-Three kinds of files: pipelines (`conf/pipelines`), label sets (`conf/labels`) and retrainings (`conf/retrain`). All are
-YAML. An unknown key is an error, a key that is said twice is an error, and a message names file, key and mend. A
-relative path is relative to the file that says it. Spark's settings are files as
+Four kinds of YAML files: pipelines (`conf/pipelines`), label sets (`conf/labels`), retrainings (`conf/retrain`) and
+trainings (`conf/train`). Unknown and duplicate keys are errors; the message names the file, the key and the fix.
+Relative paths are relative to the file. Spark's settings are files such as
 [local.yaml](../../conf/spark/local.yaml) and [gpu.yaml](../../conf/spark/gpu.yaml), for the option `--conf`.
 """
 SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
-    ("A pipeline", Pipeline, "One file of `conf/pipelines`, as [corpus.yaml](../../conf/pipelines/corpus.yaml)."),
+    ("A pipeline", Pipeline, "One file of `conf/pipelines`, such as [corpus.yaml](../../conf/pipelines/corpus.yaml)."),
     ("source", Source, "Where a pipeline's documents are."),
-    ("reject", RejectRule, "A pipeline's list of reasons to reject a document. The first that matches counts."),
-    ("routes", Route, "A pipeline's list of destinations of what is kept."),
+    ("reject", RejectRule, "A pipeline's list of reject rules. The first that matches gives the reason."),
+    ("routes", Route, "A pipeline's list of routes for kept documents."),
     ("airflow, of a pipeline", Schedule, "When and how Airflow runs the pipeline."),
-    ("alerts", Alerts, "Who is told when a run fails, or when its report warns. It is always logged as well."),
+    (
+        "alerts",
+        Alerts,
+        "Who is alerted when a run fails or its report has warnings. Alerts are always logged.",
+    ),
     (
         "A label set",
         LabelSet,
-        "One file of `conf/labels`, as [software.yaml](../../conf/labels/software.yaml), or written in the pipeline.",
+        "One file of `conf/labels`, such as [software.yaml](../../conf/labels/software.yaml), or in a pipeline file.",
     ),
-    ("labels", Label, "An entry of a label set's list. A bare text is a label with that name."),
-    ("examples", Example, "A text whose labels are known, which the model reads beside the text."),
+    ("labels", Label, "An entry of a label set's list. A plain string is a label with that name."),
+    ("examples", Example, "A text with known labels, in the model's input with each text."),
     ("retrieved", RetrievedExample, "A retrieved text, in the format of retrieval-augmented classification."),
     (
         "A retraining",
         RetrainConfig,
-        "One file of `conf/retrain`, as [reviewed.yaml](../../conf/retrain/reviewed.yaml).",
+        "One file of `conf/retrain`, such as [reviewed.yaml](../../conf/retrain/reviewed.yaml).",
     ),
-    ("supervised", Supervised, "Learning from what is known about labels."),
-    ("ppo", Ppo, "Learning from rewards, by proximal policy optimisation. `ppo: null` leaves it out."),
-    ("reward", RewardWeights, "The parts of a text's reward where its labels are known."),
-    ("gate", GateRules, "What a candidate must reach beside the champion."),
-    ("airflow, of a retraining", RetrainSchedule, "When and how Airflow retrains: every Sunday, unless it says more."),
+    ("supervised", Supervised, "Supervised training on labels known from feedback."),
+    ("ppo", Ppo, "Training on rewards, by proximal policy optimisation. `ppo: null` leaves it out."),
+    ("reward", RewardWeights, "Weights of the parts of the reward of a text with known labels."),
+    ("gate", GateRules, "The limits that a candidate must meet, compared with the champion."),
+    (
+        "airflow, of a retraining",
+        RetrainSchedule,
+        "When and how Airflow retrains. Default: every Sunday.",
+    ),
+    (
+        "A training",
+        TrainingConfig,
+        "One file of `conf/train`, for `train --config`, such as [few_shot.yaml](../../conf/train/few_shot.yaml).",
+    ),
+    ("sampling", SamplingConfig, "How batches are drawn from labelled sets."),
 )
 
 
 def page() -> str:
-    """Every key of every file: type, default and meaning, in Markdown."""
+    """Return the page in Markdown: type, default and meaning of every key of every file."""
     meanings = read_meanings()
     return "\n\n".join([_HEAD, *(_section(*each, meanings) for each in SECTIONS)]) + "\n"
 
 
 def keys(model: type[BaseModel]) -> list[str]:
-    """What a file may say there."""
+    """Return the keys of the model's section in a file."""
     return [name for name in model.model_fields if name not in _NO_KEYS.get(model, set())]
 
 
 def read_meanings() -> dict[str, dict[str, str]]:
-    """For each model's name, what its keys mean. A model takes those that it does not state from its bases."""
-    found: dict[str, dict[str, str]] = yaml.safe_load(MEANINGS.read_text(encoding="utf-8"))
+    """Return the meanings of the keys by the model's name. A model inherits those of its bases."""
+    meanings: dict[str, dict[str, str]] = yaml.safe_load(MEANINGS.read_text(encoding="utf-8"))
     return {
         model.__name__: {
-            key: text for base in reversed(model.__mro__) for key, text in found.get(base.__name__, {}).items()
+            key: text for base in reversed(model.__mro__) for key, text in meanings.get(base.__name__, {}).items()
         }
         for _, model, _ in SECTIONS
     }
 
 
-def _section(title: str, model: type[BaseModel], said: str, meanings: dict[str, dict[str, str]]) -> str:
+def _section(title: str, model: type[BaseModel], description: str, meanings: dict[str, dict[str, str]]) -> str:
     missing = [key for key in keys(model) if key not in meanings[model.__name__]]
     if missing:
         raise LookupError(f"{MEANINGS.name} lacks the meaning of {model.__name__}.{missing[0]}; add it")
@@ -92,12 +107,12 @@ def _section(title: str, model: type[BaseModel], said: str, meanings: dict[str, 
         for key in keys(model)
     ]
     return "\n".join(
-        [f"{level} {title}", "", said, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]
+        [f"{level} {title}", "", description, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]
     )
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """What a value may be, in words."""
+    """Return the type of a value in words."""
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
@@ -133,7 +148,7 @@ def _bounds(schema: dict[str, Any]) -> str:
 def _default(model: type[BaseModel], key: str) -> str:
     field = model.model_fields[key]
     if field.is_required():
-        return "has to be given"
+        return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value == ():
         return ""
