@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import rank_labels, passing_labels
+from gliclass_spark.labels.thresholds import passing_labels, rank_labels
 
 # Tokenizing a text of a gigabyte would exhaust the worker's memory.
 MAX_TEXT_CHARS = 10_000_000
