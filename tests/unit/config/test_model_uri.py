@@ -1,4 +1,4 @@
-"""What the address of a model can be: read where it is written, and refused there if it can be none."""
+"""Model URIs: valid ones are kept, invalid ones are refused where they are written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, ModelNotFoundError
 
 SECRETS = st.text(string.ascii_letters + string.digits + "/+=._-~ ", min_size=1).map(lambda text: f"SeCrEt{text}")
-IMPOSSIBLE = [
+INVALID = [
     ("s3://key:secret@bucket/mail", "s3://***@bucket/mail holds credentials, which would appear in logs and tables"),
     ("s3://key:sec/ret@bucket/mail", "s3://***@bucket/mail holds credentials"),
     ("s3://key:/secret@bucket/mail", "s3://***@bucket/mail holds credentials"),
@@ -72,31 +72,31 @@ class TestPipelineFile:
             "models:/mail/3",
         ],
     )
-    def test_what_can_be_an_address_stays_as_it_is(self, tmp_path: Path, model: str) -> None:
+    def test_a_valid_uri_stays_as_it_is(self, tmp_path: Path, model: str) -> None:
         assert pipeline(tmp_path, model).model == model
 
-    @pytest.mark.parametrize(("model", "said"), IMPOSSIBLE)
-    def test_what_can_be_none_is_refused_when_the_file_is_read(self, tmp_path: Path, model: str, said: str) -> None:
+    @pytest.mark.parametrize(("model", "message"), INVALID)
+    def test_an_invalid_uri_is_refused_when_the_file_is_read(self, tmp_path: Path, model: str, message: str) -> None:
         with pytest.raises(ConfigError) as refused:
             pipeline(tmp_path, model)
-        assert said in str(refused.value)
+        assert message in str(refused.value)
         assert "secret" not in str(refused.value)
 
-    def test_a_folder_is_seen_from_the_file(self, tmp_path: Path) -> None:
+    def test_a_folder_is_resolved_from_the_file(self, tmp_path: Path) -> None:
         assert pipeline(tmp_path, "./models/mail@2").model == f"{tmp_path}/models/mail@2"
 
 
-@pytest.mark.parametrize("model", [model for model, said in IMPOSSIBLE if "hub id" not in said and "~" not in model])
-def test_it_is_refused_by_whoever_is_asked_for_it(model: str) -> None:
+@pytest.mark.parametrize("model", [model for model, message in INVALID if "hub id" not in message and "~" not in model])
+def test_an_invalid_uri_is_refused_by_resolve_model(model: str) -> None:
     with pytest.raises(ModelNotFoundError) as refused:
         resolve_model(model)
     assert "secret" not in str(refused.value)
 
 
 @given(SECRETS, st.sampled_from(["s3", "gs", "https", "hdfs", "abfss", "sftp"]), st.sampled_from(["", "/a@b", "?x=1"]))
-def test_a_secret_before_the_host_is_never_repeated(secret: str, scheme: str, behind: str) -> None:
+def test_a_secret_before_the_host_is_never_repeated(secret: str, scheme: str, suffix: str) -> None:
     with pytest.raises(ValueError, match="holds credentials") as refused:
-        stored_model(f"{scheme}://key:{secret}@bucket/mail{behind}")
+        stored_model(f"{scheme}://key:{secret}@bucket/mail{suffix}")
     assert "SeCrEt" not in str(refused.value)
 
 
@@ -108,7 +108,7 @@ def test_a_secret_in_a_query_is_never_repeated(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"),
+    ("uri", "expected"),
     [
         ("s3://bucket/mail/", "s3://bucket/mail"),
         ("file:/lake/mail", "file:///lake/mail"),
@@ -116,8 +116,8 @@ def test_a_secret_in_a_query_is_never_repeated(secret: str) -> None:
         ("memory://mail", "memory://mail"),
     ],
 )
-def test_one_spelling_for_one_folder_of_a_store(address: str, expected: str) -> None:
-    assert stored_model(address) == expected
+def test_the_uri_of_a_stored_folder_is_normalized(uri: str, expected: str) -> None:
+    assert stored_model(uri) == expected
 
 
 def test_a_hub_id_is_a_repository_and_a_revision() -> None:

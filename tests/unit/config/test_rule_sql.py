@@ -1,18 +1,18 @@
-"""Conditions of rules: what is let through, and what is refused before Spark sees it."""
+"""Conditions of rules: which are accepted, and which are refused before Spark sees them."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from one_rule import check
+from rule_check import check
 
 from gliclass_spark.config.rules import Route
 from gliclass_spark.errors import RulesError
 
 
 def refusal(when: str) -> str:
-    """The message about a condition, without the title of the rule that every message begins with."""
+    """Return the error message of a condition, without the title of its rule."""
     with pytest.raises(RulesError) as caught:
         Route(route="r", when=when)
     title, _, message = str(caught.value).partition(": ")
@@ -127,14 +127,14 @@ def test_a_condition_on_one_row_is_accepted(when: str) -> None:
         ),
     ],
 )
-def test_what_is_no_condition_on_one_row_is_refused_with_its_mend(when: str, message: str) -> None:
+def test_anything_but_a_condition_on_one_row_is_refused_with_the_fix(when: str, message: str) -> None:
     assert refusal(when) == message
 
 
 @pytest.mark.parametrize(
     "when", ["token_count < 5 -- short", "token_count < 5 /* short */", "/**/ token_count < 5", "token_count --\n < 5"]
 )
-def test_comments_are_refused_because_spark_reads_some_of_them(when: str) -> None:
+def test_comments_are_refused_because_spark_interprets_some_of_them(when: str) -> None:
     assert refusal(when) == "the condition holds a comment; write it after a # in the YAML file instead"
 
 
@@ -160,7 +160,7 @@ def test_a_comment_alone_is_an_empty_condition(when: str) -> None:
         ("published < timestamp ' Now'", "\"CAST(' Now' AS TIMESTAMP)\""),
     ],
 )
-def test_what_changes_from_run_to_run_is_refused(when: str, piece: str) -> None:
+def test_nondeterministic_values_are_refused(when: str, piece: str) -> None:
     assert refusal(when) == (
         f"{piece} gives another value in each run; compute a column in an earlier step, and use that"
     )
@@ -191,14 +191,14 @@ def test_only_built_in_functions_of_one_row_may_be_called(when: str, name: str) 
     assert message.endswith("compute a column in an earlier step, and use that")
 
 
-def test_a_built_in_name_with_a_schema_is_refused_because_a_user_may_have_made_it() -> None:
+def test_a_built_in_name_with_a_schema_is_refused_because_it_may_be_a_user_function() -> None:
     assert refusal("sys.upper(title) = 'X'") == (
         "'.upper()' is none of Spark's built-in functions of one row that a rule may call; "
         "did you mean 'upper'? Otherwise compute a column in an earlier step, and use that"
     )
 
 
-def test_a_misspelled_function_is_answered_with_the_near_one() -> None:
+def test_a_misspelled_function_gets_suggestions() -> None:
     assert refusal("array_contain(labels, 'web')") == (
         "'array_contain()' is none of Spark's built-in functions of one row that a rule may call; did you mean "
         "'array_contains' or 'array_join' or 'array_min'? Otherwise compute a column in an earlier step, and use that"
@@ -218,7 +218,7 @@ def test_a_condition_nested_too_deeply_is_refused_and_a_long_one_is_not() -> Non
 @example("{{ x }}")
 @example("x -> x")
 @example("\x00")
-def test_any_text_gives_a_rule_or_one_rules_error(text: str) -> None:
+def test_any_text_gives_a_rule_or_a_rules_error(text: str) -> None:
     try:
         Route(route="r", when=text)
     except RulesError as error:
@@ -252,11 +252,11 @@ def test_any_text_gives_a_rule_or_one_rules_error(text: str) -> None:
     ),
     st.sampled_from(["", " ", "\n", "\t"]),
 )
-def test_an_injection_is_refused_wherever_it_stands(attack: str, place: str, space: str) -> None:
-    refusal(place.format(f"{space}{attack}{space}"))
+def test_an_injection_is_refused_at_any_position(attack: str, context: str, space: str) -> None:
+    refusal(context.format(f"{space}{attack}{space}"))
 
 
 @pytest.mark.parametrize("text", ["--", "/*", "*/", ";", "rand()", "my_udf(", "(select 1)", "current_date", "$"])
 @pytest.mark.parametrize("quote", ["'", '"'])
-def test_the_same_texts_inside_quotes_are_only_text(text: str, quote: str) -> None:
+def test_the_same_texts_in_quotes_are_accepted(text: str, quote: str) -> None:
     check(f"title = {quote}{text}{quote}")

@@ -1,4 +1,4 @@
-"""Reject and route rules: what they may name, and what their hash covers."""
+"""Reject and route rules: names that they may use, and what their hash covers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from one_rule import COLUMNS, LABELS, check
 from pydantic import ValidationError
+from rule_check import COLUMNS, LABELS, check
 
 from gliclass_spark.config.rule_sql import TAG_COLUMNS
 from gliclass_spark.config.rules import RESERVED_TABLES, RejectRule, Route, Rules
@@ -24,7 +24,7 @@ def check_refusal(when: str) -> str:
     return str(caught.value)
 
 
-def test_an_unknown_label_is_told_with_file_rule_and_the_near_ones() -> None:
+def test_an_unknown_label_is_reported_with_file_rule_and_suggestions() -> None:
     rules = Rules(reject=(RejectRule(reason="art", when="scores['art'] > 0.5"),))
     with pytest.raises(RulesError) as caught:
         rules.check(COLUMNS, LABELS, "demo.yaml")
@@ -49,11 +49,11 @@ def test_an_unknown_label_is_told_with_file_rule_and_the_near_ones() -> None:
         "not exists(labels, l -> scores['wep'] > 0.5)",
     ],
 )
-def test_an_unknown_label_is_found_in_every_spelling(when: str) -> None:
+def test_an_unknown_label_is_detected_in_every_syntax(when: str) -> None:
     assert check_refusal(when) == "demo.yaml: route 'r': unknown label 'wep'; did you mean 'web'?"
 
 
-def test_without_a_near_label_the_labels_are_listed() -> None:
+def test_without_a_suggestion_the_labels_are_listed() -> None:
     assert check_refusal("scores['zzz'] > 0.5") == (
         "demo.yaml: route 'r': unknown label 'zzz'; there are Art, it's, machine learning, web"
     )
@@ -72,13 +72,13 @@ def test_a_label_in_two_quoted_texts_is_refused_because_spark_versions_differ_on
     )
 
 
-def test_an_unknown_column_is_told_with_file_rule_and_the_near_ones() -> None:
+def test_an_unknown_column_is_reported_with_file_rule_and_suggestions() -> None:
     assert check_refusal("token_cuont < 20") == (
         "demo.yaml: route 'r': unknown column 'token_cuont'; did you mean 'token_count'?"
     )
 
 
-def test_without_a_near_column_the_columns_are_listed() -> None:
+def test_without_a_suggestion_the_columns_are_listed() -> None:
     assert check_refusal("zzz is null") == (
         "demo.yaml: route 'r': unknown column 'zzz'; there are chunk_count, content_hash, doc_id, error, explored, "
         "label_set, label_set_hash, labels, meta, model, model_digest, odd name, published, run_id, scores, tagged_at, "
@@ -87,7 +87,7 @@ def test_without_a_near_column_the_columns_are_listed() -> None:
 
 
 @pytest.mark.parametrize("when", ["other.title = 'x'", "`meta.author` = 'x'", "exists(labels, l -> other = l)"])
-def test_only_the_root_of_a_column_decides_and_lambda_parameters_are_no_columns(when: str) -> None:
+def test_struct_fields_and_lambda_parameters_are_no_columns(when: str) -> None:
     assert "unknown column" in check_refusal(when)
     check("meta.author = 'x' and exists(labels, other -> other = 'web')")
 
@@ -109,7 +109,7 @@ def test_the_tag_columns_are_those_of_the_design() -> None:
     "name", ["", "_a", "A", "a-b", "a.b", "a b", "../a", "a/b", "a`b", "a\n", "é", "x" * 64, "a;drop"]
 )
 def test_a_name_that_could_leave_its_folder_is_refused(name: str) -> None:
-    mend = "a name has 1 to 63 of a-z, 0-9 and _, and does not begin with _; rename it"
+    fix = "a name has 1 to 63 of a-z, 0-9 and _, and does not begin with _; rename it"
     cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("reject rule", {"reject": [{"reason": name, "when": "true"}]}),
         ("route", {"routes": [{"route": name, "when": "true"}]}),
@@ -118,22 +118,22 @@ def test_a_name_that_could_leave_its_folder_is_refused(name: str) -> None:
     for title, document in cases:
         with pytest.raises(RulesError) as caught:
             Rules.model_validate(document)
-        assert str(caught.value) == f"{title} {name!r}: {mend}"
+        assert str(caught.value) == f"{title} {name!r}: {fix}"
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_TABLES))
-def test_a_route_can_not_take_the_name_of_a_table_of_the_jobs(name: str) -> None:
-    mend = "the jobs write a table of that name themselves; rename it"
+def test_a_route_must_not_have_the_name_of_a_table_of_the_jobs(name: str) -> None:
+    fix = "the jobs write a table of that name themselves; rename it"
     with pytest.raises(RulesError) as caught:
         Rules(routes=(Route(route=name, when="true"),))
-    assert str(caught.value) == f"route {name!r}: {mend}"
+    assert str(caught.value) == f"route {name!r}: {fix}"
     with pytest.raises(RulesError) as caught:
         Rules(default_route=name)
-    assert str(caught.value) == f"default_route {name!r}: {mend}"
+    assert str(caught.value) == f"default_route {name!r}: {fix}"
     assert Rules(reject=(RejectRule(reason=name, when="true"),)).reject[0].reason == name
 
 
-def test_a_name_twice_is_refused() -> None:
+def test_a_duplicate_name_is_refused() -> None:
     reject, route = RejectRule(reason="a", when="true"), Route(route="a", when="true")
     assert Rules(reject=(reject,), routes=(route,)).destinations == ("a", "unrouted")
     for rules, title in (
@@ -188,7 +188,7 @@ def test_an_unknown_key_of_a_rule_is_refused() -> None:
         Route.model_validate({"route": "a", "when": "true", "then": "b"})
 
 
-def test_rules_can_not_be_changed() -> None:
+def test_rules_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Route(route="a", when="true").when = "rand() < 1"
 

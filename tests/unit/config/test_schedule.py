@@ -1,4 +1,4 @@
-"""The part `airflow:` of a pipeline's file."""
+"""Schedules: the section `airflow:` of pipelines and retrainings."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def read(folder: Path, **parts: Any) -> Pipeline:
     return Pipeline.from_yaml(file)
 
 
-def test_what_is_not_said_has_defaults_that_work(tmp_path: Path) -> None:
+def test_keys_of_a_schedule_have_defaults(tmp_path: Path) -> None:
     assert read(tmp_path).airflow is None
     schedule = read(tmp_path, airflow={}).airflow
     assert schedule is not None
     assert (schedule.cron, schedule.after, schedule.catchup, schedule.retries) == (None, (), False, 3)
 
 
-def test_a_spark_conf_is_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
+def test_a_spark_conf_is_resolved_from_the_folder_of_the_file(tmp_path: Path) -> None:
     schedule = read(tmp_path, airflow={"cron": "0 2 * * *", "spark_conf": "spark/gpu.yaml"}).airflow
     assert schedule is not None
     assert schedule.spark_conf == str(tmp_path / "spark" / "gpu.yaml")
@@ -53,33 +53,14 @@ def test_a_spark_conf_is_found_from_the_folder_of_the_file(tmp_path: Path) -> No
         ({"alerts": {"sms": "1"}}, "unknown key 'airflow.alerts.sms'"),
     ],
 )
-def test_what_cannot_be_scheduled_is_refused_by_file_and_key(
-    part: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_an_invalid_schedule_is_refused_with_file_and_key(part: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         read(tmp_path, airflow=part)
     assert str(refused.value).startswith(str(tmp_path / "mail.yaml"))
     assert message in str(refused.value)
 
 
-def test_a_pipeline_may_only_tag(tmp_path: Path) -> None:
-    assert read(tmp_path, steps=["tag"]).steps == ("tag",)
-
-
-@pytest.mark.parametrize("steps", [[], ["filter"], ["tag", "route"], ["filter", "tag"], ["tag", "tag"]])
-def test_steps_that_leave_one_out_are_refused(steps: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"steps: each step reads the tables of the one before it"):
-        read(tmp_path, steps=steps)
-
-
-def test_rules_that_no_step_applies_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'routes' has rules, but 'steps' has no 'route'"):
-        read(tmp_path, steps=["tag", "filter"], routes=[{"route": "all", "when": "true"}])
-    with pytest.raises(ConfigError, match=r"'reject' has rules, but 'steps' has no 'filter'"):
-        read(tmp_path, steps=["tag"], reject=[{"reason": "all", "when": "true"}])
-
-
-def test_a_retraining_is_weekly_unless_it_says_otherwise(tmp_path: Path) -> None:
+def test_a_retraining_is_weekly_by_default(tmp_path: Path) -> None:
     def read_schedule(**part: Any) -> RetrainSchedule:
         return RetrainSchedule.model_validate(part, context={"folder": tmp_path})
 
@@ -101,6 +82,6 @@ def test_a_retraining_is_weekly_unless_it_says_otherwise(tmp_path: Path) -> None
         ({"catchup": True}, "Extra inputs are not permitted"),
     ],
 )
-def test_what_a_retraining_cannot_be_is_refused(part: dict[str, Any], message: str) -> None:
+def test_an_invalid_retraining_schedule_is_refused(part: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         RetrainSchedule.model_validate(part)

@@ -1,4 +1,4 @@
-"""The label set: one spelling and one hash for one question; a set that can't be asked is refused."""
+"""Label sets: canonical JSON and hash, invalid sets, changed copies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gliclass_spark.errors import LabelSetError
-from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Label, LabelSet
+from gliclass_spark.labels import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Example, Label, LabelSet
+
+ROOT = Path(__file__).parents[3]
+PARCEL = Example(text="Where is my parcel?", labels=("complaint", "shipping"))
+MAIL: dict[str, Any] = {"labels": ["complaint", "shipping", "spam"]}
 
 TEXTS = (
     st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20)
@@ -38,19 +42,6 @@ LABEL_SETS = st.builds(
 )
 
 
-def write(folder: Path, text: str, name: str = "software.yaml") -> Path:
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(LabelSetError) as caught:
-        LabelSet.from_yaml(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_names_texts_and_thresholds_keep_the_order_of_the_labels() -> None:
     label_set = LabelSet(
         threshold=0.4,
@@ -62,7 +53,7 @@ def test_names_texts_and_thresholds_keep_the_order_of_the_labels() -> None:
     assert label_set.thresholds == (0.4, 0.7)
 
 
-def test_a_label_set_can_be_made_of_names_and_labels() -> None:
+def test_a_label_set_is_created_from_names_and_labels() -> None:
     label_set = LabelSet.of("web", Label(name="art"), name="topics", multi_label=False)
     assert label_set.names == ("web", "art")
     assert (label_set.name, label_set.multi_label, label_set.threshold) == ("topics", False, 0.5)
@@ -74,13 +65,13 @@ def test_coerce_keeps_a_label_set_and_reads_a_list_of_names() -> None:
     assert LabelSet.coerce(["web"]) == label_set
 
 
-def test_coerce_refuses_one_text_instead_of_reading_its_letters() -> None:
+def test_coerce_refuses_a_string_instead_of_splitting_it_into_letters() -> None:
     with pytest.raises(LabelSetError) as caught:
         LabelSet.coerce("web")
     assert str(caught.value) == "labels must be a list of names or a LabelSet, found the text 'web'"
 
 
-def test_the_canonical_json_is_sorted_dense_and_leaves_absent_values_out() -> None:
+def test_the_canonical_json_is_sorted_compact_and_without_absent_values() -> None:
     label_set = LabelSet.of(Label(name="café", threshold=0.25), "art")
     expected = (
         '{"labels":[{"name":"café","threshold":0.25},{"name":"art"}],'
@@ -111,7 +102,7 @@ def test_the_hash_does_not_depend_on_the_order_of_yaml_keys(
     assert LabelSet.from_yaml(path).hash == label_set.hash
 
 
-def test_another_order_of_labels_is_another_question() -> None:
+def test_the_order_of_labels_changes_the_hash() -> None:
     assert LabelSet.of("web", "art").hash != LabelSet.of("art", "web").hash
 
 
@@ -126,14 +117,9 @@ def test_another_order_of_labels_is_another_question() -> None:
         {"labels": ("web", Label(name="art", threshold=0.5))},
     ],
 )
-def test_every_part_of_the_question_counts_in_the_hash(change: dict[str, Any]) -> None:
+def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:
     plain = {"labels": ("web", "art")}
     assert LabelSet.model_validate({**plain, **change}).hash != LabelSet.model_validate(plain).hash
-
-
-def test_a_yaml_file_without_a_name_is_called_like_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path, "labels:\n  - web\n  - {name: art, threshold: 0.7}\n")
-    assert LabelSet.from_yaml(path) == LabelSet.of("web", Label(name="art", threshold=0.7), name="software")
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x00b"])
@@ -145,7 +131,7 @@ def test_a_label_of_more_than_one_line_is_refused(name: str) -> None:
     )
 
 
-def test_white_space_around_a_name_is_no_part_of_it_and_an_empty_name_is_refused() -> None:
+def test_white_space_around_a_name_is_stripped_and_an_empty_name_is_refused() -> None:
     assert LabelSet.of(" web ").names == ("web",)
     with pytest.raises(LabelSetError) as caught:
         LabelSet.of("  ")
@@ -164,7 +150,7 @@ def test_the_limits_of_length_are_exact() -> None:
         Label(name="n", description=description + "d")
 
 
-def test_a_label_twice_is_refused_by_name() -> None:
+def test_a_duplicate_label_is_refused() -> None:
     with pytest.raises(LabelSetError) as caught:
         LabelSet.of("web", "art", " web")
     assert str(caught.value) == "LabelSet.of: labels: label 'web' appears twice; remove one"
@@ -195,71 +181,72 @@ def test_every_threshold_from_zero_to_one_is_accepted(threshold: float) -> None:
     assert LabelSet(labels=(Label(name="web", threshold=threshold),)).thresholds == (threshold,)
 
 
-def test_a_threshold_out_of_range_is_told_with_file_key_and_value(tmp_path: Path) -> None:
-    path = write(tmp_path, "labels: [{name: web, threshold: 1.5}]")
-    assert refusal(path) == f"{path}: labels.0.threshold: Input should be less than or equal to 1, found 1.5"
+def test_a_set_without_optional_fields_keeps_the_hash_of_earlier_versions() -> None:
+    label_set = LabelSet.from_yaml(ROOT / "conf/labels/software.yaml")
+    assert label_set.hash == "4b679779fbc298030e4dee07029c3c2b4d56771bbcbf507d4fd466b4d7266077"
+    assert LabelSet.of("complaint", "invoice", "spam").canonical_json == (
+        '{"labels":[{"name":"complaint"},{"name":"invoice"},{"name":"spam"}],'
+        '"multi_label":true,"name":"labels","threshold":0.5}'
+    )
+    unset = {"examples": [], "long_texts": None, "labels_per_pass": None}
+    assert LabelSet.model_validate({**MAIL, **unset}).hash == LabelSet.model_validate(MAIL).hash
 
 
-def test_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
-    path = write(tmp_path, "labels: [{name: web, treshold: 0.5}]")
-    assert refusal(path) == f"{path}: unknown key 'labels.0.treshold'; remove it, or check its spelling"
+@pytest.mark.parametrize("change", [{"examples": [PARCEL]}, {"long_texts": "mean"}, {"labels_per_pass": 1}])
+def test_examples_long_texts_and_labels_per_pass_change_the_hash(change: dict[str, Any]) -> None:
+    changed = LabelSet.model_validate({**MAIL, **change})
+    assert changed.hash != LabelSet.model_validate(MAIL).hash
+    assert LabelSet.from_json(changed.canonical_json) == changed
 
 
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path, "name: software")
-    assert refusal(path) == f"{path}: 'labels' is missing; add it"
+@pytest.mark.parametrize("count", [0, -1, True, 1.5, "many"])
+def test_labels_per_pass_is_a_number_of_labels(count: Any) -> None:
+    with pytest.raises(LabelSetError, match="labels_per_pass"):
+        LabelSet._validated({**MAIL, "labels_per_pass": count}, "mail.yaml")
 
 
-def test_a_key_twice_is_refused_where_yaml_would_keep_the_last(tmp_path: Path) -> None:
-    path = write(tmp_path, "threshold: 0.1\nlabels: [web]\nthreshold: 0.9\n")
-    assert refusal(path) == (
-        f"label set {path} is not valid YAML: key 'threshold' appears twice, again in line 3; remove one"
+def test_windows_are_aggregated_by_their_mean_by_default() -> None:
+    assert LabelSet.of("spam").window_aggregation == "mean"
+    for rule in ("max", "mean", "token_mean", "cut"):
+        assert LabelSet.model_validate({**MAIL, "long_texts": rule}).window_aggregation == rule
+    message = "long_texts: Input should be 'max', 'mean', 'token_mean' or 'cut', found 'median'"
+    with pytest.raises(LabelSetError, match=message):
+        LabelSet._validated({**MAIL, "long_texts": "median"}, "mail.yaml")
+
+
+def test_replace_changes_the_prompt_or_the_examples_and_keeps_the_rest() -> None:
+    mail = LabelSet.model_validate({**MAIL, "threshold": 0.3, "prompt": "Sort the mail", "examples": [PARCEL]})
+    assert mail.replace() == mail
+    other = mail.replace(prompt="Sort it")
+    assert (other.prompt, other.examples, other.threshold) == ("Sort it", (PARCEL,), 0.3)
+    bare = mail.replace(examples=[])
+    assert (bare.prompt, bare.examples) == ("Sort the mail", ())
+    assert mail.examples == (PARCEL,)
+
+
+def test_a_prompt_that_is_not_valid_unicode_is_refused() -> None:
+    with pytest.raises(LabelSetError) as caught:
+        LabelSet.model_validate(MAIL).replace(prompt="Sort \ud800")
+    assert str(caught.value) == (
+        r"LabelSet.replace: prompt: 'Sort \ud800' is not valid Unicode; decode it properly, or reword it"
     )
 
 
-def test_a_key_twice_inside_a_label_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, "labels:\n  - name: web\n    name: art\n")
-    assert "key 'name' appears twice, again in line 3; remove one" in refusal(path)
+def test_a_changed_copy_does_not_keep_the_cached_hash() -> None:
+    mail = LabelSet.model_validate(MAIL)
+    assert mail.hash == LabelSet.model_validate(MAIL).hash
+    expected = LabelSet.model_validate({**MAIL, "prompt": "Sort it"})
+    for other in (mail.replace(prompt="Sort it"), mail.model_copy(update={"prompt": "Sort it"})):
+        assert (other.canonical_json, other.hash) == (expected.canonical_json, expected.hash)
+    assert mail.hash == LabelSet.model_validate(MAIL).hash
 
 
-def test_a_merged_mapping_may_say_a_key_again(tmp_path: Path) -> None:
-    path = write(
-        tmp_path,
-        "labels:\n  - &first {name: web, threshold: 0.7}\n  - &second {<<: *first, name: art}\n"
-        "  - {<<: *second, name: law}\n",
-    )
-    assert LabelSet.from_yaml(path).thresholds == (0.7, 0.7, 0.7)
+def test_replace_refuses_an_example_with_an_unknown_label() -> None:
+    with pytest.raises(LabelSetError, match="names the label 'shipping', which the set does not have"):
+        LabelSet.of("complaint", "spam").replace(examples=[PARCEL])
 
 
-def test_a_missing_file_is_told_with_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "none.yaml"
-    assert refusal(path) == f"label set {path} does not exist; check the path"
-
-
-def test_a_folder_instead_of_a_file_is_told(tmp_path: Path) -> None:
-    assert (
-        refusal(tmp_path) == f"label set {tmp_path} can't be read (Is a directory); check the path and its permissions"
-    )
-
-
-@pytest.mark.parametrize("text", ["labels: [web", "labels: !!python/object/apply:os.system [ls]", "a: 2024-99-99"])
-def test_broken_or_unsafe_yaml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    path = write(tmp_path, text)
-    assert refusal(path).startswith(f"label set {path} is not valid YAML: ")
-
-
-def test_bytes_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "latin.yaml"
-    path.write_bytes("labels: [café]".encode("latin-1"))
-    assert refusal(path).startswith(f"label set {path} is not valid YAML: 'utf-8' codec can't decode")
-
-
-def test_yaml_nested_too_deeply_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, "[" * 5000)
-    assert refusal(path) == f"label set {path} is nested too deeply; flatten it"
-
-
-def test_a_label_set_can_not_be_changed() -> None:
+def test_a_label_set_is_immutable() -> None:
     label_set = LabelSet.of("web")
     with pytest.raises(ValidationError, match="frozen"):
         label_set.name = "other"

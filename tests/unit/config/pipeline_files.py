@@ -1,4 +1,4 @@
-"""Pipeline files, sound ones and others."""
+"""Pipeline files, valid and invalid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCUMENT: dict[str, Any] = {
     "label_set": ["machine learning", "web"],
     "tables": "../../lake/demo",
 }
-SHIPPED = """
+FULL = """
 name: demo
 source:
   path: ../../lake/demo/documents
@@ -44,14 +44,14 @@ def write(folder: Path, document: dict[str, Any] | str) -> Path:
 
 
 def merged(**changes: Any) -> dict[str, Any]:
-    """DOCUMENT with changes; `source` is mixed in, and a key that is set to ... is left out."""
+    """Return DOCUMENT with changes; `source` is merged, and keys with the value ... are removed."""
     document = {**DOCUMENT, **changes, "source": {**DOCUMENT["source"], **changes.get("source", {})}}
     document["source"] = {key: value for key, value in document["source"].items() if value is not ...}
     return {key: value for key, value in document.items() if value is not ...}
 
 
 def refusal(folder: Path, document: dict[str, Any] | str, kind: type[GliclassSparkError] = ConfigError) -> str:
-    """The message, without the path of the file that every message begins with."""
+    """Return the error message of a pipeline file, without the path that it starts with."""
     path = write(folder, document)
     with pytest.raises(GliclassSparkError) as caught:
         Pipeline.from_yaml(path)

@@ -1,4 +1,4 @@
-"""Nested labels: a tree becomes labels with dotted names, the scores become a tree again, bad trees are refused."""
+"""Label trees: flattened to labels with dotted names, scores nested again, invalid trees refused."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ def refusal(tree: Any) -> str:
     return str(caught.value)
 
 
-def deep(levels: int, leaf: Any = "z") -> Any:
+def nested_dict(levels: int, leaf: Any = "z") -> Any:
     tree: Any = leaf
     for _ in range(levels):
         tree = {"a": tree}
     return tree
 
 
-def test_a_label_of_a_tree_is_called_by_its_branches_and_its_own_name() -> None:
-    found = LabelSet.of(MAIL)
-    assert found.names == (
+def test_a_label_of_a_tree_is_named_by_its_branches_and_its_own_name() -> None:
+    label_set = LabelSet.of(MAIL)
+    assert label_set.names == (
         "sentiment.positive",
         "sentiment.negative",
         "topic.product.phone.broken",
         "topic.product.phone.late",
         "topic.invoice.wrong",
     )
-    assert found.texts[1] == "sentiment.negative: angry or sad"
-    assert found.thresholds == (0.5, 0.3, 0.5, 0.5, 0.5)
-    assert found.labels[2].branches == ("topic", "product", "phone")
-    assert found.labels[0].group == "sentiment"
+    assert label_set.texts[1] == "sentiment.negative: angry or sad"
+    assert label_set.thresholds == (0.5, 0.3, 0.5, 0.5, 0.5)
+    assert label_set.labels[2].branches == ("topic", "product", "phone")
+    assert label_set.labels[0].group == "sentiment"
 
 
-def test_the_scores_become_the_tree_again() -> None:
+def test_scores_are_nested_as_the_tree() -> None:
     scores = dict(zip(LabelSet.of(MAIL).names, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True))
     assert LabelSet.of(MAIL).nested(scores) == {
         "sentiment": {"positive": 0.1, "negative": 0.2},
@@ -72,42 +72,42 @@ def test_the_scores_become_the_tree_again() -> None:
 
 @given(TREES)
 def test_names_and_scores_of_a_tree_are_those_of_the_gliclass_library(tree: dict[str, Any]) -> None:
-    found = LabelSet.of(tree)
-    assert list(found.names) == flatten_hierarchical_labels(tree)
-    scores = {name: place / len(found) for place, name in enumerate(found.names)}
-    assert found.nested(scores) == build_hierarchical_output([], tree, all_scores=scores)
+    label_set = LabelSet.of(tree)
+    assert list(label_set.names) == flatten_hierarchical_labels(tree)
+    scores = {name: index / len(label_set) for index, name in enumerate(label_set.names)}
+    assert label_set.nested(scores) == build_hierarchical_output([], tree, all_scores=scores)
 
 
 @given(TREES)
-def test_a_tree_is_one_question_however_it_is_written(
+def test_a_tree_has_one_hash_in_python_yaml_and_json(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.mktemp("labels") / "labels.yaml"
     path.write_text(yaml.safe_dump({"labels": tree}, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    found = LabelSet.of(tree)
-    assert LabelSet.from_yaml(path).hash == found.hash
-    assert LabelSet.from_json(found.canonical_json) == found
-    path.write_text(found.to_yaml(), encoding="utf-8")
-    assert LabelSet.from_yaml(path) == found
+    label_set = LabelSet.of(tree)
+    assert LabelSet.from_yaml(path).hash == label_set.hash
+    assert LabelSet.from_json(label_set.canonical_json) == label_set
+    path.write_text(label_set.to_yaml(), encoding="utf-8")
+    assert LabelSet.from_yaml(path) == label_set
 
 
-def test_a_dot_in_a_name_of_a_flat_set_is_a_character_like_all() -> None:
+def test_a_dot_in_a_name_of_a_flat_set_has_no_meaning() -> None:
     flat = LabelSet.of("topic.web", "v1.0")
     assert flat.names == ("topic.web", "v1.0")
     assert flat.nested({"topic.web": 0.5, "v1.0": 0.6}) == {"topic.web": 0.5, "v1.0": 0.6}
     assert flat.hash != LabelSet.of({"topic": ["web"], "v1": ["0"]}).hash
 
 
-def test_dots_in_a_tree_stay_where_they_are() -> None:
-    found = LabelSet.of({"v1.0": ["a.b"], "v1": {"0": ["c"]}})
-    assert found.names == ("v1.0.a.b", "v1.0.c")
-    assert found.nested(dict.fromkeys(found.names, 1.0)) == {"v1.0": {"a.b": 1.0}, "v1": {"0": {"c": 1.0}}}
+def test_dots_in_names_of_a_tree_do_not_split_branches() -> None:
+    label_set = LabelSet.of({"v1.0": ["a.b"], "v1": {"0": ["c"]}})
+    assert label_set.names == ("v1.0.a.b", "v1.0.c")
+    assert label_set.nested(dict.fromkeys(label_set.names, 1.0)) == {"v1.0": {"a.b": 1.0}, "v1": {"0": {"c": 1.0}}}
 
 
-def test_a_group_of_a_flat_label_is_its_branch_and_leaves_name_and_hash_alone() -> None:
-    found = LabelSet.of(Label(name="web", group="topic"), Label(name="joy", group=("mood", "good")), "other")
-    assert found.texts == ("web", "joy", "other")
-    assert found.nested({"web": 0.1, "joy": 0.2, "other": 0.3}) == {
+def test_a_group_of_a_flat_label_is_its_branch_and_changes_neither_name_nor_hash_format() -> None:
+    label_set = LabelSet.of(Label(name="web", group="topic"), Label(name="joy", group=("mood", "good")), "other")
+    assert label_set.texts == ("web", "joy", "other")
+    assert label_set.nested({"web": 0.1, "joy": 0.2, "other": 0.3}) == {
         "topic": {"web": 0.1},
         "mood": {"good": {"joy": 0.2}},
         "other": 0.3,
@@ -118,13 +118,13 @@ def test_a_group_of_a_flat_label_is_its_branch_and_leaves_name_and_hash_alone() 
     assert LabelSet.of(Label(name="web", group=())) == LabelSet.of("web")
 
 
-def test_labels_without_a_score_are_left_out_and_branches_without_any() -> None:
-    found = LabelSet.of(MAIL)
-    assert found.nested({"sentiment.negative": 0.9}) == {"sentiment": {"negative": 0.9}}
-    assert found.nested({}) == {}
+def test_labels_without_a_score_and_empty_branches_are_left_out() -> None:
+    label_set = LabelSet.of(MAIL)
+    assert label_set.nested({"sentiment.negative": 0.9}) == {"sentiment": {"negative": 0.9}}
+    assert label_set.nested({}) == {}
 
 
-def test_a_score_of_another_set_is_refused() -> None:
+def test_a_score_of_an_unknown_label_is_refused() -> None:
     with pytest.raises(LabelSetError) as caught:
         LabelSet.of(MAIL).nested({"positive": 0.9})
     assert str(caught.value) == "the label set has no label 'positive'; give the scores of its own labels"
@@ -138,10 +138,10 @@ def test_a_score_of_another_set_is_refused() -> None:
         (Label(name="spam.a", group="spam"), Label(name="a", group="spam")),
     ],
 )
-def test_a_label_where_a_group_stands_can_be_asked_but_not_shown_nested(labels: tuple[Label, ...]) -> None:
-    found = LabelSet.of(*labels)
+def test_a_label_with_the_name_of_a_group_can_be_scored_but_not_nested(labels: tuple[Label, ...]) -> None:
+    label_set = LabelSet.of(*labels)
     with pytest.raises(LabelSetError, match="at one position; rename one"):
-        found.nested(dict.fromkeys(found.names, 1.0))
+        label_set.nested(dict.fromkeys(label_set.names, 1.0))
 
 
 def test_coerce_reads_a_tree() -> None:
@@ -166,7 +166,7 @@ def test_rules_of_a_pipeline_name_nested_labels_by_their_dotted_names(tmp_path: 
         Pipeline.from_yaml(path)
 
 
-def test_white_space_around_a_branch_is_no_part_of_it() -> None:
+def test_white_space_around_a_branch_is_stripped() -> None:
     assert LabelSet.of({" topic ": [" web "]}) == LabelSet.of({"topic": ["web"]})
 
 
@@ -195,27 +195,27 @@ def test_white_space_around_a_branch_is_no_part_of_it() -> None:
             "label 'b' under 'a' has a group of its own; remove it, since its branches are its group",
         ),
         (
-            deep(200),
+            nested_dict(200),
             f"branch {'a.' * 30!r} is more than 100 levels deep; flatten the tree",
         ),
     ],
 )
-def test_a_tree_that_is_none_is_refused_with_the_place_and_the_mend(tree: Any, expected: str) -> None:
+def test_an_invalid_tree_is_refused_with_the_branch_and_the_fix(tree: Any, expected: str) -> None:
     assert refusal(tree) == f"LabelSet.of: labels: {expected}"
 
 
-def test_a_tree_that_holds_itself_is_refused() -> None:
+def test_a_tree_that_contains_itself_is_refused() -> None:
     tree: dict[str, Any] = {}
     tree["a"] = tree
     assert "is more than 100 levels deep" in refusal(tree)
 
 
-def test_a_name_that_its_branches_make_too_long_is_refused() -> None:
-    assert LabelSet.of(deep(99, "zz")).names == ("a." * 99 + "zz",)
-    assert "has 201 characters, at most 200 are read" in refusal(deep(99, "zzz"))
+def test_a_name_that_is_too_long_with_its_branches_is_refused() -> None:
+    assert LabelSet.of(nested_dict(99, "zz")).names == ("a." * 99 + "zz",)
+    assert "has 201 characters, at most 200 are read" in refusal(nested_dict(99, "zzz"))
 
 
-def test_a_wrong_key_inside_a_tree_is_told(tmp_path: Path) -> None:
+def test_an_unknown_key_in_a_tree_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "mail.yaml"
     path.write_text("labels:\n  topic:\n    - {name: web, treshold: 0.5}\n")
     with pytest.raises(LabelSetError) as caught:

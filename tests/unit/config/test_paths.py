@@ -1,4 +1,4 @@
-"""One rule for the paths of a pipeline file, and a source that nothing is written over."""
+"""Paths in pipeline files: relative to the file, and a source that no table overlaps."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
-from pipeline_files import DOCUMENT, SHIPPED, merged, refusal, write
+from pipeline_files import DOCUMENT, FULL, merged, refusal, write
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.rules import RESERVED_TABLES
 
 
-def test_a_relative_path_is_relative_to_the_file_and_not_to_the_process(
+def test_a_relative_path_is_resolved_from_the_file_and_not_from_the_working_directory(
     pipelines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(pipelines, SHIPPED)
+    write(pipelines, FULL)
     monkeypatch.chdir(tmp_path / "conf")
     pipeline = Pipeline.from_yaml("pipelines/demo.yaml")
     assert pipeline.source.path == f"{tmp_path}/lake/demo/documents"
@@ -25,18 +25,18 @@ def test_a_relative_path_is_relative_to_the_file_and_not_to_the_process(
 
 
 @pytest.mark.parametrize(
-    "address",
+    "folder",
     ["/lake/x", "s3a://bucket/x", "abfss://c@a.dfs.core.windows.net/x", "hdfs://host/x", "dbfs:/x", "file:/x/y"],
 )
-def test_absolute_paths_and_addresses_are_left_alone(pipelines: Path, address: str) -> None:
-    document = merged(source={"path": f"{address}/documents"}, tables=f"{address}/out", model=f"{address}/model")
+def test_absolute_paths_and_uris_stay_as_they_are(pipelines: Path, folder: str) -> None:
+    document = merged(source={"path": f"{folder}/documents"}, tables=f"{folder}/out", model=f"{folder}/model")
     pipeline = Pipeline.from_yaml(write(pipelines, document))
-    assert pipeline.source.path == f"{address}/documents"
-    assert pipeline.tables == f"{address}/out"
-    assert pipeline.model == f"{address}/model"
+    assert pipeline.source.path == f"{folder}/documents"
+    assert pipeline.tables == f"{folder}/out"
+    assert pipeline.model == f"{folder}/model"
 
 
-def test_a_link_in_a_path_stays_a_link(pipelines: Path, tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(pipelines: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(tmp_path / "conf")
     write(pipelines, DOCUMENT)
     pipeline = Pipeline.from_yaml(tmp_path / "current" / "pipelines" / "demo.yaml")
@@ -44,11 +44,11 @@ def test_a_link_in_a_path_stays_a_link(pipelines: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["embedded", "gliclass-base", "knowledgator/gliclass-modern-base-v2.0-init"])
-def test_a_model_that_is_no_folder_stays_as_it_is(pipelines: Path, model: str) -> None:
+def test_a_model_uri_other_than_a_folder_stays_as_it_is(pipelines: Path, model: str) -> None:
     assert Pipeline.from_yaml(write(pipelines, merged(model=model))).model == model
 
 
-def test_a_model_folder_without_a_dot_is_refused_with_the_mend(pipelines: Path) -> None:
+def test_a_model_folder_without_a_leading_dot_is_refused_with_the_fix(pipelines: Path) -> None:
     assert refusal(pipelines, merged(model="checkpoints/gliclass/small")) == (
         "model: 'checkpoints/gliclass/small' is neither 'embedded' nor a hub id; begin the path of a folder with ./"
     )
@@ -56,14 +56,14 @@ def test_a_model_folder_without_a_dot_is_refused_with_the_mend(pipelines: Path) 
 
 @pytest.mark.parametrize("path", ["~/lake", "~"])
 def test_a_home_folder_is_refused(pipelines: Path, path: str) -> None:
-    mend = f"{path!r} starts with ~, which differs from machine to machine; write the full path"
-    assert refusal(pipelines, merged(tables=path)) == f"tables: {mend}"
-    assert refusal(pipelines, merged(model=path)) == f"model: {mend}"
-    assert refusal(pipelines, merged(source={"path": path})) == f"source.path: {mend}"
+    message = f"{path!r} starts with ~, which differs from machine to machine; write the full path"
+    assert refusal(pipelines, merged(tables=path)) == f"tables: {message}"
+    assert refusal(pipelines, merged(model=path)) == f"model: {message}"
+    assert refusal(pipelines, merged(source={"path": path})) == f"source.path: {message}"
 
 
 @pytest.mark.parametrize("path", ["", " ", "lake ", "la\nke"])
-def test_an_empty_or_untidy_path_is_refused(pipelines: Path, path: str) -> None:
+def test_an_empty_path_or_one_with_stray_white_space_is_refused(pipelines: Path, path: str) -> None:
     assert refusal(pipelines, merged(tables=path)) == (
         f"tables: {path!r} is empty, or holds spaces at its ends or control characters; correct it"
     )
@@ -71,7 +71,7 @@ def test_an_empty_or_untidy_path_is_refused(pipelines: Path, path: str) -> None:
 
 @pytest.mark.parametrize("table", [*sorted(RESERVED_TABLES - {"documents"}), "web", "unrouted"])
 @pytest.mark.parametrize("inside", ["", "/", "/part/deep", "/../{table}"])
-def test_a_source_in_a_table_that_is_written_is_refused(
+def test_a_source_inside_a_table_that_the_jobs_write_is_refused(
     pipelines: Path, tmp_path: Path, table: str, inside: str
 ) -> None:
     routes = [{"route": "web", "when": "true"}]
@@ -95,7 +95,7 @@ def test_a_source_in_a_table_that_is_written_is_refused(
         ("S3A://bucket/demo", "s3a://bucket/demo"),
     ],
 )
-def test_a_source_that_holds_the_tables_or_is_one_by_another_spelling_is_refused(
+def test_a_source_that_contains_the_tables_or_is_one_in_another_spelling_is_refused(
     pipelines: Path, source: str, tables: str
 ) -> None:
     message = refusal(pipelines, merged(source={"path": source}, tables=tables))
@@ -111,5 +111,5 @@ def test_a_source_that_holds_the_tables_or_is_one_by_another_spelling_is_refused
         ("s3a://lake/demo/kept", "/lake/demo"),
     ],
 )
-def test_a_source_beside_the_tables_is_accepted(pipelines: Path, source: str, tables: str) -> None:
+def test_a_source_next_to_the_tables_is_accepted(pipelines: Path, source: str, tables: str) -> None:
     Pipeline.from_yaml(write(pipelines, merged(source={"path": source}, tables=tables)))

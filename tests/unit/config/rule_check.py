@@ -1,4 +1,4 @@
-"""A pipeline's rules that are one condition, checked against columns and labels that the tests know."""
+"""Rules with one condition, checked against a fixed set of columns and labels."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ LABELS = ("machine learning", "web", "Art", "it's")
 
 
 def check(when: str) -> None:
-    """Raises RulesError unless the condition can be asked of these documents."""
+    """Raise RulesError unless the condition is valid for documents with COLUMNS and LABELS."""
     Rules(routes=(Route(route="r", when=when),)).check(COLUMNS, LABELS, "demo.yaml")

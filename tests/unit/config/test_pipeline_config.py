@@ -1,4 +1,4 @@
-"""Pipeline files: strict keys, one rule for paths, and impossible combinations refused on reading."""
+"""Pipeline configuration: unknown keys, invalid values and invalid combinations are refused when a file is read."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline_files import DOCUMENT, SHIPPED, merged, refusal, write
+from pipeline_files import DOCUMENT, FULL, merged, refusal, write
 from pydantic import ValidationError
 
-from gliclass_spark import yaml_loader
 from gliclass_spark.config.pipeline import Pipeline, Source
 from gliclass_spark.config.rules import RejectRule, Route, Rules
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError
 from gliclass_spark.labels import LabelSet
 
 
-def test_a_whole_file_is_read(pipelines: Path, tmp_path: Path) -> None:
-    assert Pipeline.from_yaml(write(pipelines, SHIPPED)) == Pipeline(
+def test_a_file_with_every_key_is_read(pipelines: Path, tmp_path: Path) -> None:
+    assert Pipeline.from_yaml(write(pipelines, FULL)) == Pipeline(
         name="demo",
         source=Source(
             path=str(tmp_path / "lake/demo/documents"), format="parquet", id="doc_id", text="text", columns=("title",)
@@ -36,21 +35,21 @@ def test_a_whole_file_is_read(pipelines: Path, tmp_path: Path) -> None:
     )
 
 
-def test_what_is_left_out_has_a_default(pipelines: Path) -> None:
+def test_keys_that_are_left_out_have_defaults(pipelines: Path) -> None:
     pipeline = Pipeline.from_yaml(write(pipelines, DOCUMENT))
     assert (pipeline.source.format, pipeline.source.table, pipeline.source.columns) == ("delta", None, None)
     assert (pipeline.model, pipeline.default_route, pipeline.max_error_ratio) == ("embedded", "unrouted", 0.01)
     assert (pipeline.reject, pipeline.routes) == ((), ())
 
 
-def test_the_rules_stand_together_with_their_hash(pipelines: Path) -> None:
-    pipeline = Pipeline.from_yaml(write(pipelines, SHIPPED))
+def test_the_rules_of_a_file_and_their_hash(pipelines: Path) -> None:
+    pipeline = Pipeline.from_yaml(write(pipelines, FULL))
     expected = Rules(reject=pipeline.reject, routes=pipeline.routes, default_route="rest")
     assert pipeline.rules == expected
     assert pipeline.rules.hash == expected.hash
 
 
-def test_the_order_of_yaml_keys_changes_nothing(tmp_path: Path) -> None:
+def test_hashes_do_not_depend_on_the_order_of_yaml_keys(tmp_path: Path) -> None:
     document = merged(routes=[{"route": "a", "when": "true"}], reject=[{"when": "false", "reason": "b"}])
     hashes = set()
     for keys in itertools.islice(itertools.permutations(document), 0, 720, 40):
@@ -61,7 +60,7 @@ def test_the_order_of_yaml_keys_changes_nothing(tmp_path: Path) -> None:
     assert len(hashes) == 1
 
 
-def test_a_label_set_may_stand_in_the_file_and_is_named_like_the_pipeline(pipelines: Path) -> None:
+def test_an_inline_label_set_is_named_after_the_pipeline(pipelines: Path) -> None:
     assert Pipeline.from_yaml(write(pipelines, DOCUMENT)).label_set == LabelSet.of(
         "machine learning", "web", name="demo"
     )
@@ -72,7 +71,7 @@ def test_a_label_set_may_stand_in_the_file_and_is_named_like_the_pipeline(pipeli
     assert label_set.name == "own"
 
 
-def test_a_fault_of_an_inline_label_set_is_told_with_its_key(pipelines: Path) -> None:
+def test_an_error_in_an_inline_label_set_names_the_key(pipelines: Path) -> None:
     assert refusal(pipelines, merged(label_set=["web", "web"])) == (
         "label_set.labels: label 'web' appears twice; remove one"
     )
@@ -81,7 +80,7 @@ def test_a_fault_of_an_inline_label_set_is_told_with_its_key(pipelines: Path) ->
     )
 
 
-def test_a_fault_of_the_label_file_is_told_with_both_files(pipelines: Path, tmp_path: Path) -> None:
+def test_an_error_in_the_label_set_file_names_both_files(pipelines: Path, tmp_path: Path) -> None:
     labels = tmp_path / "conf/labels/none.yaml"
     assert refusal(pipelines, merged(label_set="../labels/none.yaml"), LabelSetError) == (
         f"label set {labels} does not exist; check the path"
@@ -92,7 +91,7 @@ def test_a_fault_of_the_label_file_is_told_with_both_files(pipelines: Path, tmp_
     )
 
 
-def test_a_label_set_far_away_is_refused(pipelines: Path) -> None:
+def test_a_label_set_in_an_object_store_is_refused(pipelines: Path) -> None:
     assert refusal(pipelines, merged(label_set="s3a://bucket/labels.yaml")) == (
         "label_set: 's3a://bucket/labels.yaml' is not a local file, which a label set must be; copy it beside this file"
     )
@@ -159,14 +158,14 @@ def test_a_label_set_far_away_is_refused(pipelines: Path) -> None:
         ),
     ],
 )
-def test_what_can_not_work_is_refused_with_key_value_and_mend(
+def test_an_invalid_value_is_refused_with_key_value_and_fix(
     pipelines: Path, changes: dict[str, Any], message: str
 ) -> None:
     assert refusal(pipelines, merged(**changes)) == message
 
 
 @pytest.mark.parametrize("table", ["docs", "main.docs", "unity.main._docs2"])
-def test_a_table_has_one_to_three_plain_names(pipelines: Path, table: str) -> None:
+def test_a_catalog_table_has_one_to_three_plain_names(pipelines: Path, table: str) -> None:
     pipeline = Pipeline.from_yaml(write(pipelines, merged(source={"path": ..., "table": table})))
     assert pipeline.source.table == table
 
@@ -175,7 +174,7 @@ def test_a_table_has_one_to_three_plain_names(pipelines: Path, table: str) -> No
     "table",
     ["", "a.b.c.d", "a..b", "1a", "a b", "a;drop table x", "`a`", "delta.`/etc`", "a\n", "a-b", "(select 1)", "é"],
 )
-def test_a_table_name_that_could_break_out_is_refused(pipelines: Path, table: str) -> None:
+def test_a_table_name_with_other_characters_is_refused(pipelines: Path, table: str) -> None:
     assert refusal(pipelines, merged(source={"path": ..., "table": table})) == (
         f"source.table: {table!r} is no table name; write one to three names of A-Z, a-z, 0-9, _ with dots"
     )
@@ -214,11 +213,13 @@ def test_every_other_share_is_refused(share: float) -> None:
         ),
     ],
 )
-def test_a_rule_that_can_not_work_is_refused_on_reading(pipelines: Path, changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_rule_is_refused_when_the_file_is_read(
+    pipelines: Path, changes: dict[str, Any], message: str
+) -> None:
     assert refusal(pipelines, merged(**changes), RulesError) == message
 
 
-def test_columns_of_rules_wait_for_the_schema_of_the_documents(pipelines: Path) -> None:
+def test_columns_in_rules_are_checked_with_the_schema_of_the_documents(pipelines: Path) -> None:
     document = merged(routes=[{"route": "a", "when": "langage = 'en'"}])
     pipeline = Pipeline.from_yaml(write(pipelines, document))
     pipeline.rules.check(["doc_id", "text", "langage"], pipeline.label_set.names, "demo.yaml")
@@ -236,29 +237,33 @@ def test_columns_of_rules_wait_for_the_schema_of_the_documents(pipelines: Path) 
         ("- a", "the document: Input should be a valid dictionary or instance of Pipeline, found ['a']"),
     ],
 )
-def test_a_file_that_is_no_plain_mapping_is_refused(pipelines: Path, text: str, message: str) -> None:
+def test_a_file_with_duplicate_keys_or_without_a_mapping_is_refused(pipelines: Path, text: str, message: str) -> None:
     assert refusal(pipelines, text) == message
 
 
-def test_a_missing_file_is_told_with_its_path(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         Pipeline.from_yaml(tmp_path / "none.yaml")
     assert str(caught.value) == f"{tmp_path}/none.yaml does not exist; check the path"
 
 
-@given(st.text(max_size=40))
-def test_any_text_is_read_as_plain_yaml_or_refused_as_a_config_error(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "any.yaml"
-    path.write_text(text, encoding="utf-8", newline="")
-    try:
-        yaml_loader.load(path)
-    except ConfigError as error:
-        assert str(error).startswith(str(path))  # noqa: PT017
+def test_a_pipeline_may_only_tag(pipelines: Path) -> None:
+    assert Pipeline.from_yaml(write(pipelines, merged(steps=["tag"]))).steps == ("tag",)
 
 
-def test_a_pipeline_can_not_be_changed() -> None:
+@pytest.mark.parametrize("steps", [[], ["filter"], ["tag", "route"], ["filter", "tag"], ["tag", "tag"]])
+def test_steps_with_gaps_or_out_of_order_are_refused(steps: list[str], pipelines: Path) -> None:
+    assert "steps: each step reads the tables of the one before it" in refusal(pipelines, merged(steps=steps))
+
+
+def test_rules_without_their_step_are_refused(pipelines: Path) -> None:
+    document = merged(steps=["tag", "filter"], routes=[{"route": "all", "when": "true"}])
+    assert "'routes' has rules, but 'steps' has no 'route'" in refusal(pipelines, document)
+    document = merged(steps=["tag"], reject=[{"reason": "all", "when": "true"}])
+    assert "'reject' has rules, but 'steps' has no 'filter'" in refusal(pipelines, document)
+
+
+def test_a_pipeline_is_immutable() -> None:
     pipeline = Pipeline.model_validate(DOCUMENT)
     with pytest.raises(ValidationError, match="frozen"):
         pipeline.tables = "/elsewhere"
