@@ -11,7 +11,7 @@ from gliclass_spark.runs.manifest import Manifest
 
 KEPT, REJECTED, QUARANTINED, ROUTED = "kept", "rejected", "quarantined", "routed"
 KINDS = (KEPT, REJECTED, QUARANTINED, ROUTED)
-MOST_LISTED = 1000
+MAX_LISTED_DOCUMENTS = 1000
 # Sample documents of an outcome, and the length of their texts.
 SAMPLES = 3
 _TEXT_CHARS = 600
@@ -54,7 +54,7 @@ class Outcome:
         condition = " AND ".join(f"{column} = {_spark_sql(value)}" for column, value in self.values.items())
         where = f".where({condition!r})" if condition else ""
         columns = '"doc_id", "error"' if self.kind == QUARANTINED else '"doc_id", "labels", "scores"'
-        rows = min(max(self.documents, 1), MOST_LISTED)
+        rows = min(max(self.documents, 1), MAX_LISTED_DOCUMENTS)
         load = f'spark.read.format("delta"){version}.load({self.path!r})'
         return f"{load}{where}.select({columns}).show({rows}, truncate=False)"
 

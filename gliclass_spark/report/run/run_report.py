@@ -17,7 +17,7 @@ from gliclass_spark.report.template import fill
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
 from gliclass_spark.runs.history import read_manifests, select_run
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.runs.outcomes import KINDS, MOST_LISTED, SAMPLES, Outcome, Sample, SampleDocument, outcomes
+from gliclass_spark.runs.outcomes import KINDS, MAX_LISTED_DOCUMENTS, SAMPLES, Outcome, Sample, SampleDocument, outcomes
 
 _EXCERPT_CHARS = 280
 _LABELS_SHOWN = 8
@@ -81,7 +81,7 @@ def render(
         limits=drift,
         excerpt=_excerpt,
         labels_shown=_LABELS_SHOWN,
-        most_listed=MOST_LISTED,
+        most_listed=MAX_LISTED_DOCUMENTS,
     )
 
 
