@@ -60,7 +60,9 @@ def query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
         result = QueryBuilder().register("t", table).execute(sql).read_all()
     except (DeltaError, OSError, ValueError) as error:
         raise TableError(f"{table.table_uri} can't be read: {_first_line(error)}") from None
-    rows: list[dict[str, Any]] = pa.table(result).to_pylist(maps_as_pydicts="strict")
+    # Not pa.table(result), which imports pandas.
+    arrow_table = pa.RecordBatchReader.from_stream(result).read_all()
+    rows: list[dict[str, Any]] = arrow_table.to_pylist(maps_as_pydicts="strict")
     return rows
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from email import message_from_string
 from pathlib import Path
@@ -116,6 +118,27 @@ def test_a_run_is_verified_by_its_counts(file: Path, tmp_path: Path) -> None:
     with pytest.raises(AirflowFailException, match="there is no run 'run-7'"):
         run_checks.verify(str(file), "run-7")
     assert filtered.kept == 2
+
+
+_CHECK_MANIFESTS = """
+import sys
+import airflow.sdk  # which loads jinja2 itself
+loaded_by_airflow = set(sys.modules)
+from gliclass_spark.airflow.checks import run_checks
+run_checks.verify(sys.argv[1], "run-1")
+print(*sorted(set(sys.modules) - loaded_by_airflow))
+"""
+
+
+def test_a_check_of_manifests_loads_neither_rendering_nor_models(file: Path, tmp_path: Path) -> None:
+    write_runs(tmp_path, run_manifests(1))
+    command = [sys.executable, "-c", _CHECK_MANIFESTS, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    modules = done.stdout.splitlines()[-1].split()
+    assert "gliclass_spark.runs.history" in modules
+    heavy = {"matplotlib", "jinja2", "pandas", "torch", "transformers", "pyspark", "mlflow"}
+    assert [name for name in modules if name.split(".")[0] in heavy or name.startswith("gliclass_spark.report")] == []
 
 
 def test_a_failed_run_has_a_report_beside_the_tables(file: Path, tmp_path: Path) -> None:
