@@ -64,10 +64,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     path = options.out / "ppo_simulated.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
     model = resolve_model("embedded").digest
-    found["rows"] = [row for row in found["rows"] if found.get("model") == model]
-    done = {(row["set"], row["seed"]) for row in found["rows"]}
+    results["rows"] = [row for row in results["rows"] if results.get("model") == model]
+    done = {(row["set"], row["seed"]) for row in results["rows"]}
     settings = {name: getattr(options, name) for name in ("documents", "exploration")}
     settings |= {"supervised": SUPERVISED.model_dump(mode="json"), "ppo": PPO.model_dump(mode="json")}
     replay = read_sets(options.replay)
@@ -78,17 +78,17 @@ def main() -> None:
             if (task.name, task.seed) not in done
         }
         for work in as_completed(pending):
-            rows = [*found["rows"], *({**pending[work], **row} for row in work.result())]
-            found = {
+            rows = [*results["rows"], *({**pending[work], **row} for row in work.result())]
+            results = {
                 "machine": machine.describe(),
                 "device": machine.device(),
                 "model": model,
                 **settings,
                 "rows": rows,
             }
-            path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             print("{set}, seed {seed}".format(**pending[work]), flush=True)
-    show(found["rows"], Console(width=130))
+    show(results["rows"], Console(width=130))
 
 
 @dataclass(frozen=True)
@@ -245,9 +245,9 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_column(heading, justify="left" if heading in ("set", "variant") else "right")
     for name in dict.fromkeys(row["set"] for row in rows):
         for variant in dict.fromkeys(row["variant"] for row in rows):
-            found = groups[name, variant]
-            cells = [spread([row[key] for row in found]) for key in ("macro_f1", "reward", "others")]
-            table.add_row(name, variant, str(len(found)), *cells)
+            group = groups[name, variant]
+            cells = [spread([row[key] for row in group]) for key in ("macro_f1", "reward", "others")]
+            table.add_row(name, variant, str(len(group)), *cells)
     console.print(table)
 
 

@@ -55,12 +55,14 @@ def judge(
 
     retention: sets of other labels, to measure forgetting.
     """
-    comparisons = tuple(compare(candidate, champion, label_set, each, seed) for each in sets if each.texts)
+    comparisons = tuple(
+        compare(candidate, champion, label_set, evaluation_set, seed) for evaluation_set in sets if evaluation_set.texts
+    )
     forgetting = measure_forgetting(candidate, champion, retention, seed)
     slowdown = _slowdown(candidate, champion, label_set, sets[0].texts[:_TIMED_TEXTS])
     findings = (
         *(finding for comparison in comparisons for finding in _check_comparison(comparison, rules)),
-        *(_check_forgetting(each, rules) for each in forgetting),
+        *(_check_forgetting(loss, rules) for loss in forgetting),
         _check_slowdown(slowdown, rules),
     )
     return GateVerdict(comparisons, forgetting, slowdown, findings)

@@ -103,10 +103,11 @@ def compare(
 
 def is_better(comparisons: Sequence[GateComparison], others: Sequence[GateComparison]) -> bool:
     """Return whether the candidate of `comparisons` has the higher macro-F1, averaged over the sets."""
-    mean, other_mean = (
-        np.mean([comparison.candidate.macro_f1 for comparison in each]) for each in (comparisons, others)
-    )
-    return bool(mean > other_mean)
+    return _mean_macro_f1(comparisons) > _mean_macro_f1(others)
+
+
+def _mean_macro_f1(comparisons: Sequence[GateComparison]) -> float:
+    return float(np.mean([comparison.candidate.macro_f1 for comparison in comparisons]))
 
 
 def assign_labels(scores: FloatArray, label_set: LabelSet) -> Mask:

@@ -106,7 +106,7 @@ def _log(tracked: TrackedRun, retraining: Retraining) -> None:
         name = comparison["name"].replace(" ", "_")
         tracked.log_metrics({f"{name}.macro_f1": comparison["candidate"]["macro_f1"]})
     tracked.log_metrics(
-        {f"forgetting.{each['name']}": each["champion"] - each["candidate"] for each in verdict["forgetting"]}
+        {f"forgetting.{row['name']}": row["champion"] - row["candidate"] for row in verdict["forgetting"]}
     )
 
 

@@ -123,8 +123,8 @@ class Retraining:
         }
         candidate = "ppo" if is_better(comparisons["ppo"], comparisons["supervised"]) else "supervised"
         macro_f1 = {
-            name: {comparison.name: comparison.candidate.macro_f1 for comparison in each}
-            for name, each in comparisons.items()
+            name: {comparison.name: comparison.candidate.macro_f1 for comparison in set_comparisons}
+            for name, set_comparisons in comparisons.items()
         }
         return {"candidate": candidate, "macro_f1": macro_f1, "curve": curve, "notes": []}
 
@@ -140,6 +140,7 @@ class Retraining:
         }
 
     def _gate(self) -> Outcome:
+        self.calibrate()  # its outcome is part of the verdict's page
         candidate, champion = Engine.from_pretrained(str(self.candidate)), Engine.from_pretrained(self.champion)
         verdict = judge(
             candidate,
@@ -173,7 +174,8 @@ class Retraining:
     def _compare_with_champion(self, checkpoint: Path) -> list[GateComparison]:
         candidate, champion = Engine.from_pretrained(str(checkpoint)), Engine.from_pretrained(self.champion)
         label_set = self.data.training.label_set
-        return [compare(candidate, champion, label_set, each) for each in self._evaluation_sets() if each.texts]
+        sets = (evaluation_set for evaluation_set in self._evaluation_sets() if evaluation_set.texts)
+        return [compare(candidate, champion, label_set, evaluation_set) for evaluation_set in sets]
 
     def _evaluation_sets(self) -> list[EvaluationSet]:
         return self.data.evaluation_sets(self.config.supervised.max_weight)

@@ -1,4 +1,4 @@
-"""Training losses. Targets are 1 or 0, and -1 for padding and for labels that nothing is known of."""
+"""Training losses. Targets are 1 or 0, and -1 for padding and unknown labels."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def measure_forgetting(
 ) -> tuple[Forgetting, ...]:
     """Return the forgetting on each set: both models on the same texts, at most 500, with all labels of the set."""
     results = []
-    for labelled in (sample(each, _MAX_ROWS, seed) for each in sets):
+    for labelled in (sample(full_set, _MAX_ROWS, seed) for full_set in sets):
         before, after = (score(model, labelled, name=labelled.name).macro_f1 for model in (champion, candidate))
         results.append(Forgetting(labelled.name, len(labelled), before, after))
     return tuple(results)

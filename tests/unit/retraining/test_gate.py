@@ -69,13 +69,13 @@ def test_macro_f1_is_that_of_scikit_learn_where_all_targets_are_known() -> None:
 
 
 def test_unknown_targets_do_not_count() -> None:
-    everything = golden()
-    some = everything.targets.copy()
-    some[0, 0] = -1
-    judged = EvaluationSet("some", TEXTS, some, everything.weights)
+    golden_set = golden()
+    targets = golden_set.targets.copy()
+    targets[0, 0] = -1
+    partial = EvaluationSet("partial", TEXTS, targets, golden_set.weights)
     right, wrong = (Fixed(turned).scores(TEXTS, LABELS) >= 0.5 for turned in ([], [(0, 0)]))
-    assert macro_f1(wrong, judged) == macro_f1(right, judged) == 1.0
-    assert macro_f1(wrong, everything) < 1.0
+    assert macro_f1(wrong, partial) == macro_f1(right, partial) == 1.0
+    assert macro_f1(wrong, golden_set) < 1.0
 
 
 def test_a_label_counts_by_its_weight() -> None:
@@ -86,11 +86,11 @@ def test_a_label_counts_by_its_weight() -> None:
 
 
 def test_the_calibration_error_is_weighted() -> None:
-    overconfident, everything = Fixed([(0, 0)], confidence=1.0), golden()
-    weights = everything.weights.copy()
+    overconfident, golden_set = Fixed([(0, 0)], confidence=1.0), golden()
+    weights = golden_set.weights.copy()
     weights[0, 0] = 5
-    weighed = EvaluationSet("weighed", TEXTS, everything.targets, weights)
-    qualities = [compare(overconfident, Fixed(), LABELS, each).candidate for each in (everything, weighed)]
+    weighed = EvaluationSet("weighed", TEXTS, golden_set.targets, weights)
+    qualities = [compare(overconfident, Fixed(), LABELS, each).candidate for each in (golden_set, weighed)]
     expected = [1 / weights.size, 5 / (weights.size + 4)]
     assert [each.calibration_error for each in qualities] == pytest.approx(expected, rel=1e-5)
 

@@ -67,10 +67,10 @@ def sequence_classifier(folder: Path, names: list[str]) -> str:
 
 def test_scores_are_f1_of_the_best_label() -> None:
     labelled = LabelledSet("x", ("a", "b", "c"), ("0", "0", "1", "1"), ((0,), (1,), (1, 2), (0,)))
-    found = score(Fixed(), labelled, name="fixed")
+    result = score(Fixed(), labelled, name="fixed")
     # a and b: predicted twice, once rightly, and missed once; c is the other label of a right prediction.
-    assert found.per_label == {"a": 0.5, "b": 0.5}
-    assert (found.macro_f1, found.micro_f1, found.rows, found.labels) == (0.5, 0.5, 4, 3)
+    assert result.per_label == {"a": 0.5, "b": 0.5}
+    assert (result.macro_f1, result.micro_f1, result.rows, result.labels) == (0.5, 0.5, 4, 3)
 
 
 def test_the_labels_with_the_lowest_f1_are_shown_first() -> None:
@@ -84,9 +84,9 @@ def test_the_labels_with_the_lowest_f1_are_shown_first() -> None:
 
 def test_a_text_without_a_score_counts_as_wrong() -> None:
     labelled = LabelledSet("x", ("a", "b"), ("0", "?", "1", "1"), ((0,), (0,), (1,), (1,)))
-    found = score(Fixed(), labelled, name="fixed")
-    assert found.per_label == {"a": pytest.approx(2 / 3), "b": 1.0}
-    assert found.micro_f1 == 0.75
+    result = score(Fixed(), labelled, name="fixed")
+    assert result.per_label == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert result.micro_f1 == 0.75
 
 
 def test_the_same_rows_are_drawn_for_every_contender() -> None:

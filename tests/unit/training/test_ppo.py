@@ -53,8 +53,7 @@ def test_the_clipped_objective_is_that_of_the_paper() -> None:
         new, old = (sigmoid(logits[row, column].item()) for logits in (LOGITS, OLD))
         ratio = new / old if action else (1 - new) / (1 - old)
         gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
-    found = loss(LOGITS, VALUES, PLAIN)
-    assert found.item() == pytest.approx(-sum(gains) / len(gains))
+    assert loss(LOGITS, VALUES, PLAIN).item() == pytest.approx(-sum(gains) / len(gains))
 
 
 def test_value_loss_kl_and_entropy_are_added_with_their_weights() -> None:
@@ -77,7 +76,7 @@ def test_every_term_of_one_action_by_hand() -> None:
     action, half = torch.tensor([[1.0]]), torch.tensor([[0.5]])
     sampled = Rollout(action, log_prob(even, action), action, action, torch.tensor([[True]]), logged=False)
     config = Ppo(clip_ratio=0.2, value_weight=0.5, kl_weight=0.1, entropy_weight=0.01)
-    found, metrics = ppo_loss(logits, half, sampled, action - half, even, config)
+    total, metrics = ppo_loss(logits, half, sampled, action - half, even, config)
     assert metrics == pytest.approx(
         {
             "reward": 1.0,
@@ -89,7 +88,7 @@ def test_every_term_of_one_action_by_hand() -> None:
         },
         rel=1e-5,
     )
-    assert found.item() == pytest.approx(-0.6 + 0.125 + 0.0130812 - 0.00562335, rel=1e-5)
+    assert total.item() == pytest.approx(-0.6 + 0.125 + 0.0130812 - 0.00562335, rel=1e-5)
 
 
 TERMS: dict[str, dict[str, float]] = {
@@ -134,8 +133,8 @@ def test_an_unchanged_policy_has_a_ratio_of_exactly_1(label_smoothing: float) ->
     sampled = sampled_rollout(LOGITS, ACTIONS, targets, config)
     logged = logged_rollout(LOGITS, logged_batch(), config)
     for each in (sampled, logged):
-        found, metrics = ppo_loss(LOGITS, VALUES, each, ADVANTAGES, REFERENCE, config)
-        assert found.item() == -(ADVANTAGES * each.importance_weights)[each.mask].mean().item()
+        total, metrics = ppo_loss(LOGITS, VALUES, each, ADVANTAGES, REFERENCE, config)
+        assert total.item() == -(ADVANTAGES * each.importance_weights)[each.mask].mean().item()
         assert metrics["clipfrac"] == 0.0
 
 
@@ -159,19 +158,19 @@ def test_a_batch_without_rewards_has_the_kl_loss_alone() -> None:
     nothing = replace(rollout(), mask=torch.zeros_like(MASK))
     logits, values = LOGITS.clone().requires_grad_(), VALUES.clone().requires_grad_()
     config = Ppo(value_weight=1.0, kl_weight=1.0, entropy_weight=0.0)
-    found, metrics = ppo_loss(logits, values, nothing, ADVANTAGES, REFERENCE, config)
-    assert found.item() == kl_divergence(LOGITS, REFERENCE).mean().item()
+    total, metrics = ppo_loss(logits, values, nothing, ADVANTAGES, REFERENCE, config)
+    assert total.item() == kl_divergence(LOGITS, REFERENCE).mean().item()
     assert metrics.keys() == {"clipfrac", "policy_loss", "value_loss", "kl"}
-    found.backward()
+    total.backward()
     assert torch.isfinite(logits.grad).all()
     assert (values.grad == 0).all()
 
 
 def test_the_kl_is_that_of_the_two_distributions_and_not_of_one_outcome() -> None:
-    found = kl_divergence(LOGITS, REFERENCE)
-    torch.testing.assert_close(found, exact_kl(Bernoulli(logits=LOGITS), Bernoulli(logits=REFERENCE)))
+    kl = kl_divergence(LOGITS, REFERENCE)
+    torch.testing.assert_close(kl, exact_kl(Bernoulli(logits=LOGITS), Bernoulli(logits=REFERENCE)))
     p, q = sigmoid(0.4), sigmoid(0.4 * 0.7 - 0.1)
-    assert found[0, 0].item() == pytest.approx(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+    assert kl[0, 0].item() == pytest.approx(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
     assert (kl_divergence(LOGITS, LOGITS) == 0).all()
     torch.testing.assert_close(entropy(LOGITS), Bernoulli(logits=LOGITS).entropy())
 
@@ -179,17 +178,17 @@ def test_the_kl_is_that_of_the_two_distributions_and_not_of_one_outcome() -> Non
 def test_focal_gamma_lowers_the_weight_of_certain_actions() -> None:
     log_probs = torch.log(torch.tensor([[0.9, 0.5, 0.1]]))
     actions = torch.tensor([[1.0, 0.0, 1.0]])
-    found = focal_weights(actions, log_probs, Ppo(focal_gamma=2.0))
-    torch.testing.assert_close(found, torch.tensor([[0.01, 0.25, 0.81]]))
-    found = focal_weights(actions, log_probs, Ppo(focal_alpha=0.7))
-    torch.testing.assert_close(found, torch.tensor([[0.7, 0.3, 0.7]]))
+    weights = focal_weights(actions, log_probs, Ppo(focal_gamma=2.0))
+    torch.testing.assert_close(weights, torch.tensor([[0.01, 0.25, 0.81]]))
+    weights = focal_weights(actions, log_probs, Ppo(focal_alpha=0.7))
+    torch.testing.assert_close(weights, torch.tensor([[0.7, 0.3, 0.7]]))
 
 
 def test_smoothing_mixes_in_the_log_probability_of_the_other_action() -> None:
     logits, action = torch.tensor([1.5]), torch.tensor([1.0])
     p = sigmoid(1.5)
-    found = log_prob(logits, action, label_smoothing=0.2).item()
-    assert found == pytest.approx(0.9 * math.log(p) + 0.1 * math.log(1 - p), rel=1e-5)
+    smoothed = log_prob(logits, action, label_smoothing=0.2).item()
+    assert smoothed == pytest.approx(0.9 * math.log(p) + 0.1 * math.log(1 - p), rel=1e-5)
 
 
 def logged_batch() -> LoggedBatch:

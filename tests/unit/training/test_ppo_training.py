@@ -55,14 +55,14 @@ def logged() -> Sources:
 
 def test_every_epoch_replays_the_same_actions(start: Start, tmp_path: Path) -> None:
     """With new actions, a policy that hardly moves would not keep a ratio of 1."""
-    loaded, found = start(), []
+    loaded, history = start(), []
     still = CONFIG.model_copy(update={"encoder_lr": 1e-30, "head_lr": 1e-30, "epochs": 4, "clip_ratio": 1e-6})
     train(
-        loaded.model, loaded.tokenizer, judged(), still, tmp_path, on_step=lambda step, metrics: found.append(metrics)
+        loaded.model, loaded.tokenizer, judged(), still, tmp_path, on_step=lambda step, metrics: history.append(metrics)
     )
-    assert [metrics["clipfrac"] for metrics in found] == [0.0] * CONFIG.steps
+    assert [metrics["clipfrac"] for metrics in history] == [0.0] * CONFIG.steps
     # In bfloat16 a pass with gradients and one without are not the same to the last bit.
-    assert [metrics["kl"] for metrics in found] == pytest.approx([0.0] * CONFIG.steps, abs=1e-3)
+    assert [metrics["kl"] for metrics in history] == pytest.approx([0.0] * CONFIG.steps, abs=1e-3)
 
 
 @pytest.mark.parametrize("sources", [judged, logged])
@@ -166,7 +166,7 @@ def test_threshold_actions_follow_the_thresholds_of_the_label_set(
     threshold: float, right_share: float, start: Start, tmp_path: Path
 ) -> None:
     """One of three labels holds: giving all is right for 1/3 of them, giving none for 2/3."""
-    loaded, found = start(), []
+    loaded, rewards = start(), []
     config = CONFIG.model_copy(update={"steps": 1, "actions": "threshold", "reward": RewardWeights(f1=0, accuracy=1)})
     train(
         loaded.model,
@@ -175,9 +175,9 @@ def test_threshold_actions_follow_the_thresholds_of_the_label_set(
         config,
         tmp_path,
         label_set=LABELS.model_copy(update={"threshold": threshold}),
-        on_step=lambda step, metrics: found.append(metrics["reward"]),
+        on_step=lambda step, metrics: rewards.append(metrics["reward"]),
     )
-    assert found == pytest.approx([right_share])
+    assert rewards == pytest.approx([right_share])
 
 
 def test_a_training_without_feedback_is_refused(start: Start, tmp_path: Path) -> None:

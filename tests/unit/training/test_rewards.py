@@ -30,8 +30,8 @@ def test_each_part_of_the_reward_is_what_its_name_says(part: str) -> None:
 
 def test_a_reward_is_the_weighted_mean_of_its_parts() -> None:
     actions, targets = torch.tensor([[1.0, 1.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
-    found = text_rewards(actions, targets, RewardWeights(f1=0, recall=3, precision=1)).tolist()
-    assert found == pytest.approx([(3 * 1.0 + 1 / 3) / 4])
+    rewards = text_rewards(actions, targets, RewardWeights(f1=0, recall=3, precision=1)).tolist()
+    assert rewards == pytest.approx([(3 * 1.0 + 1 / 3) / 4])
 
 
 def test_no_label_given_where_none_holds_has_the_full_reward() -> None:

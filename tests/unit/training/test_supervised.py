@@ -84,9 +84,9 @@ def test_untrained_adapters_change_no_logit_and_merging_removes_them(start: Star
     assert all("lora" in name for name in trained)
     assert loss(loaded.model, loaded) == pytest.approx(before, abs=1e-5)
     merge_adapters(loaded.model.encoder_model)
-    found = loaded.model.state_dict()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    merged = loaded.model.state_dict()
+    assert merged.keys() == expected.keys()
+    assert all(torch.equal(merged[name], weight) for name, weight in expected.items())
 
 
 def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start, tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_saved_weights_are_averaged_with_the_starting_weights(start: Start, tmp_
         return loaded.model.state_dict()
 
     before = start().model.state_dict()
-    learned, averaged = trained(tmp_path / "learned", 0.0), trained(tmp_path / "averaged", 0.25)
+    plain, averaged = trained(tmp_path / "plain", 0.0), trained(tmp_path / "averaged", 0.25)
     for name, weight in averaged.items():
-        torch.testing.assert_close(weight, 0.25 * before[name] + 0.75 * learned[name], rtol=0, atol=1e-6, msg=name)
-    assert any(not torch.equal(learned[name], weight) for name, weight in before.items())
+        torch.testing.assert_close(weight, 0.25 * before[name] + 0.75 * plain[name], rtol=0, atol=1e-6, msg=name)
+    assert any(not torch.equal(plain[name], weight) for name, weight in before.items())
 
 
 class WeightedBatches(Dataset[TrainingBatch]):
@@ -180,7 +180,7 @@ def test_an_infinite_loss_stops_the_training_before_the_update(start: Start, tmp
     with pytest.raises(TrainingError, match="the loss, or its gradient, is not a number at step 6; the last"):
         trained(float("inf"))
     assert not (tmp_path / "model.safetensors").exists()
-    assert [found.name for found in (tmp_path / "steps").iterdir()] == ["checkpoint-5"]
+    assert [path.name for path in (tmp_path / "steps").iterdir()] == ["checkpoint-5"]
     # The training can continue from the checkpoint that is kept.
     assert all(torch.isfinite(weight).all() for weight in trained(1.0).values())
 

@@ -58,7 +58,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LabelledSet]:
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "wordnet_topics: 30 texts, 1 labels" in done.stdout
-    # A set of one label is nothing to learn from.
+    # A set with one label is left out.
     for alone in ("wordnet_topics", "wordnet_kinds", "wordnet_described", "wordnet_domains", "wordnet_actions"):
         (share / "out" / f"{alone}.parquet").unlink()
     return {each.name: each for each in read_sets(share / "out")}
