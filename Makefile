@@ -50,7 +50,7 @@ bench: setup  ## Measure on this machine: the engine against the gliclass librar
 	@$(BIN)/python benchmarks/run_overhead.py
 
 chaos: setup  ## Kill processes of a Spark cluster, and of Airflow, and count what is lost: KILLS=50 SEED=0.
-	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --nights 3
+	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --runs 3
 
 docs: setup  ## Build the documentation into build/site; SERVE=1 shows it, and builds what changes anew.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build) --strict --quiet

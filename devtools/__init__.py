@@ -1,1 +1,1 @@
-"""Tools for developers of gliclass_spark; not part of the wheel."""
+"""Developer tools of gliclass_spark; not part of the wheel."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how many processes tests/cluster/test_chaos.py kills")
-    parser.addoption("--nights", type=int, default=1, help="how many nights tests/airflow/test_local.py makes up for")
+    parser.addoption("--runs", type=int, default=1, help="number of runs that tests/airflow/test_local.py backfills")
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
 
 

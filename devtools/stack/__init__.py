@@ -1,1 +1,1 @@
-"""The whole system natively on one machine, as docker/compose.yaml runs it in containers: `make stack`."""
+"""The services of docker/compose.yaml as native processes on one machine: `make stack`."""

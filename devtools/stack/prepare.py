@@ -1,56 +1,69 @@
-"""What the stack needs before its first server starts: room, secrets, jars, and the environments of the servers."""
+"""Prerequisites of the stack: disk space, ports, secrets, jars, server environments and configuration."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 from gliclass_spark.errors import StackError
 
 NEEDED_GB = 4
+START_TIMEOUT_S = 240
 _NAMES = ("stack", "airflow", "mlflow")
 
 
-def check_room(folder: Path) -> None:
-    """Raises StackError unless 4 GB are free where the folder is."""
+def check_disk_space(folder: Path) -> None:
+    """Raise StackError unless 4 GB are free on the folder's disk."""
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < NEEDED_GB:
         raise StackError(
-            f"{folder} has {free_gb:.1f} GB free, and the stack needs {NEEDED_GB}; make room, or name another --home"
+            f"{folder} has {free_gb:.1f} GB free, and the stack needs {NEEDED_GB}; free space, or set another --home"
         )
 
 
 def passwords(home: Path) -> dict[str, str]:
-    """The passwords of the databases, made up the first time, which only the owner may read. Raises StackError."""
+    """Return the passwords of the databases, generated at the first call and readable by the owner only.
+
+    Raises StackError if the file is damaged.
+    """
     file = home / "secrets.json"
     if not file.exists():
-        aside = file.with_suffix(".partly")
-        aside.touch(mode=0o600)
-        aside.write_text(json.dumps({name: secrets.token_urlsafe(24) for name in _NAMES}), encoding="utf-8")
-        aside.rename(file)
+        generated = json.dumps({name: secrets.token_urlsafe(24) for name in _NAMES})
+        temporary = file.with_suffix(".tmp")  # not atomic_files, whose files others may read
+        temporary.touch(mode=0o600)
+        temporary.write_text(generated, encoding="utf-8")
+        temporary.rename(file)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: str(found[name]) for name in _NAMES}
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return {name: str(stored[name]) for name in _NAMES}
     except (ValueError, KeyError, TypeError):
         raise StackError(f"{file} does not hold the passwords of {', '.join(_NAMES)}; put it back as it was") from None
 
 
-def built(root: Path, script: str, folder: Path, *arguments: str) -> Path:
-    """The folder that a script under docker/ makes, whole or not at all; one that is there stays as it is."""
+def build(root: Path, script: str, folder: Path, *arguments: str) -> Path:
+    """Return the folder that a script of docker/ creates; an existing folder is kept. Raises StackError."""
     if not folder.exists():
         command = [str(root / "docker" / script), str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["it did not say why"]
-            raise StackError(f"docker/{script} could not make {folder}: {said[-1]}")
+        process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if process.returncode:
+            output = (process.stderr or process.stdout).strip().splitlines() or ["no output"]
+            raise StackError(f"docker/{script} could not create {folder}: {output[-1]}")
     return folder
 
 
+def free_port() -> int:
+    """Return a port of this machine that no process listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
 def configuration(root: Path, home: Path, master_url: str) -> Path:
-    """A copy of conf/ and docker/conf, with this machine's places for those of the containers. Gives docker/conf's."""
+    """Copy conf/ and docker/conf, with paths of this machine for those of the containers; return docker/conf's copy."""
     target = home / "files"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "conf", target / "conf")

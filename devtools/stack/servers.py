@@ -1,4 +1,4 @@
-"""The servers of the stack, each started when the ones that it needs answer."""
+"""Servers of the stack, started in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import httpx
 
 from devtools import local_airflow
 from devtools.stack import postgres, prepare
-from devtools.stack.service import Service, free_port, started
 from devtools.standalone_cluster import StandaloneCluster
+from gliclass_spark.airflow.operators.process_group import ProcessGroup
 from gliclass_spark.config.schedule import GPU_POOL
 
 BUCKETS = ("lake", "mlflow")
@@ -22,7 +22,7 @@ BUCKETS = ("lake", "mlflow")
 
 @dataclass(frozen=True)
 class Stack:
-    """The stack at work. env: what a process is told that is to use it. conf: the folder of its files."""
+    """The running stack. env: the environment of its clients. conf: the folder of its configuration."""
 
     env: Mapping[str, str]
     conf: Path
@@ -32,15 +32,15 @@ class Stack:
 
 @contextmanager
 def stack(root: Path, home: Path) -> Iterator[Stack]:
-    """PostgreSQL, the store, MLflow and Spark, until the block ends. Raises StackError."""
+    """Run PostgreSQL, the object store, MLflow and Spark until the block ends. Raises StackError."""
     home.mkdir(parents=True, exist_ok=True)
-    prepare.check_room(home)
-    known = prepare.passwords(home)
-    jars = prepare.built(root, "jars.sh", home / "jars")
-    mlflow = prepare.built(root, "servers.sh", home / "mlflow", "mlflow")
-    store = prepare.built(root, "servers.sh", home / "store", "store")
+    prepare.check_disk_space(home)
+    passwords = prepare.passwords(home)
+    jars = prepare.build(root, "jars.sh", home / "jars")
+    mlflow = prepare.build(root, "servers.sh", home / "mlflow", "mlflow")
+    store = prepare.build(root, "servers.sh", home / "store", "store")
     with (
-        postgres.started(home / "postgres", known, home / "postgres.log") as database,
+        postgres.started(home / "postgres", passwords, home / "postgres.log") as database,
         _store(root, store, home / "store.log") as endpoint,
         _mlflow(mlflow, database, {**os.environ, **_aws(endpoint)}, home / "mlflow.log") as tracking,
     ):
@@ -56,12 +56,12 @@ def stack(root: Path, home: Path) -> Iterator[Stack]:
 
 @contextmanager
 def airflow(root: Path, home: Path, port: int, running: Stack) -> Iterator[local_airflow.LocalAirflow]:
-    """Airflow on the stack's PostgreSQL, its jobs on the stack's Spark; otherwise as `make airflow` has it."""
+    """Run Airflow as `make airflow` does, but on the stack's PostgreSQL and Spark."""
     running.database.add("airflow")
     env = {
         **local_airflow.environment(root, home / "airflow", port),
         **running.env,
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": running.database.address("airflow"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": running.database.url("airflow"),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": running.cluster.master_url}),
         "GLICLASS_PIPELINES": str(running.conf / "pipelines"),
@@ -76,28 +76,29 @@ def airflow(root: Path, home: Path, port: int, running: Stack) -> Iterator[local
 
 @contextmanager
 def _store(root: Path, environment: Path, log: Path) -> Iterator[str]:
-    """Gives its address, as soon as it has its buckets."""
-    port = free_port()
+    """Run the object store, and yield its URL when it has its buckets."""
+    port = prepare.free_port()
     program = [str(environment / "bin" / "python"), str(root / "docker" / "store" / "serve.py")]
-    service = Service("the store", [*program, "127.0.0.1", str(port), *BUCKETS], dict(os.environ), log)
-    address = f"http://127.0.0.1:{port}"
-    with started(service, lambda: _silent(f"{address}/{BUCKETS[-1]}")):
-        yield address
+    url = f"http://127.0.0.1:{port}"
+    with ProcessGroup("the object store", [*program, "127.0.0.1", str(port), *BUCKETS], log=log) as process:
+        process.wait_until_ready(lambda: _http_problem(f"{url}/{BUCKETS[-1]}"), prepare.START_TIMEOUT_S)
+        yield url
 
 
 @contextmanager
 def _mlflow(environment: Path, database: postgres.Postgres, env: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Run the MLflow server, and yield its URL."""
     database.add("mlflow")
-    port = free_port()
-    told = {
+    port = prepare.free_port()
+    settings = {
         **env,
-        "MLFLOW_BACKEND_STORE_URI": database.address("mlflow"),  # not on the command line, which others can read
+        "MLFLOW_BACKEND_STORE_URI": database.url("mlflow"),  # not on the command line, which other users can read
         "MLFLOW_S3_ENDPOINT_URL": env["AWS_ENDPOINT_URL"],
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HOST": "127.0.0.1",
         "MLFLOW_PORT": str(port),
     }
-    # Clients ask the server for files: only the server knows the store's keys.
+    # Clients get artifacts through the server: only the server has the store's keys.
     command = [
         str(environment / "bin" / "mlflow"),
         "server",
@@ -106,21 +107,23 @@ def _mlflow(environment: Path, database: postgres.Postgres, env: Mapping[str, st
         "--workers",
         "1",
     ]
-    address = f"http://127.0.0.1:{port}"
-    with started(Service("MLflow", command, told, log), lambda: _silent(f"{address}/health")):
-        yield address
+    url = f"http://127.0.0.1:{port}"
+    with ProcessGroup("MLflow", command, env=settings, log=log) as process:
+        process.wait_until_ready(lambda: _http_problem(f"{url}/health"), prepare.START_TIMEOUT_S)
+        yield url
 
 
-def _silent(address: str) -> str | None:
+def _http_problem(url: str) -> str | None:
+    """Return why the URL does not answer with success, None if it does."""
     try:
-        httpx.get(address, timeout=5).raise_for_status()
+        httpx.get(url, timeout=5).raise_for_status()
     except httpx.HTTPError as error:
         return str(error) or type(error).__name__
     return None
 
 
 def _aws(endpoint: str) -> dict[str, str]:
-    """What Hadoop, delta-rs and boto are told of the store."""
+    """Return the store's settings for Hadoop, delta-rs and boto."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ALLOW_HTTP": "true",

@@ -1,11 +1,10 @@
-"""Airflow itself, as `make airflow` starts it: nights made up for, with a job of theirs killed, and the scheduler."""
+"""Airflow as `make airflow` starts it: backfills during which a job and the scheduler are killed."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
 
 from devtools.local_airflow import LocalAirflow, environment, started
+from devtools.stack.prepare import free_port
 from gliclass_spark.airflow import run_pages
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs import history
@@ -34,7 +34,7 @@ from gliclass_spark.spark.jobs import STEPS, PipelineRun
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 900
-# Not longer ago than a week: Delta's tables can't be read as they were before that.
+# Within the last week: Delta keeps older versions of a table for that long only.
 FIRST = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=5)
 
 
@@ -43,7 +43,7 @@ def midnight(day: int) -> datetime:
 
 
 def write_days(folder: Path, days: int) -> None:
-    """The documents of some days, each committed at the noon of its day."""
+    """Write the documents of some days, each committed at noon of its day."""
     for day in range(days):
         ids = [f"{day}-{number}" for number in range(20)]
         texts = [f"document {name} of a lake" + (" to buy" if number % 3 else "") for number, name in enumerate(ids)]
@@ -53,7 +53,7 @@ def write_days(folder: Path, days: int) -> None:
         os.utime(folder / "mail" / "_delta_log" / f"{day:020}.json", (noon, noon))
 
 
-JOBS = {"start": FIRST.date(), "retries": 5, "retry_delay_s": 1, "spark_conf": "../quick.yaml"}
+SCHEDULE = {"start": FIRST.date(), "retries": 5, "retry_delay_s": 1, "spark_conf": "../quick.yaml"}
 
 
 def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any) -> Path:
@@ -65,7 +65,7 @@ def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any)
         "tables": f"../lake_{name}",
         "reject": [{"reason": "even", "when": "id like '%2'"}],
         "routes": [{"route": "shop", "when": "body like '%buy%'"}],
-        "airflow": {**JOBS, "cron": f"0 0 {','.join(str(midnight(day).day) for day in range(1, days + 1))} * *"},
+        "airflow": {**SCHEDULE, "cron": f"0 0 {','.join(str(midnight(day).day) for day in range(1, days + 1))} * *"},
         **parts,
     }
     folder.mkdir(exist_ok=True)
@@ -74,30 +74,24 @@ def write_pipeline(folder: Path, name: str, model: str, days: int, **parts: Any)
     return folder / f"{name}.yaml"
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def logged_in(airflow: LocalAirflow) -> httpx.Client:
-    """A client of Airflow's REST API, as `admin`."""
-    client = httpx.Client(base_url=airflow.address, timeout=60)
-    answer = client.post("/auth/token", json={"username": "admin", "password": airflow.password}).raise_for_status()
-    client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+    """Return a client of Airflow's REST API, logged in as `admin`."""
+    client = httpx.Client(base_url=airflow.url, timeout=60)
+    token = client.post("/auth/token", json={"username": "admin", "password": airflow.password}).raise_for_status()
+    client.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
     return client
 
 
 def states(api: httpx.Client, dag: str) -> dict[str, str]:
-    """The runs of a DAG, and how they stand."""
-    found = api.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
-    return {run["dag_run_id"]: run["state"] for run in found}
+    """Return the states of a DAG's runs, by run id."""
+    runs = api.get(f"/api/v2/dags/{dag}/dagRuns").raise_for_status().json()["dag_runs"]
+    return {run["dag_run_id"]: run["state"] for run in runs}
 
 
-def ended(api: httpx.Client, dag: str) -> bool:
-    """Whether there were runs of the DAG, and none is left to do."""
-    found = set(states(api, dag).values())
-    return bool(found) and found.isdisjoint({"running", "queued"})
+def all_finished(api: httpx.Client, dag: str) -> bool:
+    """Return whether the DAG has runs, and all of them have finished."""
+    run_states = set(states(api, dag).values())
+    return bool(run_states) and run_states.isdisjoint({"running", "queued"})
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def days(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--nights"))
+    return int(request.config.getoption("--runs"))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +111,7 @@ def airflow(folder: Path, tiny_bi_encoder: str, days: int, quick_java: None) -> 
     write_pipeline(folder / "pipelines", "notes", tiny_bi_encoder, days)
     shop = {
         "source": {"path": "../lake_mail/shop", "id": "doc_id", "text": "body", "columns": []},
-        "airflow": {**JOBS, "after": ["mail.shop"]},
+        "airflow": {**SCHEDULE, "after": ["mail.shop"]},
     }
     write_pipeline(folder / "pipelines", "shop", tiny_bi_encoder, days, steps=["tag"], reject=[], routes=[], **shop)
     home = folder / "home"
@@ -125,7 +119,7 @@ def airflow(folder: Path, tiny_bi_encoder: str, days: int, quick_java: None) -> 
         **environment(ROOT, home, free_port()),
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
         "GLICLASS_PIPELINES": str(folder / "pipelines"),
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",  # the pipelines stand there from the start
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",  # all pipelines exist before the start
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
@@ -142,29 +136,33 @@ def test_a_pipeline_runs_from_end_to_end(airflow: LocalAirflow, folder: Path, da
     done = subprocess.run(command, capture_output=True, text=True, env=dict(airflow.env))
     assert done.returncode == 0, done.stdout[-3000:]
     pipeline = Pipeline.from_yaml(folder / "pipelines" / "notes.yaml")
-    manifests = [each for each in history.read_manifests(pipeline) if each.status == "succeeded"]
-    assert {each.job: each.rows_in for each in manifests} == {"tag": 20 * days, "filter": 20 * days, "route": 18 * days}
+    manifests = [manifest for manifest in history.read_manifests(pipeline) if manifest.status == "succeeded"]
+    assert {manifest.job: manifest.rows_in for manifest in manifests} == {
+        "tag": 20 * days,
+        "filter": 20 * days,
+        "route": 18 * days,
+    }
     page = run_pages.read(pipeline, manifests[0].run_id)
     assert page is not None
     assert f"{20 * days} documents in" in page
 
 
-def test_a_pool_is_added_and_one_that_is_there_is_left_alone(airflow: LocalAirflow) -> None:
+def test_a_missing_pool_is_added_and_an_existing_one_keeps_its_slots(airflow: LocalAirflow) -> None:
     airflow.add_pool("gpu", 1)
     airflow.add_pool("gpu", 3)
     assert logged_in(airflow).get("/api/v2/pools/gpu").raise_for_status().json()["slots"] == 1
 
 
 @pytest.mark.timeout(1200)
-def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_killed(
+def test_promise_4_a_backfill_with_kills_gives_the_tables_of_uninterrupted_runs(
     airflow: LocalAirflow, folder: Path, tiny_bi_encoder: str, days: int, spark: SparkSession
 ) -> None:
-    mine, behind = (Pipeline.from_yaml(folder / "pipelines" / f"{name}.yaml") for name in ("mail", "shop"))
+    backfilled, downstream = (Pipeline.from_yaml(folder / "pipelines" / f"{name}.yaml") for name in ("mail", "shop"))
     api = logged_in(airflow)
     wait_for(lambda: api.get("/api/v2/dags/mail").status_code == 200, airflow)
     window = {"from_date": midnight(1).isoformat(), "to_date": midnight(days).isoformat()}
-    asked = {"dag_id": "mail", "max_active_runs": 1, **window}
-    assert api.post("/api/v2/backfills", json=asked).status_code == 200
+    backfill = {"dag_id": "mail", "max_active_runs": 1, **window}
+    assert api.post("/api/v2/backfills", json=backfill).status_code == 200
     for dag in ("shop", "mail"):
         api.patch(f"/api/v2/dags/{dag}", json={"is_paused": False}).raise_for_status()
 
@@ -174,71 +172,71 @@ def test_promise_4_nights_made_up_for_are_those_of_single_runs_whatever_was_kill
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: job_pids(airflow, "filter"), airflow)
     with another_scheduler(airflow):
-        wait_for(lambda: ended(api, "mail"), airflow)
-        # What the last of them routed to `shop` starts the pipeline behind it.
-        wait_for(lambda: ended(api, "shop") and ids(behind, "tags") == ids(mine, "shop"), airflow)
+        wait_for(lambda: all_finished(api, "mail"), airflow)
+        # The rows routed to `shop` trigger the downstream pipeline.
+        wait_for(lambda: all_finished(api, "shop") and ids(downstream, "tags") == ids(backfilled, "shop"), airflow)
     assert list(states(api, "mail").values()) == ["success"] * days
     assert set(states(api, "shop").values()) == {"success"}
 
-    theirs = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_bi_encoder, days))
+    expected = Pipeline.from_yaml(write_pipeline(folder / "single", "single", tiny_bi_encoder, days))
     for day in range(1, days + 1):
-        for step in theirs.steps:
-            STEPS[step](PipelineRun(spark, theirs, f"day-{day}", until=midnight(day)))
+        for step in expected.steps:
+            STEPS[step](PipelineRun(spark, expected, f"day-{day}", until=midnight(day)))
     for table in ("tags", "kept", "rejected", "quarantined", "shop", "unrouted"):
-        assert rows(mine, table) == rows(theirs, table), table
-    assert nights(mine) == nights(theirs)
+        assert rows(backfilled, table) == rows(expected, table), table
+    assert run_counts(backfilled) == run_counts(expected)
 
     last = f"/gliclass/report/mail/{quote(sorted(states(api, 'mail'))[-1])}"
     assert "20 documents in" in api.get(last).raise_for_status().text
-    assert httpx.get(airflow.address + last).status_code == 401
+    assert httpx.get(airflow.url + last).status_code == 401
 
 
 def rows(pipeline: Pipeline, table: str) -> list[dict[str, Any]]:
-    """What a table says, but for which run said it, and when; scores to five digits."""
-    found = query(delta_table(f"{pipeline.tables}/{table}"), "select * from t order by doc_id")
-    for row in found:
+    """Return the rows of a table without run id and time, with scores rounded to four digits."""
+    table_rows = query(delta_table(f"{pipeline.tables}/{table}"), "select * from t order by doc_id")
+    for row in table_rows:
         for name in ("run_id", "tagged_at"):
             row.pop(name, None)
         row["scores"] = {label: round(score, 4) for label, score in row["scores"].items()}
-    return found
+    return table_rows
 
 
 def ids(pipeline: Pipeline, table: str) -> set[str]:
-    """The documents of a table."""
+    """Return the ids of a table's documents."""
     return {row["doc_id"] for row in query(delta_table(f"{pipeline.tables}/{table}"), "select doc_id from t")}
 
 
-def nights(pipeline: Pipeline) -> list[tuple[Any, ...]]:
-    """What each night's jobs counted."""
-    done = [each for each in history.read_manifests(pipeline) if each.status == "succeeded"][::-1]
-    return [(each.job, each.rows_in, each.documents, each.kept, each.rejected, each.routed) for each in done]
+def run_counts(pipeline: Pipeline) -> list[tuple[Any, ...]]:
+    """Return the counts of each run's jobs, oldest first."""
+    succeeded = [row for row in history.read_manifests(pipeline) if row.status == "succeeded"][::-1]
+    return [(row.job, row.rows_in, row.documents, row.kept, row.rejected, row.routed) for row in succeeded]
 
 
-def wait_for(reached: Any, airflow: LocalAirflow) -> None:
-    until = time.monotonic() + WAIT_S
-    while not reached():
-        assert time.monotonic() < until, airflow.log.read_text(errors="replace")[-5000:]
+def wait_for(condition: Any, airflow: LocalAirflow) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, airflow.log.read_text(errors="replace")[-5000:]
         time.sleep(0.5)
 
 
 def job_pids(airflow: LocalAirflow, job: str) -> list[int]:
-    """The processes of a submitted job: spark-submit's JVM, and the driver's Python."""
-    found = []
+    """Return the processes of a submitted job: spark-submit's JVM and the driver's Python."""
+    pids = []
     for process in psutil.process_iter():
         try:
             if (
                 f"jobs/{job}.py" in " ".join(process.cmdline())
                 and process.environ().get("AIRFLOW_HOME") == airflow.env["AIRFLOW_HOME"]
             ):
-                found.append(process.pid)
+                pids.append(process.pid)
         except psutil.Error:
             continue
-    return found
+    return pids
 
 
 @contextmanager
 def another_scheduler(airflow: LocalAirflow) -> Iterator[None]:
-    """Kill the scheduler while a job is at work, and start another, as a supervisor would."""
+    """Kill the scheduler while a job runs, and start another, as a supervisor would."""
     for process in psutil.Process(airflow.process.pid).children(recursive=True):
         with suppress(psutil.Error):  # one that has just ended
             command = " ".join(process.cmdline())

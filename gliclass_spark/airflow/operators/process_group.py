@@ -122,6 +122,8 @@ class ProcessGroup:
 
     def kill(self) -> None:
         """Kill all processes of the group at once."""
+        if self._ended:
+            return
         _signal(self._processes(), signal.SIGKILL)
         self._process.wait()
         self._ended = True
