@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import FloatArray, Mask, keep_top_k, rank_labels, passing_labels
+from gliclass_spark.labels.thresholds import FloatArray, Mask, keep_top_k, passing_labels, rank_labels
 
 FloatArray64 = NDArray[np.float64]
 

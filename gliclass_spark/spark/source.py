@@ -35,12 +35,12 @@ class Documents:
         """The Delta table of the source, or None if it has no versions (files, tables of another format)."""
         if self.source.table is None and self.source.format != "delta":
             return None
-        address = TableRef(path=self.source.path, table=self.source.table)
+        table = TableRef(path=self.source.path, table=self.source.table)
         try:
-            address.handle(self.spark)
+            table.handle(self.spark)
         except NotADeltaTableError:
             return None
-        return address
+        return table
 
     def read(self, version: int | None = None) -> DataFrame:
         """Return `doc_id` (the id column as a string), the text column and the other columns of the source.

@@ -1,4 +1,4 @@
-"""A standalone cluster for each test: a master and two workers, which the test may kill."""
+"""Standalone cluster for each test: a master and two workers, which the test may kill."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from devtools.standalone_cluster import StandaloneCluster
 
 @pytest.fixture
 def cluster(tmp_path: Path, quick_java: None) -> Iterator[StandaloneCluster]:
-    """Spark programs run against it in processes of their own (`cluster.run`): a session is its process's only one."""
+    """Start a cluster. Programs run on it in their own processes (`cluster.run`): a process has only one session."""
     folder = tmp_path / "cluster"
     folder.mkdir()
-    with StandaloneCluster(folder) as started:
-        yield started
+    with StandaloneCluster(folder) as cluster:
+        yield cluster

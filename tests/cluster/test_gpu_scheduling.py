@@ -1,7 +1,6 @@
-"""Only the tagging stage asks for GPUs, and its workers take the ones that they were given.
+"""GPU scheduling: only the tagging stage requests GPUs, and its workers use the ones assigned to them.
 
-The cluster's GPUs are addresses that a stand-in for the discovery script prints: to Spark, a GPU is
-no more than that.
+The cluster's GPUs are addresses that a fake discovery script prints: to Spark, a GPU is just an address.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ for key, value in {
     builder = builder.config(key, value)
 spark = builder.getOrCreate()
 
-def seen(batches):
+def assigned(batches):
     for _ in batches:
         pass
-    given = TaskContext.get().resources()
-    yield pa.RecordBatch.from_pydict({"gpus": [given["gpu"].addresses if "gpu" in given else []]})
+    resources = TaskContext.get().resources()
+    yield pa.RecordBatch.from_pydict({"gpus": [resources["gpu"].addresses if "gpu" in resources else []]})
 
 def gpus(profile):
-    rows = spark.range(0, 8, 1, 8).mapInArrow(seen, "gpus array<string>", profile=profile).collect()
+    rows = spark.range(0, 8, 1, 8).mapInArrow(assigned, "gpus array<string>", profile=profile).collect()
     assert len(rows) == 8
     return sorted({tuple(row["gpus"]) for row in rows})
 
 profile = tagging_profile(spark)
-found = {"profile": profile is not None, "other stages": gpus(None), "tagging stage": gpus(profile)}
+results = {"profile": profile is not None, "other stages": gpus(None), "tagging stage": gpus(profile)}
 """
 
 TAGGING = """
@@ -61,50 +60,50 @@ rows = [("1", "h", b"a lake"), ("2", "h", None)]
 contents = spark.createDataFrame(rows, "doc_id string, content_hash string, text binary")
 on_cpu = WorkerSettings(resolve_model(sys.argv[3]), "cpu", "float32", 1)
 rows = tag(contents, LabelSet.of("spam", "ham"), on_cpu, "r").orderBy("doc_id").collect()
-found["tagged"] = [[row["doc_id"], sorted(row["scores"]), row["error"] and row["error"]["code"]] for row in rows]
+results["tagged"] = [[row["doc_id"], sorted(row["scores"]), row["error"] and row["error"]["code"]] for row in rows]
 try:
     tag(contents, LabelSet.of("spam", "ham"), replace(on_cpu, device=None), "r").collect()
-    found["error"] = None
+    results["error"] = None
 except Exception as error:
-    found["error"] = str(error)
+    results["error"] = str(error)
 """
 
 REPORT = """
-print(json.dumps(found))
+print(json.dumps(results))
 spark.stop()
 """
 
 
 @pytest.fixture(scope="module")
 def gpu_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneCluster]:
-    """Two workers with a GPU each, which torch can't see."""
+    """Start two workers with one GPU each, which torch can't see."""
     folder = tmp_path_factory.mktemp("gpu_cluster")
     script: Path = folder / "gpus.sh"
     script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0"]}'\n""")
     script.chmod(0o755)
     gpus = {"spark.worker.resource.gpu.amount": "1", "spark.worker.resource.gpu.discoveryScript": str(script)}
-    with StandaloneCluster(folder, worker_conf=gpus, env={"CUDA_VISIBLE_DEVICES": ""}) as started:
-        yield started
+    with StandaloneCluster(folder, worker_conf=gpus, env={"CUDA_VISIBLE_DEVICES": ""}) as cluster:
+        yield cluster
 
 
-def outcome(cluster: StandaloneCluster, program: str, conf: dict[str, str], *arguments: str) -> dict:
-    done = cluster.run(program + REPORT, json.dumps(conf), *arguments)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def run(cluster: StandaloneCluster, program: str, conf: dict[str, str], *arguments: str) -> dict:
+    process = cluster.run(program + REPORT, json.dumps(conf), *arguments)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def test_only_the_tagging_stage_has_gpus_and_each_task_takes_its_own(
+def test_only_the_tagging_stage_has_gpus_and_each_task_uses_its_own(
     gpu_cluster: StandaloneCluster, tiny_bi_encoder: str
 ) -> None:
-    found = outcome(gpu_cluster, PROGRAM + TAGGING, {}, tiny_bi_encoder)
-    assert found["profile"]
-    assert found["other stages"] == [[]]
-    assert found["tagging stage"] == [["0"]]
-    assert found["tagged"] == [["1", ["ham", "spam"], None], ["2", [], "null_text"]]
-    # There is no such GPU here, but the worker has looked for the one that Spark gave to its task.
-    assert "device 'cuda:0' can't be used here" in found["error"]
+    results = run(gpu_cluster, PROGRAM + TAGGING, {}, tiny_bi_encoder)
+    assert results["profile"]
+    assert results["other stages"] == [[]]
+    assert results["tagging stage"] == [["0"]]
+    assert results["tagged"] == [["1", ["ham", "spam"], None], ["2", [], "null_text"]]
+    # This machine has no GPU, but the worker tried the one that Spark assigned to its task.
+    assert "device 'cuda:0' can't be used here" in results["error"]
 
 
-def test_where_every_task_asks_for_a_gpu_the_stage_asks_for_nothing_more(gpu_cluster: StandaloneCluster) -> None:
-    found = outcome(gpu_cluster, PROGRAM, {"spark.task.resource.gpu.amount": "1"})
-    assert found == {"profile": False, "other stages": [["0"]], "tagging stage": [["0"]]}
+def test_the_stage_requests_no_gpus_if_every_task_does(gpu_cluster: StandaloneCluster) -> None:
+    results = run(gpu_cluster, PROGRAM, {"spark.task.resource.gpu.amount": "1"})
+    assert results == {"profile": False, "other stages": [["0"]], "tagging stage": [["0"]]}

@@ -1,4 +1,4 @@
-"""The cluster that other tests rely on starts, takes what is done to it, and is gone in the end."""
+"""The standalone cluster of the other tests: start, loss of a worker, stop."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ spark.stop()
 """
 
 
-def test_a_worker_can_be_killed_and_another_started_and_nothing_is_left_behind(cluster: StandaloneCluster) -> None:
+def test_a_worker_can_be_killed_and_replaced_and_no_process_is_left(cluster: StandaloneCluster) -> None:
     assert len(cluster.java_pids("Master")) == 1
     assert len(cluster.java_pids("Worker")) == 2
     cluster.kill(cluster.workers[0])
     assert len(cluster.java_pids("Worker")) == 1
     cluster.start_worker()
     assert len(cluster.java_pids("Worker")) == 2
-    done = cluster.run(SUM)
-    assert done.stdout.splitlines()[-1] == "4950", done.stderr[-3000:]
+    process = cluster.run(SUM)
+    assert process.stdout.splitlines()[-1] == "4950", process.stderr[-3000:]
     pids = cluster.java_pids("Master") + cluster.java_pids("Worker")
     cluster.stop()
     assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -1,4 +1,4 @@
-"""Spark Connect has no SparkContext, hence no broadcast: the label set travels inside the function."""
+"""UDF over Spark Connect, which has no SparkContext and so no broadcast."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from gliclass_spark import gliclass_udf, register_gliclass
 spark = SparkSession.builder.remote("local[1]").getOrCreate()
 assert "connect" in type(spark).__module__
 texts = spark.createDataFrame([(1, "a lake of data"), (2, None)], "id int, text string")
-found = texts.select("id", gliclass_udf(["spam", "lake"], model=sys.argv[1], output="scores")("text").alias("scores"))
-by_id = {row["id"]: row["scores"] for row in found.collect()}
+scored = texts.select("id", gliclass_udf(["spam", "lake"], model=sys.argv[1], output="scores")("text").alias("scores"))
+by_id = {row["id"]: row["scores"] for row in scored.collect()}
 assert set(by_id[1]) == {"spam", "lake"} and by_id[2] is None, by_id
 register_gliclass(spark, "tag_text", ["spam", "lake"], model=sys.argv[1], output="scores")
 texts.createOrReplaceTempView("texts")
 assert {row["id"]: row["s"] for row in spark.sql("SELECT id, tag_text(text) AS s FROM texts").collect()} == by_id
-print("same answers")
+print("same scores")
 """
 
 
 @pytest.mark.usefixtures("quick_java")
 def test_the_udf_works_over_spark_connect(tiny_bi_encoder: str) -> None:
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM, tiny_bi_encoder], capture_output=True, text=True, env=environment, timeout=500
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "same answers" in done.stdout
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert "same scores" in process.stdout

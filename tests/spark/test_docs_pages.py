@@ -1,4 +1,4 @@
-"""The pages of the documentation do what they say: each is followed from its first block to its last."""
+"""Documentation pages: the code blocks of each page run in order and print what the page shows."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _DECIMALS = re.compile(r"\d+\.\d+")
 
 @pytest.fixture
 def folder(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder that this process and Spark's Java work in, as if the session had been started there."""
+    """Change the working directory of this process and of Spark's JVM to an empty folder."""
     java: Any = spark._jvm
     files = java.org.apache.hadoop.fs.FileSystem.get(spark._jsc.hadoopConfiguration())
-    before = files.getWorkingDirectory()
+    working_directory = files.getWorkingDirectory()
     files.setWorkingDirectory(java.org.apache.hadoop.fs.Path(str(tmp_path)))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    files.setWorkingDirectory(before)
+    files.setWorkingDirectory(working_directory)
 
 
 @pytest.mark.parametrize("page", RUN_PAGES)
-def test_a_page_can_be_followed(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_code_of_a_page_runs(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     namespace: dict[str, Any] = {}
     shown = ""
@@ -39,7 +39,7 @@ def test_a_page_can_be_followed(page: str, folder: Path, monkeypatch: pytest.Mon
         if block.title:
             Path(block.title).write_text(block.text)
         elif block.language == "python":
-            exec(block.text, namespace)  # noqa: S102 - it is our own documentation
+            exec(block.text, namespace)  # noqa: S102 - our own documentation
         elif block.language == "bash":
             for line in block.text.splitlines():
                 command = _COMMAND.fullmatch(line)
@@ -53,5 +53,5 @@ def test_a_page_can_be_followed(page: str, folder: Path, monkeypatch: pytest.Mon
 
 
 def plain(text: str) -> str:
-    """Words and counts: scores differ in their last digit from machine to machine, and a terminal breaks lines."""
+    """Return the text without line breaks and decimals, which differ from machine to machine."""
     return " ".join(_DECIMALS.sub("#", text).split())

@@ -1,4 +1,4 @@
-"""The exploration lane in the tables: the same rows however often and wherever they are decided, and no model asked."""
+"""Exploration over Delta tables: decisions are reproducible and load no model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gliclass_spark.spark.transforms import exploring
 
 LABELS = ["spam", "lake", "boat"]
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(12)} | {"blank": " "}
-Configured = Callable[..., PipelineRun]
+RunFactory = Callable[..., PipelineRun]
 
 
 def pipeline_of(folder: Path, model: str, **settings: Any) -> Pipeline:
@@ -38,25 +38,25 @@ def pipeline_of(folder: Path, model: str, **settings: Any) -> Pipeline:
     return Pipeline.from_yaml(folder / "mail.yaml")
 
 
-def night(run: PipelineRun) -> dict[str, Manifest]:
+def run_steps(run: PipelineRun) -> dict[str, Manifest]:
     return {name: STEPS[name](run) for name in run.pipeline.steps}
 
 
 @pytest.fixture(scope="module")
-def first_night(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake behind a night without exploration. To be copied, not to be changed."""
-    folder = tmp_path_factory.mktemp("first_night")
+def first_run(spark: SparkSession, tiny_bi_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a pipeline without exploration and return its folder. Copy it, don't change it."""
+    folder = tmp_path_factory.mktemp("first_run")
     frame = spark.createDataFrame(list(TEXTS.items()), "id string, body string").coalesce(1)
     frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    night(PipelineRun(spark, pipeline_of(folder, tiny_bi_encoder), "night-1", precision="float32"))
+    run_steps(PipelineRun(spark, pipeline_of(folder, tiny_bi_encoder), "run-1", precision="float32"))
     return folder
 
 
 @pytest.fixture
-def configured(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, first_night: Path) -> Configured:
-    """The pipeline behind that night, with settings of its own."""
+def new_run(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, first_run: Path) -> RunFactory:
+    """Return `new_run(run_id, **settings)`: the next run of that pipeline, with changed settings."""
     for name in ("mail", "lake"):
-        shutil.copytree(first_night / name, tmp_path / name)
+        shutil.copytree(first_run / name, tmp_path / name)
 
     def run(run_id: str, **settings: Any) -> PipelineRun:
         return PipelineRun(spark, pipeline_of(tmp_path, tiny_bi_encoder, **settings), run_id, precision="float32")
@@ -69,71 +69,71 @@ def decisions(run: PipelineRun, table: str = "tags") -> dict[str, dict[str, Any]
     return {row["doc_id"]: row.asDict(recursive=True) for row in rows}
 
 
-def test_a_share_that_changes_changes_labels_and_asks_no_model(configured: Configured) -> None:
-    before = decisions(configured("night-1"))
+def test_a_changed_share_changes_labels_without_loading_a_model(new_run: RunFactory) -> None:
+    before = decisions(new_run("run-1"))
     assert {row["explored"] for row in before.values()} == {None}
-    explored = configured("night-2", exploration=0.5)
+    explored = new_run("run-2", exploration=0.5)
     assert not up_to_date(explored)
-    done = night(explored)
+    done = run_steps(explored)
     assert (done["tag"].tagged, done["tag"].model_loads) == (0, 0)
     assert "decided again, from their existing scores" in str(done["tag"].message)
-    found = decisions(explored)
-    assert {row["explored"] for key, row in found.items() if key != "blank"} == {True, False}
-    assert (found["blank"]["explored"], found["blank"]["propensities"]) == (None, None)
-    for key, row in found.items():
+    rows = decisions(explored)
+    assert {row["explored"] for key, row in rows.items() if key != "blank"} == {True, False}
+    assert (rows["blank"]["explored"], rows["blank"]["propensities"]) == (None, None)
+    for key, row in rows.items():
         assert row["scores"] == before[key]["scores"]
         if row["explored"] is False:
             assert row["labels"] == before[key]["labels"]
         for label, score in row["scores"].items():
             assert row["propensities"][label] == 0.5 * (label in before[key]["labels"]) + 0.5 * score
-    # The decisions that follow see what was drawn.
+    # The filter uses the sampled labels.
     kept = decisions(explored, "kept")
-    assert {key: row["labels"] for key, row in kept.items()} == {key: found[key]["labels"] for key in kept}
+    assert {key: row["labels"] for key, row in kept.items()} == {key: rows[key]["labels"] for key in kept}
     assert up_to_date(explored)
 
-    # Back to what was, though a run of long ago had just these settings: its outcome no longer stands.
-    night(configured("night-3"))
-    assert decisions(configured("night-3")) == before
-    again = night(configured("night-4", exploration=0.5))
+    # Back to the first settings: the tables changed since the run that had them.
+    run_steps(new_run("run-3"))
+    assert decisions(new_run("run-3")) == before
+    again = run_steps(new_run("run-4", exploration=0.5))
     assert again["tag"].tagged == 0
-    assert decisions(explored) == found
+    assert decisions(explored) == rows
     assert {key: row["labels"] for key, row in decisions(explored, "kept").items()} == {
-        key: found[key]["labels"] for key in kept
+        key: rows[key]["labels"] for key in kept
     }
 
 
-def test_promise_4_texts_tagged_under_exploration_and_decided_anew_are_drawn_alike(
-    configured: Configured, tmp_path: Path
+def test_promise_4_the_same_labels_are_sampled_for_new_and_for_existing_scores(
+    new_run: RunFactory, tmp_path: Path
 ) -> None:
-    anew = configured("night-2", exploration=0.5)
-    tag_step(anew)
-    fresh = configured("other", exploration=0.5, tables="fresh")
+    existing = new_run("run-2", exploration=0.5)
+    tag_step(existing)
+    fresh = new_run("other", exploration=0.5, tables="fresh")
     assert tag_step(fresh).tagged == len(TEXTS)
-    expected = decisions(anew)
+    expected = decisions(existing)
     for key, row in decisions(fresh).items():
         assert (row["labels"], row["explored"]) == (expected[key]["labels"], expected[key]["explored"])
-    # Another partitioning of the same rows.
+    # The same rows in another partitioning.
     rows = fresh.lake.read(fresh.spark, "tags")
-    spread = exploring.decide_labels(rows.repartition(7), LabelSet.of(*LABELS, name="mail"), 0.5)
-    found = {row["doc_id"]: row.asDict(recursive=True) for row in spread.drop("run_id", "tagged_at").collect()}
-    assert found == decisions(fresh)
-    # And all of them asked again.
+    decided = exploring.decide_labels(rows.repartition(7), LabelSet.of(*LABELS, name="mail"), 0.5)
+    by_id = {row["doc_id"]: row.asDict(recursive=True) for row in decided.drop("run_id", "tagged_at").collect()}
+    assert by_id == decisions(fresh)
+    # A full scan changes nothing.
     version = fresh.lake.table("tags").latest(fresh.spark)
-    assert tag_step(replace(fresh, run_id="twice", full=True)).tagged == 0
+    assert tag_step(replace(fresh, run_id="full-scan", full=True)).tagged == 0
     assert fresh.lake.table("tags").latest(fresh.spark) == version
 
 
-def test_a_table_from_before_there_was_exploration_gets_its_columns(configured: Configured) -> None:
-    run = configured("night-2", exploration=0.5)
+def test_tables_without_the_columns_of_exploration_get_them(new_run: RunFactory) -> None:
+    run = new_run("run-2", exploration=0.5)
     spark = run.spark
     for table in ("tags", "staged", "kept"):
         path = run.lake.path(table)
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name')")
-        lane = ["explored", "propensities"] if table != "kept" else ["explored"]
-        spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMNS ({', '.join(lane)})")
-    done = night(run)
+        columns = ["explored", "propensities"] if table != "kept" else ["explored"]
+        spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMNS ({', '.join(columns)})")
+    done = run_steps(run)
     assert done["tag"].tagged == 0
     assert done["filter"].message == "kept lacked explored: every document was decided about again"
     for table in ("tags", "kept"):
-        found = {row["explored"] for key, row in decisions(run, table).items() if key != "blank"}
-        assert found == {True, False}
+        explored = {row["explored"] for key, row in decisions(run, table).items() if key != "blank"}
+        assert explored == {True, False}

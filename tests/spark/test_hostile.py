@@ -1,4 +1,4 @@
-"""Promise 3 with texts that were made to break something: none fails the job, none changes its neighbour's score."""
+"""Hostile texts: none fails the job, and none changes the score of another text."""
 
 from __future__ import annotations
 
@@ -52,41 +52,41 @@ hostile = st.lists(pieces, max_size=4).map(lambda parts: b"".join(map(as_bytes, 
 
 
 def fuzzed() -> list[bytes]:
-    found: list[bytes] = []
+    generated: list[bytes] = []
 
     @settings(
         max_examples=1500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(st.lists(hostile, min_size=8, max_size=16))
     def gather(texts: list[bytes]) -> None:
-        found.extend(texts)
+        generated.extend(texts)
 
     gather()
-    assert len(found) >= HOSTILE
-    return found[:HOSTILE]
+    assert len(generated) >= HOSTILE
+    return generated[:HOSTILE]
 
 
-def test_promise_3_ten_thousand_hostile_texts_fail_nothing_and_touch_nobody(
+def test_promise_3_ten_thousand_hostile_texts_fail_no_job_and_change_no_other_score(
     spark: SparkSession, tiny_bi_encoder: str
 ) -> None:
     texts = fuzzed()
     step = len(texts) // len(NEIGHBOURS)
     for position, neighbour in enumerate(NEIGHBOURS):
         texts.insert(position * (step + 1), neighbour.encode())
-    rows = [(str(position), bytearray(text)) for position, text in enumerate(texts)]
-    documents = spark.createDataFrame(rows, "doc_id string, body binary")
+    records = [(str(position), bytearray(text)) for position, text in enumerate(texts)]
+    documents = spark.createDataFrame(records, "doc_id string, body binary")
     settings_ = WorkerSettings(resolve_model(tiny_bi_encoder), "cpu", "float32", 1)
-    found = tag(with_content(documents, "body"), LABELS, settings_, "fuzz").collect()
-    assert len(found) == len(texts)
-    by_id = {int(row["doc_id"]): row for row in found}
-    for row in found:
+    rows = tag(with_content(documents, "body"), LABELS, settings_, "fuzz").collect()
+    assert len(rows) == len(texts)
+    by_id = {int(row["doc_id"]): row for row in rows}
+    for row in rows:
         if row["error"] is None:
             assert set(row["scores"]) == set(LABELS.names)
             assert all(0.0 <= score <= 1.0 for score in row["scores"].values())
         else:
             assert row["scores"] == {}
             assert row["error"]["code"] in {"empty_text", "undecodable_text"}
-    alone = Engine.from_pretrained(tiny_bi_encoder, device="cpu", precision="float32").scores(NEIGHBOURS, LABELS)
-    scores = [by_id[position * (step + 1)]["scores"] for position in range(len(NEIGHBOURS))]
-    together = np.array([[each[label] for label in LABELS.names] for each in scores])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    expected = Engine.from_pretrained(tiny_bi_encoder, device="cpu", precision="float32").scores(NEIGHBOURS, LABELS)
+    maps = [by_id[position * (step + 1)]["scores"] for position in range(len(NEIGHBOURS))]
+    scores = np.array([[score_map[label] for label in LABELS.names] for score_map in maps])
+    np.testing.assert_allclose(scores, expected, atol=1e-5)

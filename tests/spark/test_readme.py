@@ -1,4 +1,4 @@
-"""The README's code is what a newcomer pastes: it must run as it stands."""
+"""README: its code runs as printed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_python_blocks_run_one_after_the_other(spark: SparkSession, capsys: Any) -> None:
+def test_the_python_blocks_run_in_order(spark: SparkSession, capsys: Any) -> None:
     namespace: dict[str, Any] = {}
     for block in blocks("python"):
-        exec(block, namespace)  # noqa: S102 - it is our own README
+        exec(block, namespace)  # noqa: S102 - our own README
     shown = capsys.readouterr().out
     assert shown.count("Your parcel never arrived!") == 2
     assert shown.count("|labels") == 2
 
 
-def test_the_pipeline_runs_on_a_users_own_table(spark: SparkSession, tmp_path: Path, capsys: Any) -> None:
+def test_the_pipeline_runs_on_another_table(spark: SparkSession, tmp_path: Path, capsys: Any) -> None:
     pipeline, schedule = (yaml.safe_load(block) for block in blocks("yaml"))
-    pipeline |= schedule  # the part that Airflow reads
+    pipeline |= schedule  # the part for Airflow
     pipeline["source"]["path"], pipeline["tables"] = "mail", "lake"
     (tmp_path / "support_mail.yaml").write_text(yaml.safe_dump(pipeline))
     rows = [("1", "Your parcel never arrived, and nobody answers me. I want my money back!"), ("2", "Hi")]

@@ -1,4 +1,4 @@
-"""A model by an address that may change: one digest for one query and one run, whatever becomes of it meanwhile."""
+"""Model URIs whose files may change: a query and a run use one digest from start to end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ErrorShareError
 from gliclass_spark.spark.jobs import PipelineRun, tag_step, up_to_date
 
-ADDRESS = "models:/mail@champion"
+MODEL_URI = "models:/mail@champion"
 TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
 
 
@@ -27,90 +27,92 @@ TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bi_encoder: str, other_tiny_model: str) -> Registry:
     """Version 1 is the champion; version 2 has other weights."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    found = Registry()
-    with found.run("retraining", "night", {}) as tracked:
+    registry = Registry()
+    with registry.run("retraining", "run", {}) as tracked:
         for folder in (tiny_bi_encoder, other_tiny_model):
-            found.register("mail", Path(folder), tracked.run_id)
-    found.promote("mail", "1")
-    return found
+            registry.register("mail", Path(folder), tracked.run_id)
+    registry.promote("mail", "1")
+    return registry
 
 
-def test_a_query_and_a_run_keep_the_version_that_they_began_with(
+def test_a_query_and_a_run_keep_the_version_that_they_started_with(
     spark: SparkSession, registry: Registry, tmp_path: Path
 ) -> None:
     first, second = (version.digest for version in registry.versions("mail"))
     documents = spark.createDataFrame(TEXTS, "id string, body string").coalesce(1)
     documents.write.format("delta").save(str(tmp_path / "mail"))
-    tagged = documents.select(gliclass_udf(["spam", "lake"], model=ADDRESS, output="full")("body").alias("found"))
+    tagged = documents.select(gliclass_udf(["spam", "lake"], model=MODEL_URI, output="full")("body").alias("result"))
     with pytest.raises(ErrorShareError, match="1 of 3 texts could not be scored"):
-        tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.0))
+        tag_step(run_of(spark, tmp_path, "run-1", max_error_ratio=0.0))
 
     registry.promote("mail", "2")
-    answered = tagged.select("found.model", "found.model_digest").distinct().collect()
-    assert [tuple(row) for row in answered] == [(ADDRESS, first)]
+    models = tagged.select("result.model", "result.model_digest").distinct().collect()
+    assert [tuple(row) for row in models] == [(MODEL_URI, first)]
 
-    retried = tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.5))
-    assert (retried.model, retried.model_digest, retried.tagged) == (ADDRESS, first, 3)
-    assert tags(spark, tmp_path) == {(ADDRESS, first)}
+    retried = tag_step(run_of(spark, tmp_path, "run-1", max_error_ratio=0.5))
+    assert (retried.model, retried.model_digest, retried.tagged) == (MODEL_URI, first, 3)
+    assert tags(spark, tmp_path) == {(MODEL_URI, first)}
 
-    # Nothing but the alias has changed.
-    assert not up_to_date(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
-    following = tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
+    # Only the alias has changed.
+    assert not up_to_date(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5))
+    following = tag_step(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5))
     assert (following.model_digest, following.retagged) == (second, 3)
-    assert tags(spark, tmp_path) == {(ADDRESS, second)}
-    assert up_to_date(run_of(spark, tmp_path, "night-3", max_error_ratio=0.5))
+    assert tags(spark, tmp_path) == {(MODEL_URI, second)}
+    assert up_to_date(run_of(spark, tmp_path, "run-3", max_error_ratio=0.5))
 
 
-def test_a_night_whose_registry_is_down_tags_with_what_the_champion_stood_for(
+def test_a_run_without_its_registry_uses_the_last_known_champion(
     spark: SparkSession, registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = registry.version("mail", "1").digest
     documents = spark.createDataFrame(TEXTS[:2], "id string, body string")
     documents.write.format("delta").save(str(tmp_path / "mail"))
-    tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.5))
+    tag_step(run_of(spark, tmp_path, "run-1", max_error_ratio=0.5))
     Path(registry.uri.removeprefix("sqlite:///")).unlink()
     late = spark.createDataFrame([("d", "a boat on a lake")], documents.schema)
     late.write.format("delta").mode("append").save(str(tmp_path / "mail"))
     with caplog.at_level(logging.WARNING):
-        following = tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5))
+        following = tag_step(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5))
     assert (following.status, following.model_digest, following.tagged) == ("succeeded", first, 1)
-    assert tags(spark, tmp_path) == {(ADDRESS, first)}
-    assert f"using the files that {ADDRESS} resolved to" in caplog.text
+    assert tags(spark, tmp_path) == {(MODEL_URI, first)}
+    assert f"using the files that {MODEL_URI} resolved to" in caplog.text
 
 
-def test_a_query_keeps_the_files_that_a_store_had_when_it_began_or_stops_with_both_digests(
+def test_a_query_uses_the_files_of_its_start_or_fails_with_both_digests(
     spark: SparkSession, tmp_path: Path, tiny_bi_encoder: str, other_tiny_model: str
 ) -> None:
     first, second = (resolve_model(folder).digest for folder in (tiny_bi_encoder, other_tiny_model))
-    address = (tmp_path / "store").as_uri()
+    uri = (tmp_path / "store").as_uri()
     shutil.copytree(tiny_bi_encoder, tmp_path / "store")
 
-    def asked() -> DataFrame:
-        function = gliclass_udf(["spam", "lake"], model=address, output="full")
+    def query() -> DataFrame:
+        function = gliclass_udf(["spam", "lake"], model=uri, output="full")
         frame = spark.createDataFrame(TEXTS, "id string, body string").coalesce(1)
-        return frame.select(function("body").alias("found")).select("found.model", "found.model_digest").distinct()
+        return frame.select(function("body").alias("result")).select("result.model", "result.model_digest").distinct()
 
-    before = asked()
+    before = query()
     shutil.copytree(other_tiny_model, tmp_path / "store", dirs_exist_ok=True)
-    assert [tuple(row) for row in before.collect()] == [(address, first)]
-    after = asked()
+    assert [tuple(row) for row in before.collect()] == [(uri, first)]
+    after = query()
     shutil.rmtree(Cache.default().root / second)
     shutil.copytree(tiny_bi_encoder, tmp_path / "store", dirs_exist_ok=True)
     with pytest.raises(PySparkException, match=f"gave files with the digest {first[:12]}, expected {second[:12]}"):
         after.collect()
 
 
-def test_what_a_folder_has_tagged_stays_tagged_once_it_is_registered(
+def test_documents_tagged_with_a_folder_are_not_tagged_again_once_it_is_registered(
     spark: SparkSession, registry: Registry, tmp_path: Path, tiny_bi_encoder: str
 ) -> None:
     documents = spark.createDataFrame(TEXTS[:2], "id string, body string")
     documents.write.format("delta").save(str(tmp_path / "mail"))
-    assert tag_step(run_of(spark, tmp_path, "night-1", max_error_ratio=0.5, model=tiny_bi_encoder)).tagged == 2
-    assert tag_step(run_of(spark, tmp_path, "night-2", max_error_ratio=0.5)).tagged == 0
+    assert tag_step(run_of(spark, tmp_path, "run-1", max_error_ratio=0.5, model=tiny_bi_encoder)).tagged == 2
+    assert tag_step(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5)).tagged == 0
 
 
-def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float, model: str = ADDRESS) -> PipelineRun:
-    configuration = {
+def run_of(
+    spark: SparkSession, folder: Path, run_id: str, max_error_ratio: float, model: str = MODEL_URI
+) -> PipelineRun:
+    document = {
         "name": "mail",
         "source": {"path": "mail", "id": "id", "text": "body"},
         "label_set": ["spam", "lake"],
@@ -119,7 +121,7 @@ def run_of(spark: SparkSession, folder: Path, run_id: str, max_error_ratio: floa
         "steps": ["tag"],
         "max_error_ratio": max_error_ratio,
     }
-    (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration))
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(document))
     return PipelineRun(spark, Pipeline.from_yaml(folder / "pipeline.yaml"), run_id, precision="float32")
 
 

@@ -46,7 +46,7 @@ def changed_decisions(rows: DataFrame, label_set: LabelSet, share: float) -> Dat
 
 
 def decide_batch(batch: pa.RecordBatch, label_set: LabelSet, share: float) -> pa.RecordBatch:
-    """Return the batch with labels decided anew, followed by the columns of `schema.EXPLORATION_FIELDS`.
+    """Return the batch with the labels that its scores give, followed by the columns of `schema.EXPLORATION_FIELDS`.
 
     These are null if `share` is 0, and for rows without scores.
     """

@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import Results
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import FloatArray, Mask, rank_labels, passing_labels
+from gliclass_spark.labels.thresholds import FloatArray, Mask, passing_labels, rank_labels
 from gliclass_spark.spark.delta.schema import TAG_FIELDS
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(TAG_FIELDS)}

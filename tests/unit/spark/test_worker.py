@@ -79,9 +79,7 @@ class TestDevice:
         monkeypatch.setattr("tempfile.tempdir", None)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        monkeypatch.setattr(
-            scoring, "resolve_model", lambda uri, digest, registry: ModelRef(uri, NO_FOLDER, digest)
-        )
+        monkeypatch.setattr(scoring, "resolve_model", lambda uri, digest, registry: ModelRef(uri, NO_FOLDER, digest))
         monkeypatch.setattr(scoring, "choose_device", lambda name: torch.device(name or "cpu"))
         monkeypatch.setattr(scoring, "_gpu_uuid", str)
         fake = SimpleNamespace(from_pretrained=lambda model, device, precision: FakeEngine(device))
