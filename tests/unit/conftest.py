@@ -108,14 +108,16 @@ def register(registry: Registry) -> Callable[..., ModelVersion]:
     """`register(folder)`: the folder as the next version of the model "mail"."""
 
     def of(folder: str | Path, **tags: str) -> ModelVersion:
-        with registry.run("retraining", "night", {}) as tracked:
+        with registry.run("retraining", "retrain-1", {}) as tracked:
             return registry.register("mail", Path(folder), tracked.run_id, tags)
 
     return of
 
 
 @pytest.fixture
-def two(registry: Registry, register: Callable[..., ModelVersion], tiny_model: str, other_tiny_model: str) -> Registry:
+def two_versions(
+    registry: Registry, register: Callable[..., ModelVersion], tiny_model: str, other_tiny_model: str
+) -> Registry:
     """Version 1 is the champion, version 2 its challenger."""
     register(tiny_model)
     registry.promote("mail", "1")

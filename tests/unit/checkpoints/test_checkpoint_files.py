@@ -1,4 +1,4 @@
-"""What makes a checkpoint: one file of weights or several, a second tokenizer, and a digest over all of it."""
+"""Files of a checkpoint: weights in one or several files, tokenizers, custom code, and the digest over all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tiny_model: str, tmp_path: Path) -> Path:
 def sharded(folder: Path) -> Path:
     """The weights in two files, as large models are saved."""
     state = load_file(folder / WEIGHTS)
-    index = {name: SHARDS[place % 2] for place, name in enumerate(sorted(state))}
+    index = {name: SHARDS[position % 2] for position, name in enumerate(sorted(state))}
     for shard in SHARDS:
         save_file({name: state[name] for name in index if index[name] == shard}, folder / shard)
     (folder / WEIGHTS).unlink()
@@ -50,16 +50,16 @@ def refusal(folder: Path) -> str:
 
 
 class TestDigest:
-    def test_it_is_what_it_has_always_been(self, tmp_path: Path) -> None:
-        """Tables and registries hold digests: sha-256 over the name and the sha-256 of each file, in this order."""
+    def test_its_definition_does_not_change(self, tmp_path: Path) -> None:
+        """Tables and registries store digests: SHA-256 over the name and the SHA-256 of each file, in this order."""
         files = {"config.json": b"{}", "model.safetensors": b"w", "tokenizer.json": b"t", "vocab.txt": b"v"}
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
-        told = b"".join(name.encode() + b"\0" + sha256(content).digest() for name, content in files.items())
-        assert digest_of(tmp_path) == sha256(told).hexdigest()
+        expected = b"".join(name.encode() + b"\0" + sha256(content).digest() for name, content in files.items())
+        assert digest_of(tmp_path) == sha256(expected).hexdigest()
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
-    def test_the_tokenizer_of_labels_counts_where_there_is_one(self, folder: Path, name: str) -> None:
+    def test_it_covers_the_tokenizer_of_labels(self, folder: Path, name: str) -> None:
         digests = [digest_of(folder)]
         (folder / "label_tokenizer").mkdir()
         digests.append(digest_of(folder))
@@ -69,7 +69,7 @@ class TestDigest:
         assert digests[0] == digests[1]
         assert len(set(digests)) == 3
 
-    def test_a_file_counts_as_another_in_the_folder_of_the_tokenizer_of_labels(self, folder: Path) -> None:
+    def test_it_covers_the_folder_of_a_tokenizer_file(self, folder: Path) -> None:
         (folder / "label_tokenizer").mkdir()
         (folder / "label_tokenizer" / "vocab.txt").write_text("words")
         before = digest_of(folder)
@@ -77,7 +77,7 @@ class TestDigest:
         assert digest_of(folder) != before
 
     @pytest.mark.parametrize("name", [INDEX, *SHARDS])
-    def test_every_part_of_weights_in_several_files_counts(self, sharded: Path, name: str) -> None:
+    def test_it_covers_every_shard_and_the_index(self, sharded: Path, name: str) -> None:
         before = digest_of(sharded)
         content = bytearray((sharded / name).read_bytes())
         content[-3] ^= 1
@@ -86,7 +86,7 @@ class TestDigest:
         (sharded / name).write_bytes(content)
         assert digest_of(sharded) != before
 
-    def test_parts_beside_a_whole_file_do_not_count(self, folder: Path) -> None:
+    def test_it_ignores_shards_next_to_a_single_file(self, folder: Path) -> None:
         before = digest_of(folder)
         write_index(folder, {"x": SHARDS[0]})
         (folder / SHARDS[0]).write_bytes(b"")
@@ -94,13 +94,13 @@ class TestDigest:
 
 
 class TestShards:
-    def test_weights_in_several_files_are_the_same_weights(self, tiny_model: str, sharded: Path) -> None:
+    def test_sharded_weights_load_as_the_single_file(self, tiny_model: str, sharded: Path) -> None:
         expected = checkpoint.load(resolve_model(tiny_model)).model.state_dict()
-        found = checkpoint.load(resolve_model(str(sharded))).model.state_dict()
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+        sharded_state = checkpoint.load(resolve_model(str(sharded))).model.state_dict()
+        assert sharded_state.keys() == expected.keys()
+        assert all(torch.equal(sharded_state[name], weight) for name, weight in expected.items())
 
-    def test_a_part_that_is_missing_or_damaged_is_named(self, sharded: Path) -> None:
+    def test_a_missing_or_damaged_shard_is_named(self, sharded: Path) -> None:
         (sharded / SHARDS[1]).write_bytes(b"x")
         assert refusal(sharded).startswith(f"{sharded / SHARDS[1]} is damaged (")
         (sharded / SHARDS[1]).unlink()
@@ -111,50 +111,48 @@ class TestShards:
     @pytest.mark.parametrize(
         "name", ["../model-00001-of-00002.safetensors", "/etc/passwd", "pytorch_model.bin", "model-1.safetensors", ""]
     )
-    def test_a_part_by_another_name_is_never_opened(self, sharded: Path, name: str) -> None:
+    def test_a_shard_with_an_invalid_name_is_never_opened(self, sharded: Path, name: str) -> None:
         write_index(sharded, {"x": name})
         assert refusal(sharded).startswith(f"{INDEX} of {sharded} names {name!r}, expected files beside it, as model-0")
 
     @pytest.mark.parametrize(
         "damage", [b"", b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": null}', b"[" * 100_000, b"\xff"]
     )
-    def test_an_index_that_is_none_is_refused(self, sharded: Path, damage: bytes) -> None:
+    def test_an_invalid_index_is_refused(self, sharded: Path, damage: bytes) -> None:
         (sharded / INDEX).write_bytes(damage)
         assert refusal(sharded) == f"{INDEX} of {sharded} can't be read; fetch the checkpoint again"
 
-    def test_an_index_of_nothing_is_refused(self, sharded: Path) -> None:
+    def test_an_empty_index_is_refused(self, sharded: Path) -> None:
         write_index(sharded, {})
         assert refusal(sharded) == f"{INDEX} of {sharded} names no file of weights; save the checkpoint again"
 
-    def test_they_are_fetched_whole(self, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_shards_are_fetched(self, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
         assert resolve_model(f"file://{sharded}").digest == digest_of(sharded)
 
 
 class TestCode:
     @pytest.mark.parametrize("path", [(), ("encoder_config",), ("label_config", "text_config")])
-    def test_code_is_refused_by_the_name_of_its_key_wherever_it_stands(
-        self, folder: Path, path: tuple[str, ...]
-    ) -> None:
-        asked: dict[str, Any] = {"auto_map": {"AutoModel": "other/repository--trap.Trap"}}
+    def test_custom_code_is_refused_with_its_key_at_any_depth(self, folder: Path, path: tuple[str, ...]) -> None:
+        configuration: dict[str, Any] = {"auto_map": {"AutoModel": "other/repository--trap.Trap"}}
         for key in reversed(path):
-            asked = {key: asked}
+            configuration = {key: configuration}
         document = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**document, **asked}))
+        (folder / "config.json").write_text(json.dumps({**document, **configuration}))
         key = ".".join((*path, "auto_map"))
         assert refusal(folder) == (
             f"config.json of {folder} needs code of its own ({key}), but code from a checkpoint is never run; use "
             "a checkpoint whose encoder is part of transformers"
         )
 
-    @pytest.mark.parametrize("nothing", [None, {}, ""])
-    def test_a_key_without_code_is_no_code(self, folder: Path, nothing: Any) -> None:
+    @pytest.mark.parametrize("empty", [None, {}, ""])
+    def test_an_empty_auto_map_is_accepted(self, folder: Path, empty: Any) -> None:
         document = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**document, "auto_map": nothing}))
+        (folder / "config.json").write_text(json.dumps({**document, "auto_map": empty}))
         checkpoint.load(resolve_model(str(folder)))
 
     @pytest.mark.parametrize("opening", ["[", '{"a":'])
-    def test_a_configuration_of_a_hundred_thousand_levels_is_no_way_around(self, folder: Path, opening: str) -> None:
+    def test_a_configuration_of_a_hundred_thousand_levels_is_refused(self, folder: Path, opening: str) -> None:
         (folder / "config.json").write_text(opening * 100_000)
         assert refusal(folder).startswith(f"{folder / 'config.json'} is not valid JSON (")
 
@@ -176,5 +174,5 @@ class TestCode:
         ("..", False),
     ],
 )
-def test_only_known_names_belong_to_a_checkpoint(name: str, expected: bool) -> None:
+def test_names_of_checkpoint_files(name: str, expected: bool) -> None:
     assert is_checkpoint_file(name) is expected

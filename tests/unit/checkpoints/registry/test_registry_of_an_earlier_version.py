@@ -15,7 +15,7 @@ from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.engine import Engine
 
-EARLIER = Path(__file__).parents[2] / "data" / "written_by_0.1"
+EARLIER = Path(__file__).parents[3] / "data" / "written_by_0.1"
 EXPECTED = json.loads((EARLIER / "expected.json").read_text(encoding="utf-8"))["registry"]
 NAME, VERSIONS = EXPECTED["name"], EXPECTED["versions"]
 
@@ -36,8 +36,8 @@ def champion() -> str:
 
 
 def test_its_versions_have_their_digests_aliases_and_tags(earlier: Registry) -> None:
-    found = {str(each.number): (each.digest, each.aliases, each.tags) for each in earlier.versions(NAME)}
-    assert found == {
+    versions = {str(v.number): (v.digest, v.aliases, v.tags) for v in earlier.versions(NAME)}
+    assert versions == {
         number: (known["digest"], tuple(known["aliases"]), known["tags"]) for number, known in VERSIONS.items()
     }
 
@@ -47,8 +47,8 @@ def test_a_version_is_found_and_scores_as_it_did(earlier: Registry, which: str, 
     address = f"models:/{NAME}{which}"
     assert resolve_model(address).digest == VERSIONS[number]["digest"]
     engine = Engine.from_pretrained(address, device="cpu", precision="float32")
-    found = engine.scores(EXPECTED["texts"], EXPECTED["labels"])
-    assert found == pytest.approx(np.array(VERSIONS[number]["scores"]), abs=1e-4)
+    scores = engine.scores(EXPECTED["texts"], EXPECTED["labels"])
+    assert scores == pytest.approx(np.array(VERSIONS[number]["scores"]), abs=1e-4)
 
 
 def test_its_last_promotion_can_be_taken_back(earlier: Registry) -> None:

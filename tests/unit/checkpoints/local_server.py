@@ -1,4 +1,4 @@
-"""A folder behind a real HTTP server: what the tests of remote models fetch from."""
+"""A local HTTP server with the files of a folder, which records its requests."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from threading import Thread
 from typing import Any
 
 
-class Folder(SimpleHTTPRequestHandler):
-    """Gives the files of a folder, and lists them as HTML; keeps what was asked, in the server's `asked`."""
+class FolderHandler(SimpleHTTPRequestHandler):
+    """Serves the files of a folder, with HTML listings, and records requests in the server's `requests`."""
 
     def log_message(self, *_: Any) -> None:
-        self.server.asked.append(f"{self.command} {self.path}")
+        self.server.requests.append(f"{self.command} {self.path}")
 
 
 @contextmanager
 def serving(handler: Any) -> Iterator[ThreadingHTTPServer]:
-    """A server on a free port, in a thread."""
+    """Run a server with this handler on a free port, in a thread."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.asked = []
+    server.requests = []
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -35,12 +35,12 @@ def serving(handler: Any) -> Iterator[ThreadingHTTPServer]:
 
 @contextmanager
 def serving_folder(folder: Path) -> Iterator[ThreadingHTTPServer]:
-    with serving(partial(Folder, directory=str(folder))) as server:
+    with serving(partial(FolderHandler, directory=str(folder))) as server:
         yield server
 
 
-def address_of(server: ThreadingHTTPServer) -> str:
+def url_of(server: ThreadingHTTPServer) -> str:
     return f"http://127.0.0.1:{server.server_port}"
 
 
-__all__ = ["BaseHTTPRequestHandler", "address_of", "serving", "serving_folder"]
+__all__ = ["BaseHTTPRequestHandler", "serving", "serving_folder", "url_of"]
