@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Process 1's child in every image: a part of a Spark cluster by its name, or any other command as it stands.
+# Entrypoint of every image: a component of a Spark cluster by its name, or any other command unchanged.
 #   master | worker MASTER_URL           a standalone cluster; CORES and MEMORY are the worker's
-#   driver ARGUMENT... | executor        what Spark's scheduler for Kubernetes calls its pods' roles
-#   await HOST:PORT... -- COMMAND...     the command, once all of them answer; WAIT_S=300
+#   driver ARGUMENT... | executor        the roles of pods in Spark's scheduler for Kubernetes
+#   await HOST:PORT... -- COMMAND...     the command, when all of them accept connections; WAIT_S=300
 set -euo pipefail
 
 spark_home() {
   python3 -c 'import importlib.util; print(importlib.util.find_spec("pyspark").submodule_search_locations[0])'
 }
 
-needed() {
+require_variables() {
   for name in "$@"; do
     [ -n "${!name:-}" ] || { echo "error: the environment variable $name is missing; set it, and start again" >&2; exit 78; }
   done
 }
 
 await() {
-  local until=$((SECONDS + ${WAIT_S:-300})) place
+  local deadline=$((SECONDS + ${WAIT_S:-300})) address
   while [ "$1" != -- ]; do
-    place=$1; shift
-    until (exec 3<>"/dev/tcp/${place%:*}/${place##*:}") 2>/dev/null; do
-      [ "$SECONDS" -lt "$until" ] || { echo "error: $place does not answer after ${WAIT_S:-300} s; start it, then this" >&2; exit 69; }
+    address=$1; shift
+    until (exec 3<>"/dev/tcp/${address%:*}/${address##*:}") 2>/dev/null; do
+      [ "$SECONDS" -lt "$deadline" ] || { echo "error: $address does not answer after ${WAIT_S:-300} s; start it, then try again" >&2; exit 69; }
       sleep 1
     done
   done
@@ -29,7 +29,7 @@ await() {
 }
 
 executor() {
-  needed SPARK_DRIVER_URL SPARK_EXECUTOR_ID SPARK_EXECUTOR_CORES SPARK_EXECUTOR_MEMORY SPARK_APPLICATION_ID \
+  require_variables SPARK_DRIVER_URL SPARK_EXECUTOR_ID SPARK_EXECUTOR_CORES SPARK_EXECUTOR_MEMORY SPARK_APPLICATION_ID \
     SPARK_EXECUTOR_POD_IP SPARK_EXECUTOR_POD_NAME SPARK_RESOURCE_PROFILE_ID
   local options=() name
   # Numbered from 0, in this order.
@@ -56,7 +56,7 @@ main() {
       --host "$(hostname)" --port 7077 --webui-port 8080 "$@" ;;
     worker) exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker \
       --cores "${CORES:-2}" --memory "${MEMORY:-3g}" --webui-port 8081 --work-dir /var/lib/gliclass/spark "$@" ;;
-    driver) needed SPARK_DRIVER_BIND_ADDRESS
+    driver) require_variables SPARK_DRIVER_BIND_ADDRESS
       exec "$SPARK_HOME/bin/spark-submit" --conf "spark.driver.bindAddress=$SPARK_DRIVER_BIND_ADDRESS" \
         --deploy-mode client "$@" ;;
     executor) executor ;;

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of an image, of the versions in constraints.txt.
+# Create the virtual environment of an image, with the versions of constraints.txt.
 #   docker/environment.sh FOLDER EXTRAS [JARS]
-# FOLDER: where it will be used, too: its scripts name it. EXTRAS: of pyproject.toml, as in spark,registry.
-# JARS: the folder that docker/jars.sh made; they are laid beside Spark's own, so that no run fetches any.
-#   PYTHON=python3           its Python
-#   TORCH_BACKEND=auto|cpu   cpu: the build of torch without CUDA, from PyTorch's own index; else the one of PyPI
+# FOLDER: the environment can't be moved: its scripts contain the path. EXTRAS: of pyproject.toml, as in spark,registry.
+# JARS: the folder that docker/jars.sh created; its jars are copied to Spark's own, so that no run downloads any.
+#   PYTHON=python3           the Python interpreter
+#   TORCH_BACKEND=auto|cpu   cpu: torch without CUDA, from PyTorch's index; auto: the build of PyPI
 set -euo pipefail
 
 usage="usage: docker/environment.sh FOLDER EXTRAS [JARS]"
 folder=${1:?"$usage"} extras=${2:?"$usage"} jars=${3:-}
 root=$(cd "$(dirname "$0")/.." && pwd)
-[ ! -e "$folder" ] || { echo "error: $folder is there already; remove it, or name another" >&2; exit 1; }
+[ ! -e "$folder" ] || { echo "error: $folder already exists; remove it, or choose another" >&2; exit 1; }
 trap '[ $? = 0 ] || rm -rf "$folder"' EXIT
 
 "${PYTHON:-python3}" -m venv "$folder"
@@ -20,7 +20,7 @@ backend=()
 [ "${TORCH_BACKEND:-auto}" = auto ] || backend=(--torch-backend "$TORCH_BACKEND")
 "$folder/bin/uv" pip install --quiet --no-cache --python "$python" "${backend[@]}" \
   --constraint "$root/constraints.txt" --build-constraint "$root/constraints.txt" "$root[$extras]"
-# What has installed it is of no use to what runs in it.
+# The installers are not needed at run time.
 "$folder/bin/uv" pip uninstall --quiet --python "$python" pip setuptools uv
 if [ -n "$jars" ]; then
   spark=$("$python" -c 'import importlib.util; print(importlib.util.find_spec("pyspark").submodule_search_locations[0])')

@@ -1,4 +1,4 @@
-"""A health check that needs no curl: python docker/healthy.py URL. Of Airflow, every part must say that it is well."""
+"""Health check without curl: python docker/healthy.py URL. For Airflow, every component must be healthy."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import sys
 import urllib.error
 import urllib.request
 
-_PATIENCE_S = 5
+_TIMEOUT_S = 5
 
 
 def problem(url: str) -> str | None:
-    """What is wrong at the address; None if it answers."""
+    """Return why the URL is unhealthy, None if it is healthy."""
     try:
-        with urllib.request.urlopen(url, timeout=_PATIENCE_S) as answer:  # noqa: S310 - the image's own address
-            body = answer.read()
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310 - the image's own server
+            body = response.read()
     except (urllib.error.URLError, OSError) as error:
         return f"{url} does not answer: {error}"
     if "/monitor/health" not in url:
         return None
-    parts = {name: part.get("status") for name, part in json.loads(body).items() if isinstance(part, dict)}
-    ill = {name: status for name, status in parts.items() if status not in ("healthy", None)}
-    return f"{url} says {ill}" if ill else None
+    components = {
+        name: component.get("status") for name, component in json.loads(body).items() if isinstance(component, dict)
+    }
+    unhealthy = {name: status for name, status in components.items() if status not in ("healthy", None)}
+    return f"{url} reports {unhealthy}" if unhealthy else None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What an image takes from its distribution, and the user that everything runs as.
+# Install the packages of the distribution, and create the user of all processes.
 #   docker/os.sh [PACKAGE]...            as root, on Debian 12 or Ubuntu 24.04; SIMULATE=1 changes nothing
-# Every image has python3 and tini (process 1); Spark's also a JRE without windows, and procps, which its scripts ask.
+# Every image has python3 and tini (process 1); Spark's images also a headless JRE, and procps for Spark's scripts.
 set -euo pipefail
 
 packages=(ca-certificates python3 tini "$@")
@@ -10,9 +10,9 @@ apt-get install --yes --quiet --no-install-recommends ${SIMULATE:+--simulate} "$
 [ -z "${SIMULATE:-}" ] || exit 0
 
 rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
-# A number of its own: Kubernetes' runAsNonRoot believes numbers only.
+# A fixed uid: Kubernetes' runAsNonRoot checks numbers only.
 groupadd --gid 10001 gliclass
 useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin gliclass
-# Volumes that are mounted here are given to their folder's owner when they are new.
+# A new volume gets the owner of the folder on which it is mounted.
 install --directory --owner gliclass --group gliclass /var/lib/gliclass /var/lib/gliclass/models \
   /var/lib/gliclass/work /var/lib/gliclass/airflow /var/lib/gliclass/spark

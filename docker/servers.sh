@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of a server that is no part of the package: MLflow's, or the demo's store.
+# Create the virtual environment of a server outside the package: MLflow, or the demo's object store.
 #   docker/servers.sh FOLDER mlflow|store        PYTHON=python3
-# They have constraints of their own: what AWS's client needs and what the package needs can't be in one environment.
+# Their requirements are separate: AWS's client and the package need conflicting versions.
 set -euo pipefail
 
 usage="usage: docker/servers.sh FOLDER mlflow|store"
 folder=${1:?"$usage"} server=${2:?"$usage"}
 here=$(cd "$(dirname "$0")" && pwd)
-[ ! -e "$folder" ] || { echo "error: $folder is there already; remove it, or name another" >&2; exit 1; }
+[ ! -e "$folder" ] || { echo "error: $folder already exists; remove it, or choose another" >&2; exit 1; }
 [ -f "$here/$server/requirements.txt" ] || { echo "error: there is no server $server; $usage" >&2; exit 1; }
 trap '[ $? = 0 ] || rm -rf "$folder"' EXIT
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a new stack needs once; each step leaves alone what is there already.
+# Initialize a new stack. Each step keeps what exists.
 set -euo pipefail
 
 airflow db migrate

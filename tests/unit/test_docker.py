@@ -1,4 +1,4 @@
-"""What can be said of the images without an engine: linted, validated against the schemas, and run as plain scripts."""
+"""Images without a Docker engine: the Dockerfile linted, files validated against schemas, scripts run."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[s
     return subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False, env=env)
 
 
-def test_the_linter_of_dockerfiles_finds_nothing() -> None:
-    found = run(Path(sys.executable).with_name("hadolint"), DOCKER / "Dockerfile")
-    assert (found.returncode, found.stdout) == (0, "")
+def test_the_dockerfile_linter_reports_nothing() -> None:
+    linter = run(Path(sys.executable).with_name("hadolint"), DOCKER / "Dockerfile")
+    assert (linter.returncode, linter.stdout) == (0, "")
 
 
 def test_every_step_of_an_image_is_a_script_of_this_folder() -> None:
@@ -61,76 +61,76 @@ def test_every_image_runs_as_a_user_that_is_not_root() -> None:
     assert all("\nUSER 10001:10001\n" in stage and "\nHEALTHCHECK " in stage for stage in final.values())
 
 
-def test_every_file_that_an_image_copies_is_there_and_let_into_the_build() -> None:
-    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+def test_every_copied_file_exists_and_is_in_the_build_context() -> None:
+    included = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE):
         for source in sources.split():
             assert (ROOT / source).exists(), source
-            assert source.split("/")[0] in let_in, source
+            assert source.split("/")[0] in included, source
 
 
-def test_every_base_and_every_foreign_image_has_a_version() -> None:
+def test_every_base_and_third_party_image_has_a_version() -> None:
     bases = re.findall(r"^ARG \w*BASE=(\S+)", DOCKERFILE, re.MULTILINE)
-    foreign = [image for image in re.findall(r"image: (\S+)", COMPOSE) if not image.startswith("gliclass-spark:")]
+    third_party = [image for image in re.findall(r"image: (\S+)", COMPOSE) if not image.startswith("gliclass-spark:")]
     assert len(bases) == 3
-    assert len(foreign) == 1
-    assert all(re.search(r":[\w.-]*\d+\.\d+", image) and "latest" not in image for image in [*bases, *foreign])
+    assert len(third_party) == 1
+    assert all(re.search(r":[\w.-]*\d+\.\d+", image) and "latest" not in image for image in [*bases, *third_party])
 
 
 def test_the_jars_are_those_of_the_installed_versions() -> None:
     space = "{http://maven.apache.org/POM/4.0.0}"
-    found = {
+    versions = {
         dependency.findtext(f"{space}artifactId"): dependency.findtext(f"{space}version")
         for dependency in ET.parse(DOCKER / "jars" / "pom.xml").iter(f"{space}dependency")  # noqa: S314 - our own file
     }
-    known = pins(ROOT / "constraints.txt")
-    spark = ".".join(known["pyspark"].split(".")[:2])
-    assert found[f"delta-spark_{spark}_2.13"] == known["delta-spark"]
+    constraints = pins(ROOT / "constraints.txt")
+    spark = ".".join(constraints["pyspark"].split(".")[:2])
+    assert versions[f"delta-spark_{spark}_2.13"] == constraints["delta-spark"]
     pyspark = find_spec("pyspark")
     assert pyspark is not None
     [folder] = pyspark.submodule_search_locations or []
     [hadoop] = Path(folder, "jars").glob("hadoop-client-api-*.jar")
-    assert found["hadoop-aws"] == hadoop.stem.removeprefix("hadoop-client-api-")
+    assert versions["hadoop-aws"] == hadoop.stem.removeprefix("hadoop-client-api-")
 
 
-def test_the_servers_environments_are_pinned_and_mlflows_is_the_clients_version() -> None:
+def test_server_requirements_are_pinned_and_mlflow_has_the_clients_version() -> None:
     mlflow, store = (pins(DOCKER / name / "requirements.txt") for name in ("mlflow", "store"))
     assert mlflow["mlflow"] == pins(ROOT / "constraints.txt")["mlflow-skinny"]
     assert {"boto3", "psycopg2-binary"} <= mlflow.keys()
     assert {"boto3", "moto"} <= store.keys()
 
 
-def test_compose_takes_the_stack() -> None:
+def test_the_compose_file_is_valid() -> None:
     merged = yaml.safe_dump(yaml.safe_load(COMPOSE))
     stack = compose_spec.PyCompose.from_yaml(merged)
     stack.validate()
     assert len(stack.service_names()) == 12
 
 
-def test_compose_waits_only_for_services_that_are_there_and_can_say_that_they_are_well() -> None:
+def test_compose_waits_only_for_existing_services_with_health_checks() -> None:
     services: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
     for name, service in services.items():
-        for other, how in service.get("depends_on", {}).items():
-            assert other in services, name
-            ends = services[other].get("healthcheck", {}).get("disable", False)
-            assert how["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
+        for dependency, wait in service.get("depends_on", {}).items():
+            assert dependency in services, name
+            ends = services[dependency].get("healthcheck", {}).get("disable", False)
+            assert wait["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
     assert {name for name, service in services.items() if service.get("profiles") == ["gpu"]} == {"spark-worker-gpu"}
 
 
-def test_every_variable_that_compose_needs_stands_in_the_example_and_has_no_value_there() -> None:
-    needed = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
+def test_every_required_variable_is_in_the_example_without_a_value() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
     lines = (DOCKER / "example.env").read_text().splitlines()
-    assert {line for line in lines if line and not line.startswith("#")} == {f"{name}=" for name in needed}
+    assert {line for line in lines if line and not line.startswith("#")} == {f"{name}=" for name in required}
 
 
 @pytest.mark.parametrize("name", [*POD_TEMPLATES, "access.yaml", "retrain-job.yaml"])
-def test_kubernetes_schemas_take_every_document(name: str) -> None:
+def test_kubernetes_documents_are_valid(name: str) -> None:
     for document in yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text()):
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("role", ["driver", "executor"])
-def test_kubernetes_schemas_take_the_pods_of_the_operators_application(role: str) -> None:
+def test_the_pods_of_the_operators_application_are_valid(role: str) -> None:
     [application] = yaml.safe_load_all((DOCKER / "kubernetes" / "spark-application.yaml").read_text())
     pod = {"apiVersion": "v1", "kind": "Pod", **application["spec"][role]["template"]}
     kubernetes_validate.validate(pod, KUBERNETES, strict=True)
@@ -145,16 +145,22 @@ def test_the_files_of_the_stack_are_valid() -> None:
 
 
 @pytest.mark.parametrize("script", sorted(DOCKER.rglob("*.sh")), ids=lambda path: path.name)
-def test_a_script_is_sound_bash_and_stops_at_its_first_error(script: Path) -> None:
+def test_a_script_is_valid_bash_and_stops_at_the_first_error(script: Path) -> None:
     assert run("bash", "-n", script).stderr == ""
     assert "set -euo pipefail" in script.read_text()
 
 
 @pytest.mark.parametrize("script", ["jars.sh", "environment.sh", "servers.sh"])
-def test_a_script_that_makes_a_folder_leaves_one_alone_that_is_there(script: str, tmp_path: Path) -> None:
+def test_a_script_that_creates_a_folder_refuses_an_existing_one(script: str, tmp_path: Path) -> None:
     done = run(DOCKER / script, tmp_path, "mlflow")
     assert done.returncode == 1
-    assert done.stderr == f"error: {tmp_path} is there already; remove it, or name another\n"
+    assert done.stderr == f"error: {tmp_path} already exists; remove it, or choose another\n"
+
+
+def test_a_model_is_baked_in_with_its_digest(tiny_bi_encoder: str, tmp_path: Path) -> None:
+    done = run(DOCKER / "model.sh", tiny_bi_encoder, GLICLASS_SPARK_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"{re.escape(tiny_bi_encoder)} is in the image, with the digest [0-9a-f]{{64}}\n", done.stdout)
 
 
 def test_a_missing_variable_is_named_in_one_line() -> None:
@@ -165,11 +171,11 @@ def test_a_missing_variable_is_named_in_one_line() -> None:
     )
 
 
-def test_any_other_command_is_run_as_it_stands() -> None:
+def test_any_other_command_is_run_unchanged() -> None:
     assert run(DOCKER / "entrypoint.sh", "echo", "a  b", "*").stdout == "a  b *\n"
 
 
-def test_a_server_that_comes_up_later_is_waited_for() -> None:
+def test_await_waits_for_a_server_that_starts_later() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
@@ -178,13 +184,13 @@ def test_a_server_that_comes_up_later_is_waited_for() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
 
 
-def test_a_server_that_stays_down_ends_the_wait_with_one_line() -> None:
+def test_await_ends_with_one_line_if_a_server_stays_down() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = run(DOCKER / "entrypoint.sh", "await", place, "--", "echo", "up", WAIT_S="1")
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run(DOCKER / "entrypoint.sh", "await", address, "--", "echo", "up", WAIT_S="1")
     assert (done.returncode, done.stdout) == (69, "")
-    assert done.stderr == f"error: {place} does not answer after 1 s; start it, then this\n"
+    assert done.stderr == f"error: {address} does not answer after 1 s; start it, then try again\n"
 
 
 @contextmanager
@@ -206,7 +212,7 @@ def serving(status: int, body: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "body", "said"),
+    ("path", "status", "body", "message"),
     [
         ("/health", 200, b"OK", ""),
         ("/health", 503, b"", "does not answer: HTTP Error 503"),
@@ -215,18 +221,18 @@ def serving(status: int, body: bytes) -> Iterator[str]:
             "/api/v2/monitor/health",
             200,
             b'{"metadatabase": {"status": "unhealthy"}}',
-            "says {'metadatabase': 'unhealthy'}",
+            "reports {'metadatabase': 'unhealthy'}",
         ),
     ],
 )
-def test_a_health_check_says_what_is_wrong(path: str, status: int, body: bytes, said: str) -> None:
-    with serving(status, body) as address:
-        done = run(sys.executable, DOCKER / "healthy.py", f"{address}{path}")
-    assert (done.returncode == 0) == (said == "")
-    assert said in done.stderr
+def test_a_health_check_reports_the_problem(path: str, status: int, body: bytes, message: str) -> None:
+    with serving(status, body) as url:
+        done = run(sys.executable, DOCKER / "healthy.py", f"{url}{path}")
+    assert (done.returncode == 0) == (message == "")
+    assert message in done.stderr
 
 
-def test_a_health_check_of_nobody_is_no_traceback() -> None:
+def test_a_health_check_without_a_server_is_one_line() -> None:
     done = run(sys.executable, DOCKER / "healthy.py", "http://127.0.0.1:9/health")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
