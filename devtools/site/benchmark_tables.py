@@ -1,4 +1,4 @@
-"""The page of the benchmarks, printed from what they wrote into benchmarks/results. No figure is typed by hand."""
+"""Benchmark tables: the page of the site that is generated from the files of benchmarks/results."""
 
 from __future__ import annotations
 
@@ -13,71 +13,71 @@ from devtools.site.links import ROOT
 RESULTS = ROOT / "benchmarks" / "results"
 _HEAD = """# Benchmarks
 
-Every figure here is read from a file of `benchmarks/results` when this site is built. Each table says on which machine
-and when it was measured, and links to its file. [How the figures are measured](../benchmarks/README.md) says what each
-column means, and by which command you get the same table for your machine. Compare ratios: seconds also tell what
-else ran on the machine.
+The figures are read from the files of `benchmarks/results` when this site is built. Each table names the machine and
+the date, and links to its file. [How the figures are measured](../benchmarks/README.md) explains the columns and has
+the commands for your machine. Compare ratios: seconds also depend on what else ran on the machine.
 """
 Row = Sequence[object]
-# Its title, what is said above its table, and what prints the table.
+# Title, introduction, and the function that prints the table.
 Printer = tuple[str, str, Callable[[Any], str]]
 
 
 def page() -> str:
-    """A section for each result file, in Markdown."""
-    found = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
-    of_engine = [name for name, result in found.items() if "contenders" in result]
-    known = [name for name in PRINTERS if name in found]
-    others = [name for name in found if name not in {*of_engine, *known}]
-    return "\n\n".join([_HEAD, *(section(name, found[name]) for name in (*of_engine, *known, *others))]) + "\n"
+    """Return the page in Markdown, with a section for each result file."""
+    results = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
+    engine_names = [name for name, result in results.items() if "contenders" in result]
+    named = [name for name in PRINTERS if name in results]
+    others = [name for name in results if name not in {*engine_names, *named}]
+    return "\n\n".join([_HEAD, *(section(name, results[name]) for name in (*engine_names, *named, *others))]) + "\n"
 
 
-def section(name: str, found: Any) -> str:
-    """The title of a result file, its machine, its tables, and a link to it."""
-    title, said, tables = _printer(name, found)
+def section(name: str, result: Any) -> str:
+    """Return the section of a result file: title, introduction, machine, tables, link."""
+    title, introduction, tables = _printer(name, result)
     link = f"From [{name}](../benchmarks/results/{name})."
-    return "\n\n".join(part for part in (f"## {title}", said, machine(found), tables(found), link) if part)
+    return "\n\n".join(part for part in (f"## {title}", introduction, machine(result), tables(result), link) if part)
 
 
-def _printer(name: str, found: Any) -> Printer:
-    if "contenders" in found:
-        threads = found["threads"]
-        model, many = found["model"], "" if threads == 1 else "s"
+def _printer(name: str, result: Any) -> Printer:
+    if "contenders" in result:
+        threads = result["threads"]
+        model, many = result["model"], "" if threads == 1 else "s"
         return f"The engine against the gliclass library, {threads} thread{many}", f"The model is {model}.", engine
     return PRINTERS.get(name, (name.removesuffix(".json").replace("_", " ").replace("-", " ").capitalize(), "", plain))
 
 
-def machine(found: Any) -> str:
-    """Where and when: of a file of several measurements, each machine and the first and last day."""
-    measured = [each for each in (found if isinstance(found, list) else [found]) if "machine" in each]
-    described = [{"device": each.get("device"), **each["machine"]} for each in measured]
-    named = {_machine(each) for each in described}
+def machine(result: Any) -> str:
+    """Return where and when a file was measured: its machines, and the first and last day."""
+    measurements = [each for each in (result if isinstance(result, list) else [result]) if "machine" in each]
+    described = [{"device": each.get("device"), **each["machine"]} for each in measurements]
+    named = {_machine_name(each) for each in described}
     days = sorted(each["date"][:10] for each in described if "date" in each)
     when = days[0] if len(set(days)) == 1 else " to ".join((days[0], days[-1])) if days else ""
     return f"Measured on {' and '.join(sorted(named))}{f', {when}' if when else ''}." if described else ""
 
 
-def _machine(found: dict[str, Any]) -> str:
+def _machine_name(result: dict[str, Any]) -> str:
     parts = [
-        str(found.get("device") or found.get("gpu") or found.get("cpu", "")),
-        f"{found['cores']} cores" if "cores" in found else "",
+        str(result.get("device") or result.get("gpu") or result.get("cpu", "")),
+        f"{result['cores']} cores" if "cores" in result else "",
     ]
-    versions = [f"{name} {found[name]}" for name in ("torch", "transformers") if name in found]
+    versions = [f"{name} {result[name]}" for name in ("torch", "transformers") if name in result]
     return ", ".join(part for part in [*parts, *versions] if part)
 
 
-def table(head: Row, rows: Iterable[Row], texts: int = 1) -> str:
-    """A table in Markdown, whose first `texts` columns are texts and whose others are figures."""
-    rule = ["---" if place < texts else "---:" for place in range(len(head))]
+def table(head: Row, rows: Iterable[Row], text_columns: int = 1) -> str:
+    """Return a Markdown table. Its first `text_columns` columns are left-aligned, the others right-aligned."""
+    rule = ["---" if column < text_columns else "---:" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, rule, *rows))
 
 
-def _spread(of: dict[str, float], digits: int = 2) -> str:
-    low, high = of.get("min", of.get("smallest")), of.get("max", of.get("largest"))
-    return f"{of['median']:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+def _spread(summary: dict[str, float], digits: int = 2) -> str:
+    low = summary.get("min", summary.get("smallest"))
+    high = summary.get("max", summary.get("largest"))
+    return f"{summary['median']:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def engine(found: Any) -> str:
+def engine(result: Any) -> str:
     rows = [
         (
             each["name"],
@@ -87,68 +87,68 @@ def engine(found: Any) -> str:
             f"{each['largest_score_difference']:.1e}" if "largest_score_difference" in each else "",
             f"{each['peak_rss_mib']:.0f}" if "peak_rss_mib" in each else "",
         )
-        for each in found["contenders"]
+        for each in result["contenders"]
     ]
     return table(("contender", "times as fast", "texts/s", "padding", "differs by", "RSS, MiB"), rows)
 
 
-def spark_share(found: Any) -> str:
+def spark_share(result: Any) -> str:
     rows = [
-        (what, f"{found[key]['median']:.2f}", ", ".join(f"{each:.2f}" for each in found[key]["all"]))
+        (what, f"{result[key]['median']:.2f}", ", ".join(f"{each:.2f}" for each in result[key]["all"]))
         for key, what in (("share", "share"), ("share_while_scoring", "share while scoring"))
     ]
     return table(("", "median", "each round"), rows)
 
 
-def night(found: Any) -> str:
+def run_overhead(result: Any) -> str:
     rows = [
-        (f"{int(documents):,}", len(runs), *(f"{fmean(run[part] for run in runs):.1f}" for part in _NIGHT))
-        for documents, runs in found["seconds"].items()
+        (f"{int(documents):,}", len(runs), *(f"{fmean(run[step] for run in runs):.1f}" for step in _STEPS))
+        for documents, runs in result["seconds"].items()
     ]
-    told = f"A night that adds {found['new_documents']:,} documents; mean seconds. The ratio of the last row to the "
-    told += f"first is {_spread(found['ratio'])}."
-    return f"{told}\n\n{table(('documents there before', 'nights', *_NIGHT), rows)}"
+    introduction = f"A run that adds {result['new_documents']:,} documents; mean seconds. The ratio of the last row to "
+    introduction += f"the first is {_spread(result['ratio'])}."
+    return f"{introduction}\n\n{table(('documents before', 'runs', *_STEPS), rows)}"
 
 
-_NIGHT = ("total", "tag", "filter", "route")
+_STEPS = ("total", "tag", "filter", "route")
 
 
-def labels(found: Any) -> str:
+def labels(result: Any) -> str:
     rows = [
         (each["attention"], each["labels"], f"{each['texts_per_s']:.1f}", _spread(each["of_one_label"]))
-        for each in found["rows"]
+        for each in result["rows"]
         if "of_one_label" in each
     ]
-    return table(("how labels are read", "labels", "texts/s", "of the speed with one label"), rows)
+    return table(("attention", "labels", "texts/s", "of the speed with one label"), rows)
 
 
-def quality(found: Any) -> str:
-    """Macro-F1 of each contender on each set; of several seeds their mean and range."""
-    scores = [each for part in found for each in part["scores"]] if isinstance(found, list) else found["scores"]
+def quality(result: Any) -> str:
+    """Print the macro-F1 of each contender on each set: the mean and range of several seeds."""
+    scores = [each for part in result for each in part["scores"]] if isinstance(result, list) else result["scores"]
     contenders = list(dict.fromkeys((each["contender"], each["shots"]) for each in scores))
     cells: defaultdict[tuple[str, tuple[str, int]], list[float]] = defaultdict(list)
     for each in scores:
         cells[each["name"], (each["contender"], each["shots"])].append(each["macro_f1"])
     sizes = {each["name"]: (each["labels"], each["rows"]) for each in scores}
     rows = [(name, *size, *(_of_seeds(cells[name, each]) for each in contenders)) for name, size in sizes.items()]
-    means = (_of_seeds([fmean(cells[name, each]) for name in sizes], mean_alone=True) for each in contenders)
+    means = (_of_seeds([fmean(cells[name, each]) for name in sizes], mean_only=True) for each in contenders)
     head = [f"{name}, {shots} examples a label" if shots else name for name, shots in contenders]
     return table(("set", "labels", "texts", *head), [*rows, ("**mean**", "", "", *means)])
 
 
-def _of_seeds(values: Sequence[float], mean_alone: bool = False) -> str:
+def _of_seeds(values: Sequence[float], mean_only: bool = False) -> str:
     if not values:
         return ""
-    spread = "" if len(values) == 1 or mean_alone else f" ({min(values):.3f}-{max(values):.3f})"
+    spread = "" if len(values) == 1 or mean_only else f" ({min(values):.3f}-{max(values):.3f})"
     return f"{fmean(values):.3f}{spread}"
 
 
-def recipes(found: Any) -> str:
-    """A table for each device and number of texts, the best recipe first."""
+def recipes(result: Any) -> str:
+    """Print a table for each device and number of texts, best recipe first."""
     parts = []
-    for device, texts in dict.fromkeys((row["device"], row["texts"]) for row in found):
+    for device, texts in dict.fromkeys((row["device"], row["texts"]) for row in result):
         by_recipe: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in found:
+        for row in result:
             if (row["device"], row["texts"]) == (device, texts):
                 by_recipe[row["recipe"]].append(row)
         rows = [
@@ -156,16 +156,19 @@ def recipes(found: Any) -> str:
                 name,
                 len(runs),
                 _of_seeds([run["mean"] for run in runs]),
-                *(_of_seeds([run["scores"][of] for run in runs], mean_alone=True) for of in runs[0]["scores"]),
+                *(
+                    _of_seeds([run["scores"][name_of_set] for run in runs], mean_only=True)
+                    for name_of_set in runs[0]["scores"]
+                ),
             )
             for name, runs in sorted(by_recipe.items(), key=lambda each: -fmean(run["mean"] for run in each[1]))
         ]
-        head = ("recipe", "seeds", "**mean**", *found[0]["scores"])
+        head = ("recipe", "seeds", "**mean**", *result[0]["scores"])
         parts.append(f"{texts:,} texts, on {device}:\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
 
-def trainings(found: Any) -> str:
+def trainings(result: Any) -> str:
     rows = [
         (
             row["seed"],
@@ -178,79 +181,81 @@ def trainings(found: Any) -> str:
             f"{row['mean']:.3f} of {row['rows_of_a_set']}",
             "yes" if row["averaged"] else "",
         )
-        for row in found["rows"]
+        for row in result["rows"]
     ]
     head = ("seed", "labels", "texts", "rate", "tokens", "more data", "steps", "macro-F1, rows a set", "averaged")
-    return f"Asked: {found['asked']}.\n\n{table(head, rows, texts=2)}"
+    return f"Evaluated on {result['evaluated_on']}.\n\n{table(head, rows, text_columns=2)}"
 
 
-def calibration(found: Any) -> str:
+def calibration(result: Any) -> str:
     rows = [
         (name, each["evaluated_on"], f"{each['before']['error']:.3f}", f"{each['after']['error']:.3f}")
-        for name, each in found["sets"].items()
+        for name, each in result["sets"].items()
     ]
     return table(("set", "texts", "expected calibration error before", "after"), rows)
 
 
-def simulated(found: Any) -> str:
+def simulated(result: Any) -> str:
     by_variant: defaultdict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    for each in found["rows"]:
+    for each in result["rows"]:
         by_variant[each["set"], each["variant"]].append(each)
     rows = [
         (*key, len(runs), *(_of_seeds([run[what] for run in runs]) for what in ("macro_f1", "reward", "others")))
         for key, runs in by_variant.items()
     ]
-    return table(("set", "variant", "seeds", "macro-F1", "reward", "macro-F1 on other sets"), rows, texts=2)
+    return table(("set", "variant", "seeds", "macro-F1", "reward", "macro-F1 on other sets"), rows, text_columns=2)
 
 
-def matrix(found: Any) -> str:
+def matrix(result: Any) -> str:
     rows = [
         (each["architecture"], each["backbone"], each["configurations"], f"{each['largest_difference']:.0e}")
-        for each in found["rows"]
+        for each in result["rows"]
     ]
-    every = "All" if found["every"] == 1 else f"Every {found['every']}th of the"
-    over = len(found["over_tolerance"])
-    told = f"{every} configurations, {found['configurations']:,}: the largest difference is "
-    told += f"{found['largest_difference']:.1e}, {over or 'none'} is over the {found['tolerance']:.0e} that is allowed."
+    every = "All" if result["every"] == 1 else f"Every {result['every']}th of the"
+    over = len(result["over_tolerance"])
+    introduction = f"{every} configurations, {result['configurations']:,}: the largest difference is "
+    introduction += (
+        f"{result['largest_difference']:.1e}; {over or 'none'} exceeds the tolerance of {result['tolerance']:.0e}."
+    )
     head = ("architecture", "backbone", "configurations", "largest difference")
-    return f"{told}\n\n{table(head, rows, texts=2)}"
+    return f"{introduction}\n\n{table(head, rows, text_columns=2)}"
 
 
-def windows_and_groups(found: Any) -> str:
+def windows_and_groups(result: Any) -> str:
     parts = (
         (
-            "Labels at once and in groups, of the embedded model's first version, which reads them beside the text.",
+            "Labels in one prompt and in groups, with the first version of the embedded model, a uni-encoder.",
             "groups",
         ),
-        ("Texts longer than the window: cut, or in windows that are joined.", "windows"),
+        ("Texts longer than the window: truncated, or split into windows.", "windows"),
     )
-    return "\n\n".join(f"{said}\n\n{quality({'scores': found[key]})}" for said, key in parts)
+    return "\n\n".join(f"{introduction}\n\n{quality({'scores': result[key]})}" for introduction, key in parts)
 
 
-def base_size(found: Any) -> str:
-    """A table for each backbone: texts/s with each number of labels, and what is left of them with the most."""
+def base_size(result: Any) -> str:
+    """Print a table for each backbone: texts/s by number of labels, and the share kept with the most labels."""
     parts = []
-    for backbone in dict.fromkeys(each["backbone"] for each in found["rows"]):
-        own = [each for each in found["rows"] if each["backbone"] == backbone]
-        counts = sorted({each["labels"] for each in own})
-        speed = {(each["contender"], each["labels"]): f"{each['texts_per_s']:.1f}" for each in own}
+    for backbone in dict.fromkeys(each["backbone"] for each in result["rows"]):
+        rows_of_backbone = [each for each in result["rows"] if each["backbone"] == backbone]
+        counts = sorted({each["labels"] for each in rows_of_backbone})
+        speed = {(each["contender"], each["labels"]): f"{each['texts_per_s']:.1f}" for each in rows_of_backbone}
         kept = {
             each["contender"]: _spread(each["of_one_label"])
-            for each in own
+            for each in rows_of_backbone
             if each["labels"] == counts[-1] and each["of_one_label"]
         }
         rows = [
             (name, *(speed.get((name, count), "") for count in counts), kept.get(name, ""))
-            for name in dict.fromkeys(each["contender"] for each in own)
+            for name in dict.fromkeys(each["contender"] for each in rows_of_backbone)
         ]
         head = (backbone, *(f"{count} label{'s' * (count > 1)}" for count in counts), f"kept at {counts[-1]}")
         parts.append(table(head, rows))
     return "\n\n".join(parts)
 
 
-def plain(found: Any) -> str:
-    """A file that this page knows nothing about: its rows as they are, if they are flat."""
-    rows = found.get("rows") if isinstance(found, dict) else found
+def plain(result: Any) -> str:
+    """Print the rows of a file without a printer of its own, if they are flat."""
+    rows = result.get("rows") if isinstance(result, dict) else result
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         return ""
     names = [name for name, value in rows[0].items() if isinstance(value, (str, int, float))]
@@ -262,15 +267,15 @@ def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-# By the file's name, in the order of the page.
+# By file name, in the order of the page.
 PRINTERS: dict[str, Printer] = {
     "spark_share.json": (
         "Spark against the engine alone",
-        "The engine's seconds over the tag job's, on the same texts and cores: 1 says that Spark costs nothing.",
+        "The engine's seconds over the tag job's, on the same texts and cores. At 1, Spark costs nothing.",
         spark_share,
     ),
-    "run_overhead.json": ("A night's cost", "", night),
-    "labels.json": ("What labels cost", "", labels),
+    "run_overhead.json": ("Fixed cost of a run", "", run_overhead),
+    "labels.json": ("Cost of labels", "", labels),
     "base_size_cpu.json": (
         "Models of base size, on a processor",
         "Texts/s, and the share of a contender's own speed with one label that it keeps.",
@@ -282,7 +287,7 @@ PRINTERS: dict[str, Printer] = {
         base_size,
     ),
     "reference_matrix.json": (
-        "Equal to the gliclass library",
+        "Equality with the gliclass library",
         "The largest difference between two logits of small random models, float32, batch size 1.",
         matrix,
     ),
@@ -291,19 +296,19 @@ PRINTERS: dict[str, Printer] = {
         "Macro-F1 of the best label of each text. Speed is not compared here.",
         windows_and_groups,
     ),
-    "embedded.json": ("How good the embedded model is", "Macro-F1 of the best label of each text.", quality),
-    "few_shot.json": ("Eight examples of each label", "Macro-F1: the mean of the draws, and their range.", quality),
+    "embedded.json": ("Quality of the embedded model", "Macro-F1 of the best label of each text.", quality),
+    "few_shot.json": ("Eight examples of each label", "Macro-F1: mean and range of the draws.", quality),
     "recipes.json": (
         "Recipes for the embedded model",
-        "Macro-F1 on sets that were not trained on (their train splits); each recipe changes one thing about the "
-        "embedded model's, and each training reads as many texts. What is within 0.01 may be chance.",
+        "Macro-F1 on sets that were not trained on (their train splits). Each recipe changes one setting of the "
+        "embedded model's, with the same number of texts. Differences within 0.01 may be noise.",
         recipes,
     ),
-    "embedded_trainings.json": ("The trainings that the embedded model is the average of", "", trainings),
+    "embedded_trainings.json": ("Trainings averaged into the embedded model", "", trainings),
     "calibration.json": ("Calibration", "A temperature for each label, fitted on other texts.", calibration),
     "ppo_simulated.json": (
         "Learning from feedback, simulated",
-        "The truth is known and hidden: only decisions that were made are rewarded. Mean and range of the seeds.",
+        "The labels are known but hidden: only logged decisions get a reward. Mean and range of the seeds.",
         simulated,
     ),
 }
