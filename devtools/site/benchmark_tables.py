@@ -48,12 +48,12 @@ def _printer(name: str, result: Any) -> Printer:
 
 def machine(result: Any) -> str:
     """Return where and when a file was measured: its machines, and the first and last day."""
-    measurements = [each for each in (result if isinstance(result, list) else [result]) if "machine" in each]
-    described = [{"device": each.get("device"), **each["machine"]} for each in measurements]
-    named = {_machine_name(each) for each in described}
-    days = sorted(each["date"][:10] for each in described if "date" in each)
+    measurements = [part for part in (result if isinstance(result, list) else [result]) if "machine" in part]
+    machines = [{"device": part.get("device"), **part["machine"]} for part in measurements]
+    names = {_machine_name(machine) for machine in machines}
+    days = sorted(machine["date"][:10] for machine in machines if "date" in machine)
     when = days[0] if len(set(days)) == 1 else " to ".join((days[0], days[-1])) if days else ""
-    return f"Measured on {' and '.join(sorted(named))}{f', {when}' if when else ''}." if described else ""
+    return f"Measured on {' and '.join(sorted(names))}{f', {when}' if when else ''}." if machines else ""
 
 
 def _machine_name(result: dict[str, Any]) -> str:
@@ -80,21 +80,21 @@ def _spread(summary: dict[str, float], digits: int = 2) -> str:
 def engine(result: Any) -> str:
     rows = [
         (
-            each["name"],
-            _spread(each["speedup"]),
-            f"{each['texts_per_s']:.1f}",
-            f"{each['padding_share']:.1%}" if "padding_share" in each else "",
-            f"{each['largest_score_difference']:.1e}" if "largest_score_difference" in each else "",
-            f"{each['peak_rss_mib']:.0f}" if "peak_rss_mib" in each else "",
+            row["name"],
+            _spread(row["speedup"]),
+            f"{row['texts_per_s']:.1f}",
+            f"{row['padding_share']:.1%}" if "padding_share" in row else "",
+            f"{row['largest_score_difference']:.1e}" if "largest_score_difference" in row else "",
+            f"{row['peak_rss_mib']:.0f}" if "peak_rss_mib" in row else "",
         )
-        for each in result["contenders"]
+        for row in result["contenders"]
     ]
     return table(("contender", "times as fast", "texts/s", "padding", "differs by", "RSS, MiB"), rows)
 
 
 def spark_share(result: Any) -> str:
     rows = [
-        (what, f"{result[key]['median']:.2f}", ", ".join(f"{each:.2f}" for each in result[key]["all"]))
+        (what, f"{result[key]['median']:.2f}", ", ".join(f"{share:.2f}" for share in result[key]["all"]))
         for key, what in (("share", "share"), ("share_while_scoring", "share while scoring"))
     ]
     return table(("", "median", "each round"), rows)
@@ -115,23 +115,25 @@ _STEPS = ("total", "tag", "filter", "route")
 
 def labels(result: Any) -> str:
     rows = [
-        (each["attention"], each["labels"], f"{each['texts_per_s']:.1f}", _spread(each["of_one_label"]))
-        for each in result["rows"]
-        if "of_one_label" in each
+        (row["attention"], row["labels"], f"{row['texts_per_s']:.1f}", _spread(row["of_one_label"]))
+        for row in result["rows"]
+        if "of_one_label" in row
     ]
     return table(("attention", "labels", "texts/s", "of the speed with one label"), rows)
 
 
 def quality(result: Any) -> str:
     """Print the macro-F1 of each contender on each set: the mean and range of several seeds."""
-    scores = [each for part in result for each in part["scores"]] if isinstance(result, list) else result["scores"]
-    contenders = list(dict.fromkeys((each["contender"], each["shots"]) for each in scores))
+    scores = [row for part in result for row in part["scores"]] if isinstance(result, list) else result["scores"]
+    contenders = list(dict.fromkeys((row["contender"], row["shots"]) for row in scores))
     cells: defaultdict[tuple[str, tuple[str, int]], list[float]] = defaultdict(list)
-    for each in scores:
-        cells[each["name"], (each["contender"], each["shots"])].append(each["macro_f1"])
-    sizes = {each["name"]: (each["labels"], each["rows"]) for each in scores}
-    rows = [(name, *size, *(_of_seeds(cells[name, each]) for each in contenders)) for name, size in sizes.items()]
-    means = (_of_seeds([fmean(cells[name, each]) for name in sizes], mean_only=True) for each in contenders)
+    for row in scores:
+        cells[row["name"], (row["contender"], row["shots"])].append(row["macro_f1"])
+    sizes = {row["name"]: (row["labels"], row["rows"]) for row in scores}
+    rows = [
+        (name, *size, *(_of_seeds(cells[name, contender]) for contender in contenders)) for name, size in sizes.items()
+    ]
+    means = (_of_seeds([fmean(cells[name, contender]) for name in sizes], mean_only=True) for contender in contenders)
     head = [f"{name}, {shots} examples a label" if shots else name for name, shots in contenders]
     return table(("set", "labels", "texts", *head), [*rows, ("**mean**", "", "", *means)])
 
@@ -161,7 +163,7 @@ def recipes(result: Any) -> str:
                     for name_of_set in runs[0]["scores"]
                 ),
             )
-            for name, runs in sorted(by_recipe.items(), key=lambda each: -fmean(run["mean"] for run in each[1]))
+            for name, runs in sorted(by_recipe.items(), key=lambda item: -fmean(run["mean"] for run in item[1]))
         ]
         head = ("recipe", "seeds", "**mean**", *result[0]["scores"])
         parts.append(f"{texts:,} texts, on {device}:\n\n{table(head, rows)}")
@@ -189,16 +191,16 @@ def trainings(result: Any) -> str:
 
 def calibration(result: Any) -> str:
     rows = [
-        (name, each["evaluated_on"], f"{each['before']['error']:.3f}", f"{each['after']['error']:.3f}")
-        for name, each in result["sets"].items()
+        (name, row["evaluated_on"], f"{row['before']['error']:.3f}", f"{row['after']['error']:.3f}")
+        for name, row in result["sets"].items()
     ]
     return table(("set", "texts", "expected calibration error before", "after"), rows)
 
 
 def simulated(result: Any) -> str:
     by_variant: defaultdict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    for each in result["rows"]:
-        by_variant[each["set"], each["variant"]].append(each)
+    for row in result["rows"]:
+        by_variant[row["set"], row["variant"]].append(row)
     rows = [
         (*key, len(runs), *(_of_seeds([run[what] for run in runs]) for what in ("macro_f1", "reward", "others")))
         for key, runs in by_variant.items()
@@ -208,8 +210,8 @@ def simulated(result: Any) -> str:
 
 def matrix(result: Any) -> str:
     rows = [
-        (each["architecture"], each["backbone"], each["configurations"], f"{each['largest_difference']:.0e}")
-        for each in result["rows"]
+        (row["architecture"], row["backbone"], row["configurations"], f"{row['largest_difference']:.0e}")
+        for row in result["rows"]
     ]
     every = "All" if result["every"] == 1 else f"Every {result['every']}th of the"
     over = len(result["over_tolerance"])
@@ -235,18 +237,18 @@ def windows_and_groups(result: Any) -> str:
 def base_size(result: Any) -> str:
     """Print a table for each backbone: texts/s by number of labels, and the share kept with the most labels."""
     parts = []
-    for backbone in dict.fromkeys(each["backbone"] for each in result["rows"]):
-        rows_of_backbone = [each for each in result["rows"] if each["backbone"] == backbone]
-        counts = sorted({each["labels"] for each in rows_of_backbone})
-        speed = {(each["contender"], each["labels"]): f"{each['texts_per_s']:.1f}" for each in rows_of_backbone}
+    for backbone in dict.fromkeys(row["backbone"] for row in result["rows"]):
+        rows_of_backbone = [row for row in result["rows"] if row["backbone"] == backbone]
+        counts = sorted({row["labels"] for row in rows_of_backbone})
+        speed = {(row["contender"], row["labels"]): f"{row['texts_per_s']:.1f}" for row in rows_of_backbone}
         kept = {
-            each["contender"]: _spread(each["of_one_label"])
-            for each in rows_of_backbone
-            if each["labels"] == counts[-1] and each["of_one_label"]
+            row["contender"]: _spread(row["of_one_label"])
+            for row in rows_of_backbone
+            if row["labels"] == counts[-1] and row["of_one_label"]
         }
         rows = [
             (name, *(speed.get((name, count), "") for count in counts), kept.get(name, ""))
-            for name in dict.fromkeys(each["contender"] for each in rows_of_backbone)
+            for name in dict.fromkeys(row["contender"] for row in rows_of_backbone)
         ]
         head = (backbone, *(f"{count} label{'s' * (count > 1)}" for count in counts), f"kept at {counts[-1]}")
         parts.append(table(head, rows))

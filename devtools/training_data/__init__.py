@@ -1,1 +1,1 @@
-"""Builder of the training data that is made from public dictionaries and packages."""
+"""Builder of training data from public dictionaries and package descriptions."""

@@ -1,20 +1,20 @@
-"""Labelled text out of Debian's packages: what the embedded model learns from beside public data sets.
+"""Labelled texts from Debian's packages: training data of the embedded model, besides public data sets.
 
     apt-get install wordnet-base dict-foldoc fortunes
     python -m devtools.training_data OUT
 
 Writes Parquet tables with the columns text, labels and split:
 
-- wordnet_topics: the glosses of WordNet's nouns -> the fields they belong to (sport, law, ...).
-- wordnet_kinds: the same -> what the thing is a kind of (tree, vehicle, ...).
-- wordnet_described: the same, each kind with its own definition behind it.
-- wordnet_domains: the same -> one of 25 broad domains (animal, food, person, ...).
-- wordnet_actions: the examples of its verbs -> one of 15 broad domains (motion, communication, ...).
-- wordnet_words: every definition -> the word that it defines.
+- wordnet_topics: glosses of WordNet's nouns -> their fields (sport, law, ...).
+- wordnet_kinds: glosses of nouns -> their hypernyms (tree, vehicle, ...).
+- wordnet_described: glosses of nouns -> their hypernyms, each with its definition.
+- wordnet_domains: glosses of nouns -> one of 25 broad domains (animal, food, person, ...).
+- wordnet_actions: example sentences of verbs -> one of 15 broad domains (motion, communication, ...).
+- wordnet_words: definitions -> the defined word.
 - debian_sections: descriptions of Debian's packages -> their section.
-- debian_tags: the same -> what they are for and about, several at once.
+- debian_tags: descriptions of packages -> several tags about their purpose.
 - foldoc_subjects: entries of the Free On-line Dictionary of Computing -> their subject.
-- fortunes_topics: sayings -> the topic under which fortune(6) has them.
+- fortunes_topics: sayings -> their topic in fortune(6).
 
 WordNet 3.0 is under the Princeton licence; Debian's descriptions are under the packages' licences, its tags in
 the public domain; FOLDOC is under the GFDL; fortune's collection is under the BSD licence.
@@ -42,27 +42,30 @@ Row = tuple[str, list[str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--share", type=Path, default=Path("/usr/share"), help="where the packages' files are")
-    parser.add_argument("--packages", type=Path, help="the output of apt-cache dumpavail; default: it is asked")
+    parser.add_argument(
+        "--share", type=Path, default=Path("/usr/share"), help="the folder of the installed packages' files"
+    )
+    parser.add_argument("--packages", type=Path, help="a file with the output of apt-cache dumpavail; default: run it")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    described = options.packages.read_text(encoding="utf-8") if options.packages else dump()
-    for name, rows in tables(options.share, described):
+    descriptions = options.packages.read_text(encoding="utf-8") if options.packages else dump()
+    for name, rows in tables(options.share, descriptions):
         pq.write_table(table(rows), options.out / f"{name}.parquet")
         print(f"{name}: {len(rows)} texts, {len({label for _, labels in rows for label in labels})} labels")
 
 
-def tables(share: Path, described: str) -> Iterator[tuple[str, list[Row]]]:
+def tables(share: Path, descriptions: str) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the name and the rows of each table."""
     nouns = wordnet.read(share / "wordnet" / "data.noun")
     verbs = wordnet.read(share / "wordnet" / "data.verb")
-    yield "wordnet_topics", common(wordnet.pointed_at(nouns, wordnet.TOPIC))
-    yield "wordnet_kinds", common(wordnet.pointed_at(nouns, wordnet.HYPERNYM))
-    yield "wordnet_described", common(wordnet.described(nouns))
-    yield "wordnet_domains", common((each.gloss, [each.domain]) for each in nouns.values())
-    yield "wordnet_actions", common((text, [each.domain]) for each in verbs.values() for text in each.examples)
-    yield "wordnet_words", common(wordnet.defined([*nouns.values(), *verbs.values()]), min_texts=1)
-    yield "debian_sections", common(packages.sections(described))
-    yield "debian_tags", common(packages.tags(described))
+    yield "wordnet_topics", common(wordnet.with_targets(nouns, wordnet.TOPIC))
+    yield "wordnet_kinds", common(wordnet.with_targets(nouns, wordnet.HYPERNYM))
+    yield "wordnet_described", common(wordnet.with_described_hypernyms(nouns))
+    yield "wordnet_domains", common((noun.gloss, [noun.domain]) for noun in nouns.values())
+    yield "wordnet_actions", common((text, [verb.domain]) for verb in verbs.values() for text in verb.examples)
+    yield "wordnet_words", common(wordnet.with_defined_word([*nouns.values(), *verbs.values()]), min_texts=1)
+    yield "debian_sections", common(packages.sections(descriptions))
+    yield "debian_tags", common(packages.tags(descriptions))
     yield "foldoc_subjects", common(dictionaries.foldoc(share / "dictd" / "foldoc.dict.dz"))
     yield "fortunes_topics", common(dictionaries.fortunes(share / "games" / "fortunes"))
 
@@ -72,7 +75,7 @@ def dump() -> str:
 
 
 def common(rows: Iterable[Row], min_texts: int = MIN_TEXTS) -> list[Row]:
-    """Each text once, with the labels that enough texts have; texts that are left without a label are left out."""
+    """Return unique texts with the labels of at least `min_texts` texts, without texts that have no such label."""
     unique = {text.strip(): sorted({label for label in labels if label}) for text, labels in rows}
     counts = Counter(label for labels in unique.values() for label in labels)
     kept = ((text, [label for label in labels if counts[label] >= min_texts]) for text, labels in unique.items())

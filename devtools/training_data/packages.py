@@ -1,11 +1,11 @@
-"""What Debian says about its packages."""
+"""Reader of Debian's package descriptions: sections and tags."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-# What a tag says about a program that its description says too.
+# Facets of tags that a description also covers.
 FACETS = ("field", "game", "network", "science", "security", "sound", "use", "web", "works-with")
 SECTIONS = {
     "admin": "system administration",
@@ -30,15 +30,17 @@ SECTIONS = {
 
 
 def sections(packages: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield descriptions and sections."""
     for fields in stanzas(packages):
         section = fields.get("Section", "").rpartition("/")[2]
-        yield described(fields), [SECTIONS.get(section, section)]
+        yield description(fields), [SECTIONS.get(section, section)]
 
 
 def tags(packages: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield descriptions and tags."""
     for fields in stanzas(packages):
-        found = re.findall(r"([a-z-]+)::([a-z0-9-]+)", fields.get("Tag", ""))
-        yield described(fields), [name.replace("-", " ") for facet, name in found if facet in FACETS]
+        facets = re.findall(r"([a-z-]+)::([a-z0-9-]+)", fields.get("Tag", ""))
+        yield description(fields), [name.replace("-", " ") for facet, name in facets if facet in FACETS]
 
 
 def stanzas(packages: str) -> Iterator[dict[str, str]]:
@@ -48,6 +50,6 @@ def stanzas(packages: str) -> Iterator[dict[str, str]]:
             yield dict(fields)
 
 
-def described(fields: dict[str, str]) -> str:
-    """The first line: the others are there for few packages."""
+def description(fields: dict[str, str]) -> str:
+    """Return the first line: few packages have more."""
     return fields.get("Description", "").partition("\n")[0]

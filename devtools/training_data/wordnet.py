@@ -1,4 +1,4 @@
-"""WordNet 3.0 as Debian's wordnet-base has it."""
+"""Reader of WordNet 3.0, as packaged in Debian's wordnet-base."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# lexnames(5WN): the lexicographers' files of nouns, 4 to 28, and of verbs, 29 to 43. Number 3 holds what is above all.
+# lexnames(5WN): the lexicographers' files of nouns, 4 to 28, and of verbs, 29 to 43. Number 3 has the top nodes.
 _NOUNS = (
     *("act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling"),
     *("food", "group", "location", "motive", "object", "person", "phenomenon", "plant", "possession"),
@@ -23,7 +23,7 @@ HYPERNYM, TOPIC = "@", ";c"
 
 @dataclass(frozen=True)
 class Synset:
-    """domain: empty for the few words that stand above all. pointers: kind, and the offset of another synset."""
+    """A set of synonyms. domain: empty for the top nodes. pointers: kind and offset of another synset."""
 
     offset: str
     domain: str
@@ -38,14 +38,14 @@ class Synset:
 
 
 def read(path: Path) -> dict[str, Synset]:
-    """By offset. The licence stands before the data, and is indented."""
+    """Return the synsets of a data file by offset. The indented lines at the top are the licence."""
     lines = path.read_text(encoding="utf-8").splitlines()
     synsets = [read_synset(line) for line in lines if line and not line.startswith(" ")]
     return {synset.offset: synset for synset in synsets}
 
 
 def read_synset(line: str) -> Synset:
-    """A line of wndb(5WN): offset, domain, words, pointers | definition; "example"."""
+    """Parse a line of wndb(5WN): offset, domain, words, pointers | definition; "example"."""
     head, _, gloss = line.partition("|")
     fields = head.split()
     count = int(fields[3], 16)
@@ -57,30 +57,31 @@ def read_synset(line: str) -> Synset:
         domain=DOMAINS.get(int(fields[1]), ""),
         words=words,
         pointers=tuple(zip(pointers[::4], pointers[1::4], strict=True)),
-        # The field may stand before it in brackets, which would tell the answer.
+        # The field may precede it in brackets, which would give the label away.
         definition=re.sub(r"^\([^)]*\)\s*", "", definition.strip()),
         examples=tuple(re.findall(r'"([^"]+)"', gloss)),
     )
 
 
-def defined(synsets: Iterable[Synset]) -> Iterator[tuple[str, list[str]]]:
-    """Definition and word; one that is spelled in two ways ("air mail", "airmail") stands under the first."""
+def with_defined_word(synsets: Iterable[Synset]) -> Iterator[tuple[str, list[str]]]:
+    """Yield definitions and words. Spelling variants ("air mail", "airmail") become the first one."""
     spelled: dict[str, str] = {}
     for synset in synsets:
         word = synset.words[0].lower()
         yield synset.definition, [spelled.setdefault(re.sub(r"[\W_]", "", word), word)]
 
 
-def pointed_at(synsets: dict[str, Synset], kind: str) -> Iterator[tuple[str, list[str]]]:
+def with_targets(synsets: dict[str, Synset], kind: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield glosses and the first words of the synsets that a kind of pointer leads to."""
     for synset in synsets.values():
-        yield synset.gloss, [each.words[0] for each in _pointed_at(synset, synsets, kind)]
+        yield synset.gloss, [target.words[0] for target in _targets(synset, synsets, kind)]
 
 
-def described(synsets: dict[str, Synset]) -> Iterator[tuple[str, list[str]]]:
-    """What the thing is a kind of, and what that is: labels as they are read with a description."""
+def with_described_hypernyms(synsets: dict[str, Synset]) -> Iterator[tuple[str, list[str]]]:
+    """Yield glosses and the glosses of their hypernyms, as labels with descriptions."""
     for synset in synsets.values():
-        yield synset.gloss, [each.gloss for each in _pointed_at(synset, synsets, HYPERNYM)]
+        yield synset.gloss, [hypernym.gloss for hypernym in _targets(synset, synsets, HYPERNYM)]
 
 
-def _pointed_at(synset: Synset, synsets: dict[str, Synset], kind: str) -> list[Synset]:
+def _targets(synset: Synset, synsets: dict[str, Synset], kind: str) -> list[Synset]:
     return [synsets[to] for symbol, to in synset.pointers if symbol == kind and to in synsets]

@@ -137,9 +137,7 @@ def _summary(facts: RetrainingFacts) -> str:
     result = (
         f"It fails {failed} of {checks} checks: the champion stays." if failed else f"It passes all {checks} checks."
     )
-    sets = [
-        f"{number_format.counted(each['texts'], 'text')} of {each['name']}" for each in facts.verdict["comparisons"]
-    ]
+    sets = [f"{number_format.counted(row['texts'], 'text')} of {row['name']}" for row in facts.verdict["comparisons"]]
     on = f" on {number_format.enumeration(sets)}, on which neither was trained" if sets else ""
     return f"Candidate {facts.candidate[:12]} was compared with champion {facts.champion[:12]}{on}. {result}"
 

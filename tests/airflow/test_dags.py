@@ -127,7 +127,7 @@ def test_a_source_without_versions_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_tables_are_assets_that_can_trigger_other_pipelines(tmp_path: Path) -> None:
     dag = dag_of(tmp_path)
-    outlets = {step: {each.name for each in dag.get_task(step).outlets} for step in ("tag", "filter", "route")}
+    outlets = {step: {entry.name for entry in dag.get_task(step).outlets} for step in ("tag", "filter", "route")}
     assert outlets == {
         "tag": {"mail.tags"},
         "filter": {"mail.kept", "mail.rejected", "mail.quarantined"},
@@ -136,7 +136,7 @@ def test_tables_are_assets_that_can_trigger_other_pipelines(tmp_path: Path) -> N
     pipeline = Pipeline.from_yaml(write(tmp_path, "mail", tables="s3a://bucket/lake"))
     assert asset(pipeline, "kept").uri == "s3a://bucket/lake/kept"
     after = dag_of(tmp_path, airflow={"after": ["corpus.kept"]})
-    assert [each.name for each in after.schedule] == ["corpus.kept"]
+    assert [entry.name for entry in after.schedule] == ["corpus.kept"]
 
 
 def test_a_cron_expression_and_assets_both_trigger_runs(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_cron_expression_and_assets_both_trigger_runs(tmp_path: Path) -> None:
     span = TimeRestriction(earliest=pendulum.datetime(2026, 11, 22), latest=None, catchup=True)
     due = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=span)
     assert due.run_after == pendulum.datetime(2026, 11, 22, 2, tz="Europe/Vienna")
-    assert [each.name for each in timetable.asset_condition.objects] == ["corpus.kept"]
+    assert [entry.name for entry in timetable.asset_condition.objects] == ["corpus.kept"]
 
 
 def test_a_dag_documents_its_pipelines_configuration(tmp_path: Path) -> None:

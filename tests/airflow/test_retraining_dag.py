@@ -95,11 +95,11 @@ def test_only_training_and_evaluation_steps_take_a_gpu_slot(tmp_path: Path) -> N
 def test_feedback_can_trigger_a_retraining_and_a_promotion_can_trigger_others(tmp_path: Path) -> None:
     write_pipeline(tmp_path)
     dag = dag_of(write_retraining(tmp_path, airflow={"after": ["mail.feedback"]}))
-    assert [each.name for each in dag.schedule] == ["mail.feedback"]
+    assert [entry.name for entry in dag.schedule] == ["mail.feedback"]
     feedback, model = dag.get_task("snapshot").inlets
     assert (feedback.name, feedback.uri) == ("mail.feedback", f"file://{tmp_path}/lake/feedback")
     assert (model.name, model.uri) == ("mail.model", "models:/mail@champion")
-    assert [each.name for each in dag.get_task("promote").outlets] == ["mail.model.promoted"]
+    assert [entry.name for entry in dag.get_task("promote").outlets] == ["mail.model.promoted"]
 
 
 def test_a_dag_documents_its_rules(file: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def write_feedback(spark: SparkSession, pipeline: Path) -> None:
         {"doc_id": name, "label": "lake", "verdict": verdict, "source": "ui", "observed_at": later}
         for (name, _), verdict in zip(texts, ["accepted", "rejected"] * 12, strict=True)
     ]
-    (folder / "signals.jsonl").write_text("".join(json.dumps(each) + "\n" for each in signals))
+    (folder / "signals.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in signals))
     assert main(["feedback", str(pipeline), str(folder / "signals.jsonl")]) == 0
 
 
@@ -87,7 +87,7 @@ def test_feedback_becomes_a_new_champion_and_its_verdict_is_sent(
             assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
     [run] = Path(RetrainConfig.from_yaml(retraining).work).iterdir()
-    assert {f"{step}.json" for step in RETRAINING_STEPS} <= {each.name for each in run.iterdir()} | {"snapshot.json"}
+    assert {f"{step}.json" for step in RETRAINING_STEPS} <= {entry.name for entry in run.iterdir()} | {"snapshot.json"}
     candidate = registry.version("mail", "champion")
     assert (champion.number, candidate.number) == (1, 2)
     assert candidate.digest != champion.digest

@@ -39,7 +39,7 @@ def pins(file: Path) -> dict[str, str]:
 
 def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **variables}
-    return subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False, env=env)
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env=env)
 
 
 def test_the_dockerfile_linter_reports_nothing() -> None:

@@ -82,8 +82,8 @@ def _speed(run: ReportedRun) -> str:
 
 def notices(facts: RunFacts) -> list[Notice]:
     """Return what needs attention, most severe first; empty if nothing does."""
-    found = [*_unfinished(facts.run), *_waiting(facts.run), *_errors(facts), *_drift(facts), *_slow(facts)]
-    return sorted(found, key=lambda notice: _SEVERITIES.index(notice.severity))
+    unsorted = [*_unfinished(facts.run), *_waiting(facts.run), *_errors(facts), *_drift(facts), *_slow(facts)]
+    return sorted(unsorted, key=lambda notice: _SEVERITIES.index(notice.severity))
 
 
 def _unfinished(run: ReportedRun) -> Iterator[Notice]:

@@ -1,4 +1,4 @@
-"""The environment that `make` sets up."""
+"""The development environment that `make` installs."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from gliclass_spark.spark import java
 ROOT = Path(__file__).parents[3]
 
 
-def test_pyspark_and_its_client_are_one_version() -> None:
-    """Both packages write into one folder, so two versions would be a mixture of both."""
+def test_pyspark_and_pyspark_client_have_the_same_version() -> None:
+    """Both packages install into one folder: two versions would be mixed."""
     assert version("pyspark") == version("pyspark-client")
 
 
-def test_sparks_jars_survived_the_installation_of_the_airflow_provider() -> None:
-    # Found by path and not by import: unit tests need no pyspark.
+def test_the_airflow_provider_leaves_sparks_jars_in_place() -> None:
+    # By path, not by import: unit tests need no pyspark.
     folders = [Path(entry, "pyspark", "jars") for entry in sys.path]
     jars = [jar.name for folder in folders for jar in folder.glob("spark-core_*.jar")]
     assert jars == [f"spark-core_2.13-{version('pyspark')}.jar"]
 
 
-def test_every_dependency_is_pinned_and_no_address_is_named() -> None:
+def test_every_dependency_is_pinned_without_a_url() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert all(line.count("==") == 1 and "/" not in line for line in lines)
 
 
-def fake_java(folder: Path, answer: str, code: int = 0) -> None:
+def fake_java(folder: Path, output: str, code: int = 0) -> None:
     program = folder / "bin" / "java"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\necho '{answer}' >&2\nexit {code}\n")
+    program.write_text(f"#!/bin/sh\necho '{output}' >&2\nexit {code}\n")
     program.chmod(0o755)
 
 
 @pytest.mark.parametrize(
-    ("answer", "usable"),
+    ("output", "usable"),
     [
         ('openjdk version "17.0.15" 2025-04-15', True),
         ('openjdk version "21" 2023-09-19 LTS', True),
@@ -48,10 +48,10 @@ def fake_java(folder: Path, answer: str, code: int = 0) -> None:
         ("something else", False),
     ],
 )
-def test_an_old_java_is_named_with_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, usable: bool
+def test_an_old_java_is_an_error_with_the_version_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, usable: bool
 ) -> None:
-    fake_java(tmp_path, answer)
+    fake_java(tmp_path, output)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     problem = java.problem()
     if usable:
@@ -62,7 +62,7 @@ def test_an_old_java_is_named_with_what_to_install(
         assert "install Java 17 or 21" in problem
 
 
-def test_a_java_that_does_not_run_and_no_java_at_all_are_told_apart(
+def test_a_broken_java_and_a_missing_java_have_different_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
@@ -73,7 +73,7 @@ def test_a_java_that_does_not_run_and_no_java_at_all_are_told_apart(
 
 
 def test_the_check_runs_before_anything_is_installed(tmp_path: Path) -> None:
-    """By the bare interpreter, without site-packages: as the Makefile calls it first."""
+    """Run by the bare interpreter without site-packages, as the Makefile does first."""
     done = subprocess.run(
         [sys.executable, "-S", "-m", "gliclass_spark.spark.java"],
         cwd=ROOT,

@@ -124,7 +124,9 @@ def test_hostile_names_of_labels_reasons_routes_and_codes_are_escaped() -> None:
 def test_any_text_and_any_name_give_a_valid_page(text: str) -> None:
     tagged = tag(0, {"complaint": 3}, errors={text: 5})
     manifests = run_of(tagged, {text: 80}, {"complaints": 400})
-    hostile = [Sample(each, [SampleDocument(text, text, {text: 0.5}, text)]) for each in outcomes(manifests, text)]
+    hostile = [
+        Sample(outcome, [SampleDocument(text, text, {text: 0.5}, text)]) for outcome in outcomes(manifests, text)
+    ]
     check(render(manifests, [], hostile))
 
 

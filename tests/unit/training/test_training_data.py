@@ -99,4 +99,4 @@ def test_a_verb_is_read_without_its_frames() -> None:
 
 def test_a_word_in_two_spellings_is_one_label() -> None:
     lines = (KIND.replace("sea_bird", spelling) for spelling in ("air_mail", "Airmail", "air-mail"))
-    assert {label for _, [label] in wordnet.defined(map(wordnet.read_synset, lines))} == {"air mail"}
+    assert {label for _, [label] in wordnet.with_defined_word(map(wordnet.read_synset, lines))} == {"air mail"}
