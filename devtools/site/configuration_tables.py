@@ -1,15 +1,16 @@
 """The page of the configuration files, printed from the pydantic models that read them.
 
-meanings.yaml has the meaning of every key, and of no other.
+The meaning of a key is the docstring below its field.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from gliclass_spark.config.pipeline import Pipeline, Source
@@ -19,7 +20,6 @@ from gliclass_spark.config.schedule import Alerts, RetrainSchedule, Schedule
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
 from gliclass_spark.labels import Example, Label, LabelSet, RetrievedExample
 
-MEANINGS = Path(__file__).with_name("meanings.yaml")
 # Fields that are no key of a file.
 _NO_KEYS: dict[type[BaseModel], set[str]] = {RetrainConfig: {"pipeline_file"}}
 # Keys whose value may also be a file, or a short form of a mapping.
@@ -75,8 +75,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
 
 def page() -> str:
     """Return the page in Markdown: type, default and meaning of every key of every file."""
-    meanings = read_meanings()
-    return "\n\n".join([_HEAD, *(_section(*each, meanings) for each in SECTIONS)]) + "\n"
+    return "\n\n".join([_HEAD, *(_section(*section) for section in SECTIONS)]) + "\n"
 
 
 def keys(model: type[BaseModel]) -> list[str]:
@@ -84,26 +83,34 @@ def keys(model: type[BaseModel]) -> list[str]:
     return [name for name in model.model_fields if name not in _NO_KEYS.get(model, set())]
 
 
-def read_meanings() -> dict[str, dict[str, str]]:
-    """Return the meanings of the keys by the model's name. A model inherits those of its bases."""
-    meanings: dict[str, dict[str, str]] = yaml.safe_load(MEANINGS.read_text(encoding="utf-8"))
-    return {
-        model.__name__: {
-            key: text for base in reversed(model.__mro__) for key, text in meanings.get(base.__name__, {}).items()
-        }
-        for _, model, _ in SECTIONS
-    }
+def meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstring below each field of the model and its bases, on one line."""
+    documented = {}
+    for base in reversed(model.__mro__):
+        if not issubclass(base, BaseModel) or base is BaseModel:
+            continue
+        for statement, following in itertools.pairwise(_class_body(base)):
+            match statement, following:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
+                    documented[name] = " ".join(docstring.split())
+    return documented
 
 
-def _section(title: str, model: type[BaseModel], description: str, meanings: dict[str, dict[str, str]]) -> str:
-    missing = [key for key in keys(model) if key not in meanings[model.__name__]]
+def _class_body(model: type[BaseModel]) -> list[ast.stmt]:
+    [definition] = ast.parse(inspect.getsource(model)).body
+    return definition.body if isinstance(definition, ast.ClassDef) else []
+
+
+def _section(title: str, model: type[BaseModel], description: str) -> str:
+    documented = meanings(model)
+    missing = [key for key in keys(model) if key not in documented]
     if missing:
-        raise LookupError(f"{MEANINGS.name} lacks the meaning of {model.__name__}.{missing[0]}; add it")
+        raise LookupError(f"{model.__name__}.{missing[0]} has no docstring; add one below the field")
     level = "##" if title[0].isupper() else "###"
     schema = model.model_json_schema()
     rows = [
         f"| `{key}` | {_READ_FROM.get(key) or _kind(schema['properties'][key])} | {_default(model, key)} | "
-        f"{meanings[model.__name__][key]} |"
+        f"{documented[key]} |"
         for key in keys(model)
     ]
     return "\n".join(

@@ -127,7 +127,10 @@ def _drift(facts: RunFacts) -> Iterator[Notice]:
             )
     if facts.drift.other_model and not facts.drift.not_compared:
         yield Notice(
-            "note", "Other model", "some of the runs compared with used another model, a cause of drift", "#labels"
+            "note",
+            "Other model",
+            "some of the runs compared with used another model, which may explain drift",
+            "#labels",
         )
 
 

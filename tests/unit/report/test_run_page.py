@@ -152,6 +152,13 @@ def test_a_large_drift_is_a_notice_that_names_the_label() -> None:
     assert "0.677" in page.text
 
 
+def test_another_model_in_the_runs_compared_with_is_a_note_with_its_text() -> None:
+    tagged, *later = usual_run(8)
+    page = page_of([replace(tagged, model_digest="e" * 64), *later], daily_runs(7))
+    note = "Other model some of the runs compared with used another model, which may explain drift Show"
+    assert note in page.text
+
+
 def test_a_first_run_has_nothing_to_compare_with() -> None:
     page = page_of(usual_run(0))
     assert "No earlier run used this label set" in page.text
