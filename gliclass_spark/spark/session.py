@@ -104,8 +104,8 @@ def temporary_settings(spark: SparkSession, settings: Mapping[str, str]) -> Iter
             spark.conf.set(name, value)
         yield
     finally:
-        for name, value in before.items():
-            spark.conf.set(name, str(value))
+        for name, original in before.items():
+            spark.conf.set(name, str(original))
 
 
 def broadcast_text(spark: SparkSession, text: str) -> Callable[[], str]:

@@ -158,7 +158,7 @@ def _pandas_udf(classify: Any, batches: Any, output: Output) -> Any:
     return as_udf(classify, returnType=_TYPES[output]).asNondeterministic()
 
 
-def _column(rows: list[tuple[Classification, LabelSet | None]], output: Output, model: ModelRef) -> Any:
+def _column(rows: Sequence[tuple[Classification, LabelSet | None]], output: Output, model: ModelRef) -> Any:
     if output == "full":
         from gliclass_spark.spark.worker import scoring
 
