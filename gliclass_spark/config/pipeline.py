@@ -123,8 +123,9 @@ class Pipeline(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    """The pipeline's name in `runs`, in Airflow and in the registry."""
+    """The pipeline's name in `runs`, in Airflow and in the registry: a-z, 0-9, `_` and `-`."""
     source: Source
+    """Where the documents are."""
     label_set: LabelSet
     """In the file: a path, a list of names, or a label set written out."""
     model: Annotated[str, AfterValidator(_check_model_uri)] = EMBEDDED_MODEL
@@ -139,6 +140,7 @@ class Pipeline(BaseModel):
     default_route: str = "unrouted"
     """The table of kept documents that no route matches."""
     routing: Routing = "first_match"
+    """`first_match`: a document goes to the first route that matches. `every_match`: to every one that does."""
     max_error_ratio: Share = 0.01
     """The share of rows, in [0, 1], that may fail. Above it, the job stops and commits nothing."""
     exploration: Share = 0.0

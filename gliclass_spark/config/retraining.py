@@ -53,9 +53,13 @@ class RewardWeights(BaseModel):
     model_config = _STRICT
 
     f1: Weight = 1.0
+    """Weight of F1."""
     recall: Weight = 0.0
+    """Weight of recall."""
     precision: Weight = 0.0
+    """Weight of precision."""
     accuracy: Weight = 0.0
+    """Weight of accuracy."""
 
     @model_validator(mode="after")
     def _some_weight_is_positive(self) -> RewardWeights:
@@ -158,10 +162,13 @@ class RetrainConfig(BaseModel):
     min_new_signals: int = Field(default=1, ge=0)
     """Signals that Airflow waits for beyond those of the last retraining."""
     supervised: Supervised = Supervised()
+    """Supervised training on judged labels."""
     ppo: Ppo | None = Ppo()
-    """With null the supervised candidate goes to the gate."""
+    """PPO training on rewards. With null the supervised candidate goes to the gate."""
     gate: GateRules = GateRules()
+    """The limits that a candidate must meet."""
     seed: int = 0
+    """The random seed."""
     airflow: RetrainSchedule | None = None
     """When Airflow retrains; without it, it does not."""
 

@@ -34,6 +34,7 @@ class _Rule(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     when: Annotated[str, StringConstraints(strip_whitespace=True)]
+    """A Spark SQL condition on one row, over `scores`, `labels`, `token_count` and the document's own columns."""
 
     @property
     @abstractmethod
@@ -50,6 +51,7 @@ class RejectRule(_Rule):
     """A rule whose matching documents go to `rejected` with its reason."""
 
     reason: str
+    """The value of the column `reason` in `rejected`. a-z, 0-9 and `_`."""
 
     @property
     def title(self) -> str:
@@ -60,6 +62,7 @@ class Route(_Rule):
     """A rule whose matching documents go to the table of its name."""
 
     route: str
+    """The name of the table, next to the pipeline's other tables. a-z, 0-9 and `_`."""
 
     @property
     def title(self) -> str:

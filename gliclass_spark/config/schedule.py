@@ -39,17 +39,19 @@ class Timing(BaseModel):
     after: tuple[str, ...] = ()
     """Tables of pipelines, as `pipeline.table`: a run starts when all of them were written."""
     timezone: str = "UTC"
+    """The time zone of `cron`."""
     start: date = date(2026, 1, 1)
     """The first day."""
     owner: str = "data-platform"
+    """The owner that Airflow shows."""
     tags: tuple[str, ...] = ()
     """Tags in Airflow's list of DAGs."""
     retries: Annotated[int, Field(ge=0, strict=True)] = 3
     """Retries of each job, with exponential backoff."""
     retry_delay_s: Seconds = 60
-    """The first wait."""
+    """The first wait, in seconds."""
     timeout_s: Seconds = 6 * 3600
-    """The time limit of one attempt."""
+    """The time limit of one attempt, in seconds."""
     pool: str = "default_pool"
     """The Airflow pool that limits concurrent jobs with a model."""
     spark_conf: ConfigPath | None = None
@@ -57,6 +59,7 @@ class Timing(BaseModel):
     connection: str = "spark_default"
     """The Airflow connection of the cluster that jobs are submitted to."""
     alerts: Alerts = Alerts()
+    """Who is alerted."""
 
     @field_validator("cron")
     @classmethod

@@ -57,6 +57,7 @@ class TrainingConfig(BaseModel):
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Batches of a step."""
     sampling: SamplingConfig = SamplingConfig()
+    """How batches are drawn."""
     encoder_lr: Rate = 3e-5
     """Peak learning rate of the encoder."""
     head_lr: Rate = 3e-4

@@ -45,10 +45,10 @@ class LabelSet(BaseModel):
     """A task description, placed before the text."""
     long_texts: LongTexts | None = None
     """How the logits of the windows of a long text are aggregated, per label: the maximum ("max"), the mean over
-    windows ("mean") or over tokens ("token_mean"), or only the first window ("cut"). None: see `window_aggregation`."""
+    windows ("mean") or over tokens ("token_mean"), or only the first window ("cut"). Without it, "mean"."""
     labels_per_pass: Count | None = None
-    """At most this many labels per forward pass, for models that encode labels with the text. None: all if they leave
-    a quarter of the window to the text, otherwise as many as leave half of it."""
+    """At most this many labels per forward pass, for models that encode labels with the text. Without it, all if they
+    leave a quarter of the window to the text, otherwise as many as leave half of it."""
     labels: tuple[Label, ...]
     """In files: a list of names or mappings, or a tree of branches."""
     # Empty fields are left out of the canonical JSON, so that a set without them keeps its hash.

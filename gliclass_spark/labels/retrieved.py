@@ -19,6 +19,7 @@ class RetrievedExample(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: ExampleText
+    """The retrieved text."""
     true_labels: Names
     """The labels of the text, at least one."""
     all_labels: tuple[str, ...] = ()
