@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,24 @@ def test_the_runbook_has_an_entry_for_every_error_code_of_a_row() -> None:
     source = inspect.getsource(results)
     codes |= set(re.findall(r'^[A-Z_]+ = "([a-z_]+)"', source, flags=re.MULTILINE))
     assert set(entries("Errors of a row")) == codes
+
+
+def strings(module: Path) -> Iterator[str]:
+    """The strings of a module; what an f-string formats is left out."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_message_that_the_runbook_quotes_is_a_message_of_the_package() -> None:
+    quoted = re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", section("runbook.md", "Errors of a command"))
+    messages = [text.lower() for module in modules(PACKAGE) for text in strings(module)]
+    for message in quoted:
+        parts = [part.strip().lower() for part in message.split("...")]
+        assert any(all(part in text for part in parts) for text in messages), message
+    assert len(quoted) > 20
 
 
 def test_every_exit_code_is_in_the_runbook() -> None:
