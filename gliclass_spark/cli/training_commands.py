@@ -46,10 +46,10 @@ def train(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Train on these rows only.")] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Train on this many texts of each label.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimizer steps. Default: the file's, else 1000.")
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: the file's, else 1000.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the batches and shots. Default: the file's, else 0.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the batches and shots. Default: the file's, else 0.")] = None,
     text_column: TextColumnName = "text",
     labels_column: LabelsColumnName = "labels",
 ) -> None:
