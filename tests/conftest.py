@@ -10,6 +10,7 @@ limit_spinning()
 # isort: split
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,12 +40,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process; those that share a Spark session share a process, too, and one JVM."""
-    with_session = {item.path for item in items if "spark" in getattr(item, "fixturenames", ())}
+    """Keep the tests of a file in one process, and so those that share a Spark session (one JVM), or the cluster."""
+    groups: dict[Path, str] = {}
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            group = "spark" if item.path in with_session else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+        for fixture in ("spark", "cluster"):
+            if fixture in getattr(item, "fixturenames", ()):
+                groups[item.path] = fixture
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,6 +83,17 @@ def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str, quick_java
     session = spark_session(conf, app_name="tests")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def registry_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database with its tables, which take seconds to create: a template to copy."""
+    from gliclass_spark.checkpoints.registry import Registry
+
+    folder = tmp_path_factory.mktemp("registry_database")
+    with Registry(f"sqlite:///{folder}/mlflow.db").run("none", "creates the tables", {}):
+        pass
+    return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
@@ -59,8 +62,16 @@ def write_feedback(spark: SparkSession, pipeline: Path) -> None:
 
 @pytest.mark.timeout(1200)
 def test_feedback_becomes_a_new_champion_and_its_verdict_is_sent(
-    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession,
+    tiny_bi_encoder: str,
+    tmp_path: Path,
+    airflow_database: Path,
+    registry_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "airflow").mkdir()
+    shutil.copy(airflow_database, tmp_path / "airflow")
+    shutil.copy(registry_database, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("GLICLASS_RETRAIN", str(tmp_path / "retrain"))
     registry = Registry()
@@ -80,7 +91,7 @@ def test_feedback_becomes_a_new_champion_and_its_verdict_is_sent(
             "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
             "AIRFLOW_CONN_SLACK_API_DEFAULT": json.dumps(connection),
         }
-        for command in (["db", "migrate"], ["dags", "reserialize"], ["dags", "test", "mail.retrain"]):
+        for command in (["dags", "reserialize"], ["dags", "test", "mail.retrain"]):
             done = subprocess.run(
                 [sys.executable, "-m", "airflow", *command], capture_output=True, text=True, env=env, check=False
             )

@@ -1,19 +1,25 @@
-"""Standalone cluster for each test: a master and two workers, which the test may kill."""
+"""One standalone cluster for all tests of this folder: a master and two workers, each with a GPU for Spark alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from devtools.standalone_cluster import StandaloneCluster
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, quick_java: None) -> Iterator[StandaloneCluster]:
-    """Start a cluster. Programs run on it in their own processes (`cluster.run`): a process has only one session."""
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    with StandaloneCluster(folder) as cluster:
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, quick_java: None) -> Iterator[StandaloneCluster]:
+    """Start the cluster. Programs run on it in processes of their own (`cluster.run`): a process has one session.
+
+    A test may kill a worker if it starts another. The GPUs are addresses that a discovery script prints: to Spark, a
+    GPU is no more than that.
+    """
+    folder = tmp_path_factory.mktemp("cluster")
+    script = folder / "gpus.sh"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0"]}'\n""")
+    script.chmod(0o755)
+    gpus = {"spark.worker.resource.gpu.amount": "1", "spark.worker.resource.gpu.discoveryScript": str(script)}
+    with StandaloneCluster(folder, worker_conf=gpus, env={"CUDA_VISIBLE_DEVICES": ""}) as cluster:
         yield cluster

@@ -17,6 +17,8 @@ from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs import history
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,6 +9,8 @@ from chaos import Chaos
 
 from devtools.standalone_cluster import StandaloneCluster
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.timeout(0)  # `make chaos` sets the number of kills
 def test_promise_4_a_run_killed_at_any_moment_loses_and_duplicates_no_row(

@@ -1,17 +1,14 @@
-"""GPU scheduling: only the tagging stage requests GPUs, and its workers use the ones assigned to them.
-
-The cluster's GPUs are addresses that a fake discovery script prints: to Spark, a GPU is just an address.
-"""
+"""GPU scheduling: only the tagging stage requests GPUs, and its workers use the ones assigned to them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from devtools.standalone_cluster import StandaloneCluster
+
+pytestmark = pytest.mark.long
 
 PROGRAM = """
 import json, sys
@@ -74,18 +71,6 @@ spark.stop()
 """
 
 
-@pytest.fixture(scope="module")
-def gpu_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneCluster]:
-    """Start two workers with one GPU each, which torch can't see."""
-    folder = tmp_path_factory.mktemp("gpu_cluster")
-    script: Path = folder / "gpus.sh"
-    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0"]}'\n""")
-    script.chmod(0o755)
-    gpus = {"spark.worker.resource.gpu.amount": "1", "spark.worker.resource.gpu.discoveryScript": str(script)}
-    with StandaloneCluster(folder, worker_conf=gpus, env={"CUDA_VISIBLE_DEVICES": ""}) as cluster:
-        yield cluster
-
-
 def run(cluster: StandaloneCluster, program: str, conf: dict[str, str], *arguments: str) -> dict:
     process = cluster.run(program + REPORT, json.dumps(conf), *arguments)
     assert process.returncode == 0, process.stderr[-3000:]
@@ -93,9 +78,9 @@ def run(cluster: StandaloneCluster, program: str, conf: dict[str, str], *argumen
 
 
 def test_only_the_tagging_stage_has_gpus_and_each_task_uses_its_own(
-    gpu_cluster: StandaloneCluster, tiny_bi_encoder: str
+    cluster: StandaloneCluster, tiny_bi_encoder: str
 ) -> None:
-    results = run(gpu_cluster, PROGRAM + TAGGING, {}, tiny_bi_encoder)
+    results = run(cluster, PROGRAM + TAGGING, {}, tiny_bi_encoder)
     assert results["profile"]
     assert results["other stages"] == [[]]
     assert results["tagging stage"] == [["0"]]
@@ -104,6 +89,6 @@ def test_only_the_tagging_stage_has_gpus_and_each_task_uses_its_own(
     assert "device 'cuda:0' can't be used here" in results["error"]
 
 
-def test_the_stage_requests_no_gpus_if_every_task_does(gpu_cluster: StandaloneCluster) -> None:
-    results = run(gpu_cluster, PROGRAM, {"spark.task.resource.gpu.amount": "1"})
+def test_the_stage_requests_no_gpus_if_every_task_does(cluster: StandaloneCluster) -> None:
+    results = run(cluster, PROGRAM, {"spark.task.resource.gpu.amount": "1"})
     assert results == {"profile": False, "other stages": [["0"]], "tagging stage": [["0"]]}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
+import pytest
 
 from devtools.standalone_cluster import StandaloneCluster
+
+pytestmark = pytest.mark.long
 
 SUM = """
 import sys
@@ -16,7 +21,12 @@ spark.stop()
 """
 
 
-def test_a_worker_can_be_killed_and_replaced_and_no_process_is_left(cluster: StandaloneCluster) -> None:
+def test_a_worker_can_be_killed_and_replaced_and_no_process_is_left(tmp_path: Path, quick_java: None) -> None:
+    with StandaloneCluster(tmp_path) as cluster:
+        check(cluster)
+
+
+def check(cluster: StandaloneCluster) -> None:
     assert len(cluster.java_pids("Master")) == 1
     assert len(cluster.java_pids("Worker")) == 2
     cluster.kill(cluster.workers[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from docs_blocks import DOCS, RUN_PAGES, blocks
 from pyspark.sql import SparkSession
 
 from gliclass_spark.cli.app import main
+
+pytestmark = pytest.mark.long
 
 _COMMAND = re.compile(r"gliclass-spark (.+)")
 _DECIMALS = re.compile(r"\d+\.\d+")
@@ -31,7 +34,10 @@ def folder(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("page", RUN_PAGES)
-def test_the_code_of_a_page_runs(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_code_of_a_page_runs(
+    page: str, folder: Path, registry_database: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shutil.copy(registry_database, folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     namespace: dict[str, Any] = {}
     shown = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
@@ -12,6 +13,8 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms.tagging import tag
 from gliclass_spark.spark.worker.worker_settings import WorkerSettings
+
+pytestmark = pytest.mark.long
 
 LABELS = LabelSet.of("spam", "ham", "lake")
 HOSTILE = 10_000

@@ -19,13 +19,22 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ErrorShareError
 from gliclass_spark.spark.jobs import PipelineRun, tag_step, up_to_date
 
+pytestmark = pytest.mark.long
+
 MODEL_URI = "models:/mail@champion"
 TEXTS = [("a", "a lake of data"), ("b", "buy this boat"), ("c", " ")]
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bi_encoder: str, other_tiny_model: str) -> Registry:
+def registry(
+    tmp_path: Path,
+    registry_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_bi_encoder: str,
+    other_tiny_model: str,
+) -> Registry:
     """Version 1 is the champion; version 2 has other weights."""
+    shutil.copy(registry_database, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     registry = Registry()
     with registry.run("retraining", "run", {}) as tracked:

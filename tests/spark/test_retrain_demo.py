@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,20 @@ from gliclass_spark.cli.app import main
 from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.runs.delta_reader import delta_table, query
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def config(spark: SparkSession, tmp_path: Path, tiny_label_cached_model: str) -> Path:
+def config(spark: SparkSession, tmp_path: Path, registry_database: Path, tiny_label_cached_model: str) -> Path:
     """Copy the demo's configuration, with a small champion and a gate that every candidate passes."""
     for name in ("labels/software.yaml", "pipelines/reviewed.yaml"):
         path = tmp_path / "conf" / name
         path.parent.mkdir(parents=True)
         path.write_text((ROOT / "conf" / name).read_text(encoding="utf-8"))
     document = yaml.safe_load((ROOT / "conf" / "retrain" / "reviewed.yaml").read_text(encoding="utf-8"))
+    shutil.copy(registry_database, tmp_path)
     document["registry"] = f"sqlite:///{tmp_path}/mlflow.db"
     for step in ("supervised", "ppo"):
         document[step] |= {"steps": 2, "texts": 4}

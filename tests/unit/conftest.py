@@ -81,22 +81,11 @@ def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
     return of
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which take seconds to create. To be copied."""
-    from gliclass_spark.checkpoints.registry import Registry
-
-    folder = tmp_path_factory.mktemp("mlflow")
-    with Registry(f"sqlite:///{folder}/mlflow.db").run("nothing", "to create the tables", {}):
-        pass
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def registry(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def registry(registry_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     from gliclass_spark.checkpoints.registry import Registry
 
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    shutil.copy(registry_database, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("GLICLASS_SPARK_CACHE", str(tmp_path / "cache"))

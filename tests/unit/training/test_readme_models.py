@@ -14,6 +14,8 @@ import yaml
 from gliclass_spark.cli.app import main
 from gliclass_spark.labels import LabelSet
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## A model for your labels")[1].split("\n## ")[0]
 KINDS = ("complaint", "invoice")

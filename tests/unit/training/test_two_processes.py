@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.model import checkpoint
+
+pytestmark = pytest.mark.long
 
 # Each process also writes the sum of its weights at the end.
 PROGRAM = """
