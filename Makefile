@@ -10,21 +10,21 @@ EXTRAS := spark,airflow,postgres,train,registry,docs,dev
 .PHONY: help setup demo retrain-demo airflow stack test test-long test-all check format bench chaos docs audit java
 
 help:  ## Show this list.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-demo: setup  ## Set everything up, run the nightly pipeline on real documents, show what it did.
+demo: setup  ## Set everything up, run a pipeline on real documents, show the counts and some rows.
 	@$(BIN)/gliclass-spark demo
 
-retrain-demo: setup  ## Go round the whole circle: tag, reviews, retrain, gate, promotion, tag again, roll back.
+retrain-demo: setup  ## Run the retraining loop: tag, feedback, retrain, gate, promote, tag again, roll back.
 	@$(BIN)/gliclass-spark retrain-demo
 
 airflow: setup  ## Start Airflow with the pipelines' DAGs on this machine: PORT=8080.
 	@$(BIN)/python -m devtools.local_airflow --port $(or $(PORT),8080)
 
-stack: setup  ## The whole system natively: PostgreSQL, S3, MLflow, Spark, a night and a retraining, Airflow: PORT=8080.
+stack: setup  ## Run every service natively: PostgreSQL, S3, MLflow, Spark, Airflow, with one run and one retraining: PORT=8080.
 	@$(BIN)/python -m devtools.stack --port $(or $(PORT),8080) $(if $(ONCE),--once)
 
-test: setup check  ## Set everything up, check style and types, run the tests, all but the long ones.
+test: setup check  ## Set everything up, check style and types, run all tests but the long ones.
 	@$(PYTEST) -m "not long"
 
 test-long: setup  ## The long tests alone: Airflow from end to end, kills, notebook, documentation, every configuration.
@@ -38,25 +38,25 @@ check: setup  ## Style and types only.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: setup  ## Bring the code into shape.
+format: setup  ## Format the code.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, base-size models, Spark, a night's cost.
+bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, base-size models, Spark, a run's overhead.
 	@$(BIN)/python benchmarks/engine.py
 	@$(BIN)/python benchmarks/labels.py
 	@$(BIN)/python benchmarks/base_size.py --texts 2 --rounds 2
 	@$(BIN)/python benchmarks/spark_share.py
 	@$(BIN)/python benchmarks/run_overhead.py
 
-chaos: setup  ## Kill processes of a Spark cluster, and of Airflow, and count what is lost: KILLS=50 SEED=0.
+chaos: setup  ## Kill processes of a Spark cluster and of Airflow, and count lost rows: KILLS=50 SEED=0.
 	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --runs 3
 
-docs: setup  ## Build the documentation into build/site; SERVE=1 shows it, and builds what changes anew.
+docs: setup  ## Build the documentation into build/site; SERVE=1 serves it and rebuilds on changes.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build) --strict --quiet
 
-# --strict: a package that can't be asked about is a failure, and not a package without advisories.
-audit: setup  ## Ask for advisories about every pinned Python package. Asks PyPI.
+# --strict: a package that can't be looked up is a failure, not a package without advisories.
+audit: setup  ## Look up security advisories for every pinned Python package, on PyPI.
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
 		$(foreach pins,constraints.txt docker/mlflow/requirements.txt docker/store/requirements.txt,--requirement $(pins))
 
@@ -67,7 +67,7 @@ java:
 	@$(PYTHON) -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) or sys.exit("error: this is Python %d.%d; install Python 3.11 or 3.12, or name one: make PYTHON=python3.11" % sys.version_info[:2])'
 	@$(PYTHON) -m gliclass_spark.spark.java
 
-# The environment is made anew when what it is made from changes.
+# The environment is rebuilt when its inputs change.
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (the first time: one to four minutes, 7 GB)"
 	@rm -rf $(VENV)
