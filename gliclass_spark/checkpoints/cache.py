@@ -41,8 +41,8 @@ class CheckpointSource:
 class Resolution:
     """What a model URI resolved to: a digest, when (ISO 8601, UTC), and the state of its service then.
 
-    state: what the service says to tell one content from another, as a commit or the ETags of files. An equal
-    state means equal files; "" if the service can't tell.
+    state: identifies the content at the service, as a commit or the ETags of files: an equal state means equal
+    files. "" if the service has no such identifier.
     """
 
     digest: str
