@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -60,10 +60,20 @@ def query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
         result = QueryBuilder().register("t", table).execute(sql).read_all()
     except (DeltaError, OSError, ValueError) as error:
         raise TableError(f"{table.table_uri} can't be read: {_first_line(error)}") from None
-    # Not pa.table(result), which imports pandas.
-    arrow_table = pa.RecordBatchReader.from_stream(result).read_all()
-    rows: list[dict[str, Any]] = arrow_table.to_pylist(maps_as_pydicts="strict")
-    return rows
+    arrow_table = pa.RecordBatchReader.from_stream(result).read_all()  # not pa.table, which imports pandas
+    columns = [_values(column) for column in arrow_table.columns]
+    return [dict(zip(arrow_table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's values. Timestamps are converted here, because pyarrow imports pandas to do it."""
+    if not pa.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+        return values
+    zone = column.type.tz
+    epoch = datetime(1970, 1, 1, tzinfo=UTC if zone else None)
+    microseconds = column.cast(pa.timestamp("us", zone)).cast(pa.int64()).to_pylist()
+    return [None if value is None else epoch + timedelta(microseconds=value) for value in microseconds]
 
 
 def _first_line(error: Exception) -> str:
