@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadgroup
+PYTEST := $(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 EXTRAS := spark,airflow,postgres,train,registry,docs,dev
 
 .DEFAULT_GOAL := help

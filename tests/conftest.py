@@ -11,7 +11,7 @@ limit_spinning()
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ import yaml
 from quick_java import VARIABLE, java_options
 from quick_spark import QUICK_SPARK
 from transformers import AutoConfig, PreTrainedConfig
+from xdist.scheduler import LoadScopeScheduling
 
 from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
 from gliclass_spark.model import checkpoint
@@ -38,16 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="decides when it kills which")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and so those that share a Spark session (one JVM), or the cluster."""
-    groups: dict[Path, str] = {}
-    for item in items:
-        for fixture in ("spark", "cluster"):
-            if fixture in getattr(item, "fixturenames", ()):
-                groups[item.path] = fixture
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path))))
+class SharedProcesses(LoadScopeScheduling):
+    """Tests go to the processes file by file; those that share the cluster go to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, _ = nodeid.partition("::")
+        return "cluster" if Path(path).parts[1] == "cluster" else path
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, where there are several processes
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedProcesses:
+    return SharedProcesses(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -62,6 +62,7 @@ def rows_of(table: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in lines if cells[0]}
 
 
+@pytest.mark.long
 def test_a_pipeline_from_plan_to_maintenance(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_pipeline_from_plan_to_maintenance(
     assert lake.read(spark, "kept").count() == 9
 
 
+@pytest.mark.long
 def test_a_continuous_run_processes_new_documents_until_interrupted(
     spark: SparkSession, pipeline: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

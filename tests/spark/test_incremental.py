@@ -171,6 +171,7 @@ def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
     assert tag_step(replace(run, run_id="run-4")).tagged == 1
 
 
+@pytest.mark.long
 def test_a_document_added_during_a_run_waits_for_the_next(ran: PipelineRun) -> None:
     run = replace(ran, run_id="run-2")
     add(run, early="an early document on the lake")
@@ -195,6 +196,7 @@ def test_a_finished_job_that_runs_again_under_its_id_does_nothing(
     assert done.finished_at == first_run[1]["tag"].finished_at
 
 
+@pytest.mark.long
 def test_changed_rules_decide_about_all_documents_and_empty_former_destinations(
     ran: PipelineRun, config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -212,6 +214,7 @@ def test_changed_rules_decide_about_all_documents_and_empty_former_destinations(
     assert {row["rules_hash"] for row in kept.values()} == {changed.pipeline.rules.hash}
 
 
+@pytest.mark.long
 def test_rules_that_are_restored_decide_again(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
     """The last success with these rules is no base: other rules have decided since."""
     without = replace(ran, pipeline=pipeline_of({**config, "reject": []}, tmp_path))
@@ -221,6 +224,7 @@ def test_rules_that_are_restored_decide_again(ran: PipelineRun, config: dict[str
     assert ids(ran, "rejected") == {"short"}
 
 
+@pytest.mark.long
 def test_a_new_model_tags_again_by_choice(
     ran: PipelineRun, config: dict[str, Any], tmp_path: Path, other_tiny_model: str
 ) -> None:
@@ -317,6 +321,7 @@ def test_a_folder_of_other_files_is_refused_as_a_table(run: PipelineRun) -> None
         tag_step(run)
 
 
+@pytest.mark.long
 def test_an_altered_lake_is_refused_or_repaired(ran: PipelineRun) -> None:
     run, spark, lake = ran, ran.spark, ran.lake
     # Rows that someone deleted are missed in the counts, and come back in a full scan.

@@ -16,6 +16,8 @@ from quick_spark import QUICK_SPARK
 
 from gliclass_spark.cli.app import main
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 DELTA = f"io.delta:delta-spark_4.2_2.13:{version('delta-spark')}"
 

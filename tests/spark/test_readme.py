@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from pyspark.sql import SparkSession
 
@@ -27,6 +28,7 @@ def test_the_python_blocks_run_in_order(spark: SparkSession, capsys: Any) -> Non
     assert shown.count("|labels") == 2
 
 
+@pytest.mark.long
 def test_the_pipeline_runs_on_another_table(spark: SparkSession, tmp_path: Path, capsys: Any) -> None:
     pipeline, schedule = (yaml.safe_load(block) for block in blocks("yaml"))
     pipeline |= schedule  # the part for Airflow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import os, sys
 from gliclass_spark.spark.worker import late_imports
@@ -25,6 +27,7 @@ for needs in (False, True, True):
 """
 
 
+@pytest.mark.long
 def test_a_module_that_a_worker_needed_is_imported_for_later_workers_only() -> None:
     lines = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True).split("\n")
     assert lines == ["False False", "True False", "True True", ""]
