@@ -9,6 +9,11 @@ error, before and after.
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 from pathlib import Path

@@ -8,6 +8,11 @@ history: run it in a full clone.
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import statistics

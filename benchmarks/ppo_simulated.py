@@ -14,6 +14,11 @@ same model, are not repeated.
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import multiprocessing

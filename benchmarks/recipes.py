@@ -11,6 +11,11 @@ repeat it. With --keep their weights are kept, for devtools/embed_model.py to av
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import multiprocessing

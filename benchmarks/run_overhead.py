@@ -7,6 +7,11 @@ The embedded model, two labels, short texts, `tag`, `filter` and `route` on loca
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import statistics

@@ -7,6 +7,11 @@ The embedded model, ten labels, the same texts, two threads: two workers with on
 
 from __future__ import annotations
 
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import json
 import os

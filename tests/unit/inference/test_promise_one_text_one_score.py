@@ -92,7 +92,7 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_any_texts_in_any_order_and_any_batches_have_their_scores_alone(
+def test_promise_1_any_texts_in_any_order_and_any_batches_have_their_scores_alone(
     backbone: str, precision: str, engine: Callable[..., Engine]
 ) -> None:
     engines = [engine(backbone, precision=precision, max_batch_tokens=budget, **HEADS[backbone]) for budget in BUDGETS]
