@@ -19,7 +19,8 @@ from filelock import FileLock
 # The quick compiler alone. It comes with a fifth of the usual room for code: Spark's planning fills that, and what is
 # swept out is compiled again and again.
 _COMPILE = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-# JVMs with other classes, spark-submit's launcher among them, leave the archive aside. They need not say so.
+# JVMs with other classes, spark-submit's launcher among them, leave the archive aside;
+# their warnings about it are switched off.
 _SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 VARIABLE = "JDK_JAVA_OPTIONS"
 
@@ -46,7 +47,7 @@ sys.exit(jvm.wait())
 
 
 def java_options(folder: Path) -> str:
-    """What every `java` is told, by `JDK_JAVA_OPTIONS`. The archive is kept in `folder`."""
+    """Return the options of every JVM, for `JDK_JAVA_OPTIONS`. The archive of classes is kept in `folder`."""
     archive = folder / f"spark-{pyspark.__version__}.jsa"
     with FileLock(archive.with_suffix(".lock")):
         if not archive.exists():
@@ -64,5 +65,5 @@ def _make(archive: Path) -> None:
         if done.returncode == 0 and partial.is_file():
             partial.rename(archive)
         else:  # some builds of Java can't
-            said = f"{done.stdout}{done.stderr}"
-            warnings.warn(f"no archive of Spark's classes, each JVM starts slower:\n{said}", stacklevel=3)
+            output = f"{done.stdout}{done.stderr}"
+            warnings.warn(f"no archive of Spark's classes, each JVM starts slower:\n{output}", stacklevel=3)

@@ -55,14 +55,14 @@ def reference() -> Iterator[Callable[..., Reference]]:
 
 @pytest.fixture
 def folder(reference: Callable[..., Reference]) -> Iterator[Path]:
-    """A sound BERT checkpoint of one's own, to damage."""
+    """A copy of a valid BERT checkpoint, to damage."""
     with TemporaryDirectory() as root:
         yield Path(shutil.copytree(reference().folder, Path(root, "checkpoint")))
 
 
 @pytest.fixture(scope="session")
 def engine(reference: Callable[..., Reference]) -> Callable[..., Engine]:
-    """`engine(backbone, precision=..., max_batch_tokens=..., **config)`: on the CPU, float32 unless told otherwise."""
+    """`engine(backbone, precision=..., max_batch_tokens=..., **config)`: on the CPU, float32 by default."""
     from gliclass_spark.checkpoints.uri import resolve_model
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.model import checkpoint

@@ -110,16 +110,16 @@ def imported(path: Path) -> set[str]:
         for statement in block.body
         for node in ast.walk(statement)
     }
-    found = set()
+    names = set()
     for node in ast.walk(tree):
         if node in ignored:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import; write it out"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
 
 
 @cache
@@ -133,17 +133,17 @@ def loaded(chain: int) -> dict[str, set[str]]:
         [sys.executable, "-c", IMPORT_ONE_BY_ONE, json.dumps(names)], capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
-    return {part: set(found) for part, found in json.loads(finished.stdout.splitlines()[-1]).items()}
+    return {part: set(names_loaded) for part, names_loaded in json.loads(finished.stdout.splitlines()[-1]).items()}
 
 
 IMPORT_ONE_BY_ONE = """
 import importlib, json, sys
-found = {}
+loaded = {}
 for part, names in json.loads(sys.argv[1]).items():
     for name in names:
         importlib.import_module(name)
-    found[part] = sorted(sys.modules)
-print(json.dumps(found))
+    loaded[part] = sorted(sys.modules)
+print(json.dumps(loaded))
 """
 IN_CHAINS = [(part, number) for number, chain in enumerate(CHAINS) for part in chain]
 
