@@ -19,6 +19,8 @@ from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, tag_step, up_to_date
 from gliclass_spark.spark.transforms import exploring
 
+pytestmark = pytest.mark.long
+
 LABELS = ["spam", "lake", "boat"]
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(12)} | {"blank": " "}
 RunFactory = Callable[..., PipelineRun]
@@ -70,7 +72,6 @@ def decisions(run: PipelineRun, table: str = "tags") -> dict[str, dict[str, Any]
     return {row["doc_id"]: row.asDict(recursive=True) for row in rows}
 
 
-@pytest.mark.long
 def test_a_changed_share_changes_labels_without_loading_a_model(new_run: RunFactory) -> None:
     before = decisions(new_run("run-1"))
     assert {row["explored"] for row in before.values()} == {None}
@@ -124,7 +125,6 @@ def test_promise_4_the_same_labels_are_sampled_for_new_and_for_existing_scores(
     assert fresh.lake.table("tags").latest(fresh.spark) == version
 
 
-@pytest.mark.long
 def test_tables_without_the_columns_of_exploration_get_them(new_run: RunFactory) -> None:
     run = new_run("run-2", exploration=0.5)
     spark = run.spark

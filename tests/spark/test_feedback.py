@@ -244,6 +244,7 @@ def test_several_signals_on_one_decision_are_joined_by_the_rules(spark: SparkSes
     assert {name for name, row in decisions.items() if row["late"]} == {"a late correction"}
 
 
+@pytest.mark.long
 def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_invalid_labels_are_refused_by_every_architecture(labels: Any, message: 
     assert message in str(refused.value)
 
 
+@pytest.mark.long
 def test_unusual_and_many_labels_are_scored_by_every_architecture(pair: ModelPair) -> None:
     _, engine = pair
     unusual = ["!!!", "спорт", "体育", "रियासत", "רياضة", "\N{GRINNING FACE}"]

@@ -111,6 +111,7 @@ def test_promise_1_any_texts_in_any_order_and_any_batches_have_their_scores_alon
     holds()
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=25)
 @given(st.sampled_from(MATRIX), st.lists(TEXTS, min_size=1, max_size=5), st.none() | st.integers(1, 2), st.data())
 def test_a_random_model_of_any_configuration_keeps_the_promise(
