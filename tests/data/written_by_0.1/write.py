@@ -108,15 +108,15 @@ def _tidy(spark: SparkSession, *tables: Path) -> None:
 
 def rows(table: Path) -> list[dict[str, Any]]:
     """What a table says, in the order of its documents."""
-    found = QueryBuilder().register("t", DeltaFiles(str(table))).execute("select * from t").read_all()
-    shown = [{name: _plain(name, row[name]) for name in SHOWN if name in row} for row in _dicts(found)]
+    result = QueryBuilder().register("t", DeltaFiles(str(table))).execute("select * from t").read_all()
+    shown = [{name: _plain(name, row[name]) for name in SHOWN if name in row} for row in _dicts(result)]
     return sorted(shown, key=lambda row: (row["doc_id"], row.get("label", "")))
 
 
-def _dicts(found: Any) -> list[dict[str, Any]]:
+def _dicts(result: Any) -> list[dict[str, Any]]:
     import pyarrow as pa
 
-    dicts: list[dict[str, Any]] = pa.table(found).to_pylist(maps_as_pydicts="strict")
+    dicts: list[dict[str, Any]] = pa.table(result).to_pylist(maps_as_pydicts="strict")
     return dicts
 
 
