@@ -11,20 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from gliclass_spark.errors import JobError
 from gliclass_spark.runs.manifest import FAILED, RUNNING, SUCCEEDED, Manifest, VersionRange
 from gliclass_spark.spark.delta.change_feed import Changes, Projection, read_changes
 from gliclass_spark.spark.delta.commits import Commits
 from gliclass_spark.spark.delta.runs_table import incremental_base, last_success
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-
-_SPARK_ERRORS = (PySparkException, Py4JJavaError)
+from gliclass_spark.spark.spark_errors import SPARK_ERRORS, reporting_spark_errors, root_cause
 
 
 @dataclass
@@ -98,7 +94,7 @@ class Job:
             self.run.runs.check_current(self.manifest)
             self.notes.append(root_cause(error))
             self.run.runs.finish(self._ended(FAILED, self.facts))
-        except _SPARK_ERRORS as second:  # as on a full disk
+        except SPARK_ERRORS as second:  # as on a full disk
             error.add_note(f"The failure could not be recorded in `runs` either: {root_cause(second)}")
 
     def _ended(self, status: str, facts: dict[str, Any]) -> Manifest:
@@ -152,24 +148,6 @@ def claimed_job(run: PipelineRun, name: str, settings: str, recent: list[Manifes
             raise
         finally:
             job.uncache()
-
-
-@contextmanager
-def reporting_spark_errors(title: str) -> Iterator[None]:
-    """Raise Spark's errors of the block as JobError, with their root cause on one line."""
-    try:
-        yield
-    except _SPARK_ERRORS as error:
-        raise JobError(
-            f"{title} failed: {root_cause(error)}; no table is left half-written: fix the cause, and run again"
-        ) from error
-
-
-def root_cause(error: BaseException) -> str:
-    """Return the innermost cause that Spark's message names, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return causes[-1] if causes else lines[0]
 
 
 def settings_hash(**settings: object) -> str:

@@ -36,9 +36,9 @@ from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.table_ref import TableRef
-from gliclass_spark.spark.jobs.job_run import reporting_spark_errors
 from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.source import Documents, with_content
+from gliclass_spark.spark.spark_errors import reporting_spark_errors
 from gliclass_spark.spark.transforms.signals import join_signals
 
 MAX_DOCUMENTS = 100_000
