@@ -25,6 +25,21 @@ MAPS = {
 }
 
 
+def pipeline(folder: Path) -> Pipeline:
+    source = {"path": str(folder / "mail"), "id": "id", "text": "body"}
+    return Pipeline.model_validate(
+        {"name": "mail", "source": source, "label_set": ["spam"], "tables": str(folder / "lake")}
+    )
+
+
+# What the rows record of this pipeline's settings.
+SETTINGS = {
+    "label_set_hash": pipeline(Path("/")).label_set.hash,
+    "rules_hash": pipeline(Path("/")).rules.hash,
+    "model": pipeline(Path("/")).model,
+}
+
+
 def manifest(job: str, run_id: str = "run-1", status: str = "succeeded", **facts: Any) -> Manifest:
     day = int(run_id.rsplit("-", 1)[1])
     started = START + timedelta(days=day, minutes=("tag", "filter", "route").index(job))
@@ -32,7 +47,8 @@ def manifest(job: str, run_id: str = "run-1", status: str = "succeeded", **facts
         "sequence": day,
         "started_at": started,
         "finished_at": started + timedelta(seconds=30),
-        **dict.fromkeys(("source", "label_set", "label_set_hash", "rules_hash", "settings_hash", "model"), "x"),
+        **dict.fromkeys(("source", "label_set", "settings_hash"), "x"),
+        **SETTINGS,
     }
     return Manifest(run_id, "mail", job, status, **{**defaults, **facts})
 
@@ -45,13 +61,6 @@ def run_manifests(number: int = 1) -> list[Manifest]:
         manifest("filter", run_id, rows_in=3, kept=2, rejected={"it's spam": 1}, quarantined=0, outputs=outputs),
         manifest("route", run_id, rows_in=2, routed={"unrouted": 2}, routed_documents=2),
     ]
-
-
-def pipeline(folder: Path) -> Pipeline:
-    source = {"path": str(folder / "mail"), "id": "id", "text": "body"}
-    return Pipeline.model_validate(
-        {"name": "mail", "source": source, "label_set": ["spam"], "tables": str(folder / "lake")}
-    )
 
 
 def write_runs(folder: Path, rows: Sequence[Manifest]) -> None:

@@ -38,6 +38,15 @@ def delta_table(path: str, version: int | None = None, storage_options: StorageO
         raise TableError(f"{prefix}{uri} can't be read: {_first_line(error)}") from None
 
 
+def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
+    """Return whether there is a Delta table at the path or URI. Raises TableError if that can't be found out."""
+    uri = object_store_uri(path)
+    try:
+        return DeltaTable.is_deltatable(uri, dict(storage_options) if storage_options else None)
+    except (DeltaError, OSError) as error:
+        raise TableError(f"{uri} can't be read: {_first_line(error)}") from None
+
+
 def creation_time(path: str, storage_options: StorageOptions = None) -> datetime:
     """Return the time of a table's version 0 in UTC, as time travel counts it: that of the commit's file."""
     options = dict(storage_options) if storage_options else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import TableError
-from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
+from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query, table_exists
 from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
 
 # Rows of `runs`, two for each job of a run; no report compares with earlier ones.
@@ -14,20 +14,28 @@ _RECENT_ROWS = 1000
 _LISTED_ROWS = 9
 
 
-def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
+def recent_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
     """Return the recent manifests of all jobs, latest first; of one run of a job, the end before the start.
 
-    Raises TableError if the pipeline has not run yet.
+    The list is empty if the pipeline has not run yet. Raises TableError if `runs` can't be read.
     """
-    path = f"{pipeline.tables.rstrip('/')}/runs"
+    path = _path(pipeline)
+    if not table_exists(path, storage_options):
+        return []
     rows = query(
         delta_table(path, storage_options=storage_options),
         f"select * from t where pipeline = '{pipeline.name}' "  # noqa: S608 - a name of a-z, 0-9, _ and -
         f"order by started_at desc, status = '{RUNNING}' limit {_RECENT_ROWS}",
     )
-    if not rows:
-        raise TableError(f"{path}: pipeline {pipeline.name!r} has not run yet; run it first")
     return [Manifest.from_row(row) for row in rows]
+
+
+def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
+    """Return `recent_manifests`. Raises TableError if the pipeline has not run yet."""
+    manifests = recent_manifests(pipeline, storage_options)
+    if not manifests:
+        raise TableError(f"{_path(pipeline)}: pipeline {pipeline.name!r} has not run yet; run it first")
+    return manifests
 
 
 def select_run(recent: Sequence[Manifest], run_id: str | None) -> tuple[list[Manifest], list[Manifest]]:
@@ -51,3 +59,7 @@ def select_run(recent: Sequence[Manifest], run_id: str | None) -> tuple[list[Man
         if manifest.run_id != run_id and manifest.status == SUCCEEDED and manifest.started_at < run[0].started_at
     ]
     return run, earlier[::-1]
+
+
+def _path(pipeline: Pipeline) -> str:
+    return f"{pipeline.tables.rstrip('/')}/runs"

@@ -183,6 +183,32 @@ def test_a_step_without_an_outcome_file_fails_with_its_last_line_of_output(file:
         stand_in(file, fails).execute({})
 
 
+def test_an_outcome_of_an_earlier_attempt_counts_only_if_the_step_succeeds(file: Path, work: Path) -> None:
+    (work / "gate.json").write_text("{}")
+    stand_in(file, "").execute({})  # the step itself saw that its work was done
+    fails = "import sys; print('error: the GPU is lost'); sys.exit(2)"
+    with pytest.raises(
+        AirflowException, match=r"gate wrote no gate\.json in this attempt, only in an earlier one.* 2: error: the GPU"
+    ):
+        stand_in(file, fails).execute({})
+
+
+def test_a_snapshot_of_an_earlier_attempt_counts_only_if_spark_submit_succeeds(
+    file: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "snapshot" / "snapshot.json").write_text("{}")
+    task = dag_of(file).get_task("snapshot")
+    task.run_id = RUN
+    program = tmp_path / "spark-submit"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    task.execute({})  # the job itself saw that its work was done
+    program.write_text("#!/bin/sh\nexit 2\n")
+    with pytest.raises(AirflowException, match="snapshot is complete, but it is that of an earlier attempt; spark-sub"):
+        task.execute({})
+
+
 def running(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_string
 from pathlib import Path
@@ -53,18 +54,30 @@ def step(file: Path, name: str) -> SparkStep:
     return task
 
 
-def fake_spark_submit(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """Replace spark-submit by a script that only exits with the code."""
+_SPARK_SUBMIT = """#!{python}
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from written_runs import manifest, run_manifests, write_runs
+if rows := {rows}:
+    write_runs(Path({folder!r}), rows)
+sys.exit({code})
+"""
+
+
+def fake_spark_submit(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, rows: str = "[]") -> None:
+    """Replace spark-submit by a program that appends these rows to `runs`, and exits with the code."""
     program = folder / "bin" / "spark-submit"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    variables = {"python": sys.executable, "tests": str(ROOT / "tests"), "folder": str(folder)}
+    program.write_text(_SPARK_SUBMIT.format(rows=rows, code=code, **variables))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
 
 
 def test_success_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_spark_submit(tmp_path, monkeypatch, 0)
-    with pytest.raises(AirflowException, match=r"there is no Delta table at .*lake/runs.*; spark-submit: success"):
+    with pytest.raises(AirflowException, match=r"lake/runs: pipeline .mail. has not run yet.*; spark-submit: success"):
         step(file, "tag").execute({})
     write_runs(tmp_path, run_manifests(2))
     with pytest.raises(AirflowException, match=r"there is no run 'run-1'.*; spark-submit: success"):
@@ -84,8 +97,8 @@ def test_success_with_an_unsuccessful_manifest_is_a_failure(
 def test_a_failure_with_a_complete_manifest_is_a_success(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_spark_submit(tmp_path, monkeypatch, 1)
-    write_runs(tmp_path, run_manifests(1))
+    write_runs(tmp_path, [replace(manifest("filter", "run-9"), pipeline="another")])  # in the same folder
+    fake_spark_submit(tmp_path, monkeypatch, 1, "run_manifests(1)")
     step(file, "filter").execute({})
     assert "spark-submit reported a failure, but the manifest of filter is complete" in capsys.readouterr().out
 
@@ -100,12 +113,60 @@ def test_a_failure_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, m
 def test_a_failed_attempt_after_a_successful_one_is_a_failure(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_spark_submit(tmp_path, monkeypatch, 0)
-    write_runs(
-        tmp_path, [*run_manifests(1), manifest("tag", "run-1", "failed", sequence=2, message="the disk is full")]
-    )
+    write_runs(tmp_path, run_manifests(1))
+    failure = "[manifest('tag', 'run-1', 'failed', sequence=2, message='the disk is full')]"
+    fake_spark_submit(tmp_path, monkeypatch, 0, failure)
     with pytest.raises(AirflowException, match="the disk is full"):
         step(file, "tag").execute({})
+
+
+def new_settings(file: Path, **parts: Any) -> None:
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **parts}))
+
+
+CHANGED_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tag's label set": ("tag", {"label_set": ["ham"]}),
+    "tag's model": ("tag", {"model": "./another"}),
+    "filter's rules": ("filter", {"reject": [{"reason": "long", "when": "token_count > 9"}]}),
+    "route's rules": ("route", {"routes": [{"route": "long", "when": "token_count > 9"}]}),
+}
+
+
+@pytest.mark.parametrize(("job", "parts"), CHANGED_SETTINGS.values(), ids=CHANGED_SETTINGS)
+@pytest.mark.parametrize("code", [0, 2])
+def test_an_earlier_success_does_not_count_after_a_change_of_settings(
+    code: int, job: str, parts: dict[str, Any], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_spark_submit(tmp_path, monkeypatch, code)
+    write_runs(tmp_path, run_manifests(1))
+    new_settings(file, **parts)
+    with pytest.raises(AirflowException, match=f"run 'run-1', {job}: its success had another"):
+        step(file, job).execute({})
+    with pytest.raises(AirflowFailException, match="its success had another"):
+        run_checks.verify(str(file), "run-1")
+
+
+def test_a_change_of_rules_leaves_the_tags_as_they_are(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_spark_submit(tmp_path, monkeypatch, 0)
+    write_runs(tmp_path, run_manifests(1))
+    new_settings(file, reject=[{"reason": "long", "when": "token_count > 9"}])
+    step(file, "tag").execute({})
+
+
+@pytest.mark.parametrize("job", ["tag", "filter", "route"])
+def test_an_earlier_success_counts_only_if_spark_submit_succeeds(
+    job: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_runs(tmp_path, run_manifests(1))
+    fake_spark_submit(tmp_path, monkeypatch, 2)
+    with pytest.raises(
+        AirflowException, match=rf"the manifest of {job} is complete, but .* earlier attempt.*code is: 2"
+    ):
+        step(file, job).execute({})
+    fake_spark_submit(tmp_path, monkeypatch, 0)  # the job itself saw that its work was done
+    step(file, job).execute({})
 
 
 def test_a_run_is_verified_by_its_counts(file: Path, tmp_path: Path) -> None:

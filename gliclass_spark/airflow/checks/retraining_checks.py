@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from airflow.sdk.exceptions import AirflowFailException
-from deltalake import DeltaTable
 
 from gliclass_spark.airflow.alerts import send_alert
 from gliclass_spark.airflow.operators.training_step import outcome_path, read_outcome
@@ -17,7 +16,7 @@ from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import GliclassSparkError
-from gliclass_spark.runs.delta_reader import delta_table, object_store_uri, query
+from gliclass_spark.runs.delta_reader import delta_table, query, table_exists
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def notify(file: str, run_id: str) -> None:
 def _count_signals(config: RetrainConfig) -> int:
     """Return the number of signals about the pipeline's current label set."""
     path, options = f"{config.pipeline.tables.rstrip('/')}/feedback", storage_options(config.pipeline)
-    if not DeltaTable.is_deltatable(object_store_uri(path), dict(options) if options else None):
+    if not table_exists(path, options):
         return 0
     label_set_hash = config.pipeline.label_set.hash
     sql = f"select count(*) as signals from t where label_set_hash = '{label_set_hash}'"  # noqa: S608 - a hex digest

@@ -33,23 +33,38 @@ def plan(file: str, until: datetime) -> bool:
         raise AirflowFailException(str(error)) from None
 
 
+def last_sequence(file: str, run_id: str, step: str) -> int:
+    """Return the sequence number of the run's last attempt at the step, 0 if there was none.
+
+    Raises TableError if `runs` can't be read.
+    """
+    pipeline = Pipeline.from_yaml(file)
+    manifests = history.recent_manifests(pipeline, storage_options(pipeline))
+    return max((row.sequence for row in manifests if (row.run_id, row.job) == (run_id, step)), default=0)
+
+
 def verified_manifest(file: str, run_id: str, step: str) -> tuple[Pipeline, Manifest]:
     """Return the pipeline and the manifest of the run's step.
 
-    Raises TableError or ManifestError unless the step succeeded and its counts add up.
+    Raises TableError or ManifestError unless the step succeeded, with the settings that the pipeline's file has now,
+    and its counts add up.
     """
     pipeline = Pipeline.from_yaml(file)
     manifests = _manifests(pipeline, run_id)
     check_run(manifests, run_id, [step])
-    return pipeline, next(manifest for manifest in manifests if manifest.job == step)
+    manifest = next(manifest for manifest in manifests if manifest.job == step)
+    _check_settings(pipeline, manifest)
+    return pipeline, manifest
 
 
 def verify(file: str, run_id: str) -> None:
-    """Fail the task unless every step of the run succeeded and its counts add up."""
+    """Fail the task unless every step of the run succeeded, with the file's settings, and its counts add up."""
     pipeline = Pipeline.from_yaml(file)
     try:
         manifests = _manifests(pipeline, run_id)
         check_run(manifests, run_id, pipeline.steps)
+        for manifest in manifests:
+            _check_settings(pipeline, manifest)
     except (TableError, ManifestError) as error:
         raise AirflowFailException(str(error)) from None
     for manifest in manifests:
@@ -84,6 +99,20 @@ def report(file: str, run_id: str) -> None:
 def _manifests(pipeline: Pipeline, run_id: str) -> list[Manifest]:
     manifests, _ = history.select_run(history.read_manifests(pipeline, storage_options(pipeline)), run_id)
     return manifests
+
+
+def _check_settings(pipeline: Pipeline, manifest: Manifest) -> None:
+    """Raise ManifestError, with both sides, unless the manifest's settings are those of the pipeline's file."""
+    settings = {"label_set_hash": pipeline.label_set.hash, "model": pipeline.model}
+    if manifest.job != "tag":  # tags do not depend on the rules
+        settings["rules_hash"] = pipeline.rules.hash
+    for name, expected in settings.items():
+        recorded = getattr(manifest, name)
+        if recorded != expected:
+            raise ManifestError(
+                f"run {manifest.run_id!r}, {manifest.job}: its success had another {name.replace('_', ' ')}: expected "
+                f"{expected}, found {recorded}; run {manifest.job} again with the pipeline as it is now"
+            )
 
 
 def _plan(pipeline: Pipeline, until: datetime) -> bool:

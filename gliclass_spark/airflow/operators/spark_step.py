@@ -20,8 +20,18 @@ class SubmittedJob(SparkSubmitOperator):
     """Submit a job, then verify its output.
 
     The exit code of spark-submit and the driver state that a cluster reports are unreliable: a job can fail with
-    code 0, and succeed with another one. Its output decides.
+    code 0, and succeed with another one. Its output decides. Output that an earlier attempt left counts only if the
+    submission succeeds, too: then the job itself saw that nothing was left to do.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # An attempt submits its job. The provider's default would reconnect to the driver of an earlier attempt, also
+        # of one before the task was cleared, and would skip the submission if that driver succeeded.
+        super().__init__(durable=False, **kwargs)
+
+    @abstractmethod
+    def output_number(self) -> int:
+        """Return a number that is greater after an attempt that left output. Raises GliclassSparkError."""
 
     @abstractmethod
     def verify_output(self) -> str:
@@ -37,17 +47,26 @@ class SubmittedJob(SparkSubmitOperator):
         return {"packages": settings.pop("spark.jars.packages", None), "conf": settings}
 
     def execute(self, context: Context) -> None:
+        try:
+            earlier = self.output_number()
+        except GliclassSparkError as error:
+            raise AirflowException(str(error)) from error
         submit_error: Exception | None = None
         try:
             super().execute(context)
         except (AirflowException, RuntimeError) as error:
             submit_error = error
+        outcome = f"spark-submit: {submit_error or 'success'}"
         try:
             evidence = self.verify_output()
+            is_new = self.output_number() > earlier
         except GliclassSparkError as error:
-            raise AirflowException(f"{error}; spark-submit: {submit_error or 'success'}") from submit_error
-        if submit_error is not None:
-            self.log.warning("spark-submit reported a failure, but %s: %s", evidence, submit_error)
+            raise AirflowException(f"{error}; {outcome}") from submit_error
+        if submit_error is None:
+            return
+        if not is_new:
+            raise AirflowException(f"{evidence}, but it is that of an earlier attempt; {outcome}") from submit_error
+        self.log.warning("spark-submit reported a failure, but %s: %s", evidence, submit_error)
 
 
 class SparkStep(SubmittedJob):
@@ -60,6 +79,11 @@ class SparkStep(SubmittedJob):
         self.pipeline_file = pipeline_file
         self.step = step
         self.run_id = run_id
+
+    def output_number(self) -> int:
+        from gliclass_spark.airflow.checks.run_checks import last_sequence
+
+        return last_sequence(self.pipeline_file, self.run_id, self.step)
 
     def verify_output(self) -> str:
         from gliclass_spark.airflow.checks.run_checks import verified_manifest

@@ -47,6 +47,9 @@ class SnapshotJob(SubmittedJob):
         self.config_file = config_file
         self.run_id = run_id
 
+    def output_number(self) -> int:
+        return int(outcome_path(self.config_file, self.run_id, "snapshot").is_file())
+
     def verify_output(self) -> str:
         path = outcome_path(self.config_file, self.run_id, "snapshot")
         if not path.is_file():
@@ -60,7 +63,8 @@ class SnapshotJob(SubmittedJob):
 class TrainingStep(BaseOperator):
     """Run a step of a retraining on this worker, in the training environment.
 
-    The step's outcome file decides about success, not the exit code. A retry resumes a stopped step.
+    The step's outcome file decides about success, not the exit code. A file that an earlier attempt left counts only
+    with exit code 0: then the step itself saw that nothing was left to do. A retry resumes a stopped step.
     """
 
     template_fields = ("run_id",)
@@ -101,14 +105,18 @@ class TrainingStep(BaseOperator):
             # torchrun prints a report of its own after the job's error.
             message = message if message.startswith("error: ") else line
 
+        path = outcome_path(self.config_file, self.run_id, self.step)
+        done_before = path.is_file()
         self._group = ProcessGroup(self.step, self.command(), env={**os.environ, **_VARIABLES})
         try:
             code = self._group.stream(log_line)
         finally:
             self.on_kill()
-        path = outcome_path(self.config_file, self.run_id, self.step)
-        if not path.is_file():
-            raise AirflowException(f"{self.step} wrote no {path.name}; it ended with the exit code {code}: {message}")
+        if not path.is_file() or (code and done_before):
+            of_earlier = f" in this attempt, only in an earlier one ({path})" if done_before else ""
+            raise AirflowException(
+                f"{self.step} wrote no {path.name}{of_earlier}; it ended with the exit code {code}: {message}"
+            )
         if code:
             self.log.warning("%s has finished, but ended with the exit code %s", self.step, code)
 
