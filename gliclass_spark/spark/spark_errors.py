@@ -2,31 +2,100 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from gliclass_spark.errors import JobError
+from gliclass_spark.errors import GliclassSparkError, JobError, TableError
 
-# Everything that a call of Spark raises: Spark's own errors, those of Java, and those of the connection to the JVM.
-SPARK_ERRORS = (PySparkException, Py4JError)
+# Everything that a call of Spark raises: Spark's own errors, those of Java, and those of a lost connection to the JVM.
+SPARK_ERRORS = (PySparkException, Py4JError, ConnectionRefusedError)
+
+_NO_DRIVER = (
+    "add its jar to Spark: spark.jars or spark.jars.packages in the file of --conf, see docs/deployment/storage.md"
+)
+_DAMAGED = "it is damaged, cut short or of another format: replace it with a good copy"
+# Wrong inputs that Spark's messages name, and what to do about each. The first that matches counts.
+_WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), message)
+    for pattern, message in (
+        (r'No FileSystem for scheme "(?P<scheme>[^"]+)"', f"Spark has no driver for {{scheme}}://; {_NO_DRIVER}"),
+        (
+            r"Class (?P<name>org\.apache\.hadoop\.fs\.\S+) not found",
+            f"Spark has no driver for this store ({{name}}); {_NO_DRIVER}",
+        ),
+        (
+            r"UnknownHostException: (?P<host>[^\s:;]+)",
+            "the host {host!r} is unknown; check the address in source.path and tables, and the network",
+        ),
+        (
+            r"UNSUPPORTED_FILE_SYSTEM\].* reading file (?P<file>\S+)\. ",
+            "{file} is on a file system that Spark can't list; copy the documents to a folder or an object store",
+        ),
+        (
+            r"PARQUET_COLUMN_DATA_TYPE_MISMATCH\].* reading file (?P<file>\S+)\. .* column \[(?P<column>.+)\]\. "
+            r"Expected Spark type (?P<expected>.+), actual Parquet type (?P<actual>\w+)",
+            "column {column!r} is {actual} in {file}, and {expected} in other files; write them all with one type",
+        ),
+        (r"\[FAILED_READ_FILE\.\w+\].* reading file (?P<file>\S+)\. ", f"{{file}} can't be read; {_DAMAGED}"),
+        (r"\[USER_RAISED_EXCEPTION\] (?P<message>.*)", "{message}"),
+    )
+)
+# Causes that are no fault of the file that was read.
+_LOST_CONNECTION = re.compile(r"java\.net\.(?!UnknownHost)|[Tt]imed? ?[Oo]ut|SdkClientException|No space left")
+_STACK_FRAME = re.compile(r"\s+at |\s+\.\.\. \d+ more")
+_JVM_ENDED = "Spark's Java process ended; it may have been killed for its memory, see spark.driver.memory"
 
 
 @contextmanager
 def reporting_spark_errors(title: str) -> Iterator[None]:
-    """Raise Spark's errors of the block as JobError, with their root cause on one line."""
+    """Raise Spark's errors of the block as one line: TableError for a wrong input, JobError for any other cause."""
     try:
         yield
     except SPARK_ERRORS as error:
-        raise JobError(
-            f"{title} failed: {root_cause(error)}; no table is left half-written: fix the cause, and run again"
-        ) from error
+        raise as_user_error(error, title) from error
+
+
+def as_user_error(error: BaseException, title: str) -> GliclassSparkError:
+    """Return an error of Spark as TableError if an input explains it, else as JobError with its root cause."""
+    wrong_input = _wrong_input(_text(error))
+    if wrong_input is not None:
+        return TableError(f"{title}: {wrong_input}")
+    return JobError(f"{title} failed: {root_cause(error)}; no table is left half-written: fix the cause, and run again")
 
 
 def root_cause(error: BaseException) -> str:
     """Return the innermost cause that Spark's message names, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return causes[-1] if causes else lines[0]
+    text = _text(error)
+    python = re.findall(r"^.*Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)$", text, re.MULTILINE)
+    causes = python or re.findall(r"^\s*Caused by: (.+)$", text, re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if len(lines) > 1 and lines[0].startswith("An error occurred while calling"):
+        lines = lines[1:]  # the first names the method, the next one the error
+    cause = causes[-1] if causes else lines[0].removeprefix(": ")
+    return re.sub(r"\.?\s+SQLSTATE: \w+$", "", cause.strip())
+
+
+def _wrong_input(text: str) -> str | None:
+    """Return what is wrong with an input and how to fix it, if the error's text names one."""
+    if _LOST_CONNECTION.search(text):
+        return None
+    for pattern, message in _WRONG_INPUTS:
+        match = pattern.search(text)
+        if match:
+            return message.format(**match.groupdict())
+    return None
+
+
+def _text(error: BaseException) -> str:
+    """Return the error's message, without the frames of Java's stack traces."""
+    if isinstance(error, ConnectionRefusedError):
+        return _JVM_ENDED
+    try:
+        lines = str(error).splitlines()
+    except SPARK_ERRORS:  # the message itself is fetched from the JVM
+        return _JVM_ENDED
+    return "\n".join(line for line in lines if not _STACK_FRAME.match(line))

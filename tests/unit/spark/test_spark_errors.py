@@ -1,0 +1,87 @@
+"""Errors of Spark become one line: TableError for a wrong input, JobError with the root cause for the rest."""
+
+from __future__ import annotations
+
+import pytest
+from pyspark.errors import PySparkException
+
+from gliclass_spark.errors import GliclassSparkError, JobError, TableError
+from gliclass_spark.spark.spark_errors import reporting_spark_errors, root_cause
+
+READ_ERROR = "An error occurred while calling o152.collectToPython.\n: org.apache.spark.SparkException: "
+READ_ERROR += "[FAILED_READ_FILE.{}] Encountered error while reading file file:///lake/b.parquet. {} SQLSTATE: KD001\n"
+FRAMES = "\tat java.base/java.net.URLClassLoader.findClass(URLClassLoader.java:445)\n\t... 22 more\n"
+MISMATCH = (
+    "Data type mismatches when reading Parquet column [a id]. Expected Spark type int, actual Parquet type INT64."
+)
+
+
+def reported(text: str) -> GliclassSparkError:
+    with pytest.raises(GliclassSparkError) as raised, reporting_spark_errors("tag of pipeline 'mail'"):
+        raise PySparkException(text)
+    assert "\n" not in str(raised.value)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            f"{CALL}.\n: java.lang.RuntimeException: java.lang.ClassNotFoundException: "
+            f"Class org.apache.hadoop.fs.s3a.S3AFileSystem not found\n{FRAMES}Caused by: java.lang."
+            f"ClassNotFoundException: Class org.apache.hadoop.fs.s3a.S3AFileSystem not found\n{FRAMES}",
+            ["no driver for this store (org.apache.hadoop.fs.s3a.S3AFileSystem)", "spark.jars"],
+        ),
+        (
+            'o.load.\n: org.apache.hadoop.fs.UnsupportedFileSystemException: No FileSystem for scheme "gs"\n',
+            ["no driver for gs://", "docs/deployment/storage.md"],
+        ),
+        ("java.net.UnknownHostException: nohost", ["host 'nohost' is unknown", "check the address"]),
+        (READ_ERROR.format("NO_HINT", "") + FRAMES, ["file:///lake/b.parquet can't be read", "cut short"]),
+        (READ_ERROR.format("CANNOT_READ_FILE_FOOTER", "Could not read footer."), ["file:///lake/b.parquet can't be"]),
+        (
+            READ_ERROR.format("PARQUET_COLUMN_DATA_TYPE_MISMATCH", MISMATCH),
+            ["column 'a id' is INT64 in file:///lake/b.parquet, and int in other files"],
+        ),
+        ("[USER_RAISED_EXCEPTION] the id 9.1e15 is too large SQLSTATE: P0001", ["the id 9.1e15 is too large"]),
+    ],
+)
+def test_a_wrong_input_is_named_with_its_fix(text: str, parts: list[str]) -> None:
+    error = reported(text)
+    assert (type(error), error.exit_code) == (TableError, 2)
+    assert str(error).startswith("tag of pipeline 'mail': ")
+    for part in parts:
+        assert part in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (
+            f"{CALL}.\n: java.lang.Error: boom SQLSTATE: 42000\n",
+            "java.lang.Error: boom",
+        ),
+        (
+            f"{CALL}. Trace:\npy4j.Py4JException: no such method\n",
+            "py4j.Py4JException: no such method",
+        ),
+        (f"a job failed\nCaused by: a: b\n{FRAMES}Caused by: java.io.IOException: No space left on device\n", None),
+        (
+            'thrown from the worker: Traceback (most recent call last):\n  File "x.py", line 5, in <lambda>\n    f()\n'
+            "CheckpointError: the files have the digest 1\n SQLSTATE: 38000",
+            "CheckpointError: the files have the digest 1",
+        ),
+        (READ_ERROR.format("NO_HINT", "") + "Caused by: java.net.SocketException: Connection reset\n", None),
+    ],
+)
+def test_any_other_error_has_its_root_cause(text: str, cause: str | None) -> None:
+    cause = cause or text.strip().splitlines()[-1].removeprefix("Caused by: ")
+    error = reported(text)
+    assert (type(error), error.exit_code) == (JobError, 1)
+    assert str(error).startswith(f"tag of pipeline 'mail' failed: {cause}; no table is left half-written")
+    assert root_cause(PySparkException(text)) == cause
+
+
+def test_a_jvm_that_is_gone_is_named() -> None:
+    with pytest.raises(JobError, match="Spark's Java process ended"), reporting_spark_errors("a job"):
+        raise ConnectionRefusedError(111, "Connection refused")
