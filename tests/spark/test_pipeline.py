@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gliclass_spark.checkpoints.digest import digest_of
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.rules import Rules
-from gliclass_spark.errors import ErrorShareError, TableError
+from gliclass_spark.errors import ConfigError, ErrorShareError, TableError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, filter_step, route_step, tag_step
@@ -230,6 +231,19 @@ def test_delta_parquet_and_csv_are_read_as_json_is(
     assert tag_step(other).tagged == len(TEXTS)
     done = filter_step(other)
     assert (done.kept, done.rejected) == (3, {"too_short": 1, "german": 1})
+
+
+def test_a_catalog_table_without_versions_is_read_as_it_is_also_as_of_a_time(
+    run: PipelineRun, config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(ConfigError, match=r"mail keeps no versions: it can't be read as it was at .*use a Delta table"):
+        tag_step(replace(run, until=now))
+    run.spark.read.json(str(tmp_path / "mail")).createOrReplaceTempView("mail_as_it_is")
+    config["source"] = {"table": "mail_as_it_is", "id": "id", "text": "body"}
+    tagged = tag_step(replace(run, pipeline=pipeline_of(config, tmp_path), until=now))
+    assert (tagged.tagged, tagged.inputs["source"].until) == (len(TEXTS), None)
+    assert "table mail_as_it_is keeps no versions: it is read as it is, not as of" in caplog.text
 
 
 REFUSED = [

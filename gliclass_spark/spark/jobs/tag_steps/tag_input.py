@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame
@@ -18,6 +19,8 @@ from gliclass_spark.spark.jobs.job_run import Job, settings_hash
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms.tagging import rows_without_scores
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,16 @@ class TagInput:
 def source_range(run: PipelineRun, source: TableRef | None, recent: list[Manifest]) -> VersionRange:
     """Return the version of the source at `run.until`, but none before the last one read: tags don't go back.
 
-    Raises ConfigError if `run.until` is set and the source has no versions.
+    A table of the catalog that has no versions is read as it is: a scheduler, which knows no table's format, sets
+    `run.until` for every one. Raises ConfigError if `run.until` is set for files of another format than Delta.
     """
     if source is None:
-        if run.until is not None:
+        if run.until is not None and run.pipeline.source.table is None:
             raise ConfigError(
                 f"{run.documents.name} keeps no versions: it can't be read as it was at {run.until}; use a Delta table"
             )
+        if run.until is not None:
+            logger.warning("%s keeps no versions: it is read as it is, not as of %s", run.documents.name, run.until)
         return VersionRange()
     requested = source.latest(run.spark, run.until)
     last = last_success(recent, "tag")
