@@ -10,9 +10,10 @@ from gliclass_spark.spark.spark_errors import reporting_spark_errors, root_cause
 
 READ_ERROR = "An error occurred while calling o152.collectToPython.\n: org.apache.spark.SparkException: "
 READ_ERROR += "[FAILED_READ_FILE.{}] Encountered error while reading file file:///lake/b.parquet. {} SQLSTATE: KD001\n"
+CALL = "An error occurred while calling o58.sql"
 FRAMES = "\tat java.base/java.net.URLClassLoader.findClass(URLClassLoader.java:445)\n\t... 22 more\n"
 MISMATCH = (
-    "Data type mismatches when reading Parquet column [a id]. Expected Spark type int, actual Parquet type INT64."
+    "Data type mismatches when reading Parquet column [a id]. Expected Spark type int, actual Parquet type INT64"
 )
 
 
