@@ -51,6 +51,10 @@ class JavaError(GliclassSparkError):
     """Java is missing, or of a version that Spark does not support."""
 
 
+class SparkStartError(GliclassSparkError):
+    """Spark does not start: SPARK_HOME has another version, its jars can't be downloaded, a setting is invalid."""
+
+
 class TableError(GliclassSparkError):
     """A table is missing, lacks a column, or holds values that a job can't process."""
 

@@ -17,6 +17,7 @@ from gliclass_spark.cli import (
     run_commands,
     training_commands,
 )
+from gliclass_spark.cli.console import replace_unprintable
 from gliclass_spark.errors import GliclassSparkError
 from gliclass_spark.inference.openmp import limit_spinning
 
@@ -44,6 +45,7 @@ for _panel, _modules in _PANELS.items():
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 for success, 1 for a run that was stopped, 2 for invalid input."""
     limit_spinning()
+    replace_unprintable()
     try:
         app(args=None if argv is None else list(argv))
     except GliclassSparkError as error:

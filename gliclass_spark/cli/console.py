@@ -1,6 +1,30 @@
-"""The console that commands print to."""
+"""The console that commands print to, and what they show while a step takes its time."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
 # In a notebook rich would need ipywidgets, and a progress bar would print every frame: treat the cell as a file.
 console = Console(force_jupyter=False, force_terminal=False if Console().is_jupyter else None)
+
+
+@contextmanager
+def step(description: str) -> Iterator[None]:
+    """Show that a step is running: a spinner on a terminal, else one line on standard error."""
+    if console.is_terminal:
+        with console.status(description):
+            yield
+        return
+    print(description, file=sys.stderr, flush=True)
+    yield
+
+
+def replace_unprintable() -> None:
+    """Print "?" for a character that the output's encoding lacks: all of a run's work is done by then."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gliclass_spark.cli.console import console
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, open_spark
+from gliclass_spark.cli.console import console, step
+from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose, open_spark
 from gliclass_spark.config.pipeline import Pipeline
 
 app = typer.Typer()
@@ -27,6 +27,7 @@ def feedback(
         float | None,
         typer.Option(min=0, max=1, help="Share of signals that may be refused. Default: the pipeline's."),
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Ingest feedback about decisions: clicks, ratings, corrections. Each signal is stored with its decision.
 
@@ -38,7 +39,7 @@ def feedback(
     from gliclass_spark.cli.output.feedback_output import show_feedback
     from gliclass_spark.spark.jobs.ingest_feedback import ingest
 
-    with open_spark(conf) as spark:
-        with console.status("ingesting feedback"):
+    with open_spark(conf, verbose, f"feedback of pipeline {settings.name!r}") as spark:
+        with step("ingesting feedback"):
             result = ingest(spark, settings, signals, max_error_ratio)
         show_feedback(console, settings.name, result)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gliclass_spark.cli.console import console
+from gliclass_spark.cli.console import console, step
 from gliclass_spark.cli.run_session import Full, RetagChoice, open_run
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf
+from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
 from gliclass_spark.config.pipeline import Pipeline
 
 app = typer.Typer()
@@ -36,6 +36,7 @@ def plan(
     spark_share: Annotated[
         float, typer.Option(help="With --cluster: share of the engine's speed that a job on Spark reaches.")
     ] = 0.8,
+    verbose: Verbose = False,
 ) -> None:
     """Show what a run would tag, keep, reject and route, from a sample. Writes nothing.
 
@@ -48,8 +49,8 @@ def plan(
     from gliclass_spark.spark.jobs.plan import plan as plan_run
 
     executor = Executor(slots, price)
-    with open_run(pipeline, None, conf, retag, full) as run:
-        with console.status("scoring a sample"):
+    with open_run(pipeline, None, conf, retag, full, verbose=verbose) as run:
+        with step("loading the model and scoring a sample"):
             result = plan_run(run, sample)
         show_plan(console, run.pipeline.name, result)
     if cluster:
@@ -74,7 +75,7 @@ def report(
 
 
 @app.command()
-def maintain(pipeline: PipelineFile, conf: SparkConf = None) -> None:
+def maintain(pipeline: PipelineFile, conf: SparkConf = None, verbose: Verbose = False) -> None:
     """Compact the pipeline's tables (OPTIMIZE) and remove files past their retention (VACUUM).
 
     The retention is the table property delta.deletedFileRetentionDuration: 7 days by default.
@@ -82,7 +83,7 @@ def maintain(pipeline: PipelineFile, conf: SparkConf = None) -> None:
     from gliclass_spark.cli.output.maintenance_output import show_maintenance
     from gliclass_spark.spark.jobs.maintain import maintain as maintain_tables
 
-    with open_run(pipeline, None, conf) as run:
-        with console.status("compacting and vacuuming"):
+    with open_run(pipeline, None, conf, verbose=verbose) as run:
+        with step("compacting and vacuuming"):
             tables = list(maintain_tables(run.spark, run.pipeline))
         show_maintenance(console, tables)

@@ -10,7 +10,7 @@ import typer
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.model_commands import register
 from gliclass_spark.cli.retrain_commands import run_steps, take_snapshot
-from gliclass_spark.cli.spark_options import SparkConf, open_spark
+from gliclass_spark.cli.spark_options import SparkConf, Verbose, open_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -23,7 +23,9 @@ app = typer.Typer()
 
 
 @app.command()
-def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkConf = None) -> None:
+def retrain_demo(
+    config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkConf = None, verbose: Verbose = False
+) -> None:
     """Tag, ingest reviews, retrain, promote, tag with the new champion, roll back.
 
     The documents are the descriptions of the Python packages installed here; the reviews follow the trove classifiers
@@ -47,7 +49,7 @@ def retrain_demo(config: Path = Path("conf/retrain/reviewed.yaml"), conf: SparkC
     except (ModelNotFoundError, RegistryUnreachableError):  # the database does not exist yet
         register(name, "embedded", settings.registry)
     show_versions(console, name, registry.versions(name))
-    with open_spark(conf) as spark:
+    with open_spark(conf, verbose) as spark:
         documents = installed_packages()
         write_documents(str(settings.pipeline.source.path))
         console.rule("2. A run: tag, filter, route", align="left")

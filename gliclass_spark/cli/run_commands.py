@@ -22,7 +22,7 @@ from gliclass_spark.cli.run_session import (
     run_step,
     run_steps,
 )
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf
+from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
 from gliclass_spark.config.pipeline import Retag, Step
 from gliclass_spark.errors import ConfigError
 
@@ -34,14 +34,16 @@ app = typer.Typer()
 
 
 @app.command()
-def demo(pipeline: PipelineFile = Path("conf/pipelines/corpus.yaml"), conf: SparkConf = None) -> None:
+def demo(
+    pipeline: PipelineFile = Path("conf/pipelines/corpus.yaml"), conf: SparkConf = None, verbose: Verbose = False
+) -> None:
     """Run the demo pipeline on real documents: the descriptions of the Python packages installed here."""
     from gliclass_spark.cli.output.run_output import show_run
     from gliclass_spark.demo.package_documents import write_documents
 
-    with open_run(pipeline, None, conf) as run:
+    with open_run(pipeline, None, conf, verbose=verbose) as run:
         write_documents(str(run.pipeline.source.path))
-        show_run(console, run, run_steps(run))
+        show_run(console, run, run_steps(run, announce=True))
 
 
 @app.command(name="run")
@@ -56,6 +58,7 @@ def run_all(
         str | None,
         typer.Option(help="Keep running: look for new documents at this interval, such as 30s, 5m or 2h."),
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Tag, filter and route new and changed documents, then print the counts and some samples.
 
@@ -66,9 +69,9 @@ def run_all(
     interval_s = _seconds(every) if every is not None else None
     if interval_s is not None and until is not None:
         raise ConfigError("--every runs on with new documents, --until ends at a time; give one of them")
-    with open_run(pipeline, run_id, conf, retag, full, until) as run:
+    with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
         if interval_s is None:
-            show_run(console, run, run_steps(run))
+            show_run(console, run, run_steps(run, announce=True))
         else:
             _run_repeatedly(run, interval_s)
 
@@ -81,21 +84,34 @@ def tag(
     retag: RetagChoice = "changed",
     full: Full = False,
     until: Until = None,
+    verbose: Verbose = False,
 ) -> None:
     """Score new and changed documents: every label's score goes to `tags`. The only step that loads the model."""
-    _run_one_step("tag", pipeline, run_id, conf, retag, full, until)
+    _run_one_step("tag", pipeline, run_id, conf, retag, full, until, verbose)
 
 
 @app.command(name="filter")
-def filter_(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None, full: Full = False) -> None:
+def filter_(
+    pipeline: PipelineFile,
+    run_id: RunId = None,
+    conf: SparkConf = None,
+    full: Full = False,
+    verbose: Verbose = False,
+) -> None:
     """Apply the reject rules to the scores: `kept`, `rejected` with a reason, `quarantined` with an error."""
-    _run_one_step("filter", pipeline, run_id, conf, full=full)
+    _run_one_step("filter", pipeline, run_id, conf, full=full, verbose=verbose)
 
 
 @app.command()
-def route(pipeline: PipelineFile, run_id: RunId = None, conf: SparkConf = None, full: Full = False) -> None:
+def route(
+    pipeline: PipelineFile,
+    run_id: RunId = None,
+    conf: SparkConf = None,
+    full: Full = False,
+    verbose: Verbose = False,
+) -> None:
     """Write the kept documents to the tables of their routes."""
-    _run_one_step("route", pipeline, run_id, conf, full=full)
+    _run_one_step("route", pipeline, run_id, conf, full=full, verbose=verbose)
 
 
 def _run_one_step(
@@ -106,9 +122,10 @@ def _run_one_step(
     retag: Retag = "changed",
     full: bool = False,
     until: datetime | None = None,
+    verbose: bool = False,
 ) -> None:
     """Run one step and print its manifest as JSON, on one line in a log."""
-    with open_run(pipeline, run_id, conf, retag, full, until) as run:
+    with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
         if step not in run.pipeline.steps:
             steps = ", ".join(run.pipeline.steps)
             raise ConfigError(f"{pipeline}: this pipeline has no step {step!r} (steps: [{steps}]); add it to 'steps'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from gliclass_spark.cli.console import console
+from gliclass_spark.cli.console import console, step
 from gliclass_spark.cli.spark_options import open_spark
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 
@@ -39,6 +39,12 @@ Until = Annotated[
 ]
 Full = Annotated[bool, typer.Option("--full", help="Read every document, not only the changed ones.")]
 
+_DESCRIPTIONS: dict[Step, str] = {
+    "tag": "tag: loading the model and scoring new and changed documents",
+    "filter": "filter: applying the reject rules",
+    "route": "route: writing the routes' tables",
+}
+
 
 def new_run_id() -> str:
     """Return a new run id: the time in UTC and four random hex digits."""
@@ -53,31 +59,43 @@ def open_run(
     retag: Retag = "changed",
     full: bool = False,
     until: datetime | None = None,
+    verbose: bool = False,
 ) -> Iterator[PipelineRun]:
     """Yield a run of the pipeline in a Spark session. Raises ConfigError for an invalid file, before Spark starts."""
     settings = Pipeline.from_yaml(pipeline)
 
     from gliclass_spark.spark.jobs import PipelineRun
+    from gliclass_spark.spark.launch import check_paths
+    from gliclass_spark.spark.session import java_encoding
 
     as_of = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
-    with open_spark(conf) as spark:
+    with open_spark(conf, verbose, f"pipeline {settings.name!r}") as spark:
+        check_paths(java_encoding(spark), {"source.path": settings.source.path, "tables": settings.tables})
         yield PipelineRun(spark, settings, run_id or new_run_id(), retag=retag, full=full, until=as_of)
 
 
-def run_step(run: PipelineRun, step: Step) -> Manifest:
+def run_step(run: PipelineRun, name: Step) -> Manifest:
     """Run one step under a progress bar and return its manifest."""
     from gliclass_spark.spark.jobs import STEPS
 
-    columns = TextColumn("{task.description:<7}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(step, total=None)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
 
         def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            loading = total and not done
+            bar.update(task, completed=done, total=total, description=f"{name}: loading the model" if loading else name)
 
-        return STEPS[step](replace(run, on_progress=update))
+        return STEPS[name](replace(run, on_progress=update))
 
 
-def run_steps(run: PipelineRun) -> list[Manifest]:
-    """Run all steps of the pipeline, in order, and return their manifests."""
-    return [run_step(run, step) for step in run.pipeline.steps]
+def run_steps(run: PipelineRun, announce: bool = False) -> list[Manifest]:
+    """Run all steps of the pipeline, in order, and return their manifests.
+
+    announce: print a line for each step where there is no terminal for a progress bar.
+    """
+    manifests = []
+    for name in run.pipeline.steps:
+        with step(_DESCRIPTIONS[name]) if announce and not console.is_terminal else nullcontext():
+            manifests.append(run_step(run, name))
+    return manifests

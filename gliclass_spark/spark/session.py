@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -14,9 +15,12 @@ from gliclass_spark.config.delta_jars import delta_settings
 from gliclass_spark.config.spark import read_conf
 from gliclass_spark.errors import ConfigError, JavaError
 from gliclass_spark.spark import java
+from gliclass_spark.spark.launch import launch_java, starting_spark
 from gliclass_spark.spark.worker import daemon
 
 _ALWAYS = {
+    # Encodings of text files beyond UTF-8 and Latin-1, such as windows-1252, see `source.encoding`.
+    "spark.sql.legacy.javaCharsets": "true",
     "spark.python.daemon.module": daemon.MODULE,
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -43,12 +47,16 @@ _LOCAL = {
 _TASK_GPUS = "spark.task.resource.gpu.amount"
 
 
-def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-spark") -> SparkSession:
+def spark_session(
+    conf: str | Path | None = None, *, app_name: str = "gliclass-spark", log: Path | None = None
+) -> SparkSession:
     """Return the active session if there is one, otherwise a new one with Delta.
 
     An active session (Databricks, EMR, a notebook) is left unchanged. `conf` is a file of Spark settings as
     `key: value`, see conf/spark. Unless it or spark-submit sets another master, its settings override the defaults
-    for one machine. Raises JavaError if there is no usable Java, ConfigError if the settings can't work.
+    for one machine. `log` is a file for all that Spark's Java process prints, if this starts one; None: it prints to
+    this process's output. Raises JavaError if there is no usable Java, ConfigError if the settings can't work,
+    SparkStartError if Spark does not start.
     """
     active = active_session()
     if active is not None:
@@ -66,9 +74,12 @@ def spark_session(conf: str | Path | None = None, *, app_name: str = "gliclass-s
     # spark-submit sets the application's name too: its --name, or the file's name.
     builder = SparkSession.builder if submitted else SparkSession.builder.appName(app_name)
     delta = {} if submitted else delta_settings(settings)
-    for key, value in {**_ALWAYS, **delta, **settings}.items():
+    settings = {**_ALWAYS, **delta, **settings}
+    for key, value in settings.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    launch_java(settings, log)
+    with starting_spark(log):
+        spark = builder.getOrCreate()
     if submitted and str(spark.sparkContext.master).startswith("local"):
         submitted_conf = spark.sparkContext.getConf()
         for key, value in _LOCAL_SQL.items():
@@ -88,6 +99,12 @@ def local_settings(settings: dict[str, str], conf: str | Path | None) -> dict[st
             "would wait for them forever; set spark.master to a cluster, or remove the setting"
         )
     return {**_LOCAL, **settings}
+
+
+def java_encoding(spark: SparkSession) -> str:
+    """Return the encoding in which the session's Java names files; UTF-8 with Spark Connect, which reports none."""
+    jvm: Any = getattr(spark, "_jvm", None)
+    return "utf-8" if jvm is None else str(jvm.System.getProperty("sun.jnu.encoding"))
 
 
 def active_session() -> SparkSession | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -30,6 +31,14 @@ def test_a_command_limits_the_spinning_of_torch_threads() -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
     done = subprocess.run([sys.executable, "-c", program], env=inherited, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "5000"
+
+
+def test_an_output_that_lacks_a_character_gets_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    assert main(["classify", "--labels", "parcel,invoice", "Where is my parcel? 🚚"]) == 0
+    sys.stdout.flush()
+    assert "Where is my parcel? ?" in printed.getvalue().decode("ascii")
 
 
 def test_an_unknown_command_and_a_missing_file_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
