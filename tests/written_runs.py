@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 from deltalake import write_deltalake
@@ -15,14 +15,21 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.manifest import Manifest, VersionRange
 
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
-COUNTS = pa.map_(pa.string(), pa.int64())
 RANGE = pa.struct([("table_id", pa.string()), ("since", pa.int64()), ("until", pa.int64())])
-MAPS = {
-    **dict.fromkeys(("rejected", "routed", "errors", "label_counts"), COUNTS),
-    "score_histograms": pa.map_(pa.string(), pa.list_(pa.int64())),
-    "step_seconds": pa.map_(pa.string(), pa.float64()),
-    **dict.fromkeys(("inputs", "outputs"), pa.map_(pa.string(), RANGE)),
+TYPES = {
+    **{str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()},
+    **{datetime: pa.timestamp("us", "UTC"), VersionRange: RANGE},
 }
+
+
+def arrow_type(hint: Any) -> pa.DataType:
+    """Return the Arrow type of a field of Manifest."""
+    arguments = [argument for argument in get_args(hint) if argument is not type(None)]
+    if get_origin(hint) is dict:
+        return pa.map_(pa.string(), arrow_type(arguments[1]))
+    if get_origin(hint) is list:
+        return pa.list_(arrow_type(arguments[0]))
+    return arrow_type(arguments[0]) if arguments else TYPES[hint]
 
 
 def pipeline(folder: Path) -> Pipeline:
@@ -65,10 +72,8 @@ def run_manifests(number: int = 1) -> list[Manifest]:
 
 def write_runs(folder: Path, rows: Sequence[Manifest]) -> None:
     columns: dict[str, pa.Array] = {}
-    for name in Manifest.__dataclass_fields__:
+    for name, hint in get_type_hints(Manifest).items():
         values = [asdict(row)[name] for row in rows]
-        values = [list(value.items()) for value in values] if name in MAPS else values
-        columns[name] = pa.array(values, MAPS.get(name))
-        if pa.types.is_null(columns[name].type):
-            columns[name] = pa.array(values, pa.int64() if name != "message" else pa.string())
+        is_map = get_origin(hint) is dict
+        columns[name] = pa.array([list(value.items()) for value in values] if is_map else values, arrow_type(hint))
     write_deltalake(str(folder / "lake" / "runs"), pa.table(columns), mode="append")

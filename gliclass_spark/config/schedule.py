@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gliclass_spark.config.paths import ConfigPath
 
 _TABLE = re.compile(r"[a-z0-9][a-z0-9_-]*\.[A-Za-z_][A-Za-z0-9_]*")
-Seconds = Annotated[int, Field(gt=0, strict=True)]
+# Limits within what Airflow's classes, its scheduler's arithmetic and its database's columns accept: a value beyond
+# them fails there without naming the file, and some of them for all DAGs.
+Seconds = Annotated[int, Field(gt=0, le=366 * 24 * 3600, strict=True)]
+AirflowName = Annotated[str, Field(min_length=1, max_length=250)]
+AirflowTag = Annotated[str, Field(min_length=1, max_length=100)]
+FirstDay = Annotated[date, Field(ge=date(1970, 1, 1), le=date(2999, 12, 31))]
 WEEKLY = "0 4 * * 0"
 GPU_POOL = "gpu"
 
@@ -40,23 +45,23 @@ class Timing(BaseModel):
     """Tables of pipelines, as `pipeline.table`: a run starts when all of them were written."""
     timezone: str = "UTC"
     """The time zone of `cron`."""
-    start: date = date(2026, 1, 1)
+    start: FirstDay = date(2026, 1, 1)
     """The first day."""
-    owner: str = "data-platform"
+    owner: AirflowName = "data-platform"
     """The owner that Airflow shows."""
-    tags: tuple[str, ...] = ()
+    tags: tuple[AirflowTag, ...] = ()
     """Tags in Airflow's list of DAGs."""
-    retries: Annotated[int, Field(ge=0, strict=True)] = 3
+    retries: Annotated[int, Field(ge=0, le=1000, strict=True)] = 3
     """Retries of each job, with exponential backoff."""
     retry_delay_s: Seconds = 60
     """The first wait, in seconds."""
     timeout_s: Seconds = 6 * 3600
     """The time limit of one attempt, in seconds."""
-    pool: str = "default_pool"
+    pool: AirflowName = "default_pool"
     """The Airflow pool that limits concurrent jobs with a model."""
     spark_conf: ConfigPath | None = None
     """A file of conf/spark, with settings beyond the connection's."""
-    connection: str = "spark_default"
+    connection: AirflowName = "spark_default"
     """The Airflow connection of the cluster that jobs are submitted to."""
     alerts: Alerts = Alerts()
     """Who is alerted."""
@@ -66,6 +71,8 @@ class Timing(BaseModel):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is not None and not croniter.is_valid(value):
             raise ValueError(f"{value!r} is no cron; write minute, hour, day, month and weekday, as in '0 2 * * *'")
+        if value is not None and not _fires(value):
+            raise ValueError(f"{value!r} names no day of this time; write one that comes again and again")
         return value
 
     @field_validator("timezone")
@@ -91,14 +98,14 @@ class Schedule(Timing):
 
     catchup: bool = False
     """Whether Airflow backfills the scheduled runs between `start` and now, each over the source as of its date."""
-    storage: str | None = None
+    storage: AirflowName | None = None
     """The Airflow connection whose extra holds delta-rs's storage options for the tables, such as keys."""
 
 
 class RetrainSchedule(Timing):
     """When and how Airflow retrains a pipeline's model: every Sunday, unless `cron` or `after` is set."""
 
-    pool: str = GPU_POOL
+    pool: AirflowName = GPU_POOL
     """The Airflow pool; each step that trains or evaluates takes one slot."""
     python: ConfigPath | None = None
     """The Python interpreter of the training environment. Without it, Airflow's own."""
@@ -111,3 +118,13 @@ class RetrainSchedule(Timing):
         if isinstance(document, dict) and not {"cron", "after"} & document.keys():
             return {"cron": WEEKLY, **document}
         return document
+
+
+def _fires(cron: str) -> bool:
+    """Return whether the cron expression has a time before and after now: without, Airflow's scheduler fails."""
+    try:
+        croniter(cron, datetime.now(UTC)).get_prev()
+        croniter(cron, datetime.now(UTC)).get_next()
+    except CroniterBadDateError:
+        return False
+    return True

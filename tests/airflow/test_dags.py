@@ -183,6 +183,58 @@ def test_an_invalid_file_is_an_import_error_and_leaves_other_dags_alone(
     assert str(file) in bag.import_errors["import_errors.py"] or "none.yaml" in message
 
 
+CRON = {"cron": "0 2 * * *"}
+# Values that the scheduler, or a column of Airflow's database, has limits for; and some at the limit.
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "timeout-of-a-year": {"airflow": {**CRON, "timeout_s": 365 * 24 * 3600}},
+    "timeout-too-large": {"airflow": {**CRON, "timeout_s": 10**14}},
+    "delay-too-large": {"airflow": {**CRON, "retry_delay_s": 10**14}},
+    "retries-too-many": {"airflow": {**CRON, "retries": 10**11}},
+    "start-too-early": {"airflow": {**CRON, "start": "0001-01-01", "timezone": "Asia/Tokyo"}},
+    "start-too-late": {"airflow": {**CRON, "start": "9999-12-31"}},
+    "tag-of-100": {"airflow": {**CRON, "tags": ["t" * 100]}},
+    "tag-too-long": {"airflow": {**CRON, "tags": ["t" * 101]}},
+    "tag-empty": {"airflow": {**CRON, "tags": [""]}},
+    "owner-too-long": {"airflow": {**CRON, "owner": "o" * 3000}},
+    "pool-too-long": {"airflow": {**CRON, "pool": "p" * 1000}},
+    "pool-empty": {"airflow": {**CRON, "pool": ""}},
+    "connection-empty": {"airflow": {**CRON, "connection": ""}},
+    "cron-of-february-30": {"airflow": {"cron": "0 2 30 2 *"}},
+    "cron-of-february-30-or-assets": {"airflow": {"cron": "0 2 30 2 *", "after": ["corpus.kept"]}},
+    "cron-of-february-29": {"airflow": {"cron": "0 2 29 2 *"}},
+    "cron-of-a-single-year": {"airflow": {"cron": "0 2 * * * * 2040"}},
+    "tables-too-long": {"tables": "l" * 2000},
+    "tables-of-a-reserved-scheme": {"tables": "airflow://bucket/lake"},
+    "tables-with-a-template": {"tables": "lake/{{ 1 / 0 }}"},
+    "name-too-long": {"name": "n" * 251},
+}
+AT_THE_LIMIT = {"timeout-of-a-year", "tag-of-100", "cron-of-february-29", "tables-with-a-template"}
+
+
+def test_a_file_that_airflow_refuses_is_an_import_error_and_leaves_other_dags_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, parts in UNUSUAL.items():
+        write(tmp_path, name, **parts)
+    write(tmp_path, "good")
+    with monkeypatch.context() as patched:
+        # An error that nobody foresaw, in a file of its own.
+        write(tmp_path, "unforeseen")
+        read = Pipeline.from_yaml
+        patched.setattr(Pipeline, "from_yaml", lambda path: 1 // 0 if path.stem == "unforeseen" else read(path))
+        bag = bag_of(tmp_path, patched)
+    assert set(bag.dags) == {"good", *AT_THE_LIMIT}
+    assert set(bag.import_errors) == {"import_errors.py"}
+    refused = {name for name in UNUSUAL if str(tmp_path / f"{name}.yaml") in bag.import_errors["import_errors.py"]}
+    assert refused == set(UNUSUAL) - AT_THE_LIMIT
+    assert f"{tmp_path}/unforeseen.yaml: ZeroDivisionError: " in bag.import_errors["import_errors.py"]
+    for dag in bag.dags.values():  # as the DAG processor goes on; an error of one would end it for all
+        scheduled = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        for catchup in (False, True):
+            span = TimeRestriction(earliest=scheduled.start_date, latest=None, catchup=catchup)
+            assert scheduled.timetable.next_dagrun_info(last_automated_data_interval=None, restriction=span)
+
+
 def test_a_second_pipeline_with_the_same_name_is_an_import_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

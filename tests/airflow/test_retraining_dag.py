@@ -33,7 +33,7 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.training.data.logged_decisions import read_decisions
 
-ORDER = ["plan", "snapshot", "enough", "supervised", "ppo", "calibrate", "gate", "promote", "notify"]
+ORDER = ["plan", "snapshot", "check_feedback", "supervised", "ppo", "calibrate", "gate", "promote", "notify"]
 RUN = "scheduled__2026-11-22T04:00:00+00:00"
 
 
@@ -288,15 +288,15 @@ def test_too_few_decisions_skip_the_training_which_counts_them_alike(
     label_set = Pipeline.from_yaml(file.parents[1] / "mail.yaml").label_set
     write_snapshot(work, rows, label_set)
     with caplog.at_level("INFO"):
-        assert not retraining_checks.enough(str(file), RUN)
+        assert not retraining_checks.has_enough_decisions(str(file), RUN)
     assert "2 decisions with a verdict or reward of pipeline mail, 3 are needed: nothing" in caplog.text
     decisions = read_decisions(work / "snapshot")
     learned = decisions.where(~decisions.held_out)
     assert int((learned.judged | learned.rewarded).sum()) == 2
     write_snapshot(work, [*rows, ("more", "e", "lake", None, 0.0, False, 0.5, 0.1, False)], label_set)
-    assert retraining_checks.enough(str(file), RUN)
+    assert retraining_checks.has_enough_decisions(str(file), RUN)
     write_snapshot(work, rows[:0], label_set)
-    assert not retraining_checks.enough(str(file), RUN)
+    assert not retraining_checks.has_enough_decisions(str(file), RUN)
 
 
 def test_without_enough_signals_the_run_is_skipped(file: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from aiosmtpd.controller import Controller
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, ParamValidationError
 from deltalake import write_deltalake
 from slack_api import slack
 from written_runs import manifest, run_manifests, write_runs
@@ -25,7 +25,7 @@ from written_runs import manifest, run_manifests, write_runs
 from gliclass_spark.airflow import run_pages
 from gliclass_spark.airflow.alerts import send_alert
 from gliclass_spark.airflow.checks import run_checks
-from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
+from gliclass_spark.airflow.dags.pipeline_dag import UNTIL, pipeline_dag
 from gliclass_spark.airflow.operators.spark_step import SparkStep
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.schedule import Alerts
@@ -59,6 +59,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from written_runs import manifest, run_manifests, write_runs
+Path({folder!r}, "arguments").write_text("\\n".join(sys.argv[1:]))
 if rows := {rows}:
     write_runs(Path({folder!r}), rows)
 sys.exit({code})
@@ -124,6 +125,38 @@ def new_settings(file: Path, **parts: Any) -> None:
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **parts}))
 
 
+PARAMETERS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("tag", {"full": False, "retag": "changed"}, ["--retag", "changed"]),
+    ("tag", {"full": True, "retag": "all"}, ["--retag", "all", "--full"]),
+    ("filter", {"full": True, "retag": "all"}, ["--full"]),
+    ("route", {"full": False, "retag": "none"}, []),
+]
+
+
+@pytest.mark.parametrize(("job", "parameters", "options"), PARAMETERS)
+def test_the_parameters_of_a_dag_run_are_options_of_its_jobs(
+    job: str,
+    parameters: dict[str, Any],
+    options: list[str],
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_spark_submit(tmp_path, monkeypatch, 0, "run_manifests(1)")
+    task = step(file, job)
+    task.execute({"params": parameters})
+    submitted = (tmp_path / "arguments").read_text().splitlines()
+    assert submitted[submitted.index("--run-id") + 2 :] == ["--until", UNTIL, *options][2 * (job != "tag") :]
+
+
+def test_a_dag_accepts_only_known_parameters(file: Path) -> None:
+    dag = pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs")
+    assert dag.params.dump() == {"full": False, "retag": "changed"}
+    for name, value in (("full", "yes"), ("retag", "some")):
+        with pytest.raises(ParamValidationError):
+            dag.params.get_param(name).resolve(value)
+
+
 CHANGED_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "tag's label set": ("tag", {"label_set": ["ham"]}),
     "tag's model": ("tag", {"model": "./another"}),
@@ -167,6 +200,8 @@ def test_an_earlier_success_counts_only_if_spark_submit_succeeds(
         step(file, job).execute({})
     fake_spark_submit(tmp_path, monkeypatch, 0)  # the job itself saw that its work was done
     step(file, job).execute({})
+    with pytest.raises(AirflowException, match="is that of an earlier attempt; spark-submit: success"):
+        step(file, job).execute({"params": {"full": True}})
 
 
 def test_a_run_is_verified_by_its_counts(file: Path, tmp_path: Path) -> None:

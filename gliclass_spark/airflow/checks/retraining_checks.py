@@ -34,7 +34,7 @@ def plan(file: str) -> bool:
     return _reaches_min_decisions(signals, "signals", config) and _has_new_signals(signals, config)
 
 
-def enough(file: str, run_id: str) -> bool:
+def has_enough_decisions(file: str, run_id: str) -> bool:
     """Return whether the snapshot has at least `min_decisions` decisions to train on."""
     config = RetrainConfig.from_yaml(file)
     columns = ["target", "reward", "chosen", "held_out"]

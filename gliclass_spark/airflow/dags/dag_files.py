@@ -1,13 +1,16 @@
-"""DAG files: the configuration files of a folder, and the errors of those that are invalid."""
+"""DAG files: the configuration files of a folder, their DAGs, and the errors of those that are invalid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gliclass_spark.errors import ConfigError, GliclassSparkError
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
 
 Config = TypeVar("Config")
 
@@ -17,6 +20,14 @@ class Files(Generic[Config]):
     """configs: the content of the valid files, by path. errors: a message for each other file."""
 
     configs: dict[Path, Config] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Dags:
+    """dags: the DAGs, by id. errors: a message for each file that Airflow refuses."""
+
+    dags: dict[str, DAG] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
@@ -41,8 +52,8 @@ def read_files(
     for path in sorted(folder.glob("*.yaml")):
         try:
             config = read(path)
-        except GliclassSparkError as error:
-            files.errors.append(str(error))
+        except Exception as error:
+            files.errors.append(_message(path, error))
             continue
         name = key(config)
         if name in first:
@@ -52,3 +63,23 @@ def read_files(
         if name is not None:
             first[name] = path
     return files
+
+
+def build_dags(configs: Mapping[Path, Config], build: Callable[[Path, Config], DAG]) -> Dags:
+    """Build the DAG of each file. A file that Airflow's own classes refuse does not affect others."""
+    built = Dags()
+    for path, config in configs.items():
+        try:
+            dag = build(path, config)
+        except Exception as error:  # these classes raise errors of many types
+            built.errors.append(_message(path, error))
+        else:
+            built.dags[dag.dag_id] = dag
+    return built
+
+
+def _message(path: Path, error: Exception) -> str:
+    """Return an import error's message. Errors of this package name the file, and how to fix it, themselves."""
+    if isinstance(error, GliclassSparkError):
+        return str(error)
+    return f"{path}: {type(error).__name__}: {' '.join(str(error).split())}; correct the value that this is about"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, Param, TriggerRule, task
 
 from gliclass_spark.airflow.dags.description import describe
 from gliclass_spark.airflow.dags.scheduled_dag import RUN_ID, asset, scheduled_dag
 from gliclass_spark.airflow.operators.spark_step import SparkStep
-from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.errors import ConfigError
 
@@ -32,6 +33,7 @@ def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
         pipeline.name,
         schedule,
         catchup=schedule.catchup,
+        params=_params(),
         description=f"{', '.join(pipeline.steps)} over {pipeline.source.path or pipeline.source.table}",
         doc_md=describe(file, pipeline),
     )
@@ -41,6 +43,22 @@ def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
         for task_, next_task in pairwise(tasks):
             task_ >> next_task
     return dag
+
+
+def _params() -> dict[str, Param]:
+    """Return the parameters of a run that is triggered by hand; a scheduled run has the defaults."""
+    return {
+        "full": Param(
+            False, type="boolean", title="full", description="Read every document, not only the changed ones."
+        ),
+        "retag": Param(
+            "changed",
+            type="string",
+            enum=list(get_args(Retag)),
+            title="retag",
+            description="Documents to score: those whose text, labels or model changed, all, or none that have scores.",
+        ),
+    }
 
 
 def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: Path) -> SparkStep:

@@ -1,6 +1,6 @@
 """One DAG for each retraining.
 
-plan -> snapshot -> enough -> supervised -> ppo -> calibrate -> gate -> promote -> notify
+plan -> snapshot -> check_feedback -> supervised -> ppo -> calibrate -> gate -> promote -> notify
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def retrain_dag(file: Path, config: RetrainConfig, jobs: Path) -> DAG:
         tasks = [
             _plan(str(file)),
             _snapshot(file, config, schedule, jobs),
-            _enough(str(file), RUN_ID),
+            _check_feedback(str(file), RUN_ID),
             *gpu_steps,
             promotion,
             _notify(str(file), RUN_ID),
@@ -93,12 +93,12 @@ def _plan(file: str) -> bool:
     return plan(file)
 
 
-@task.short_circuit(task_id="enough", retries=0)
-def _enough(file: str, run: str) -> bool:
+@task.short_circuit(task_id="check_feedback", retries=0)
+def _check_feedback(file: str, run: str) -> bool:
     """Check the snapshot for enough decisions before a GPU is used. With too few, the rest is skipped."""
-    from gliclass_spark.airflow.checks.retraining_checks import enough
+    from gliclass_spark.airflow.checks.retraining_checks import has_enough_decisions
 
-    return enough(file, run)
+    return has_enough_decisions(file, run)
 
 
 @task(task_id="notify")

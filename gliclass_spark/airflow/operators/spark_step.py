@@ -28,6 +28,7 @@ class SubmittedJob(SparkSubmitOperator):
         # An attempt submits its job. The provider's default would reconnect to the driver of an earlier attempt, also
         # of one before the task was cleared, and would skip the submission if that driver succeeded.
         super().__init__(durable=False, **kwargs)
+        self.requires_new_output = False
 
     @abstractmethod
     def output_number(self) -> int:
@@ -62,15 +63,17 @@ class SubmittedJob(SparkSubmitOperator):
             is_new = self.output_number() > earlier
         except GliclassSparkError as error:
             raise AirflowException(f"{error}; {outcome}") from submit_error
-        if submit_error is None:
-            return
-        if not is_new:
+        if not is_new and (submit_error is not None or self.requires_new_output):
             raise AirflowException(f"{evidence}, but it is that of an earlier attempt; {outcome}") from submit_error
-        self.log.warning("spark-submit reported a failure, but %s: %s", evidence, submit_error)
+        if submit_error is not None:
+            self.log.warning("spark-submit reported a failure, but %s: %s", evidence, submit_error)
 
 
 class SparkStep(SubmittedJob):
-    """A step of a pipeline: it succeeds when its manifest in `runs` does."""
+    """A step of a pipeline: it succeeds when its manifest in `runs` does.
+
+    The parameters `full` and `retag` of the DAG run become options of the job.
+    """
 
     template_fields = (*SubmittedJob.template_fields, "run_id")
 
@@ -79,6 +82,14 @@ class SparkStep(SubmittedJob):
         self.pipeline_file = pipeline_file
         self.step = step
         self.run_id = run_id
+
+    def execute(self, context: Context) -> None:
+        params = context.get("params") or {}
+        retag = ["--retag", params["retag"]] if self.step == "tag" and "retag" in params else []
+        full = ["--full"] if params.get("full") else []
+        self.application_args = [*(self.application_args or []), *retag, *full]
+        self.requires_new_output = bool(full)  # the job then works even if an earlier attempt of the run succeeded
+        super().execute(context)
 
     def output_number(self) -> int:
         from gliclass_spark.airflow.checks.run_checks import last_sequence
