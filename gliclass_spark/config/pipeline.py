@@ -11,8 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -22,7 +25,7 @@ from pydantic import (
 from gliclass_spark import yaml_loader
 from gliclass_spark.config.model_uri import REGISTERED, hub_model, registered_model, stored_model
 from gliclass_spark.config.paths import ConfigPath, canonical_folder, has_scheme, resolve_path
-from gliclass_spark.config.rule_sql import TAG_COLUMNS
+from gliclass_spark.config.rule_sql import TAG_COLUMNS, parse
 from gliclass_spark.config.rules import RESERVED_TABLES, RejectRule, Route, Routing, Rules
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.errors import ConfigError, LabelSetError, RulesError, describe_validation
@@ -38,7 +41,26 @@ Retag = Literal["changed", "all", "none"]
 
 # Tables that the jobs write, which the source must not overlap. `documents` is the source itself.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
-_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}")
+_NAME_PART = r"(?:[A-Za-z_][A-Za-z0-9_]*|`[^`\x00-\x1f]+`)"
+_TABLE = re.compile(rf"{_NAME_PART}(\.{_NAME_PART}){{0,2}}")
+# Reader options that have a key of their own in `source`.
+_OPTION_KEYS = {
+    **{"encoding": "encoding", "charset": "encoding", "sep": "delimiter", "delimiter": "delimiter"},
+    **{"header": "header", "multiline": "multiline", "path": "path", "paths": "path"},
+}
+_FORMATS_OF = {
+    "encoding": ("csv", "json"),
+    "delimiter": ("csv",),
+    "header": ("csv",),
+    "multiline": ("csv", "json"),
+    "options": ("parquet", "csv", "json"),
+}
+# Reader options that would lose rows in silence, or read other rows for one query than for the next.
+_REFUSED_OPTIONS = {
+    "mode": "a record that can't be read goes to `quarantined`",
+    "columnnameofcorruptrecord": "a record that can't be read goes to `quarantined`",
+    "samplingratio": "types are inferred from all records",
+}
 
 
 def _check_model_uri(value: str, info: ValidationInfo) -> str:
@@ -67,6 +89,13 @@ def _check_column(value: str) -> str:
     return value
 
 
+def _as_option(value: object) -> object:
+    """Return a value as YAML has it as Spark's readers take it: text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float)) else value
+
+
 ColumnName = Annotated[str, AfterValidator(_check_column)]
 # Strict, because otherwise `true` would be accepted as 1.0.
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
@@ -89,12 +118,27 @@ class Source(BaseModel):
     """The column that is classified, of type string."""
     columns: tuple[ColumnName, ...] | None = None
     """Other columns to copy to `kept`, `rejected` and the routes' tables. Without it, all."""
+    where: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
+    """A Spark SQL condition on the source's columns, as in a rule: only documents that meet it are read."""
+    encoding: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]*$")
+    """The encoding of csv and json files, by its name in Java, such as windows-1252 or UTF-16. Default: UTF-8."""
+    delimiter: str | None = Field(None, min_length=1)
+    """What separates the fields of csv files. Default: a comma."""
+    header: bool | None = None
+    """Whether the first record of each csv file names the columns, which are _c0, _c1, ... otherwise. Default: true."""
+    multiline: bool | None = None
+    """Whether a record may have line breaks. Default: true for csv; false for json, which has one object per line."""
+    options: dict[str, Annotated[str, BeforeValidator(_as_option)]] = Field(default_factory=dict)
+    """Other options of Spark's reader of parquet, csv or json files, such as `recursiveFileLookup: true`."""
 
     @field_validator("table")
     @classmethod
     def _plain_identifiers(cls, value: str | None) -> str | None:
         if value is not None and not _TABLE.fullmatch(value):
-            raise ValueError(f"{value!r} is no table name; write one to three names of A-Z, a-z, 0-9, _ with dots")
+            raise ValueError(
+                f"{value!r} is no table name; write one to three names of A-Z, a-z, 0-9, _ with dots, "
+                "others in backquotes"
+            )
         return value
 
     @model_validator(mode="after")
@@ -105,6 +149,7 @@ class Source(BaseModel):
             raise ValueError("has neither 'path' nor 'table'; add one")
         if self.table is not None and "format" in self.model_fields_set:
             raise ValueError("has 'format' beside 'table', whose format Spark knows; remove 'format'")
+        self._check_reader_options()
         seen: set[str] = set()
         for column in (self.id, self.text, *(self.columns or ())):
             if column.lower() in seen:
@@ -115,6 +160,24 @@ class Source(BaseModel):
                 f"'doc_id' is the name of the id in the tables, but the id is {self.id!r}; rename the column"
             )
         return self
+
+    @field_validator("where")
+    @classmethod
+    def _is_safe_condition(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value, "source.where")
+        return value
+
+    def _check_reader_options(self) -> None:
+        file_format = self.format if self.path is not None else "table"
+        for key, formats in _FORMATS_OF.items():
+            if getattr(self, key) not in (None, {}) and file_format not in formats:
+                raise ValueError(f"has {key!r}, which is for {' and '.join(formats)}, not for {file_format}; remove it")
+        for option in self.options:
+            if (key := _OPTION_KEYS.get(option.lower())) is not None:
+                raise ValueError(f"has the option {option!r}, which has a key of its own: write source.{key}")
+            if (reason := _REFUSED_OPTIONS.get(option.lower())) is not None:
+                raise ValueError(f"has the option {option!r}, which is not for pipelines: {reason}; remove it")
 
 
 class Pipeline(BaseModel):
@@ -153,6 +216,9 @@ class Pipeline(BaseModel):
     airflow: Schedule | None = None
     """When Airflow runs it. Without this section, it does not."""
 
+    _file: Path | None = PrivateAttr(None)
+    _content: str | None = PrivateAttr(None)
+
     @classmethod
     def from_yaml(cls, path: str | Path) -> Pipeline:
         """Return the pipeline in a file of conf/pipelines, with the label set that it names.
@@ -163,11 +229,18 @@ class Pipeline(BaseModel):
         document = yaml_loader.load(path)
         folder = Path(path).absolute().parent
         try:
-            return cls.model_validate(document, context={"folder": folder})
+            pipeline = cls.model_validate(document, context={"folder": folder})
+            pipeline._file, pipeline._content = Path(path), pipeline.model_dump_json()
+            return pipeline
         except ValidationError as error:
             raise ConfigError(describe_validation(error, str(path))) from None
         except (LabelSetError, RulesError) as error:
             raise type(error)(f"{path}: {error}") from None
+
+    def check_unchanged(self) -> None:
+        """Raise ConfigError if the file, or its label set, has other contents than when it was read."""
+        if self._file is not None and Pipeline.from_yaml(self._file)._content != self._content:
+            raise ConfigError(f"{self._file} changed after this run had read it; run again, with the file as it is now")
 
     @field_validator("label_set", mode="before")
     @classmethod

@@ -40,7 +40,9 @@ class Manifest:
     routed: rows by destination; routed_documents: the documents in these rows.
     label_counts: tagged documents by label. score_histograms: for each label, how many scores are
     in each of HISTOGRAM_BINS equal parts of [0, 1].
-    inputs: the versions read, by table. outputs: the latest versions of the tables written.
+    inputs: the versions read, by table. commits: the identity of the last version read, by table.
+    outputs: the latest versions of the tables written. columns_hash: SHA-256 of the names and types of the
+    documents' columns. Rows of 0.1 have neither commits nor columns_hash.
     """
 
     run_id: str
@@ -79,6 +81,8 @@ class Manifest:
     tokens_per_s: float | None = None
     padding_share: float | None = None
     model_loads: int | None = None
+    columns_hash: str | None = None
+    commits: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, VersionRange] = field(default_factory=dict)
     outputs: dict[str, VersionRange] = field(default_factory=dict)
 
@@ -88,6 +92,7 @@ class Manifest:
         values = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
         if values.get("full_scan") is None:
             values["full_scan"] = row["whole"]  # the column's name in rows written by 0.1
+        values["commits"] = values.get("commits") or {}
         for name in ("inputs", "outputs"):
             values[name] = {table: VersionRange(**versions) for table, versions in values[name].items()}
         return cls(**values)

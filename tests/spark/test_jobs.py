@@ -67,5 +67,5 @@ def test_a_job_that_cannot_run_exits_with_2_and_one_line(pipeline: Path) -> None
     assert done.returncode == 2
     # spark-submit writes both of a program's streams to its standard output.
     [line] = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
-    assert "no run has tagged with label set 'mail' as it is now" in line
+    assert "the last tag job did not use label set 'mail' as it is now" in line
     assert "run the tag job first" in line

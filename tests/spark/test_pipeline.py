@@ -301,7 +301,9 @@ def test_a_column_that_the_jobs_add_is_refused(run: PipelineRun, tmp_path: Path)
 
 
 def test_filter_before_tag_names_the_job_to_run(run: PipelineRun) -> None:
-    with pytest.raises(TableError, match=r"tags: no run has tagged with label set 'mail' .*run the tag job first"):
+    with pytest.raises(
+        TableError, match=r"tags: the last tag job did not use label set 'mail' .*run the tag job first"
+    ):
         filter_step(run)
 
 

@@ -19,7 +19,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.errors import TableError
 from gliclass_spark.runs.manifest import VersionRange
+from gliclass_spark.spark.delta.column_names import column, helper
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.table_ref import TableRef, unreadable_reason
 
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 _TYPE, _VERSION = "_change_type", "_commit_version"
 FEED_COLUMNS = (_TYPE, _VERSION)
 _PRESENT = ("insert", "update_postimage")
+_RANK = helper("rank")
 
 # Turns rows of a table into those to read, with a column KEY, and keeps the named columns beside them.
 Projection = Callable[[DataFrame, tuple[str, ...]], DataFrame]
@@ -59,33 +62,41 @@ class UnreadableFeedError(Exception):
 
 
 def read_changes(
-    spark: SparkSession, table: TableRef, base: VersionRange | None, current: VersionRange, project: Projection
+    spark: SparkSession,
+    table: TableRef,
+    base: VersionRange | None,
+    base_commit: str | None,
+    current: VersionRange,
+    project: Projection,
 ) -> Changes:
     """Return the rows of the table that changed after `base`, up to `current`.
 
-    Falls back to a full scan without a base, and, with a note and a warning, if the feed can't be read.
+    base_commit: see `TableRef.discontinuity`. Falls back to a full scan without a base, and, with a note and
+    a warning, if the table does not continue the base or its feed can't be read.
     """
-    versions = range_since(base, current)
-    if versions.since is None:
-        return full_scan(project(table.read(spark, current.until), ()))
-    if versions.since == versions.until:
-        empty = project(table.read(spark, current.until), ()).limit(0)
-        return Changes(empty, empty.select(KEY), full_scan=False)
+    snapshot = project(table.read(spark, current.until), ())
+    if base is None or base.until is None or current.until is None:
+        return full_scan(snapshot)
     try:
+        if (reason := table.discontinuity(spark, base, base_commit, current)) is not None:
+            raise UnreadableFeedError(reason)
+        if base.until == current.until:
+            empty = snapshot.limit(0)
+            return Changes(empty, empty.select(KEY), full_scan=False)
         with _unreadable_feed_errors():
-            latest = latest_changes(project(table.change_feed(spark, versions), FEED_COLUMNS))
+            feed = table.change_feed(spark, replace(current, since=base.until))
+            latest = latest_changes(_with_columns_of(snapshot, feed, project))
             latest.persist(StorageLevel.MEMORY_AND_DISK)
             has_deletes = not latest.where(~_is_present()).isEmpty()
-            latest.count()
     except UnreadableFeedError as error:
-        note = f"{table.name} was read in a full scan: {error} (versions {versions.since} to {versions.until})"
+        note = f"{table.name} was read in a full scan: {error} (versions {base.until} to {current.until})"
         logger.warning("%s", note)
-        return replace(full_scan(project(table.read(spark, current.until), ())), note=note)
+        return replace(full_scan(snapshot), note=note)
     rows, deleted = latest.where(_is_present()).drop(*FEED_COLUMNS), latest.where(~_is_present()).select(KEY)
     if has_deletes:
         # If two rows had one id for a while, one of them may remain.
-        remaining = project(table.read(spark, current.until), ()).join(F.broadcast(deleted), KEY, "left_semi")
-        rows = rows.unionByName(remaining, allowMissingColumns=True)
+        remaining = snapshot.join(F.broadcast(deleted), KEY, "left_semi")
+        rows = rows.unionByName(remaining)
         deleted = deleted.join(remaining.select(KEY), KEY, "left_anti")
     return Changes(rows, deleted, full_scan=False, cached=latest)
 
@@ -95,18 +106,30 @@ def full_scan(rows: DataFrame) -> Changes:
     return Changes(rows, rows.select(KEY).limit(0), full_scan=True)
 
 
-def range_since(base: VersionRange | None, current: VersionRange) -> VersionRange:
-    """Return the versions after `base`, up to `current`; all of them if `base` is of another table."""
-    if base is None or base.table_id != current.table_id or base.until is None or current.until is None:
-        return replace(current, since=None)
-    return replace(current, since=base.until)
-
-
 def latest_changes(feed: DataFrame) -> DataFrame:
-    """Return the latest row of a change data feed per key. A key deleted and inserted in one commit is present."""
+    """Return the latest row of a change data feed per key, preferably one that is present after its commit.
+
+    A key deleted and inserted in one commit is present; one that an update changed to another key is not.
+    """
     latest_first = Window.partitionBy(KEY).orderBy(F.desc(_VERSION), F.desc(_is_present()))
-    ranked = feed.where(F.col(_TYPE) != "update_preimage").withColumn("_rank", F.row_number().over(latest_first))
-    return ranked.where("_rank = 1").drop("_rank")
+    ranked = feed.withColumn(_RANK, F.row_number().over(latest_first))
+    return ranked.where(F.col(_RANK) == 1).drop(_RANK)
+
+
+def _with_columns_of(snapshot: DataFrame, feed: DataFrame, project: Projection) -> DataFrame:
+    """Return the rows to read of the feed, in the snapshot's columns. Raises UnreadableFeedError if it has others.
+
+    Delta may read a feed with a later schema than that of the snapshot.
+    """
+    try:
+        rows = project(feed, FEED_COLUMNS)
+    except TableError as error:
+        raise UnreadableFeedError(f"its columns changed ({error})") from None
+    types = {field.name: field.dataType for field in rows.schema}
+    changed = [field.name for field in snapshot.schema if types.get(field.name) != field.dataType]
+    if changed:
+        raise UnreadableFeedError(f"its column {changed[0]!r} changed")
+    return rows.select(*(column(name) for name in (*snapshot.columns, *FEED_COLUMNS)))
 
 
 def rows_for_keys(keys: DataFrame, changes: Changes, snapshot: DataFrame) -> DataFrame:

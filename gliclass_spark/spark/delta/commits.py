@@ -21,7 +21,8 @@ from delta.exceptions import (
     MetadataChangedException,
     ProtocolChangedException,
 )
-from pyspark.sql import SparkSession
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
 from tenacity import (
     RetryCallState,
     RetryError,
@@ -50,27 +51,42 @@ _VERSION = "spark.databricks.delta.write.txnVersion"
 
 
 class Commits:
-    """The commits of one run of a job. `app_id` names the job, `sequence` numbers its runs."""
+    """The commits of one run of a job. `app_id` names the job, `sequence` numbers its runs.
+
+    Each method commits once, again after a conflict, and Delta silently skips the commit if a later run has
+    committed to the table. Each raises ConflictError if conflicts do not end.
+    """
 
     def __init__(self, spark: SparkSession, app_id: str, sequence: int) -> None:
-        self._spark = spark
+        # MERGE and DELETE take the transaction id from the session's settings. In a session of its own, the
+        # writes of other threads don't get it, which Delta would skip as repetitions.
+        self._session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
         self._app_id = app_id
         self._version = sequence * _MAX_COMMITS_PER_RUN
 
-    def commit(self, path: str, write: Callable[[], object]) -> None:
-        """Call `write`, which commits once to the Delta table at `path`; call it again after a conflict.
-
-        Delta silently skips the commit if a later run has written to the table. Raises ConflictError if
-        conflicts do not end.
-        """
+    def append(self, rows: DataFrame, path: str) -> None:
+        """Append rows to the Delta table."""
         self._version += 1
-        self._spark.conf.set(_APP_ID, self._app_id)
-        self._spark.conf.set(_VERSION, str(self._version))
-        try:
-            retry_conflicts(write, path)
-        finally:
-            self._spark.conf.unset(_APP_ID)
-            self._spark.conf.unset(_VERSION)
+        writer = rows.write.format("delta").mode("append").options(txnAppId=self._app_id, txnVersion=self._version)
+        retry_conflicts(lambda: writer.save(path), path)
+
+    def overwrite(self, rows: DataFrame, path: str, cluster_by: tuple[str, ...]) -> None:
+        """Replace the rows, the columns and the clustering of the Delta table."""
+        self._version += 1
+        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").clusterBy(*cluster_by)
+        writer = writer.options(txnAppId=self._app_id, txnVersion=self._version)
+        retry_conflicts(lambda: writer.save(path), path)
+
+    def change(self, path: str, write: Callable[[DeltaTable], object]) -> None:
+        """Call `write` with the Delta table; it merges or deletes, in one commit."""
+        self._version += 1
+        self._session.conf.set(_APP_ID, self._app_id)
+        self._session.conf.set(_VERSION, str(self._version))
+        retry_conflicts(lambda: write(DeltaTable.forPath(self._session, path)), path)
+
+    def fence(self, path: str) -> None:
+        """Commit no rows: from then on Delta skips every commit of an earlier run to the table."""
+        self.append(self._session.read.format("delta").load(path).limit(0), path)
 
 
 def retry_conflicts(write: Callable[[], object], path: str) -> None:

@@ -25,6 +25,20 @@ def read_text(spark: SparkSession, path: str) -> str | None:
     return str(spark.read.text(path, wholetext=True).collect()[0][0])
 
 
+def read_head(spark: SparkSession, path: str, limit: int) -> tuple[int, bytes] | None:
+    """Return the size of the file and at most its first `limit` bytes; None if there is no file."""
+    system, hadoop_path = _resolve(spark, path)
+    if not system.exists(hadoop_path):
+        return None
+    size = int(system.getFileStatus(hadoop_path).getLen())
+    stream = system.open(hadoop_path)
+    try:
+        jvm: Any = spark._jvm
+        return size, bytes(jvm.org.apache.commons.io.IOUtils.toByteArray(stream, min(size, limit)))
+    finally:
+        stream.close()
+
+
 def write_text(spark: SparkSession, path: str, text: str) -> None:
     """Write the file atomically: under a temporary name, then moved."""
     temporary = temporary_path(path)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import (
     ArrayType,
@@ -28,14 +28,16 @@ from pyspark.sql.types import (
 
 from gliclass_spark.errors import ConflictError, SupersededError
 from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
+from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.local_rows import local_rows
 from gliclass_spark.spark.delta.schema import TableSpec
 from gliclass_spark.spark.delta.table_creation import ensure
 
 _CLAIM_ATTEMPTS = 20
-# A run whose base is older than these rows makes a full scan.
+# Rows of each job, two for each run of it. A run whose base is older than these makes a full scan.
 _RECENT_ROWS = 1000
+_RANK = helper("rank")
 
 
 def _fields(kind: DataType, names: str) -> list[StructField]:
@@ -62,7 +64,10 @@ RUNS = StructType(
         *_fields(DoubleType(), "texts_per_s tokens_per_s padding_share"),
         *_fields(LongType(), "model_loads"),
         *_fields(_map(_RANGE), "inputs outputs"),
-        *_fields(StringType(), "source model model_digest label_set label_set_hash rules_hash settings_hash"),
+        *_fields(_map(StringType()), "commits"),
+        *_fields(
+            StringType(), "source model model_digest label_set label_set_hash rules_hash settings_hash columns_hash"
+        ),
     ]
 )
 # Every job appends two small files; Delta compacts them by itself.
@@ -78,7 +83,7 @@ class Runs:
     pipeline: str
 
     def claim(self, manifest: Manifest, recent: list[Manifest]) -> tuple[Manifest, list[Manifest]]:
-        """Append the manifest with the next sequence number: from then on no earlier run of this job can finish.
+        """Append the manifest with the job's next sequence number: from then on no earlier run of it can finish.
 
         `recent` is the result of `recent()`. Return the claimed manifest, and the recent ones at the time of
         the claim, without it. Raises ConflictError if other runs keep taking the number.
@@ -87,11 +92,11 @@ class Runs:
         for _ in range(_CLAIM_ATTEMPTS):
             newest = max((row.sequence for row in recent if row.job == manifest.job), default=0)
             claimed = replace(manifest, sequence=newest + 1, started_at=datetime.now(UTC))
-            self._append(claimed, f"{self.pipeline}/{claimed.job}", claimed.sequence)
+            self._append(claimed)
             # Read again: Delta skipped the row if another run claimed that number first.
             recent = self.recent()
-            own = [row for row in recent if row.job == claimed.job and row.started_at == claimed.started_at]
-            if any(row.sequence == claimed.sequence for row in own):
+            own = [row for row in recent if _is_of_claim(row, claimed)]
+            if own:
                 return claimed, [row for row in recent if row not in own]
         raise ConflictError(
             f"{self.path}: could not claim the {manifest.job} job of pipeline {self.pipeline!r}: many runs of it start "
@@ -100,27 +105,30 @@ class Runs:
 
     def check_current(self, manifest: Manifest) -> None:
         """Raise SupersededError if a later run claimed this job: Delta skips what this one commits from then on."""
-        later = self._rows_of_job(manifest.job).where(F.col("sequence") > manifest.sequence).limit(1).collect()
-        for row in later:
-            raise SupersededError(
-                f"run {manifest.run_id!r} of {manifest.job} was superseded by run {row['run_id']!r}, which does all of "
-                "its work; let that one finish, and start one run of a pipeline at a time"
-            )
+        for row in self._rows_from(manifest):
+            if row.sequence > manifest.sequence:
+                raise _superseded(manifest, row)
 
     def finish(self, manifest: Manifest) -> None:
-        """Append the manifest of a job that ended. Raises SupersededError if a later run claimed the job."""
-        self.check_current(manifest)
-        self._append(manifest, f"{self.pipeline}/{manifest.job}/end", manifest.sequence)
+        """Append the manifest of a job that ended. Raises SupersededError if a later run claimed the job before."""
+        self._append(manifest)
+        rows = self._rows_from(manifest)
+        if not any(_is_of_claim(row, manifest) and row.status == manifest.status for row in rows):
+            raise _superseded(manifest, max(rows, key=lambda row: row.sequence))
 
     def recent(self) -> list[Manifest]:
-        """Return the recent manifests of all jobs, latest first; of one run of a job, the end before the start."""
+        """Return the recent manifests of each job, the latest claim first; of one claim, the end before the start."""
         if not DeltaTable.isDeltaTable(self.spark, self.path):
             return []
-        order = (F.desc("started_at"), F.col("status") == RUNNING)
-        return [manifest_of(row) for row in self._all().orderBy(*order).limit(_RECENT_ROWS).collect()]
+        order = (F.desc("sequence"), F.col("status") == RUNNING)
+        rank = F.row_number().over(Window.partitionBy("job").orderBy(*order))
+        rows = self._all().withColumn(_RANK, rank).where(F.col(_RANK) <= _RECENT_ROWS).orderBy("job", _RANK)
+        return [manifest_of(row) for row in rows.drop(_RANK).collect()]
 
     def destinations(self) -> set[str]:
         """Return every destination that any run of this pipeline has claimed to write."""
+        if not DeltaTable.isDeltaTable(self.spark, self.path):
+            return set()
         names = self._rows_of_job("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()
         return {row["name"] for row in names.collect()}
 
@@ -131,11 +139,34 @@ class Runs:
     def _rows_of_job(self, job: str) -> DataFrame:
         return self._all().where(F.col("job") == job)
 
-    def _append(self, manifest: Manifest, app_id: str, version: int) -> None:
+    def _rows_from(self, manifest: Manifest) -> list[Manifest]:
+        """Return the rows of the manifest's claim and of later claims of its job."""
+        rows = self._rows_of_job(manifest.job).where(F.col("sequence") >= manifest.sequence)
+        return [manifest_of(row) for row in rows.collect()]
+
+    def _append(self, manifest: Manifest) -> None:
+        """Append a row, unless a later one of the job is there: Delta skips it then.
+
+        The transaction ids of a job's claims and ends grow together, so that no end follows a later claim.
+        """
+        version = 2 * manifest.sequence + (manifest.status != RUNNING)
         values = {**asdict(manifest), "seconds": manifest.seconds}
         row = local_rows(self.spark, [{name: values[name] for name in RUNS.names}], RUNS).coalesce(1)
-        writer = row.write.format("delta").mode("append").option("txnAppId", app_id).option("txnVersion", version)
+        writer = row.write.format("delta").mode("append")
+        writer = writer.options(txnAppId=f"{self.pipeline}/{manifest.job}", txnVersion=version)
         retry_conflicts(lambda: writer.save(self.path), self.path)
+
+
+def _is_of_claim(row: Manifest, claimed: Manifest) -> bool:
+    names = ("job", "sequence", "run_id", "started_at")
+    return all(getattr(row, name) == getattr(claimed, name) for name in names)
+
+
+def _superseded(manifest: Manifest, later: Manifest) -> SupersededError:
+    return SupersededError(
+        f"run {manifest.run_id!r} of {manifest.job} was superseded by run {later.run_id!r}, which does all of "
+        "its work; let that one finish, and start one run of a pipeline at a time"
+    )
 
 
 def last_success(manifests: Iterable[Manifest], job: str, **fields: str) -> Manifest | None:
@@ -146,12 +177,15 @@ def last_success(manifests: Iterable[Manifest], job: str, **fields: str) -> Mani
 
 
 def incremental_base(manifests: Iterable[Manifest], job: str, settings_hash: str) -> Manifest | None:
-    """Return the latest success of a job if it had these settings, else None.
+    """Return the latest success of a job if it, and every later claim, had these settings, else None.
 
-    After a success with other settings the tables hold its results: an older success is no base then.
+    The tables hold the results of the latest success; a later run that did not succeed may have written, too.
     """
     last = last_success(manifests, job)
-    return last if last is not None and last.settings_hash == settings_hash else None
+    if last is None:
+        return None
+    since = [row for row in manifests if row.job == job and row.sequence >= last.sequence]
+    return last if all(row.settings_hash == settings_hash for row in since) else None
 
 
 def manifest_of(row: Row) -> Manifest:

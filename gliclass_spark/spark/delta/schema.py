@@ -23,6 +23,8 @@ from gliclass_spark.feedback.verdicts import SIGNAL_KEY
 KEY = "doc_id"
 # What decisions add to the tags; a document's own column of such a name would be overwritten.
 DECISION_COLUMNS = ("rules_hash", "reason", "route")
+# What Delta adds to the rows of a change data feed; a table with such a column has none.
+FEED_METADATA = ("_change_type", "_commit_version", "_commit_timestamp")
 
 # Fields inside are nullable: Delta checks NOT NULL against a null struct's fields, too.
 _ERROR = StructType([StructField("code", StringType()), StructField("message", StringType())])

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from functools import partial
 
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    BooleanType,
+    DataType,
+    DateType,
+    MapType,
+    NullType,
+    NumericType,
+    StringType,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+    VariantType,
+)
 
 from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta import file_system
+from gliclass_spark.spark.delta.column_names import quoted
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.schema import TableSpec
 
@@ -20,6 +36,14 @@ logger = logging.getLogger(__name__)
 _LOG, _STAGED_COMMITS = "_delta_log", "_staged_commits"
 # How long to wait for another run that may be creating the table at this moment.
 _CREATION_TIMEOUT_S = 10.0
+# A cluster may set these by default. Some readers, delta-rs among them, can't read such tables, and the compatibility
+# with Iceberg excludes deletion vectors.
+_DEFAULTS_OFF = ("enableTypeWidening", "enableIcebergCompatV1", "enableIcebergCompatV2", "enableIcebergCompatV3")
+# Without column mapping, Delta takes no column name with one of these.
+_NEEDS_COLUMN_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
+_COLUMN_MAPPING = ("delta.columnMapping.mode", "name")
+# The types that Delta stores, apart from struct, array and map.
+_STORED = (StringType, BinaryType, BooleanType, NumericType, DateType, TimestampType, TimestampNTZType, VariantType)
 
 
 def missing_columns(spark: SparkSession, path: str, schema: StructType) -> tuple[str, ...]:
@@ -27,22 +51,39 @@ def missing_columns(spark: SparkSession, path: str, schema: StructType) -> tuple
 
     Raises TableError if files other than a Delta table are there, or if a column has another type.
     """
-    if not DeltaTable.isDeltaTable(spark, path):
-        if file_system.list_names(spark, path) and not _is_unfinished(spark, path):
-            raise TableError(
-                f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'"
-            )
+    current = current_schema(spark, path)
+    if current is None:
         return ()
-    current = {field.name.lower(): field for field in spark.read.format("delta").load(path).schema}
+    types = {field.name.lower(): field.dataType.simpleString() for field in current}
     for expected in schema:
-        column = current.get(expected.name.lower())
-        if column is not None and column.dataType.simpleString() != expected.dataType.simpleString():
+        current_type = types.get(expected.name.lower(), expected.dataType.simpleString())
+        if current_type != expected.dataType.simpleString():
             raise TableError(
                 f"{path}: column {expected.name!r} should be {expected.dataType.simpleString()}, found "
-                f"{column.dataType.simpleString()}; someone altered it: bring back an earlier version (RESTORE TABLE "
+                f"{current_type}; someone altered it: bring back an earlier version (RESTORE TABLE "
                 "... TO VERSION AS OF ...), or move the table away and run again"
             )
-    return tuple(field.name for field in schema if field.name.lower() not in current)
+    return tuple(field.name for field in schema if field.name.lower() not in types)
+
+
+def current_schema(spark: SparkSession, path: str) -> StructType | None:
+    """Return the table's schema; None if there is no table yet. Raises TableError if other files are at the path."""
+    if DeltaTable.isDeltaTable(spark, path):
+        return spark.read.format("delta").load(path).schema
+    if file_system.list_names(spark, path) and not _is_unfinished(spark, path):
+        raise TableError(f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'")
+    return None
+
+
+def check_storable(schema: StructType, source: str) -> None:
+    """Raise TableError for a column that no Delta table can store. `source` names the documents in the message."""
+    for field in schema:
+        unstorable = _unstorable_type(field.dataType, top=True)
+        if unstorable is not None:
+            raise TableError(
+                f"{source}: Delta can't store the column {field.name!r}, which holds {unstorable.simpleString()}; cast "
+                "it in a view, or leave it out: name the columns to keep in source.columns"
+            )
 
 
 def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
@@ -51,14 +92,12 @@ def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
     Completes a creation that was killed. Raises TableError as `missing_columns` does.
     """
     missing = missing_columns(spark, path, spec.schema)
-    if not DeltaTable.isDeltaTable(spark, path):
-        if file_system.list_names(spark, path):
-            _remove_unfinished(spark, path)
-        retry_conflicts(lambda: _create(spark, path, spec), path)
-    elif missing:
-        added = StructType([field for field in spec.schema if field.name in missing])
-        columns = ", ".join(f"{_quoted(field.name)} {field.dataType.simpleString()}" for field in added)
-        retry_conflicts(lambda: spark.sql(f"ALTER TABLE {_sql_path(path)} ADD COLUMNS ({columns})"), path)
+    create(spark, path, spec)
+    if missing:
+        # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
+        no_rows = spark.createDataFrame([], StructType([f for f in spec.schema if f.name in missing]))
+        writer = no_rows.write.format("delta").mode("append").option("mergeSchema", "true")
+        retry_conflicts(lambda: writer.save(path), path)
     if not spec.constraints:
         return missing
     properties = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0]["properties"]
@@ -69,15 +108,61 @@ def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
     return missing
 
 
+def create(spark: SparkSession, path: str, spec: TableSpec) -> None:
+    """Create the table if there is none, and complete a creation that was killed."""
+    if DeltaTable.isDeltaTable(spark, path):
+        return
+    if file_system.list_names(spark, path):
+        _remove_unfinished(spark, path)
+    retry_conflicts(lambda: _create(spark, path, spec), path)
+
+
+def enable_features(spark: SparkSession, path: str, schema: StructType) -> None:
+    """Set the properties without which the existing table takes no columns of these names and types."""
+    properties = dict([_COLUMN_MAPPING]) if _has_special_names(schema) else {}
+    if "timestamp_ntz" in schema.simpleString():
+        properties["delta.feature.timestampNtz"] = "supported"
+    if properties:
+        listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+        retry_conflicts(lambda: spark.sql(f"ALTER TABLE {_sql_path(path)} SET TBLPROPERTIES ({listed})"), path)
+
+
 def _create(spark: SparkSession, path: str, spec: TableSpec) -> None:
     table = DeltaTable.createIfNotExists(spark).location(path)
     for field in spec.schema:
         table = table.addColumn(field.name, field.dataType, nullable=field.name not in spec.not_null)
     if spec.cluster_by:
         table = table.clusterBy(*spec.cluster_by)
-    for name, value in spec.properties.items():
+    properties = {f"delta.{name}": "false" for name in _DEFAULTS_OFF} | dict(spec.properties)
+    if _has_special_names(spec.schema):
+        properties |= dict([_COLUMN_MAPPING])
+    for name, value in properties.items():
         table = table.property(name, value)
     table.execute()
+
+
+def _has_special_names(data_type: DataType) -> bool:
+    if isinstance(data_type, StructType):
+        return any(
+            _NEEDS_COLUMN_MAPPING.search(field.name) or _has_special_names(field.dataType) for field in data_type
+        )
+    if isinstance(data_type, ArrayType):
+        return _has_special_names(data_type.elementType)
+    return isinstance(data_type, MapType) and any(map(_has_special_names, (data_type.keyType, data_type.valueType)))
+
+
+def _unstorable_type(data_type: DataType, *, top: bool = False) -> DataType | None:
+    """Return the first type within `data_type` that Delta does not store, or None."""
+    nested: list[DataType] = []
+    if isinstance(data_type, StructType):
+        nested = [field.dataType for field in data_type]
+    elif isinstance(data_type, ArrayType):
+        nested = [data_type.elementType]
+    elif isinstance(data_type, MapType):
+        nested = [data_type.keyType, data_type.valueType]
+    elif not isinstance(data_type, _STORED) and not (top and isinstance(data_type, NullType)):
+        return data_type
+    return next((unstorable for each in nested if (unstorable := _unstorable_type(each)) is not None), None)
 
 
 def _is_unfinished(spark: SparkSession, path: str) -> bool:
@@ -109,8 +194,4 @@ def _remove_unfinished(spark: SparkSession, path: str) -> None:
 
 
 def _sql_path(path: str) -> str:
-    return f"delta.{_quoted(path)}"
-
-
-def _quoted(name: str) -> str:
-    return f"`{name.replace('`', '``')}`"
+    return f"delta.{quoted(path)}"

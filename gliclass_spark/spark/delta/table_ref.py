@@ -11,7 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.errors import TableError
+from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, commit_file, commit_identity
 from gliclass_spark.runs.manifest import VersionRange
+from gliclass_spark.spark.delta import file_system
 
 _FEED_OFF = (
     "its change data feed was off; to read changes alone, switch it on: "
@@ -75,6 +77,35 @@ class TableRef:
                 f"{self.name} has no version of {until} or before: its earliest one is of {first}; take a later time"
             )
         return VersionRange(table_id, None, int(version))
+
+    def commit_id(self, spark: SparkSession, version: int | None) -> str | None:
+        """Return the identity of the version's commit; None without a version, or if the log lacks its file."""
+        if version is None:
+            return None
+        folder = self.path or self.handle(spark).detail().select("location").collect()[0]["location"]
+        head = file_system.read_head(spark, f"{str(folder).rstrip('/')}/{commit_file(version)}", IDENTITY_BYTES)
+        return commit_identity(*head) if head is not None else None
+
+    def discontinuity(
+        self, spark: SparkSession, base: VersionRange, base_commit: str | None, current: VersionRange
+    ) -> str | None:
+        """Return why the versions after `base` are not all that has changed since it was read; None if they are.
+
+        base_commit: the identity of its last version when it was read; None in rows of 0.1, where the ids of the
+        tables are compared instead.
+        """
+        if base.until is None or current.until is None:
+            return "no version of it was read before"
+        if base_commit is None:
+            return None if base.table_id == current.table_id else "it was created again"
+        commit = self.commit_id(spark, base.until)
+        if commit is None and base.until > current.until:
+            return "it has fewer versions than were read before: it was put back from a copy"
+        if commit is None:
+            return "its log was cleaned up"
+        if commit != base_commit:
+            return f"its version {base.until} is not the one that was read before: it was put back or created again"
+        return "a later version was read before" if base.until > current.until else None
 
     def read(self, spark: SparkSession, version: int | None) -> DataFrame:
         """Return the table at the version (None: the latest). Raises TableError if that version can't be read."""

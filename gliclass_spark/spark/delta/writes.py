@@ -1,47 +1,46 @@
-"""Idempotent writes to Delta tables: append, upsert, replace rows, tombstones. Each is one commit."""
+"""Idempotent changes of Delta tables: upsert, replace rows, tombstones. Each is one commit."""
 
 from __future__ import annotations
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
-from pyspark.sql.types import MapType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType, VariantType
 
+from gliclass_spark.spark.delta.column_names import column
 from gliclass_spark.spark.delta.schema import KEY
 
-# Columns about the write itself: a row that differs in these alone is not written again.
-_WRITE_COLUMNS = ("run_id", "tagged_at")
+# Columns about the write itself, and those that follow from the others: a row that differs in these alone is not
+# written again.
+_NOT_COMPARED = ("run_id", "tagged_at", "scores", "propensities")
+_JSON_OPTIONS = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
 
 
-def append(rows: DataFrame, path: str) -> None:
-    """Append rows to the Delta table."""
-    rows.write.format("delta").mode("append").save(path)
-
-
-def upsert(rows: DataFrame, key: tuple[str, ...], path: str) -> None:
+def upsert(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:
     """Insert rows into the Delta table; existing rows with the same key are updated."""
-    same_key = " AND ".join(f"t.{column} = s.{column}" for column in key)
-    merge = DeltaTable.forPath(rows.sparkSession, path).alias("t").merge(rows.alias("s"), same_key)
+    merge = table.alias("t").merge(rows.alias("s"), _same(key))
     merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
 
-def insert_new(rows: DataFrame, key: tuple[str, ...], path: str) -> None:
+def insert_new(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:
     """Insert the rows whose key the Delta table does not have."""
-    same_key = " AND ".join(f"t.{column} = s.{column}" for column in key)
-    merge = DeltaTable.forPath(rows.sparkSession, path).alias("t").merge(rows.alias("s"), same_key)
-    merge.whenNotMatchedInsertAll().execute()
+    table.alias("t").merge(rows.alias("s"), _same(key)).whenNotMatchedInsertAll().execute()
 
 
-def replace_rows(rows: DataFrame, keys: DataFrame | None, path: str) -> None:
+def replace_rows(table: DeltaTable, rows: DataFrame, keys: DataFrame | None) -> None:
     """Replace the table's rows of the documents `keys` (None: of all documents) with `rows`.
 
-    Equal rows are not written again, so that a second attempt, or one after a kill, changes nothing. With
-    `keys`, `rows` must have a column rules_hash without nulls.
+    Columns and nested fields that the table lacks are added in the same commit. Equal rows are not written
+    again, so that a second attempt, or one after a kill, changes nothing. With `keys`, `rows` must have a
+    column rules_hash without nulls.
     """
-    table = DeltaTable.forPath(rows.sparkSession, path)
     changed = _row_differs(rows, table.toDF())
     source = rows if keys is None else keys.join(rows, KEY, "left")
-    merge = table.alias("t").merge(source.alias("s"), f"t.{KEY} = s.{KEY}").withSchemaEvolution()
+    merge = table.alias("t").merge(source.alias("s"), _same((KEY,))).withSchemaEvolution()
     if keys is None:
         merge = merge.whenMatchedUpdateAll(condition=changed).whenNotMatchedInsertAll()
         merge.whenNotMatchedBySourceDelete().execute()
@@ -58,10 +57,9 @@ def differs(spark: SparkSession, path: str, rows: DataFrame) -> bool:
     return not joined.where(one_sided | _row_differs(rows, current)).isEmpty()
 
 
-def write_tombstones(deleted: DataFrame, run_id: str, path: str) -> None:
+def write_tombstones(table: DeltaTable, deleted: DataFrame, run_id: str) -> None:
     """Turn the tags of deleted documents into tombstones: no scores, no labels, and the time of the deletion."""
-    table = DeltaTable.forPath(deleted.sparkSession, path)
-    merge = table.alias("t").merge(deleted.alias("s"), f"t.{KEY} = s.{KEY}")
+    merge = table.alias("t").merge(deleted.alias("s"), _same((KEY,)))
     tombstone: dict[str, str | Column] = {
         "scores": "CAST(map() AS MAP<STRING, FLOAT>)",
         "labels": "CAST(array() AS ARRAY<STRING>)",
@@ -73,25 +71,34 @@ def write_tombstones(deleted: DataFrame, run_id: str, path: str) -> None:
     merge.whenMatchedUpdate(condition="t.deleted_at IS NULL", set=tombstone).execute()
 
 
-def delete_rows(spark: SparkSession, path: str, condition: str | None = None) -> None:
-    """Delete the rows that meet the condition (None: all rows) from the Delta table."""
-    DeltaTable.forPath(spark, path).delete(condition)
+def _same(key: tuple[str, ...]) -> str:
+    return " AND ".join(f"t.{name} = s.{name}" for name in key)
 
 
 def _row_differs(rows: DataFrame, current: DataFrame) -> Column:
-    """Return whether rows `s` and `t` differ, apart from columns about the write.
-
-    Spark can't compare maps; the scores follow from the other columns.
-    """
-    current_names = {name.lower() for name in current.columns}
-    compared = [
-        field.name
-        for field in rows.schema
-        if field.name not in _WRITE_COLUMNS and not isinstance(field.dataType, MapType)
-    ]
-    differs = F.lit(any(name.lower() not in current_names for name in compared))
-    for name in compared:
-        if name.lower() in current_names:
-            column = f"`{name.replace('`', '``')}`"
-            differs = differs | ~F.col(f"s.{column}").eqNullSafe(F.col(f"t.{column}"))
+    """Return whether rows `s` and `t` differ in a column that is compared."""
+    current_fields = {field.name.lower(): field for field in current.schema}
+    compared = [field for field in rows.schema if field.name not in _NOT_COMPARED]
+    differs = F.lit(any(field.name.lower() not in current_fields for field in compared))
+    for field in compared:
+        current_field = current_fields.get(field.name.lower())
+        if current_field is None:
+            continue
+        ours, theirs = column(field.name, "s"), column(field.name, "t")
+        # Spark compares neither maps nor variants, nor structs of different fields.
+        if not _is_comparable(field.dataType) or field.dataType.simpleString() != current_field.dataType.simpleString():
+            ours, theirs = _as_json(ours), _as_json(theirs)
+        differs = differs | ~ours.eqNullSafe(theirs)
     return differs
+
+
+def _is_comparable(data_type: DataType) -> bool:
+    if isinstance(data_type, StructType):
+        return all(_is_comparable(field.dataType) for field in data_type)
+    if isinstance(data_type, ArrayType):
+        return _is_comparable(data_type.elementType)
+    return not isinstance(data_type, (MapType, VariantType))
+
+
+def _as_json(value: Column) -> Column:
+    return F.to_json(F.struct(value.alias("value")), _JSON_OPTIONS)

@@ -2,50 +2,105 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial, reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from pyspark.sql.types import StructType
 
 from gliclass_spark.spark.delta import table_creation, writes
-from gliclass_spark.spark.delta.schema import KEY, TableSpec
+from gliclass_spark.spark.delta.runs_table import last_success
+from gliclass_spark.spark.delta.schema import KEY, decisions_spec
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 
 
-def check_tables(run: PipelineRun, specs: Mapping[str, TableSpec]) -> None:
-    """Raise TableError if a table has a column of another type, or is no Delta table. Writes nothing."""
-    for name, spec in specs.items():
-        table_creation.missing_columns(run.spark, run.lake.path(name), spec.schema)
+@dataclass
+class DecisionTables:
+    """The tables that a job writes decided documents to.
 
-
-def ensure_tables(job: Job, specs: Mapping[str, TableSpec]) -> None:
-    """Create the tables of a job's decisions. If one lacked a column, all documents are decided again to fill it."""
-    for name, spec in specs.items():
-        added = table_creation.ensure(job.run.spark, job.run.lake.path(name), spec)
-        if added:
-            job.base = None
-            job.notes.append(f"{name} lacked {', '.join(added)}: every document was decided about again")
-
-
-def write_decisions(job: Job, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
-    """Replace, in each table, the rows of the documents `keys` (None: of all documents) with its decisions.
-
-    A table that would not change gets no commit, unless another run may be alive, which the commit locks out.
+    schemas: the columns of each. replaced: tables whose columns change in another way than by new ones.
+    extended: tables that lack columns.
     """
-    run = job.run
-    if job.contested:
-        changing = set(decisions)
-    elif keys is None:
-        changing = {name for name, rows in decisions.items() if writes.differs(run.spark, run.lake.path(name), rows)}
-    else:
-        written_to = [rows.select(F.lit(name).alias("table")) for name, rows in decisions.items()]
-        held_by = current_rows(run, decisions, keys).where("in_scope").select("table")
-        changing = {row["table"] for row in reduce(DataFrame.union, written_to, held_by).distinct().collect()}
-    for name, rows in decisions.items():
-        if name in changing:
-            job.commit(name, partial(writes.replace_rows, rows, keys))
+
+    job: Job
+    schemas: Mapping[str, StructType]
+    replaced: set[str] = field(default_factory=set)
+    extended: set[str] = field(default_factory=set)
+
+    def prepare(self) -> None:
+        """Create the tables. Where the columns of the documents changed, make the job decide about all of them.
+
+        The columns change with the rows, in one commit: after a kill before it, the table still lacks them.
+        """
+        job, spark = self.job, self.job.run.spark
+        last = last_success(job.earlier, job.manifest.job)
+        columns_changed = last is not None and last.columns_hash not in (None, self.columns_hash)
+        may_drop = columns_changed or (last is not None and last.columns_hash is None and job.base is None)
+        for name, expected in self.schemas.items():
+            path = job.run.lake.path(name)
+            current = table_creation.current_schema(spark, path)
+            if current is None:
+                table_creation.create(spark, path, decisions_spec(expected))
+                job.fence([name])
+                continue
+            current_types = {column.name.lower(): column.dataType.simpleString() for column in current}
+            expected_types = {column.name.lower(): column.dataType.simpleString() for column in expected}
+            missing = [column.name for column in expected if column.name.lower() not in current_types]
+            retyped = [key for key, kind in expected_types.items() if current_types.get(key, kind) != kind]
+            dropped = [key for key in current_types if key not in expected_types]
+            if retyped or (dropped and may_drop):
+                self.replaced.add(name)
+            elif missing:
+                self.extended.add(name)
+                job.decide_all(f"{name} lacked {', '.join(missing)}: every document was decided about again")
+            if name in self.replaced | self.extended:
+                table_creation.enable_features(spark, path, expected)
+        if columns_changed or self.replaced:
+            job.decide_all("the documents' columns changed: every document was decided about again")
+
+    @property
+    def columns_hash(self) -> str:
+        """The SHA-256 of the names and types of the columns."""
+        described = sorted({schema.simpleString() for schema in self.schemas.values()})
+        return hashlib.sha256("\n".join(described).encode()).hexdigest()
+
+    def write(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
+        """Replace, in each table, the rows of the documents `keys` (None: of all documents) with its decisions.
+
+        A table that would not change gets no commit.
+        """
+        for name in self._changing(decisions, keys):
+            rows = decisions[name]
+            if name in self.replaced:
+                self.job.overwrite(name, rows, (KEY,))
+            else:
+                self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
+
+    def _changing(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> list[str]:
+        run = self.job.run
+        altered = self.replaced | self.extended
+        if keys is None:
+            changing = {
+                name
+                for name, rows in decisions.items()
+                if name in altered or writes.differs(run.spark, run.lake.path(name), rows)
+            }
+        else:
+            written_to = [rows.select(F.lit(name).alias("table")) for name, rows in decisions.items()]
+            held_by = current_rows(run, decisions, keys).where("in_scope").select("table")
+            changing = {row["table"] for row in reduce(DataFrame.union, written_to, held_by).distinct().collect()}
+        return [name for name in decisions if name in changing]
+
+
+def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:
+    """Raise TableError if Delta can't store a column, or if there is a folder of other files. Writes nothing."""
+    for name, schema in schemas.items():
+        table_creation.check_storable(schema, run.documents.name)
+        table_creation.current_schema(run.spark, run.lake.path(name))
 
 
 def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:

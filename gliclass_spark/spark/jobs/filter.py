@@ -7,14 +7,14 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from pyspark.sql.types import StructType
 
 from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.runs.manifest import Manifest, VersionRange
-from gliclass_spark.spark.delta.change_feed import range_since, rows_for_keys
+from gliclass_spark.spark.delta.change_feed import rows_for_keys
 from gliclass_spark.spark.delta.runs_table import last_success
-from gliclass_spark.spark.delta.schema import decisions_spec
-from gliclass_spark.spark.jobs.decision_tables import check_tables, current_rows, ensure_tables, write_decisions
-from gliclass_spark.spark.jobs.job_run import Job, claimed_job, settings_hash
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, current_rows
+from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job, settings_hash
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import filtering
@@ -35,39 +35,55 @@ class _Scope:
     keys: DataFrame | None
 
 
+@dataclass(frozen=True)
+class _Input:
+    """What a filter job reads: the versions that the last tag job left."""
+
+    tagged_by: Manifest
+    documents: DataFrame
+    tags: DataFrame
+
+    @property
+    def source_range(self) -> VersionRange:
+        return self.tagged_by.inputs["source"]
+
+    @property
+    def tags_range(self) -> VersionRange:
+        return self.tagged_by.outputs["tags"]
+
+
 def filter_step(run: PipelineRun) -> Manifest:
     """Write every document into `kept`, `rejected` or `quarantined`, by the reject rules.
 
-    Reads the versions of documents and tags that the last tag job of this label set left; later documents
-    wait for the next one. Raises TableError if there was no such job.
+    Reads the versions of documents and tags that the last tag job left; later documents wait for the next
+    one. Raises TableError if there was no such job, or if it had another label set.
     """
     spark, pipeline, lake = run.spark, run.pipeline, run.lake
     recent = run.runs.recent()
-    tagged_by = _last_tag_job(run, recent)
-    source_range, tags_range = tagged_by.inputs["source"], tagged_by.outputs["tags"]
-    documents = run.documents.read(source_range.until)
-    pipeline.rules.check(documents.columns, pipeline.label_set.names, run.title)
-    tags = lake.table("tags").read(spark, tags_range.until).where(F.col("label_set_hash") == pipeline.label_set.hash)
+    checked = _input(run, recent)
+    pipeline.rules.check(checked.documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(spark):
-        tagged = _with_tags(run, documents, tags)
+        tagged = _with_tags(run, checked.documents, checked.tags)
         check_analysis(tagged, pipeline.rules, run.title)
-        decided = filtering.decide(tagged, pipeline.rules, run.run_id)
-    specs = {name: decisions_spec(select(decided).schema) for name, select in _OUTCOMES.items()}
-    check_tables(run, specs)
-    # The source's path is no setting: the id of its table is compared instead.
+        check_schemas(run, _schemas(filtering.decide(tagged, pipeline.rules, run.run_id)))
+    # The source's path is no setting: the identity of its commits is compared instead.
     columns = pipeline.source.model_dump(include={"id", "text", "columns"})
     settings = settings_hash(**columns, label_set=pipeline.label_set.hash, rules=pipeline.rules.hash)
-    finished = last_success(recent, "filter", run_id=run.run_id, settings_hash=settings)
-    if finished is not None:
+    if (finished := finished_job(run, "filter", settings, recent)) is not None:
         return finished
 
     with (
-        claimed_job(run, "filter", settings, recent, model_digest=tagged_by.model_digest) as job,
+        claimed_job(run, "filter", settings, recent, model_digest=checked.tagged_by.model_digest) as job,
         lenient_sql(spark),
     ):
-        ensure_tables(job, specs)
+        job.fence(_OUTCOMES)
+        source = _input(run, job.earlier)
+        source_range, tags_range = source.source_range, source.tags_range
+        decided = filtering.decide(_with_tags(run, source.documents, source.tags), pipeline.rules, run.run_id)
+        tables = DecisionTables(job, _schemas(decided))
+        tables.prepare()
         with job.timed("read"):
-            scope = _read_scope(job, documents, tags, source_range, tags_range)
+            scope = _read_scope(job, source)
             tagged = _with_tags(run, scope.documents, scope.tags)
             decided = job.cache(filtering.decide(tagged, pipeline.rules, run.run_id))
             decided_count = decided.count()
@@ -79,39 +95,46 @@ def filter_step(run: PipelineRun) -> Manifest:
                 "the tag job again with --full"
             )
         with job.timed("write"):
-            write_decisions(job, {name: select(decided) for name, select in _OUTCOMES.items()}, scope.keys)
+            tables.write({name: select(decided) for name, select in _OUTCOMES.items()}, scope.keys)
         with job.timed("check"):
             counts, document_count = _count_outcomes(run, scope)
-            expected_count = documents.count() if source_range.until is not None else decided_count
+            expected_count = source.documents.count() if source_range.until is not None else decided_count
         if document_count != expected_count:
             raise ManifestError(
                 f"run {run.run_id!r}, filter: expected {expected_count} documents in {', '.join(_OUTCOMES)}, found "
                 f"{document_count}; another writer changed these tables: run filter again with --full"
             )
+        read = {"source": (run.documents.delta, source_range), "tags": (lake.table("tags"), tags_range)}
         return job.succeed(
             rows_in=decided_count,
             waiting=waiting_count,
             documents=document_count,
-            full_scan=scope.keys is None,
-            inputs={
-                "source": range_since(job.base_range("source"), source_range),
-                "tags": range_since(job.base_range("tags"), tags_range),
-            },
+            columns_hash=tables.columns_hash,
             outputs=lake.latest(spark, _OUTCOMES),
+            **job.versions_read(scope.keys is None, **read),
             **counts,
         )
 
 
-def _last_tag_job(run: PipelineRun, recent: list[Manifest]) -> Manifest:
-    """Return the last successful tag job of the pipeline's label set. Raises TableError if there is none."""
+def _schemas(decided: DataFrame) -> dict[str, StructType]:
+    return {name: select(decided).schema for name, select in _OUTCOMES.items()}
+
+
+def _input(run: PipelineRun, recent: list[Manifest]) -> _Input:
+    """Return what the last successful tag job left. Raises TableError if there is none, or none of the label set.
+
+    A job of another label set that came later has written its decisions: this run is behind it.
+    """
     label_set = run.pipeline.label_set
-    manifest = last_success(recent, "tag", label_set_hash=label_set.hash)
-    if manifest is None:
+    manifest = last_success(recent, "tag")
+    if manifest is None or manifest.label_set_hash != label_set.hash:
         raise TableError(
-            f"{run.lake.path('tags')}: no run has tagged with label set {label_set.name!r} as it is now "
+            f"{run.lake.path('tags')}: the last tag job did not use label set {label_set.name!r} as it is now "
             f"(hash {label_set.hash[:12]}); run the tag job first"
         )
-    return manifest
+    documents = run.documents.read(manifest.inputs["source"].until)
+    tags = run.lake.table("tags").read(run.spark, manifest.outputs["tags"].until)
+    return _Input(manifest, documents, tags.where(F.col("label_set_hash") == label_set.hash))
 
 
 def _with_tags(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
@@ -119,21 +142,20 @@ def _with_tags(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataF
     return filtering.with_tags(documents, contents, filtering.tags_of_label_set(tags, run.pipeline.label_set))
 
 
-def _read_scope(
-    job: Job, documents: DataFrame, tags: DataFrame, source_range: VersionRange, tags_range: VersionRange
-) -> _Scope:
+def _read_scope(job: Job, read: _Input) -> _Scope:
     """Return the documents that changed since the base, or whose tags did; all of them if a full scan is needed."""
     run = job.run
-    source = run.documents.delta if source_range.until is not None else None
-    if source is None:
-        return _Scope(documents, tags, None)
+    source = run.documents.delta if read.source_range.until is not None else None
+    if source is None or job.base is None:
+        return _Scope(read.documents, read.tags, None)
     of_label_set = F.col("label_set_hash") == run.pipeline.label_set.hash
-    changed = job.changes("source", source, source_range, run.documents.select_columns)
-    retagged = job.changes("tags", run.lake.table("tags"), tags_range, lambda rows, _: rows.where(of_label_set))
+    changed = job.changes("source", source, read.source_range, run.documents.select_columns)
+    tags = run.lake.table("tags")
+    retagged = job.changes("tags", tags, read.tags_range, lambda rows, _: rows.where(of_label_set))
     if changed.full_scan or retagged.full_scan:
-        return _Scope(documents, tags, None)
+        return _Scope(read.documents, read.tags, None)
     keys = job.cache(changed.keys().union(retagged.keys()).distinct())
-    return _Scope(rows_for_keys(keys, changed, documents), rows_for_keys(keys, retagged, tags), keys)
+    return _Scope(rows_for_keys(keys, changed, read.documents), rows_for_keys(keys, retagged, read.tags), keys)
 
 
 def _count_outcomes(run: PipelineRun, scope: _Scope) -> tuple[dict[str, Any], int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta.runs_table import last_success
@@ -24,9 +22,10 @@ def up_to_date(run: PipelineRun) -> bool:
     model_changed = resolve_model(run.pipeline.model, registry=run.registry).digest != tagged.model_digest
     if model_changed or tagged.settings_hash != tag_settings_hash(run, tagged.model_digest):
         return False
-    source_read = tagged.inputs["source"]
+    source_read, latest = tagged.inputs["source"], source.latest(run.spark)
     return (
-        source_read == replace(source.latest(run.spark), since=source_read.since)
+        source_read.until == latest.until
+        and source.discontinuity(run.spark, source_read, tagged.commits.get("source"), latest) is None
         and _has_followed(run, filtered, tagged, "tags")
         and _has_followed(run, routed, filtered, "kept")
     )

@@ -19,6 +19,7 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ErrorShareError
 from gliclass_spark.feedback.verdicts import SIGNAL_KEY
 from gliclass_spark.spark.delta import table_creation, writes
+from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.schema import FEEDBACK, FEEDBACK_SPEC, KEY
@@ -31,6 +32,7 @@ from gliclass_spark.spark.transforms.signals import join_signals, verdict_column
 _HAS_DATE = r"^\s*\d{4}-\d{2}-\d{2}"
 _NULL_IF_LATE = ("chosen", "score", "propensity", "model_digest")
 _EXAMPLE_CHARS = 200
+_RANK = helper("rank")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
         new = new.persist(StorageLevel.MEMORY_AND_DISK)
         new_count, late_count = new.count(), new.where("chosen IS NULL").count()
         if new_count:
-            retry_conflicts(partial(writes.insert_new, new, SIGNAL_KEY, feedback_path), feedback_path)
+            retry_conflicts(partial(_insert, new, feedback_path), feedback_path)
         decision_keys = signals.select(KEY, "label_set_hash", "label").distinct()
         stored = DeltaTable.forPath(spark, feedback_path).toDF()
         decisions = join_signals(stored.join(decision_keys, decision_keys.columns, "left_semi"))
@@ -97,6 +99,10 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
         checked.unpersist()
     duplicate_count = read_count - refused_count - new_count
     return IngestedSignals(read_count, new_count, duplicate_count, late_count, contradicting_count, refused)
+
+
+def _insert(new: DataFrame, path: str) -> None:
+    writes.insert_new(DeltaTable.forPath(new.sparkSession, path), new, SIGNAL_KEY)
 
 
 def _checked(signals: DataFrame, pipeline: Pipeline) -> DataFrame:
@@ -170,5 +176,5 @@ def _refused_by_reason(checked: DataFrame) -> dict[str, RefusedSignals]:
 def _distinct(signals: DataFrame) -> DataFrame:
     """Return one row per signal; of several that differ in the reward alone, the one with the lowest."""
     lowest_first = Window.partitionBy(*SIGNAL_KEY).orderBy("reward")
-    ranked = signals.withColumn("_rank", F.row_number().over(lowest_first))
-    return ranked.where("_rank = 1").drop("_rank")
+    ranked = signals.withColumn(_RANK, F.row_number().over(lowest_first))
+    return ranked.where(F.col(_RANK) == 1).drop(_RANK)

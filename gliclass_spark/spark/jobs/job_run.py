@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
@@ -28,8 +29,8 @@ class Job:
     """A claimed job of a run.
 
     base: the last success, if this job may build on its results. contested: whether another run has
-    claimed the job since the last success, and may be alive. facts: fields of the manifest that are
-    recorded even if the job fails.
+    claimed the job since the last success, and may be alive. earlier: the manifests at the time of the
+    claim. facts: fields of the manifest that are recorded even if the job fails.
     """
 
     run: PipelineRun
@@ -37,6 +38,7 @@ class Job:
     base: Manifest | None
     commits: Commits
     contested: bool
+    earlier: list[Manifest]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -49,13 +51,18 @@ class Job:
         yield
         self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 
-    def base_range(self, table: str) -> VersionRange | None:
-        """Return the versions of the table that the base has read; None without a base."""
-        return self.base.inputs.get(table) if self.base is not None else None
+    def decide_all(self, reason: str | None = None) -> None:
+        """Make this a full scan, with the reason as a note."""
+        self.base = None
+        if reason is not None:
+            self.notes.append(reason)
 
     def changes(self, name: str, table: TableRef, current: VersionRange, project: Projection) -> Changes:
         """Return the changes of an input table since the base (see `read_changes`); they are cached for the job."""
-        changes = read_changes(self.run.spark, table, self.base_range(name), current, project)
+        base, base_commit = None, None
+        if self.base is not None:
+            base, base_commit = self.base.inputs.get(name), self.base.commits.get(name)
+        changes = read_changes(self.run.spark, table, base, base_commit, current, project)
         if changes.cached is not None:
             self._cached.append(changes.cached)
         if changes.note:
@@ -72,10 +79,37 @@ class Job:
         for rows in reversed(self._cached):
             rows.unpersist()
 
-    def commit(self, table: str, write: Callable[[str], object]) -> None:
-        """Call `write(path)`, which commits once to the table; see `Commits.commit`."""
-        path = self.run.lake.path(table)
-        self.commits.commit(path, lambda: write(path))
+    def append(self, table: str, rows: DataFrame) -> None:
+        """Append rows to a table; see `Commits`."""
+        self.commits.append(rows, self.run.lake.path(table))
+
+    def overwrite(self, table: str, rows: DataFrame, cluster_by: tuple[str, ...]) -> None:
+        """Replace the rows and columns of a table; see `Commits`."""
+        self.commits.overwrite(rows, self.run.lake.path(table), cluster_by)
+
+    def change(self, table: str, write: Callable[[DeltaTable], object]) -> None:
+        """Call `write` with the table, which merges or deletes in one commit; see `Commits`."""
+        self.commits.change(self.run.lake.path(table), write)
+
+    def fence(self, tables: Iterable[str]) -> None:
+        """Lock earlier runs of the job, which may be alive, out of those of the tables that exist.
+
+        Called before a job reads: what an earlier run wrote before it is then older than what this job reads.
+        """
+        for table in tables:
+            if self.contested and self.run.lake.exists(self.run.spark, table):
+                self.commits.fence(self.run.lake.path(table))
+
+    def versions_read(self, full_scan: bool, **tables: tuple[TableRef | None, VersionRange]) -> dict[str, Any]:
+        """Return the manifest's fields about the versions of its input tables."""
+        base = {} if full_scan or self.base is None else self.base.inputs
+        inputs = {name: replace(read, since=base[name].until if base else None) for name, (_, read) in tables.items()}
+        commits = {
+            name: commit
+            for name, (table, read) in tables.items()
+            if table is not None and (commit := table.commit_id(self.run.spark, read.until)) is not None
+        }
+        return {"full_scan": full_scan, "inputs": inputs, "commits": commits}
 
     def succeed(self, **facts: Any) -> Manifest:
         """Check the counts, append the manifest to `runs` and return it.
@@ -90,8 +124,7 @@ class Job:
     def fail(self, error: Exception) -> None:
         """Append the manifest of the failed job to `runs`. Raises SupersededError if that explains the error."""
         try:
-            # Tables that a later run has written may cause any error in a superseded one.
-            self.run.runs.check_current(self.manifest)
+            # In a superseded run, tables that the later one has written may cause any error: `finish` raises that.
             self.notes.append(root_cause(error))
             self.run.runs.finish(self._ended(FAILED, self.facts))
         except SPARK_ERRORS as second:  # as on a full disk
@@ -140,14 +173,23 @@ def claimed_job(run: PipelineRun, name: str, settings: str, recent: list[Manifes
         last = last_success(earlier, name)
         contested = manifest.sequence != 1 + (last.sequence if last is not None else 0)
         commits = Commits(run.spark, f"{pipeline.name}/{name}", manifest.sequence)
-        job = Job(run, manifest, base, commits, contested)
+        job = Job(run, manifest, base, commits, contested, earlier)
         try:
+            # A slower run with an older file would otherwise decide last, by rules that are no longer in force.
+            pipeline.check_unchanged()
             yield job
         except Exception as error:
             job.fail(error)
             raise
         finally:
             job.uncache()
+
+
+def finished_job(run: PipelineRun, name: str, settings: str, recent: list[Manifest]) -> Manifest | None:
+    """Return this run's earlier success of the job with these settings; None if there is none or it is to run again."""
+    if run.full or run.retag == "all":
+        return None
+    return last_success(recent, name, run_id=run.run_id, settings_hash=settings)
 
 
 def settings_hash(**settings: object) -> str:

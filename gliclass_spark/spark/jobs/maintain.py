@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.lake import Lake
+from gliclass_spark.spark.delta.runs_table import Runs
 
 _FIXED_TABLES = ("tags", "staged", "kept", "rejected", "quarantined", "runs", "feedback")
 
@@ -34,7 +35,9 @@ def maintain(spark: SparkSession, pipeline: Pipeline) -> Iterator[TableSize]:
     makes a full scan instead.
     """
     lake = Lake(pipeline.tables)
-    names = [name for name in (*_FIXED_TABLES, *pipeline.rules.destinations) if lake.exists(spark, name)]
+    # Tables of former routes, too: a run emptied them, and their old files hold the texts of documents.
+    destinations = {*pipeline.rules.destinations, *Runs(spark, lake.path("runs"), pipeline.name).destinations()}
+    names = [name for name in (*_FIXED_TABLES, *sorted(destinations)) if lake.exists(spark, name)]
     for name in names:
         table = DeltaTable.forPath(spark, lake.path(name))
         before = _size(table)

@@ -11,6 +11,7 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import Usage
 from gliclass_spark.runs.outcomes import SAMPLES, SampleDocument
 from gliclass_spark.spark.delta.change_feed import full_scan, read_changes
+from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.runs_table import incremental_base
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
@@ -29,6 +30,7 @@ from gliclass_spark.spark.transforms.rule_expressions import lenient_sql
 from gliclass_spark.spark.worker.usage_meter import Meter
 
 DEFAULT_SAMPLE = 200
+_OUTCOMES, _OUTCOME = helper("outcomes"), helper("outcome")
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     base = incremental_base(recent, "tag", tag_settings_hash(run, model.digest))
     changes = full_scan(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
-        changes = read_changes(run.spark, source, base.inputs["source"], version, run.documents.select_columns)
+        last_read, commit = base.inputs["source"], base.commits.get("source")
+        changes = read_changes(run.spark, source, last_read, commit, version, run.documents.select_columns)
     contents = with_content(changes.rows, pipeline.source.text)
-    pending = pending_documents(run, contents, model).persist()
+    pending = pending_documents(run, contents, model, recent).persist()
     pending_count = pending.count()
 
     sample_ids = pending.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
@@ -116,18 +119,18 @@ def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float
 
 
 def _with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
-    """Return the documents with their tags and decisions, and their `outcomes` by name."""
+    """Return the documents with their tags and decisions, and _OUTCOMES, by name."""
     pipeline = run.pipeline
     label_set_tags = filtering.tags_of_label_set(tags, pipeline.label_set)
     tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), label_set_tags)
     decided = routing.route(filtering.decide(tagged, pipeline.rules, run.run_id), pipeline.rules, run.run_id)
     has_routes = "route" in pipeline.steps
-    routes = F.transform("routes", lambda name: F.concat(F.lit("to "), name)) if has_routes else F.array()
+    routes = F.transform(routing.ROUTES, lambda name: F.concat(F.lit("to "), name)) if has_routes else F.array()
     kept = F.array_union(F.array(F.lit("kept")), routes)
     rejected = F.array(F.concat(F.lit("rejected: "), F.col("reason")))
     quarantined = F.array(F.concat(F.lit("quarantined: "), F.col("error.code")))
     outcomes = F.when(F.col("error").isNotNull(), quarantined).when(F.col("reason").isNotNull(), rejected)
-    return decided.withColumn("outcomes", outcomes.otherwise(kept))
+    return decided.withColumn(_OUTCOMES, outcomes.otherwise(kept))
 
 
 def _count_outcomes(
@@ -142,16 +145,15 @@ def _count_outcomes(
     outcomes = {name: PlannedOutcome(name) for name in names}
     frames = [(sample, scale)] if scored is None else [(scored, 0.0), (sample, scale)]
     for frame, factor in frames:
-        rows = frame.select("*", F.explode("outcomes").alias("outcome"))
-        for row in rows.groupBy("outcome").count().orderBy("outcome").collect():
-            name, count = row["outcome"], row["count"]
+        rows = frame.select("*", F.explode(_OUTCOMES).alias(_OUTCOME))
+        for name, count in rows.groupBy(_OUTCOME).count().orderBy(_OUTCOME).collect():
             outcome = outcomes.get(name, PlannedOutcome(name))
             scored_count, estimated_count = (0, round(count * factor)) if factor else (count, 0)
             outcomes[name] = PlannedOutcome(
                 name,
                 outcome.scored + scored_count,
                 outcome.estimated + estimated_count,
-                _with_samples(run, outcome.samples, rows.where(F.col("outcome") == name)),
+                _with_samples(run, outcome.samples, rows.where(F.col(_OUTCOME) == name)),
             )
     return list(outcomes.values())
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
+from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from pyspark.sql.types import StructType
 
 from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.spark.delta.change_feed import range_since
 from gliclass_spark.spark.delta.runs_table import last_success
-from gliclass_spark.spark.delta.schema import KEY, decisions_spec
-from gliclass_spark.spark.delta.writes import delete_rows
-from gliclass_spark.spark.jobs.decision_tables import check_tables, current_rows, ensure_tables, write_decisions
-from gliclass_spark.spark.jobs.job_run import Job, claimed_job, settings_hash
+from gliclass_spark.spark.delta.schema import KEY
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, current_rows
+from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job, settings_hash
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.transforms import routing
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
@@ -30,17 +29,12 @@ def route_step(run: PipelineRun) -> Manifest:
     rules = pipeline.rules
     recent = run.runs.recent()
     filtered_by = _last_filter_job(run, recent)
-    kept_range = filtered_by.outputs["kept"]
-    kept = lake.table("kept").read(spark, kept_range.until)
     with lenient_sql(spark):
+        kept = _kept(run, filtered_by)
         check_analysis(kept, rules, run.title)
-        routed = routing.route(kept, rules, run.run_id)
-        spec = decisions_spec(routing.to_destination(routed, rules.default_route).schema)
-    specs = dict.fromkeys(rules.destinations, spec)
-    check_tables(run, specs)
+        check_schemas(run, _schemas(run, kept))
     settings = settings_hash(label_set=pipeline.label_set.hash, rules=rules.hash)
-    finished = last_success(recent, "route", run_id=run.run_id, settings_hash=settings)
-    if finished is not None:
+    if (finished := finished_job(run, "route", settings, recent)) is not None:
         return finished
 
     # The claim records the destinations, so that a later run empties those that the rules no longer name, even
@@ -50,16 +44,21 @@ def route_step(run: PipelineRun) -> Manifest:
         claimed_job(run, "route", settings, recent, model_digest=filtered_by.model_digest, routed=no_rows) as job,
         lenient_sql(spark),
     ):
-        ensure_tables(job, specs)
+        former_destinations = sorted(run.runs.destinations() - set(rules.destinations))
+        job.fence([*rules.destinations, *former_destinations])
+        filtered_by = _last_filter_job(run, job.earlier)
+        kept_range, kept = filtered_by.outputs["kept"], _kept(run, filtered_by)
+        tables = DecisionTables(job, _schemas(run, kept))
+        tables.prepare()
         with job.timed("read"):
             changes = job.changes("kept", lake.table("kept"), kept_range, lambda rows, _: rows)
             keys = None if changes.full_scan else changes.keys()
             routed = job.cache(routing.route(changes.rows, rules, run.run_id))
             changed_count = routed.count()
-            expected = {**no_rows, **_count_by(routed.select(F.explode("routes").alias("route")), "route")}
+            expected = {**no_rows, **_count_by(routed.select(F.explode(routing.ROUTES).alias("route")), "route")}
         with job.timed("write"):
-            write_decisions(job, {name: routing.to_destination(routed, name) for name in rules.destinations}, keys)
-            _empty_former_destinations(job)
+            tables.write({name: routing.to_destination(routed, name) for name in rules.destinations}, keys)
+            _empty(job, former_destinations)
         with job.timed("check"):
             rows = current_rows(run, rules.destinations, keys).where("in_scope")
             counts = {**no_rows, **_count_by(rows, "table")}
@@ -72,33 +71,47 @@ def route_step(run: PipelineRun) -> Manifest:
         return job.succeed(
             rows_in=changed_count,
             documents=kept.count(),
-            full_scan=changes.full_scan,
             routed=counts,
             routed_documents=document_count,
-            inputs={"kept": range_since(job.base_range("kept"), kept_range)},
+            columns_hash=tables.columns_hash,
             outputs=lake.latest(spark, rules.destinations),
+            **job.versions_read(changes.full_scan, kept=(lake.table("kept"), kept_range)),
         )
 
 
+def _kept(run: PipelineRun, filtered_by: Manifest) -> DataFrame:
+    """Return the version of `kept` that a filter job left."""
+    return run.lake.table("kept").read(run.spark, filtered_by.outputs["kept"].until)
+
+
+def _schemas(run: PipelineRun, kept: DataFrame) -> dict[str, StructType]:
+    rules = run.pipeline.rules
+    routed = routing.route(kept, rules, run.run_id)
+    return dict.fromkeys(rules.destinations, routing.to_destination(routed, rules.default_route).schema)
+
+
 def _last_filter_job(run: PipelineRun, recent: list[Manifest]) -> Manifest:
-    """Return the last successful filter job of the pipeline's label set and rules. Raises TableError if none."""
+    """Return the last successful filter job. Raises TableError if there is none, or none of the present rules.
+
+    A job of other rules that came later has written its decisions: this run is behind it.
+    """
     label_set_hash, rules_hash = run.pipeline.label_set.hash, run.pipeline.rules.hash
-    manifest = last_success(recent, "filter", label_set_hash=label_set_hash, rules_hash=rules_hash)
-    if manifest is None:
+    manifest = last_success(recent, "filter")
+    if manifest is None or (manifest.label_set_hash, manifest.rules_hash) != (label_set_hash, rules_hash):
         raise TableError(
-            f"{run.lake.path('kept')}: no run has filtered by this label set and these rules (hash "
+            f"{run.lake.path('kept')}: the last filter job did not use this label set and these rules (hash "
             f"{rules_hash[:12]}); run the filter job first"
         )
     return manifest
 
 
-def _empty_former_destinations(job: Job) -> None:
+def _empty(job: Job, former_destinations: list[str]) -> None:
     """Delete the rows of tables that an earlier run routed to and that the rules no longer name."""
     run = job.run
-    for name in sorted(run.runs.destinations() - set(run.pipeline.rules.destinations)):
+    for name in former_destinations:
         if run.lake.exists(run.spark, name) and not run.lake.read(run.spark, name).isEmpty():
             job.notes.append(f"{name} is no longer a destination; its rows were taken out")
-            job.commit(name, partial(delete_rows, run.spark))
+            job.change(name, DeltaTable.delete)
 
 
 def _count_by(rows: DataFrame, column: str) -> Mapping[str, int]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from functools import partial, reduce
 
+from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta import table_creation, writes
-from gliclass_spark.spark.delta.change_feed import range_since
-from gliclass_spark.spark.delta.runs_table import incremental_base, last_success
 from gliclass_spark.spark.delta.schema import KEY, TAGS, TAGS_SPEC
-from gliclass_spark.spark.jobs.job_run import Job, claimed_job
+from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import score_pending, staged_rows
 from gliclass_spark.spark.jobs.tag_steps.tag_check import check
@@ -26,7 +25,6 @@ from gliclass_spark.spark.jobs.tag_steps.tag_input import (
     TagInput,
     live_tags,
     read_input,
-    source_range,
     tag_settings_hash,
 )
 from gliclass_spark.spark.transforms import exploring
@@ -42,20 +40,15 @@ def tag_step(run: PipelineRun) -> Manifest:
     recent = run.runs.recent()
     model = check(run, recent)
     source = run.documents.delta
-    version = source_range(run, source, recent)
-    documents = run.documents.read(version.until)
     settings = tag_settings_hash(run, model.digest)
-    finished = last_success(recent, "tag", run_id=run.run_id, settings_hash=settings)
-    if finished is not None:
+    if (finished := finished_job(run, "tag", settings, recent)) is not None:
         return finished
-    check_all_ids = source is None or run.full or incremental_base(recent, "tag", settings) is None
-    if check_all_ids:
-        run.documents.check_ids(documents)  # before anything is written
 
     with claimed_job(run, "tag", settings, recent, model_digest=model.digest) as job:
         if run.retag == "all":
-            job.base = None
-        tag_input = read_input(job, source, version, documents, model, ids_checked=check_all_ids)
+            job.decide_all()
+        job.fence(["tags", "staged"])
+        tag_input = read_input(job, source, model)
         job.facts |= {
             "rows_in": tag_input.changed_count,
             "tagged": tag_input.pending_count,
@@ -64,12 +57,12 @@ def tag_step(run: PipelineRun) -> Manifest:
         }
         scored = _score(job, tag_input, model) if tag_input.pending_count else None
         retagged_count = _merge(job, tag_input, scored)
-        counts = verify_tags(job, documents if source is not None else None)
+        counts = verify_tags(job, tag_input.documents if source is not None else None)
         if scored is not None:
-            job.commit("staged", partial(writes.delete_rows, run.spark))
-        facts = {**job.facts, **counts, "retagged": retagged_count, "tombstoned": tag_input.deleted_count}
-        inputs = {"source": range_since(job.base_range("source"), version)}
-        return job.succeed(inputs=inputs, outputs=run.lake.latest(run.spark, ["tags"]), **facts)
+            job.change("staged", DeltaTable.delete)
+        read = job.versions_read(tag_input.full_scan, source=(source, tag_input.version))
+        facts = {**job.facts, **counts, "retagged": retagged_count, "tombstoned": tag_input.deleted_count, **read}
+        return job.succeed(outputs=run.lake.latest(run.spark, ["tags"]), **facts)
 
 
 def _score(job: Job, tag_input: TagInput, model: ModelRef) -> DataFrame:
@@ -95,9 +88,9 @@ def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
         if tag_input.tags_exist and job.base is None:
             rows += _changed_decisions(job, tag_input.pending)
         if rows:
-            job.commit("tags", partial(writes.upsert, reduce(DataFrame.unionByName, rows), _TAG_KEY))
+            job.change("tags", partial(writes.upsert, rows=reduce(DataFrame.unionByName, rows), key=_TAG_KEY))
         if tag_input.deleted_count:
-            job.commit("tags", partial(writes.write_tombstones, tag_input.deleted, run.run_id))
+            job.change("tags", partial(writes.write_tombstones, deleted=tag_input.deleted, run_id=run.run_id))
     return retagged_count
 
 

@@ -15,12 +15,14 @@ from pyspark.sql.types import StructType
 from gliclass_spark.feedback import exploration
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import FloatArray, Mask
+from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, KEY
 from gliclass_spark.spark.worker.tag_columns import label_lists, label_maps
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(EXPLORATION_FIELDS)}
 _HASHES = ("content_hash", "label_set_hash", "model_digest")
 _DECISION = "struct(labels, explored, map_entries(propensities))"
+_BEFORE = helper("before")
 
 
 def decide_labels(rows: DataFrame, label_set: LabelSet, share: float) -> DataFrame:
@@ -39,9 +41,9 @@ def decide_labels(rows: DataFrame, label_set: LabelSet, share: float) -> DataFra
 
 def changed_decisions(rows: DataFrame, label_set: LabelSet, share: float) -> DataFrame:
     """Return the rows of `tags` that `decide_labels` changes, with the new decision and the current time."""
-    before = rows.withColumn("_before", F.expr(_DECISION))
-    changed = ~F.expr(_DECISION).eqNullSafe(F.col("_before"))
-    after = decide_labels(before, label_set, share).where(changed).drop("_before")
+    before = rows.withColumn(_BEFORE, F.expr(_DECISION))
+    changed = ~F.expr(_DECISION).eqNullSafe(F.col(_BEFORE))
+    after = decide_labels(before, label_set, share).where(changed).drop(_BEFORE)
     return after.withColumn("tagged_at", F.current_timestamp())
 
 

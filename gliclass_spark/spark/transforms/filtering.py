@@ -7,7 +7,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 
 from gliclass_spark.config.rules import Rules
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.spark.delta.column_names import column
 from gliclass_spark.spark.delta.schema import KEY
+from gliclass_spark.spark.source_files import SOURCE_ERROR
 from gliclass_spark.spark.transforms.rule_expressions import first_match
 
 
@@ -22,8 +24,8 @@ def with_tags(documents: DataFrame, contents: DataFrame, tags: DataFrame) -> Dat
     hashed = documents.join(contents.select(KEY, "content_hash"), KEY)
     matching = (F.col(f"h.{KEY}") == F.col(f"t.{KEY}")) & F.col("h.content_hash").eqNullSafe(F.col("t.content_hash"))
     joined = hashed.alias("h").join(tags.alias("t"), matching)
-    document_columns = [F.col(f"h.`{name}`") for name in documents.columns]
-    return joined.select(*document_columns, *(F.col(f"t.{name}") for name in tags.columns if name != KEY))
+    document_columns = [column(name, "h") for name in documents.columns if name != SOURCE_ERROR]
+    return joined.select(*document_columns, *(column(name, "t") for name in tags.columns if name != KEY))
 
 
 def decide(tagged: DataFrame, rules: Rules, run_id: str) -> DataFrame:

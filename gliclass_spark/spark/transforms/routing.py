@@ -6,11 +6,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.config.rules import Rules
+from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.transforms.rule_expressions import every_match, first_match
+
+# The column of a document's routes.
+ROUTES = helper("routes")
 
 
 def route(kept: DataFrame, rules: Rules, run_id: str) -> DataFrame:
-    """Add `routes`: the routes whose condition holds (the first, or all: `rules.routing`), otherwise the default.
+    """Add ROUTES: the routes whose condition holds (the first, or all: `rules.routing`), otherwise the default.
 
     Call within `lenient_sql`.
     """
@@ -21,9 +25,9 @@ def route(kept: DataFrame, rules: Rules, run_id: str) -> DataFrame:
     else:
         matches = every_match(conditions)
         routes = F.when(F.size(matches) > 0, matches).otherwise(F.array(default))
-    return kept.withColumns({"routes": routes, "run_id": F.lit(run_id)})
+    return kept.withColumns({ROUTES: routes, "run_id": F.lit(run_id)})
 
 
 def to_destination(routed: DataFrame, name: str) -> DataFrame:
     """Return the documents routed to this destination, with its name as `route`."""
-    return routed.where(F.array_contains("routes", name)).withColumn("route", F.lit(name)).drop("routes")
+    return routed.where(F.array_contains(ROUTES, name)).withColumn("route", F.lit(name)).drop(ROUTES)

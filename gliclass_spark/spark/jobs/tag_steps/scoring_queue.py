@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import ceil
 from threading import Event, Thread
 
@@ -16,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
-from gliclass_spark.spark.delta import table_creation, writes
+from gliclass_spark.spark.delta import table_creation
 from gliclass_spark.spark.delta.schema import KEY, STAGED_SPEC
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
@@ -51,7 +50,7 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> None:
                 ids = queue.where(F.pmod(F.xxhash64(KEY), F.lit(slice_count)) == index).select(KEY)
                 contents = tag_input.contents.join(ids, KEY, "left_semi")
                 scored = tagging.tag(contents, label_set, settings, run.run_id, meter)
-                job.commit("staged", partial(writes.append, scored))
+                job.append("staged", scored)
         elapsed = time.perf_counter() - started
         usage, loads = meter.total.usage, meter.total.loads
         job.facts |= {"model_loads": loads, "tokens": usage.tokens, "padding_share": usage.padding_share}

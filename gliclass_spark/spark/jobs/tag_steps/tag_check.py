@@ -10,7 +10,7 @@ from gliclass_spark.errors import CheckpointError, ModelNotFoundError, TableErro
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta.local_rows import local_rows
 from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, TAGS
-from gliclass_spark.spark.delta.table_creation import missing_columns
+from gliclass_spark.spark.delta.table_creation import check_storable, missing_columns
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import filtering
@@ -30,6 +30,8 @@ def check(run: PipelineRun, recent: list[Manifest]) -> ModelRef:
         tags = filtering.tags_of_label_set(local_rows(run.spark, [], TAGS), pipeline.label_set)
         tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), tags)
         check_analysis(tagged, pipeline.rules, run.title)
+    if "filter" in pipeline.steps:
+        check_storable(tagged.schema, run.documents.name)
     missing = missing_columns(run.spark, run.lake.path("tags"), TAGS)
     required = [name for name in missing if name not in EXPLORATION_FIELDS.names]
     if required:

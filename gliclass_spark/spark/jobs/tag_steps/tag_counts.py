@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -10,7 +9,6 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 
 from gliclass_spark.errors import ErrorShareError, ManifestError, TableError
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS
-from gliclass_spark.spark.delta import writes
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag_steps.tag_input import live_tags
@@ -38,7 +36,7 @@ def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
     failed, allowed = sum(errors.values()), run.pipeline.max_error_ratio
     if failed > allowed * expected_count:
         # The other rows need not be scored again once the source, or the limit, is fixed.
-        job.commit("staged", partial(writes.delete_rows, run.spark, condition="error IS NOT NULL"))
+        job.change("staged", lambda table: table.delete("error IS NOT NULL"))
         listed = ", ".join(f"{code}: {count}" for code, count in errors.items())
         raise ErrorShareError(
             f"{failed} of {expected_count} texts could not be scored ({listed}): a share of "

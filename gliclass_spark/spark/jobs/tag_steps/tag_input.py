@@ -27,11 +27,14 @@ logger = logging.getLogger(__name__)
 class TagInput:
     """The documents that a tag job handles.
 
-    contents: doc_id, content_hash and text of the changed documents (see `with_content`). pending: doc_id
-    and content_hash of those without scores. deleted: doc_id of documents that left the source.
+    version: the version of the source. documents: all of them at that version. contents: doc_id,
+    content_hash and text of the changed ones (see `with_content`). pending: doc_id and content_hash of those
+    without scores. deleted: doc_id of documents that left the source.
     tags_exist: whether the table `tags` existed before.
     """
 
+    version: VersionRange
+    documents: DataFrame
     contents: DataFrame
     pending: DataFrame
     deleted: DataFrame
@@ -42,10 +45,13 @@ class TagInput:
     tags_exist: bool
 
 
-def source_range(run: PipelineRun, source: TableRef | None, recent: list[Manifest]) -> VersionRange:
+def source_range(
+    run: PipelineRun, source: TableRef | None, recent: list[Manifest], *, contested: bool = False
+) -> VersionRange:
     """Return the version of the source at `run.until`, but none before the last one read: tags don't go back.
 
-    A table of the catalog that has no versions is read as it is: a scheduler, which knows no table's format, sets
+    contested: whether a run that did not succeed may have read a later version; then the latest one is read. A
+    table of the catalog that has no versions is read as it is: a scheduler, which knows no table's format, sets
     `run.until` for every one. Raises ConfigError if `run.until` is set for files of another format than Delta.
     """
     if source is None:
@@ -56,12 +62,16 @@ def source_range(run: PipelineRun, source: TableRef | None, recent: list[Manifes
         if run.until is not None:
             logger.warning("%s keeps no versions: it is read as it is, not as of %s", run.documents.name, run.until)
         return VersionRange()
-    requested = source.latest(run.spark, run.until)
+    requested = source.latest(run.spark, None if contested else run.until)
     last = last_success(recent, "tag")
-    last_read = last.inputs["source"] if last is not None else VersionRange()
-    if last_read.until is None or last_read.table_id != requested.table_id:
+    if last is None or run.until is None:
         return requested
-    return replace(requested, until=max(last_read.until, requested.until or 0))
+    last_read, commit = last.inputs["source"], last.commits.get("source")
+    is_earlier = last_read.until is not None and requested.until is not None and requested.until < last_read.until
+    continued = replace(requested, until=last_read.until)
+    if is_earlier and source.discontinuity(run.spark, last_read, commit, continued) is None:
+        return continued
+    return requested
 
 
 def tag_settings_hash(run: PipelineRun, model_digest: str | None) -> str:
@@ -76,30 +86,26 @@ def tag_settings_hash(run: PipelineRun, model_digest: str | None) -> str:
     )
 
 
-def read_input(
-    job: Job, source: TableRef | None, version: VersionRange, documents: DataFrame, model: ModelRef, ids_checked: bool
-) -> TagInput:
-    """Return the documents that changed since the base, up to `version` of the source.
-
-    documents: all documents at that version. ids_checked: whether their ids were checked. Raises TableError
-    if an id is null or repeats.
-    """
+def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:
+    """Return the documents that changed since the base. Raises TableError if an id is null or repeats."""
     run = job.run
     with job.timed("read"):
+        version = source_range(run, source, job.earlier, contested=_is_overtaken(job))
+        documents = run.documents.read(version.until)
         if source is None:
             changes = full_scan(documents)
         else:
             changes = job.changes("source", source, version, run.documents.select_columns)
-        if not changes.full_scan:
-            _check_changed_ids(run, documents, changes)
-        elif not ids_checked:
+        if changes.full_scan:
             run.documents.check_ids(documents)
+        else:
+            _check_changed_ids(run, documents, changes)
         contents = with_content(changes.rows, run.pipeline.source.text)
-        pending = job.cache(pending_documents(run, contents, model))
+        pending = job.cache(pending_documents(run, contents, model, [*job.earlier, job.manifest]))
         deleted = _deleted_documents(run, changes)
         counts = changes.rows.count(), pending.count(), deleted.count()
     tags_exist = run.lake.exists(run.spark, "tags")
-    return TagInput(contents, pending, deleted, changes.full_scan, *counts, tags_exist)
+    return TagInput(version, documents, contents, pending, deleted, changes.full_scan, *counts, tags_exist)
 
 
 def live_tags(run: PipelineRun) -> DataFrame:
@@ -108,7 +114,7 @@ def live_tags(run: PipelineRun) -> DataFrame:
     return tags.where((F.col("label_set_hash") == run.pipeline.label_set.hash) & F.col("deleted_at").isNull())
 
 
-def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef) -> DataFrame:
+def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef, recent: list[Manifest]) -> DataFrame:
     """Return doc_id and content_hash of the documents to score; `run.retag` decides which tags are current."""
     documents = contents.select(KEY, "content_hash")
     if not run.lake.exists(run.spark, "tags"):
@@ -116,9 +122,26 @@ def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef) ->
     current: dict[str, Column] = {
         "changed": F.col("model_digest") == model.digest,
         "none": F.lit(True),
-        "all": F.col("run_id") == run.run_id,  # by an earlier attempt of this run
+        "all": _tagged_by_unfinished_attempt(run, recent),
     }
     return rows_without_scores(documents, live_tags(run).where(current[run.retag]))
+
+
+def _tagged_by_unfinished_attempt(run: PipelineRun, recent: list[Manifest]) -> Column:
+    """Return whether a row was written by this run, in an attempt that followed its last success."""
+    attempts = [row for row in recent if (row.job, row.run_id) == ("tag", run.run_id)]
+    last = last_success(attempts, "tag")
+    starts = [row.started_at for row in attempts if last is None or row.sequence > last.sequence]
+    if not starts:
+        return F.lit(False)
+    return (F.col("run_id") == run.run_id) & (F.col("tagged_at") >= F.lit(min(starts)))
+
+
+def _is_overtaken(job: Job) -> bool:
+    """Return whether another run claimed the job since the last success, and may have read a later version."""
+    last = last_success(job.earlier, "tag")
+    since = [row for row in job.earlier if row.job == "tag" and (last is None or row.sequence > last.sequence)]
+    return any(row.run_id != job.run.run_id for row in since)
 
 
 def _deleted_documents(run: PipelineRun, changes: Changes) -> DataFrame:
