@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
+from gliclass_spark.checkpoints.code_keys import code_key
 from gliclass_spark.errors import CheckpointError
 
 CONFIG = "config.json"
@@ -26,9 +25,10 @@ _TOKENIZER_FILES = (
     "vocab.txt",
 )
 _ALL_TOKENIZER_FILES = (*_TOKENIZER_FILES, *(f"{LABEL_TOKENIZER}/{name}" for name in _TOKENIZER_FILES))
-# All files that a checkpoint can consist of, as shell patterns. No other file is ever fetched.
-PATTERNS = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", *_ALL_TOKENIZER_FILES]
-_SHARD = re.compile(r"model-[0-9]+-of-[0-9]+\.safetensors")
+_SHARD = f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors"
+# All files that a checkpoint can consist of, as shell patterns. No other file is ever fetched. None has a `*`, which
+# matches slashes, too: model-/../../x-of-1.safetensors would be fetched to another folder.
+PATTERNS = [CONFIG, WEIGHTS, INDEX, _SHARD, *_ALL_TOKENIZER_FILES]
 _PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
@@ -37,37 +37,57 @@ def is_checkpoint_file(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in PATTERNS)
 
 
+def has_file(folder: Path, name: str, source: str | None = None) -> bool:
+    """Return whether a folder holds a file of this name. source: where the files came from, for messages.
+
+    Raises CheckpointError for a symbolic link that leads out of the folder: a checkpoint that is unpacked from an
+    archive could otherwise name any file of this machine as one of its own.
+    """
+    if not (folder / name).is_file():
+        return False
+    target, root = (folder / name).resolve(), folder.resolve()
+    if target.is_relative_to(root) or target.parent == _hub_blobs(root):
+        return True
+    raise CheckpointError(
+        f"{name} of {source or folder} is a symbolic link out of its folder, which is never followed; put the file "
+        "itself there"
+    )
+
+
 def checkpoint_files(folder: Path, source: str | None = None) -> list[str]:
     """Return the names of the files of a checkpoint, in the order in which the digest covers them.
 
-    source: where the files came from, for messages. Raises CheckpointError if weights are missing or pickled, or
-    if the configuration needs custom code.
+    source: where the files came from, for messages. Raises CheckpointError if weights are missing or pickled, if the
+    configuration needs code of its own, or for a link as `has_file` does.
     """
     source = source or str(folder)
     refuse_unsafe([path.name for path in folder.glob("*")], source)
-    _refuse_code(folder / CONFIG, source)
     weights = weight_files(folder, source)
     index = [INDEX] if WEIGHTS not in weights else []
-    return [name for name in (CONFIG, *index, *weights, *_ALL_TOKENIZER_FILES) if (folder / name).is_file()]
+    names = (CONFIG, *index, *weights, *_ALL_TOKENIZER_FILES)
+    files = [name for name in names if has_file(folder, name, source)]
+    if CONFIG in files:
+        _refuse_code(folder / CONFIG, source)
+    return files
 
 
 def weight_files(folder: Path, source: str | None = None) -> list[str]:
     """Return the safetensors files with the weights: one, or those that the index names. Raises CheckpointError."""
-    if (folder / WEIGHTS).is_file():
+    if has_file(folder, WEIGHTS, source):
         return [WEIGHTS]
     index = f"{INDEX} of {source or folder}"
     try:
-        document = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        document = json.loads((folder / INDEX).read_text(encoding="utf-8")) if has_file(folder, INDEX, source) else {}
         shards = sorted({str(shard) for shard in document["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{index} can't be read; fetch the checkpoint again") from None
     for shard in shards:
-        if not _SHARD.fullmatch(shard):
+        if not fnmatchcase(shard, _SHARD):
             raise CheckpointError(
                 f"{index} names {shard!r}, expected files beside it, as model-00001-of-00002.safetensors; save the "
                 "checkpoint again"
             )
-        if not (folder / shard).is_file():
+        if not has_file(folder, shard, source):
             raise CheckpointError(f"{index} names {shard}, which is missing; fetch the checkpoint again")
     if not shards:
         raise CheckpointError(f"{index} names no file of weights; save the checkpoint again")
@@ -87,19 +107,20 @@ def refuse_unsafe(names: Sequence[str], source: str) -> None:
     raise CheckpointError(f"{source} holds no {WEIGHTS}; give the folder of a GLiClass checkpoint")
 
 
+def _hub_blobs(root: Path) -> Path | None:
+    """Return the folder that the files of a snapshot in the hub's own cache link to; None for any other folder."""
+    return root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
+
+
 def _refuse_code(config: Path, source: str) -> None:
-    """Raise CheckpointError if a model's configuration names Python code to build it with."""
+    """Raise CheckpointError if a model's configuration names code to build or run it with."""
     try:
-        pending: list[tuple[str, Any]] = [("", json.loads(config.read_text(encoding="utf-8")))]
-    except (FileNotFoundError, ValueError, RecursionError):
+        document = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
         return  # reported where a model is built from the configuration
-    while pending:
-        prefix, value = pending.pop()
-        if not isinstance(value, dict):
-            continue
-        if value.get("auto_map"):
-            raise CheckpointError(
-                f"{CONFIG} of {source} needs code of its own ({prefix}auto_map), but code from a checkpoint is never "
-                "run; use a checkpoint whose encoder is part of transformers"
-            )
-        pending += [(f"{prefix}{key}.", child) for key, child in value.items()]
+    key = code_key(document)
+    if key is not None:
+        raise CheckpointError(
+            f"{CONFIG} of {source} needs code of its own ({key}), but code from a checkpoint is never run; use a "
+            "checkpoint whose encoder is part of transformers"
+        )

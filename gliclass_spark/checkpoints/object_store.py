@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 from fsspec.registry import known_implementations
 
 from gliclass_spark.checkpoints.cache import Cache, CheckpointSource
-from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, is_checkpoint_file, refuse_unsafe
+from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, has_file, is_checkpoint_file, refuse_unsafe
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.config.model_uri import stored_model
 from gliclass_spark.errors import CheckpointError, GliclassSparkError, ModelNotFoundError
@@ -103,7 +105,20 @@ class StoredFolder:
         is_file = [entry["name"] for entry in entries] == [folder]
         if is_file or is_checkpoint_file(folder.rpartition("/")[2]):
             raise ModelNotFoundError(f"{self.uri} is the URI of a file; give that of its folder")
-        return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
+        listing = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
+        return {name: entry for name, entry in listing.items() if self._is_inside(folder, name, entry)}
+
+    def _is_inside(self, folder: str, name: str, entry: Mapping[str, Any]) -> bool:
+        """Return whether an entry is a file or folder of this folder, and no link to another place.
+
+        Raises CheckpointError for a symbolic link out of the folder.
+        """
+        protocol = self._url.partition(":")[0]
+        if protocol in ("http", "https"):  # a listing is a page, which may have a link to any host
+            return unquote(entry["name"].rstrip("/")) == unquote(f"{folder}/{name}")
+        if protocol in ("file", "local") and is_checkpoint_file(os.path.relpath(f"{folder}/{name}", self._root)):
+            return has_file(Path(self._root), os.path.relpath(f"{folder}/{name}", self._root), self.uri)
+        return True
 
     @property
     def _root(self) -> str:

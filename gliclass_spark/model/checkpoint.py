@@ -36,6 +36,7 @@ from gliclass_spark.model.configuration import (
 )
 from gliclass_spark.model.embedded import weights as embedded_weights
 from gliclass_spark.model.encoders.bert_weights import is_plain_bert
+from gliclass_spark.model.tokenizer_files import read_tokenizer
 
 Model = UniEncoderModel | BiEncoderModel | EncoderDecoderModel | EncoderDecoderClsModel | LabelCachedModel
 
@@ -52,6 +53,9 @@ _MODELS: dict[type[Config], Callable[..., Model]] = {
 _UNPREFIXED = "calibrator."
 # Buffers that older versions of transformers wrote beside the weights; nothing is lost with them.
 _IGNORED_SUFFIXES = ("position_ids",)
+
+# What torch and transformers raise for a configuration that contradicts itself.
+_BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,12 @@ def load(ref: ModelRef) -> Checkpoint:
         state, tokenizer = embedded_weights.state_dict(), embedded_weights.tokenizer()
     else:
         state = _read_weights(ref.folder)
-        tokenizer = _read_tokenizer(ref.folder)
+        tokenizer = read_tokenizer(ref.folder)
     if isinstance(config, PublishedConfig):
         _check_tokens(tokenizer, config, ref.uri)
+    _check_weights(config, state, ref.uri)
     model = _build(config, ref.uri)
-    _assign(model, state, ref.uri)
+    _assign(model, state)
     label_tokenizer = _label_tokenizer(ref, config, tokenizer) if isinstance(config, BiEncoderConfig) else None
     return Checkpoint(ref, model.eval(), tokenizer, label_tokenizer)
 
@@ -130,16 +135,6 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     }
 
 
-def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    if not (folder / "tokenizer.json").is_file():
-        raise CheckpointError(f"{folder} holds no tokenizer.json; save the checkpoint with its fast tokenizer")
-    try:
-        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    except Exception as error:  # the tokenizers library raises plain Exception for an invalid file
-        raise CheckpointError(f"{folder} holds no tokenizer that can be read: {' '.join(str(error).split())}") from None
-    return tokenizer
-
-
 def _check_tokens(tokenizer: PreTrainedTokenizerFast, config: PublishedConfig, uri: str) -> None:
     vocabulary = tokenizer.get_vocab()
     for token in config.prompt_tokens:
@@ -159,7 +154,7 @@ def _label_tokenizer(
     """Return the tokenizer in the checkpoint's folder for it, or that of the texts if the vocabularies match."""
     folder = ref.folder / LABEL_TOKENIZER
     if folder.is_dir():
-        return _read_tokenizer(folder)
+        return read_tokenizer(folder)
     if config.label_model_config.vocab_size in (tokenizer.vocab_size, len(tokenizer)):
         return tokenizer
     # The scores depend on its files: from anywhere else, the digest would not cover them.
@@ -175,7 +170,7 @@ def _build(config: Config, uri: str) -> Model:
     try:
         with _no_random_weights(config):
             return build_model(config)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _BUILD_ERRORS as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"config.json of {uri!r} describes no model that can be built ({type(error).__name__}: {reason}); fix it"
@@ -191,8 +186,14 @@ def _no_random_weights(config: Config) -> AbstractContextManager[Any]:
     return no_init_weights()
 
 
-def _assign(model: Model, state: dict[str, Tensor], uri: str) -> None:
-    expected = model.state_dict(keep_vars=True)
+def _check_weights(config: Config, state: Mapping[str, Tensor], uri: str) -> None:
+    """Raise CheckpointError unless the weights are those of the model that a configuration describes.
+
+    The model is built on torch's meta device, where weights have a shape and take no memory: a configuration that asks
+    for more than the file holds is refused before anything of that size is allocated.
+    """
+    with torch.device("meta"):
+        expected = _build(config, uri).state_dict(keep_vars=True)
     first_names = _first_names(expected)
     loaded = {first_names[name]: weight for name, weight in state.items() if name in first_names}
     problems = [f"missing {name}" for name in set(first_names.values()) - loaded.keys()]
@@ -212,6 +213,12 @@ def _assign(model: Model, state: dict[str, Tensor], uri: str) -> None:
     if problems:
         listed = "; ".join(sorted(problems)[:8])
         raise CheckpointError(f"the weights of {uri!r} do not fit its config.json: {len(problems)} differ: {listed}")
+
+
+def _assign(model: Model, state: Mapping[str, Tensor]) -> None:
+    """Make a file's weights those of the model; `_check_weights` has compared them."""
+    first_names = _first_names(model.state_dict(keep_vars=True))
+    loaded = {first_names[name]: weight for name, weight in state.items()}
     model.load_state_dict({name: loaded[first].float() for name, first in first_names.items()}, assign=True)
     for name, first_name in first_names.items():
         if name != first_name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -12,8 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliclass_spark.checkpoints.digest import digest_of, is_digest
-from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, checkpoint_files, is_checkpoint_file, refuse_unsafe
+from gliclass_spark.checkpoints.files import (
+    LABEL_TOKENIZER,
+    checkpoint_files,
+    has_file,
+    is_checkpoint_file,
+    refuse_unsafe,
+)
 from gliclass_spark.checkpoints.registry import server
+from gliclass_spark.checkpoints.registry.promotions import Aliases
 from gliclass_spark.checkpoints.registry.tracking import TrackedRun, tracked_run
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_NAME, PREVIOUS
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, RegistryError
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 
 LABEL_SET_FILE = "label_set.yaml"
 _DIGEST_TAG = "gliclass_spark.digest"
+_LABEL_SET_TAG = "gliclass_spark.label_set_digest"
 _MAX_LISTED = 10
 _DATABRICKS_SCHEMES = {"databricks", "databricks-uc", "uc"}
 
@@ -32,7 +41,8 @@ class ModelVersion:
     """One version of a registered model.
 
     digest: SHA-256 of weights, configuration and tokenizer, as `ModelRef.digest`; "" if the version was not
-    registered by `Registry.register`. source: where MLflow keeps the files.
+    registered by `Registry.register`. source: where MLflow keeps the files. label_set_digest: SHA-256 of the label set
+    that was registered with them, "" without one.
     """
 
     name: str
@@ -43,6 +53,7 @@ class ModelVersion:
     run_id: str | None
     source: str
     tags: Mapping[str, str]
+    label_set_digest: str = ""
 
     @property
     def uri(self) -> str:
@@ -87,15 +98,30 @@ class Registry:
         for version in reversed(self.versions(name)):
             if (version.run_id, version.digest) == (run_id, digest):
                 return version
+        files = [file for file in (*checkpoint_files(folder), LABEL_SET_FILE) if has_file(folder, file)]
         # Named by digest, so that a run's second checkpoint does not overwrite the first.
         artifact_folder = f"model-{digest[:12]}"
         with server.registry_errors(self.uri), server.default_settings(server.QUIET):
-            for file in (*checkpoint_files(folder), LABEL_SET_FILE):
-                if (folder / file).is_file():
-                    client.log_artifact(run_id, str(folder / file), str(Path(artifact_folder, file).parent))
+            for file in files:
+                client.log_artifact(run_id, str(folder / file), str(Path(artifact_folder, file).parent))
             source = f"{client.get_run(run_id).info.artifact_uri}/{artifact_folder}"
-            created = client.create_model_version(name, source, run_id, tags={**(tags or {}), _DIGEST_TAG: digest})
+            digests = {_DIGEST_TAG: digest, _LABEL_SET_TAG: _label_set_digest(folder)}
+            known = {tag: value for tag, value in digests.items() if value}
+            created = client.create_model_version(name, source, run_id, tags={**(tags or {}), **known})
         return self.version(name, str(created.version))
+
+    def registered(self, name: str, folder: Path) -> ModelVersion | None:
+        """Return the latest version with the files of this checkpoint and its label set, None if there is none."""
+        database = server.sqlite_file(self.uri)
+        if database is not None and not database.exists():
+            return None
+        digest, label_set = digest_of(folder), _label_set_digest(folder)
+        try:
+            versions = self.versions(name)
+        except ModelNotFoundError:
+            return None
+        same = [version for version in versions if (version.digest, version.label_set_digest) == (digest, label_set)]
+        return same[-1] if same else None
 
     def version(self, name: str, selector: str) -> ModelVersion:
         """Return a version by its number, as "3", or by an alias, as "champion"."""
@@ -143,44 +169,48 @@ class Registry:
 
     def set_challenger(self, name: str, version: ModelVersion | str) -> ModelVersion:
         """Give a version the alias "challenger"."""
-        chosen = self.version(name, str(version.number) if isinstance(version, ModelVersion) else version)
-        self._set_alias(CHALLENGER, chosen)
-        return self.version(name, str(chosen.number))
+        number = self.version(name, str(version.number) if isinstance(version, ModelVersion) else version).number
+        with self._aliases(name) as aliases:
+            aliases.set(CHALLENGER, number)
+        return self.version(name, str(number))
 
     def promote(self, name: str, selector: str = CHALLENGER) -> ModelVersion:
         """Make a version the champion, and the former champion the previous version.
 
-        There is a champion at any moment; repeating an interrupted promotion completes it.
+        There is a champion at any moment; repeating an interrupted promotion completes it. Raises RegistryError for
+        the alias "previous", which a promotion moves.
         """
         if selector == PREVIOUS:
-            return self.rollback(name)
-        chosen = self.version(name, selector)
-        former = self._with_alias(name, CHAMPION)
-        # First, since the former champion is not known any more once the alias has moved.
-        if former is not None and former.number != chosen.number:
-            self._set_alias(PREVIOUS, former)
-        self._set_alias(CHAMPION, chosen)
-        if CHALLENGER in chosen.aliases:
-            with self._query() as client:
-                client.delete_registered_model_alias(name, CHALLENGER)
-        return self.version(name, str(chosen.number))
-
-    def rollback(self, name: str) -> ModelVersion:
-        """Undo the last promotion: the champion and the previous version swap their aliases.
-
-        Raises ModelNotFoundError if there is no previous version.
-        """
-        previous = self._with_alias(name, PREVIOUS)
-        if previous is None or CHAMPION in previous.aliases:
-            raise ModelNotFoundError(
-                f"model {name!r} in {self} has no version before its champion to go back to; promote a version by its "
-                "number"
+            raise RegistryError(f"a promotion moves the alias {PREVIOUS!r}; give the version's number, or use rollback")
+        with self._aliases(name) as aliases:
+            number = (
+                aliases.promote_challenger()
+                if selector == CHALLENGER
+                else aliases.promote(self.version(name, selector))
             )
-        former = self._with_alias(name, CHAMPION)
-        self._set_alias(CHAMPION, previous)
-        if former is not None:
-            self._set_alias(PREVIOUS, former)
-        return self.version(name, str(previous.number))
+        return self.version(name, str(number))
+
+    def promote_first(self, name: str) -> None:
+        """Make the first version the champion if there is no champion."""
+        with self._aliases(name) as aliases:
+            complete = [version for version in aliases.versions if version.digest]
+            if aliases.holder(CHAMPION) is None and complete:
+                aliases.promote(complete[0])
+
+    def rollback(self, name: str, selector: str | None = None) -> ModelVersion:
+        """Make a version the champion again: None is the one before the last promotion, also of an interrupted one.
+
+        The former champion becomes the previous version. Repeating a rollback completes it, and changes nothing if it
+        was complete. Raises ModelNotFoundError if there is no version to go back to.
+        """
+        with self._aliases(name) as aliases:
+            number = aliases.rollback(self.version(name, selector) if selector is not None else None)
+        return self.version(name, str(number))
+
+    def was_rolled_back(self, version: ModelVersion) -> bool:
+        """Return whether the model's last promotion was one of this version, and was rolled back."""
+        with self._aliases(version.name) as aliases:
+            return aliases.rolled_back(version)
 
     def download(self, version: ModelVersion, folder: Path) -> None:
         """Download the files of a checkpoint, and no others. Raises CheckpointError if its weights are pickled."""
@@ -230,12 +260,11 @@ class Registry:
             with server.registry_errors(self.uri):
                 yield client
 
-    def _with_alias(self, name: str, alias: str) -> ModelVersion | None:
-        return next((version for version in self.versions(name) if alias in version.aliases), None)
-
-    def _set_alias(self, alias: str, version: ModelVersion) -> None:
+    @contextmanager
+    def _aliases(self, name: str) -> Iterator[Aliases]:
+        versions = self.versions(name)
         with self._query() as client:
-            client.set_registered_model_alias(version.name, alias, str(version.number))
+            yield Aliases(client, str(self), name, versions)
 
 
 def _create_model(client: MlflowClient, name: str) -> None:
@@ -248,9 +277,14 @@ def _create_model(client: MlflowClient, name: str) -> None:
             raise
 
 
+def _label_set_digest(folder: Path) -> str:
+    file = folder / LABEL_SET_FILE
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
 def _model_version(entity: Any, aliases: Mapping[str, str]) -> ModelVersion:
     number, tags = int(entity.version), dict(entity.tags)
-    digest = tags.pop(_DIGEST_TAG, "")
+    digest, label_set_digest = tags.pop(_DIGEST_TAG, ""), tags.pop(_LABEL_SET_TAG, "")
     return ModelVersion(
         name=entity.name,
         number=number,
@@ -260,4 +294,5 @@ def _model_version(entity: Any, aliases: Mapping[str, str]) -> ModelVersion:
         run_id=entity.run_id or None,
         source=entity.source,
         tags=tags,
+        label_set_digest=label_set_digest,
     )

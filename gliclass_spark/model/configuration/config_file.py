@@ -41,7 +41,7 @@ def read_config(folder: Path) -> Config:
         raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")
     try:
         return parse_config(document)
-    except (AttributeError, TypeError, ValueError, StrictDataclassError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} describes no model that can be built ({reason}); fix it") from None
 

@@ -11,11 +11,14 @@ from transformers import PreTrainedConfig
 from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model.configuration.unsupported_options import refuse_unsupported
 from gliclass_spark.model.encoders.backbone import has_standalone_encoder, read_backbone, write_backbone
+from gliclass_spark.model.encoders.backbone_fields import check_activation
 from gliclass_spark.model.heads.pooling import POOLINGS
 from gliclass_spark.model.heads.scorers import SCORERS
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 
 MODEL_TYPE = "GLiClass"
+# Each slot is a vector for every text of a batch.
+_MAX_LABEL_SLOTS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,12 @@ class PublishedConfig:
         _check_choice("pooling_strategy", self.pooling_strategy, POOLINGS)
         _check_choice("scorer_type", self.scorer_type, SCORERS)
         _check_choice("class_token_pooling", self.class_token_pooling, ("first", "average"))
+        check_activation("projector_hidden_act", self.projector_hidden_act)
+        if self.fixed_label_slots > _MAX_LABEL_SLOTS:
+            raise CheckpointError(
+                f"config.json has {str(self.fixed_label_slots)[:20]} slots for labels, at most {_MAX_LABEL_SLOTS} are "
+                "supported; fix max_num_classes and max_labels_alloc"
+            )
         size = self.encoder_config.hidden_size
         if self.hidden_size != size and (self.scorer_type != "simple" or self.use_lstm):
             layer = "an LSTM" if self.use_lstm else f"scorer_type {self.scorer_type!r}"

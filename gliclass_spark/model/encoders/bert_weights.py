@@ -28,9 +28,9 @@ class BertWeights(nn.Module):
         size, epsilon = config.hidden_size, config.layer_norm_eps
         self.embeddings = nn.ModuleDict(
             {
-                "word_embeddings": nn.Embedding(config.vocab_size, size, padding_idx=config.pad_token_id),
-                "position_embeddings": nn.Embedding(config.max_position_embeddings, size),
-                "token_type_embeddings": nn.Embedding(config.type_vocab_size, size),
+                "word_embeddings": _Embedding(config.vocab_size, size, padding_idx=config.pad_token_id),
+                "position_embeddings": _Embedding(config.max_position_embeddings, size),
+                "token_type_embeddings": _Embedding(config.type_vocab_size, size),
                 "LayerNorm": nn.LayerNorm(size, epsilon),
             }
         )
@@ -57,6 +57,13 @@ class BertWeights(nn.Module):
         words = self.embeddings["word_embeddings"].weight
         assert isinstance(words, Tensor)  # noqa: S101
         return words
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Draw the weights, except on the meta device: there torch would import its compiler, to draw nothing."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
 
 def _layer(size: int, intermediate_size: int, epsilon: float) -> nn.ModuleDict:

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
+from gliclass_spark.checkpoints.code_keys import code_key
 from gliclass_spark.checkpoints.digest import digest_of
-from gliclass_spark.checkpoints.files import INDEX, WEIGHTS, is_checkpoint_file
+from gliclass_spark.checkpoints.files import CONFIG, INDEX, PATTERNS, WEIGHTS, is_checkpoint_file
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import CheckpointError
 from gliclass_spark.model import checkpoint
@@ -131,6 +132,57 @@ class TestShards:
         assert resolve_model(f"file://{sharded}").digest == digest_of(sharded)
 
 
+class TestLinks:
+    """A file of a checkpoint is never a link out of its folder: not when it is read, registered or fetched."""
+
+    @pytest.fixture
+    def secret(self, tmp_path: Path) -> Path:
+        (tmp_path / "credentials").write_text("SECRET")
+        return tmp_path / "credentials"
+
+    @pytest.mark.parametrize("name", [*(name for name in PATTERNS if "[" not in name), *SHARDS])
+    def test_a_link_out_of_the_folder_is_refused(self, folder: Path, sharded: Path, secret: Path, name: str) -> None:
+        (sharded / "label_tokenizer").mkdir()
+        (sharded / name).unlink(missing_ok=True)
+        (sharded / name).symlink_to(secret)
+        fix = "which is never followed; put the file itself there"
+        expected = f"{name} of {sharded} is a symbolic link out of its folder, {fix}"
+        assert refusal(sharded) == expected
+        (sharded / name).unlink()
+        (sharded / name).symlink_to(Path("..", *[".."] * name.count("/"), "credentials"))
+        assert refusal(sharded) == expected
+
+    def test_a_linked_folder_in_it_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "vocab.txt").write_text("SECRET")
+        (folder / "label_tokenizer").symlink_to(tmp_path / "elsewhere")
+        assert refusal(folder).startswith(f"label_tokenizer/vocab.txt of {folder} is a symbolic link out of its folder")
+
+    def test_it_is_not_fetched_from_a_store_of_files(self, folder: Path, secret: Path, tmp_path: Path) -> None:
+        (folder / "spm.model").symlink_to(secret)
+        with pytest.raises(CheckpointError, match=r"spm\.model of file:///.* is a symbolic link out of its folder"):
+            resolve_model(f"file://{folder}")
+
+    def test_links_within_the_folder_to_the_folder_and_in_the_hubs_cache_are_followed(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        expected = digest_of(folder)
+        (folder / "..data").mkdir()  # as Kubernetes mounts files
+        (folder / CONFIG).rename(folder / "..data" / CONFIG)
+        (folder / CONFIG).symlink_to(Path("..data", CONFIG))
+        (tmp_path / "current").symlink_to(folder)
+        assert digest_of(tmp_path / "current") == expected
+        cache = tmp_path / "models--org--mail"
+        (cache / "blobs").mkdir(parents=True)
+        (cache / "snapshots" / "abc").mkdir(parents=True)
+        for path in (path for path in folder.iterdir() if path.is_file()):
+            shutil.copy(path, cache / "blobs" / sha256(path.name.encode()).hexdigest())
+            (cache / "snapshots" / "abc" / path.name).symlink_to(
+                Path("..", "..", "blobs", sha256(path.name.encode()).hexdigest())
+            )
+        assert digest_of(cache / "snapshots" / "abc") == expected
+
+
 class TestCode:
     @pytest.mark.parametrize("path", [(), ("encoder_config",), ("label_config", "text_config")])
     def test_custom_code_is_refused_with_its_key_at_any_depth(self, folder: Path, path: tuple[str, ...]) -> None:
@@ -144,6 +196,24 @@ class TestCode:
             f"config.json of {folder} needs code of its own ({key}), but code from a checkpoint is never run; use "
             "a checkpoint whose encoder is part of transformers"
         )
+
+    @pytest.mark.parametrize("where", ["", "encoder_config", "label_model_config", "encoder_config.text_config", "x.0"])
+    @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+    @pytest.mark.parametrize(
+        "value", ["org/kernel", "org/kernel@main:attend", "paged|org/kernel", {"": "org/kernel"}, ["org/kernel"], 3]
+    )
+    def test_an_implementation_from_elsewhere_is_refused_with_its_key(self, where: str, key: str, value: Any) -> None:
+        document: Any = {key: value}
+        for part in reversed(where.split(".") if where else []):
+            document = [document] if part == "0" else {part: document}
+        assert code_key(document) == (f"{where}.{key}" if where else key)
+
+    @pytest.mark.parametrize("value", [None, "eager", "sdpa", "flash_attention_2", {"text_config": "sdpa", "": None}])
+    def test_an_implementation_of_transformers_itself_is_accepted(self, folder: Path, value: Any) -> None:
+        document = json.loads((folder / "config.json").read_text())
+        document["encoder_config"] |= {"attn_implementation": value, "_attn_implementation": value}
+        (folder / "config.json").write_text(json.dumps(document))
+        checkpoint.load(resolve_model(str(folder)))
 
     @pytest.mark.parametrize("empty", [None, {}, ""])
     def test_an_empty_auto_map_is_accepted(self, folder: Path, empty: Any) -> None:
@@ -167,6 +237,10 @@ class TestCode:
         ("pytorch_model.bin", False),
         ("modeling_trap.py", False),
         ("onnx/model.safetensors", False),
+        ("model-/../../x-of-1.safetensors", False),
+        ("model-00001/../../x-of-00002.safetensors", False),
+        ("model-..\\..-of-.safetensors", False),
+        ("model-1-of-2.safetensors", False),
         ("adapter_model.safetensors", False),
         ("label_tokenizer/config.json", False),
         ("label_tokenizer/../config.json", False),

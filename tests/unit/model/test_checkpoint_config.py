@@ -52,7 +52,7 @@ def test_another_architecture_is_refused_by_name(name: str, folder: Path) -> Non
     [
         ({"pooling_strategy": "pass"}, "pooling_strategy 'pass' gives no vector, which a {!r} needs"),
         ({"scorer_type": "cross-attn"}, "scorer_type 'cross-attn' takes every token, of which a {!r} gives one"),
-        ({"label_model_config": {"model_type": "t5gemma"}}, "has no encoder that can be built alone"),
+        ({"label_model_config": {"model_type": "bart"}}, "has no encoder that can be built alone"),
         ({"label_model_config": {"model_type": "llama"}}, "label_model_config.model_type 'llama' is a decoder"),
         ({"label_model_config": {"model_type": "x"}}, "label_model_config.model_type 'x' is not a backbone"),
     ],
