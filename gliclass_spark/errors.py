@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+# A message repeats this much of a value, which may be a whole file.
+_MAX_VALUE_CHARS = 200
+
 
 class GliclassSparkError(Exception):
     """Base of all errors that a user can fix. The command line prints its message as one line.
@@ -112,4 +115,4 @@ def describe_validation(error: ValidationError, source: str) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "value_error":
         return f"{source}: {key}: {message}{more}"
-    return f"{source}: {key}: {message}, found {problem['input']!r}{more}"
+    return f"{source}: {key}: {message}, found {repr(problem['input'])[:_MAX_VALUE_CHARS]}{more}"
