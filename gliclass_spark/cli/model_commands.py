@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_URI_FORMS
+from gliclass_spark.config.model_uri import CHALLENGER, MODEL_URI_FORMS
 
 # MLflow and torch take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def register(
     """Register a checkpoint as a new version. The first version of a model becomes its champion.
 
     gliclass-spark register mail embedded
+
+    A checkpoint that is registered already keeps its version: an interrupted command can be repeated.
     """
     from tempfile import TemporaryDirectory
 
@@ -57,13 +59,16 @@ def register(
 
     models, ref = Registry(registry), resolve_model(model, registry=registry)
     checkpoint = load(ref)  # a checkpoint that can't be loaded is not registered
-    with TemporaryDirectory() as temporary, models.run(name, f"register {model}", {"model": model}) as tracked:
+    with TemporaryDirectory() as temporary:
         folder = ref.folder  # uploaded byte for byte, so that the digest stays
         if model == embedded_files.NAME:  # its files are in two packages
             folder = save(checkpoint.model, checkpoint.tokenizer, temporary)
-        version = models.register(name, folder, tracked.run_id)
-    if not any(CHAMPION in existing.aliases for existing in models.versions(name)):
-        version = models.promote(name, str(version.number))
+        version = models.registered(name, folder)
+        if version is None:
+            with models.run(name, f"register {model}", {"model": model}) as tracked:
+                version = models.register(name, folder, tracked.run_id)
+    models.promote_first(name)
+    version = models.version(name, str(version.number))
     aliases = f", the {' and '.join(version.aliases)}" if version.aliases else ""
     _print_version(version, aliases)
 
@@ -84,11 +89,23 @@ def promote(
 
 
 @app.command()
-def rollback(name: Name, registry: RegistryUri = None) -> None:
-    """Undo the last promotion: the previous version is the champion again. A second rollback undoes the first."""
+def rollback(
+    name: Name,
+    version: Annotated[
+        str | None,
+        typer.Argument(
+            help="The version to go back to. Default: the champion before the last promotion.", metavar="VERSION"
+        ),
+    ] = None,
+    registry: RegistryUri = None,
+) -> None:
+    """Undo the last promotion: the former champion is the champion again, and the promoted version the previous one.
+
+    An interrupted command can be repeated: a second rollback changes nothing. "promote" undoes a rollback.
+    """
     from gliclass_spark.checkpoints.registry import Registry
 
-    _print_version(Registry(registry).rollback(name), " is the champion again")
+    _print_version(Registry(registry).rollback(name, version), " is the champion again")
 
 
 def _print_version(version: ModelVersion, status: str) -> None:

@@ -48,8 +48,10 @@ def publish(config: RetrainConfig, retraining: Retraining) -> ModelVersion:
         return registry.version(name, str(json.loads(marker.read_text(encoding="utf-8"))["version"]))
     registered = [version for version in registry.versions(name) if version.tags.get(_RUN_TAG) == retraining.run_id]
     version = registered[-1] if registered else _register_candidate(registry, config, retraining)
-    version = registry.set_challenger(name, version)
-    if retraining.gate()["promoted"]:
+    rolled_back = registry.was_rolled_back(version)  # after an attempt that ended before it wrote the marker
+    if not rolled_back:
+        version = registry.set_challenger(name, version)
+    if retraining.gate()["promoted"] and not rolled_back:
         champion = registry.version(name, CHAMPION)
         if champion.digest not in (retraining.champion.digest, version.digest):
             raise RegistryError(

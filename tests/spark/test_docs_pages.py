@@ -35,9 +35,15 @@ def folder(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("page", RUN_PAGES)
 def test_the_code_of_a_page_runs(
-    page: str, folder: Path, registry_database: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    page: str,
+    folder: Path,
+    registry_database: Path,
+    tiny_bi_encoder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
 ) -> None:
     shutil.copy(registry_database, folder)
+    shutil.copytree(tiny_bi_encoder, folder / "candidate")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     namespace: dict[str, Any] = {}
     shown = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,27 @@ def connect(uri: str, registry_uri: str) -> MlflowClient:
             raise RegistryError(
                 "the model registry needs MLflow, which is not installed; pip install 'gliclass-spark[registry]'"
             ) from None
-        with registry_errors(uri):
+        with registry_errors(uri), _creating_tables(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
+
+
+@contextmanager
+def _creating_tables(uri: str) -> Iterator[None]:
+    """Lock the folder of a SQLite file, whose tables the first client creates: two at once would fail.
+
+    A folder is locked without a file beside the database. Without locks (some network file systems) go on.
+    """
+    database = sqlite_file(uri)
+    if database is None or not database.parent.is_dir():
+        yield
+        return
+    folder = os.open(database.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # which releases the lock
 
 
 @contextmanager
