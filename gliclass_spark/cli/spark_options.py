@@ -31,6 +31,7 @@ def open_spark(conf: Path | None, verbose: bool = False, title: str = "the comma
     Errors of Spark in the block are raised as one line, under the title. What Spark's Java process prints goes to a
     log file, which is removed after a success, or with `verbose` to this process's output.
     """
+    from gliclass_spark.spark.launch import silence_query_loggers
     from gliclass_spark.spark.session import active_session, spark_session
     from gliclass_spark.spark.spark_errors import reporting_spark_errors
 
@@ -43,7 +44,7 @@ def open_spark(conf: Path | None, verbose: bool = False, title: str = "the comma
         with step(starting) if is_started_here else nullcontext():
             spark = spark_session(conf, log=log)
         if log is not None:
-            _silence_query_logger()
+            silence_query_loggers()
         if not was_active:
             stack.callback(spark.stop)
         yield spark
@@ -68,12 +69,3 @@ def _log_file() -> Iterator[Path]:
     finally:
         if not keep or not log.stat().st_size:
             log.unlink()
-
-
-def _silence_query_logger() -> None:
-    """Keep PySpark from printing a failed query as JSON: its error is raised, and reported as one line."""
-    import logging
-
-    from pyspark.logger import PySparkLogger
-
-    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)

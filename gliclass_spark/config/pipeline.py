@@ -41,7 +41,8 @@ Retag = Literal["changed", "all", "none"]
 
 # Tables that the jobs write, which the source must not overlap. `documents` is the source itself.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
-_NAME_PART = r"(?:[A-Za-z_][A-Za-z0-9_]*|`[^`\x00-\x1f]+`)"
+# A name with a slash or a colon would be a path: Spark reads delta.`/folder` as a table.
+_NAME_PART = r"(?:[A-Za-z_][A-Za-z0-9_]*|`[^`/\\:\x00-\x1f]+`)"
 _TABLE = re.compile(rf"{_NAME_PART}(\.{_NAME_PART}){{0,2}}")
 # Reader options that have a key of their own in `source`.
 _OPTION_KEYS = {
@@ -161,6 +162,10 @@ class Source(BaseModel):
             )
         return self
 
+    def selection(self) -> dict[str, str]:
+        """Return what decides which documents are read, and by which id and text: settings of every job over them."""
+        return {"id": self.id, "text": self.text, **({"where": self.where} if self.where is not None else {})}
+
     @field_validator("where")
     @classmethod
     def _is_safe_condition(cls, value: str | None) -> str | None:
@@ -174,8 +179,8 @@ class Source(BaseModel):
             if getattr(self, key) not in (None, {}) and file_format not in formats:
                 raise ValueError(f"has {key!r}, which is for {' and '.join(formats)}, not for {file_format}; remove it")
         for option in self.options:
-            if (key := _OPTION_KEYS.get(option.lower())) is not None:
-                raise ValueError(f"has the option {option!r}, which has a key of its own: write source.{key}")
+            if (own_key := _OPTION_KEYS.get(option.lower())) is not None:
+                raise ValueError(f"has the option {option!r}, which has a key of its own: write source.{own_key}")
             if (reason := _REFUSED_OPTIONS.get(option.lower())) is not None:
                 raise ValueError(f"has the option {option!r}, which is not for pipelines: {reason}; remove it")
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import locale
+import logging
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
+from pyspark.logger import PySparkLogger
 
 from gliclass_spark.errors import ConfigError, SparkStartError
 from gliclass_spark.spark.spark_errors import SPARK_ERRORS, root_cause
@@ -63,11 +66,12 @@ def launch_java(settings: Mapping[str, str], log: Path | None) -> None:
     conf = SparkConf(loadDefaults=False)
     conf.setAll(list(settings.items()))
     with _utf_8_locale(), starting_spark(log):
+        launch: Any = launch_gateway  # it has no annotations
         if log is None:
-            gateway = launch_gateway(conf)
+            gateway = launch(conf)
         else:
             with log.open("ab") as output:
-                gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
+                gateway = launch(conf, {"stdout": output, "stderr": output})
     SparkContext._ensure_initialized(gateway=gateway)
 
 
@@ -96,6 +100,12 @@ def check_paths(jvm_encoding: str, paths: Mapping[str, str | None]) -> None:
             ) from None
         except LookupError:  # an encoding that Python does not know
             return
+
+
+def silence_query_loggers() -> None:
+    """Keep PySpark from printing each failed query as JSON: its error is raised, and reported as one line."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager

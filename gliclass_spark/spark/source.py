@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
-from pyspark.sql.types import BinaryType, StringType
+from pyspark.sql.types import BinaryType, DataType, DoubleType, FloatType, StringType
 
 from gliclass_spark.config.pipeline import Source
 from gliclass_spark.config.rule_sql import TAG_COLUMNS
 from gliclass_spark.errors import TableError
+from gliclass_spark.spark.delta.column_names import HELPER_PREFIX, column
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, KEY
 from gliclass_spark.spark.delta.table_ref import NotADeltaTableError, TableRef
+from gliclass_spark.spark.source_files import RECORD_ID, SOURCE_ERROR, nanosecond_columns, read_files
+from gliclass_spark.spark.spark_errors import SPARK_ERRORS, as_user_error, root_cause
+from gliclass_spark.spark.transforms.rule_expressions import lenient_sql
 
-_READ_OPTIONS = {"csv": {"header": "true", "multiLine": "true", "escape": '"'}}
+_IS_MISSING = re.compile("is not a Delta table|doesn't exist")
+# The largest whole numbers up to which every one has a double, or a float, of its own.
+_EXACT_INTEGERS = {DoubleType: 2**53, FloatType: 2**24}
+_UUID_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -40,41 +48,91 @@ class Documents:
             table.handle(self.spark)
         except NotADeltaTableError:
             return None
+        except SPARK_ERRORS as error:
+            raise as_user_error(error, self.name) from None
         return table
 
     def read(self, version: int | None = None) -> DataFrame:
-        """Return `doc_id` (the id column as a string), the text column and the other columns of the source.
+        """Return `doc_id` (the id as text), the text column and the other columns of the source.
 
-        `version` is the Delta version, None for the current one. Raises TableError if the source or a column is
-        missing, if the text is not a string, or if a column has the name of one that the jobs add.
+        `version` is the Delta version, None for the current one. If some records of the source's files can't be read,
+        they are rows with SOURCE_ERROR, see `source_files`. Raises TableError if the source or a column is missing,
+        if the text is not a string, or if a column has the name of one that the jobs add.
         """
-        return self.select_columns(self._read(version))
+        try:
+            return self.select_columns(self._read(version))
+        except IllegalArgumentException as error:
+            if "UnknownHostException" in str(error):
+                raise as_user_error(error, self.name) from None
+            raise TableError(
+                f"{self.name}: Spark's reader refuses an option: {root_cause(error)}; check source.encoding, "
+                "source.delimiter and source.options"
+            ) from None
+        except SPARK_ERRORS as error:
+            raise as_user_error(error, self.name) from None
 
     def select_columns(self, frame: DataFrame, extra: tuple[str, ...] = ()) -> DataFrame:
-        """Return rows of the source with the columns of `read`, followed by the columns `extra`."""
+        """Return rows of the source that meet `source.where`, with the columns of `read`, followed by `extra`."""
         source = self.source
-        columns = [name for name in frame.columns if name not in extra]
-        by_name = {name.lower(): name for name in columns}
+        helpers = [name for name in (SOURCE_ERROR, RECORD_ID) if name in frame.columns]
+        columns = [name for name in frame.columns if name not in (*extra, *helpers)]
         required = [("id", source.id), ("text", source.text), *(("columns", name) for name in source.columns or ())]
-        for key, column in required:
-            if column.lower() not in by_name:
-                raise TableError(f"{self.name} has no column {column!r} (source.{key}); it has {', '.join(columns)}")
-        text_type = frame.schema[by_name[source.text.lower()]].dataType
+        spelled = {name: self._spelling(key, name, columns) for key, name in required}
+        text_type = frame.schema[spelled[source.text]].dataType
         if not isinstance(text_type, (StringType, BinaryType)):
             raise TableError(
                 f"{self.name}: the text column {source.text!r} is {text_type.simpleString()}, expected string; "
                 "name another column, or cast it in a view"
             )
-        selected = columns if source.columns is None else [source.id, source.text, *source.columns]
-        selected = [name for name in selected if name.lower() != KEY]
-        for name in selected:
-            if name.lower() in (*TAG_COLUMNS, *DECISION_COLUMNS):
-                raise TableError(
-                    f"{self.name}: the column {name!r} has the name of one that the jobs add; "
-                    "rename it, or name the columns to keep in source.columns"
-                )
-        id_ = _quoted(source.id).cast("string").alias(KEY)
-        return frame.select(id_, *(_quoted(name) for name in (*selected, *extra)))
+        if source.columns is None:
+            names_in_config = {actual: name for name, actual in spelled.items()}
+            spelled |= {names_in_config.get(name, name): name for name in columns}
+        selected = {name: actual for name, actual in spelled.items() if name.lower() != KEY}
+        self._check_names(list(selected))
+        if source.where is not None:
+            frame = self._matching(frame, columns, has_errors=bool(helpers))
+        id_ = id_as_text(column(spelled[source.id]), frame.schema[spelled[source.id]].dataType, self.name)
+        if helpers:
+            id_ = F.coalesce(F.col(RECORD_ID), id_)
+        others = (column(actual).alias(name) for name, actual in selected.items())
+        return frame.select(id_.alias(KEY), *others, *helpers[:1], *(column(name) for name in extra))
+
+    def _spelling(self, key: str, name: str, columns: list[str]) -> str:
+        """Return the source's column of this name, in the source's spelling. Raises TableError if there is none."""
+        matching = [actual for actual in columns if actual.lower() == name.lower()]
+        if not matching:
+            hint = f"; it has {', '.join(columns)}"
+            if any("\ufffd" in actual or "\0" in actual for actual in columns):
+                hint += ", which is not in UTF-8: set source.encoding"
+            elif self.source.format == "csv" and len(columns) == 1:
+                hint += ": if another character than a comma separates the fields, set source.delimiter"
+            raise TableError(f"{self.name} has no column {name!r} (source.{key}){hint}")
+        return name if name in matching else matching[0]
+
+    def _check_names(self, names: list[str]) -> None:
+        """Raise TableError for columns that the jobs add, or that differ in case alone, which Delta can't hold."""
+        fix = "rename it, or name the columns to keep in source.columns"
+        seen: dict[str, str] = {}
+        for name in names:
+            folded = name.lower()
+            if folded in (*TAG_COLUMNS, *DECISION_COLUMNS) or folded.startswith(HELPER_PREFIX):
+                raise TableError(f"{self.name}: the column {name!r} has the name of one that the jobs add; {fix}")
+            if folded in seen:
+                raise TableError(f"{self.name}: the columns {seen[folded]!r} and {name!r} differ in case alone; {fix}")
+            seen[folded] = name
+
+    def _matching(self, frame: DataFrame, columns: list[str], has_errors: bool) -> DataFrame:
+        """Return the rows that meet `source.where`, and those with an error. Raises TableError if Spark refuses it."""
+        condition = F.expr(str(self.source.where))
+        try:
+            with lenient_sql(self.spark):
+                frame.drop(*((SOURCE_ERROR, RECORD_ID) if has_errors else ())).where(condition)  # checks it
+                return frame.where(condition | F.col(SOURCE_ERROR).isNotNull() if has_errors else condition)
+        except AnalysisException as error:
+            raise TableError(
+                f"{self.name}: Spark can't evaluate source.where {self.source.where!r}: {root_cause(error)}; the "
+                f"source has the columns {', '.join(columns)}"
+            ) from None
 
     def check_ids(self, documents: DataFrame) -> None:
         """Raise TableError if an id is null or occurs twice: tags could not be matched to documents."""
@@ -97,23 +155,63 @@ class Documents:
         try:
             if source.table is not None:
                 return self.spark.read.table(source.table)
-            reader = self.spark.read.format(source.format).options(**_READ_OPTIONS.get(source.format, {}))
-            return reader.load(source.path)
+            if source.format == "delta":
+                return self.spark.read.format("delta").load(source.path)
+            return read_files(self.spark, source)
         except AnalysisException as error:
-            missing = "NOT_FOUND" in (error.getCondition() or "") or "MISSING" in (error.getCondition() or "")
-            if missing or "is not a Delta table" in str(error) or "doesn't exist" in str(error):
-                raise TableError(
-                    f"there is no {source.format if source.path else 'table'} at {self.name}; "
-                    "check source.path, source.table and source.format"
-                ) from None
-            raise TableError(f"{self.name} can't be read: {str(error).splitlines()[0]}") from None
+            raise TableError(self._problem(error)) from None
+
+    def _problem(self, error: AnalysisException) -> str:
+        """Return why the source can't be read, and what to do."""
+        condition = error.getCondition() or ""
+        if "NOT_FOUND" in condition or "MISSING" in condition or _IS_MISSING.search(str(error)):
+            kind = self.source.format if self.source.path else "table"
+            return f"there is no {kind} at {self.name}; check source.path, source.table and source.format"
+        if condition == "UNABLE_TO_INFER_SCHEMA":
+            return f"{self.name} holds no {self.source.format} file; check source.path and source.format"
+        if condition == "PARQUET_TYPE_ILLEGAL" and "NANOS" in str(error):
+            columns = ", ".join(map(repr, nanosecond_columns(self.spark, self.source))) or "a column"
+            return (
+                f"{self.name}: {columns} holds timestamps in nanoseconds, which Spark can't read; write microseconds "
+                "(pandas: to_parquet(..., coerce_timestamps='us')), or set spark.sql.legacy.parquet.nanosAsLong: true "
+                "in the file of --conf to read them as numbers"
+            )
+        return f"{self.name} can't be read: {root_cause(error)}"
+
+
+def id_as_text(id_: Column, data_type: DataType, source: str) -> Column:
+    """Return the id as text: whole numbers without a fraction, binary ids as a UUID, in hexadecimal or as their text.
+
+    A number that a double can't tell from its neighbours fails the query: two documents may have it.
+    """
+    if isinstance(data_type, (DoubleType, FloatType)):
+        limit = _EXACT_INTEGERS[type(data_type)]
+        value = id_.cast("double")
+        refusal = F.concat(
+            F.lit(f"{source}: the id "),
+            id_.cast("string"),
+            F.lit(f" is a {data_type.simpleString()} too large to be exact; write ids as text or as integers"),
+        )
+        whole = F.when(value == F.floor(value), value.cast("bigint").cast("string")).otherwise(id_.cast("string"))
+        exact = F.when(F.abs(value) < limit, whole).otherwise(F.raise_error(refusal))
+        return F.when(id_.isNotNull() & ~F.isnan(value), exact)
+    if isinstance(data_type, BinaryType):
+        text, digits = id_.cast("string"), F.lower(F.hex(id_))
+        groups = F.regexp_replace(digits, "^(.{8})(.{4})(.{4})(.{4})(.{12})$", "$1-$2-$3-$4-$5")
+        is_text = F.is_valid_utf8(text) & ~F.rlike(F.make_valid_utf8(text), F.lit(r"\p{Cntrl}"))
+        return F.when(is_text, text).when(F.length(id_) == _UUID_BYTES, groups).otherwise(digits)
+    return id_.cast("string")
 
 
 def with_content(documents: DataFrame, text: str) -> DataFrame:
-    """Return doc_id, content_hash (SHA-256 of the text's bytes, null for null) and the text as bytes."""
-    content = F.col(f"`{text}`").cast("binary")
-    return documents.select(KEY, F.sha2(content, 256).alias("content_hash"), content.alias("text"))
+    """Return doc_id, content_hash (SHA-256 of the text's bytes, null for null) and the text as bytes.
 
-
-def _quoted(name: str) -> Column:
-    return F.col(f"`{name}`")
+    SOURCE_ERROR is kept where the documents have it. The hash of such a row covers its code, too: when the source is
+    repaired, or read in another encoding, the text is a changed one.
+    """
+    content = column(text).cast("binary")
+    if SOURCE_ERROR not in documents.columns:
+        return documents.select(KEY, F.sha2(content, 256).alias("content_hash"), content.alias("text"))
+    code = F.col(SOURCE_ERROR)["code"].cast("binary")
+    hashed = F.when(code.isNotNull(), F.concat(code, F.coalesce(content, F.lit(b"")))).otherwise(content)
+    return documents.select(KEY, F.sha2(hashed, 256).alias("content_hash"), content.alias("text"), SOURCE_ERROR)

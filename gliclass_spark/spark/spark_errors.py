@@ -20,7 +20,7 @@ _NO_DRIVER = (
 _DAMAGED = "it is damaged, cut short or of another format: replace it with a good copy"
 # Wrong inputs that Spark's messages name, and what to do about each. The first that matches counts.
 _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), message)
+    (re.compile(pattern, re.MULTILINE), message)
     for pattern, message in (
         (r'No FileSystem for scheme "(?P<scheme>[^"]+)"', f"Spark has no driver for {{scheme}}://; {_NO_DRIVER}"),
         (
@@ -41,7 +41,11 @@ _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "column {column!r} is {actual} in {file}, and {expected} in other files; write them all with one type",
         ),
         (r"\[FAILED_READ_FILE\.\w+\].* reading file (?P<file>\S+)\. ", f"{{file}} can't be read; {_DAMAGED}"),
-        (r"\[USER_RAISED_EXCEPTION\] (?P<message>.*)", "{message}"),
+        (
+            r"\[CATALOG_NOT_FOUND\] The catalog `?(?P<name>[^`\s]+)",
+            "there is no catalog {name!r}; check the name, or set spark.sql.catalog.{name} in the file of --conf",
+        ),
+        (r"\[USER_RAISED_EXCEPTION\] (?P<message>.*?)(?: SQLSTATE: \w+)?$", "{message}"),
     )
 )
 # Causes that are no fault of the file that was read.
@@ -76,7 +80,7 @@ def root_cause(error: BaseException) -> str:
     if len(lines) > 1 and lines[0].startswith("An error occurred while calling"):
         lines = lines[1:]  # the first names the method, the next one the error
     cause = causes[-1] if causes else lines[0].removeprefix(": ")
-    return re.sub(r"\.?\s+SQLSTATE: \w+$", "", cause.strip())
+    return re.sub(r"\.?\s+SQLSTATE: \w+.*$", "", cause.strip())
 
 
 def _wrong_input(text: str) -> str | None:

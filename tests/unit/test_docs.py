@@ -26,6 +26,7 @@ from gliclass_spark.config.rules import Rules
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.inference import results
 from gliclass_spark.inference.results import TextError
+from gliclass_spark.spark import source_files
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, FEEDBACK, TAGS
 
 LANGUAGES = {"python", "bash", "yaml", "json", "csv", "text", "console"}
@@ -121,6 +122,7 @@ def test_the_runbook_has_an_entry_for_every_error_code_of_a_row() -> None:
     codes = {member.code for member in vars(results).values() if isinstance(member, TextError)}
     source = inspect.getsource(results)
     codes |= set(re.findall(r'^[A-Z_]+ = "([a-z_]+)"', source, flags=re.MULTILINE))
+    codes |= set(re.findall(r'^UNREADABLE_ROW = "([a-z_]+)"', inspect.getsource(source_files), flags=re.MULTILINE))
     assert set(entries("Errors of a row")) == codes
 
 

@@ -67,8 +67,8 @@ def filter_step(run: PipelineRun) -> Manifest:
         check_analysis(tagged, pipeline.rules, run.title)
         check_schemas(run, _schemas(filtering.decide(tagged, pipeline.rules, run.run_id)))
     # The source's path is no setting: the identity of its commits is compared instead.
-    columns = pipeline.source.model_dump(include={"id", "text", "columns"})
-    settings = settings_hash(**columns, label_set=pipeline.label_set.hash, rules=pipeline.rules.hash)
+    documents = {**pipeline.source.selection(), "columns": pipeline.source.columns}
+    settings = settings_hash(**documents, label_set=pipeline.label_set.hash, rules=pipeline.rules.hash)
     if (finished := finished_job(run, "filter", settings, recent)) is not None:
         return finished
 

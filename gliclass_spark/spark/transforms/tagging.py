@@ -13,6 +13,7 @@ from pyspark.sql.types import StructType
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.spark.delta.schema import KEY, TAG_FIELDS, TAGS
 from gliclass_spark.spark.session import broadcast_text, task_slots
+from gliclass_spark.spark.source_files import SOURCE_ERROR
 from gliclass_spark.spark.worker.resource_profile import tagging_profile
 from gliclass_spark.spark.worker.tag_columns import tag_columns
 from gliclass_spark.spark.worker.usage_meter import Meter
@@ -36,8 +37,8 @@ def tag(
 ) -> DataFrame:
     """Return the `tags` rows of `contents` (see `source.with_content`), with labels decided by thresholds.
 
-    A text that can't be scored gives a row with an error. The columns of exploration are added by
-    `exploring.decide_labels`. The workers report to `meter`, if there is one.
+    A text that can't be scored, or whose record the source could not read, gives a row with an error. The columns of
+    exploration are added by `exploring.decide_labels`. The workers report to `meter`, if there is one.
     """
     spark = contents.sparkSession
     label_set_json = broadcast_text(spark, label_set.canonical_json)
@@ -50,6 +51,7 @@ def tag(
             if meter is not None:
                 meter.add(report)
             columns = {name: batch.column(name) for name in _ID_COLUMNS} | tag_columns(results, settings.model)
+            columns["error"] = _with_source_errors(batch, columns["error"])
             yield pa.RecordBatch.from_pydict(columns, schema=arrow_schema)
 
     partitioned = contents.repartition(task_slots(spark) * _PARTITIONS_PER_SLOT, KEY)
@@ -58,5 +60,16 @@ def tag(
 
 
 def _texts(batch: pa.RecordBatch) -> list[bytes | None]:
+    """Return the texts; null for a row that the source could not read, so that it is not scored."""
     texts: list[bytes | None] = batch.column("text").to_pylist()
-    return texts
+    if SOURCE_ERROR not in batch.schema.names:
+        return texts
+    return [None if error else text for text, error in zip(texts, batch.column(SOURCE_ERROR).to_pylist(), strict=True)]
+
+
+def _with_source_errors(batch: pa.RecordBatch, errors: pa.Array) -> pa.Array:
+    """Return the errors, each replaced by that of the source, if the row has one."""
+    if SOURCE_ERROR not in batch.schema.names:
+        return errors
+    pairs = zip(batch.column(SOURCE_ERROR).to_pylist(), errors.to_pylist(), strict=True)
+    return pa.array([source_error or error for source_error, error in pairs], errors.type)

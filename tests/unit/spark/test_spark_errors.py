@@ -12,9 +12,7 @@ READ_ERROR = "An error occurred while calling o152.collectToPython.\n: org.apach
 READ_ERROR += "[FAILED_READ_FILE.{}] Encountered error while reading file file:///lake/b.parquet. {} SQLSTATE: KD001\n"
 CALL = "An error occurred while calling o58.sql"
 FRAMES = "\tat java.base/java.net.URLClassLoader.findClass(URLClassLoader.java:445)\n\t... 22 more\n"
-MISMATCH = (
-    "Data type mismatches when reading Parquet column [a id]. Expected Spark type int, actual Parquet type INT64"
-)
+MISMATCH = "Data type mismatches when reading Parquet column [a id]. Expected Spark type int, actual Parquet type INT64"
 
 
 def reported(text: str) -> GliclassSparkError:
@@ -44,7 +42,8 @@ def reported(text: str) -> GliclassSparkError:
             READ_ERROR.format("PARQUET_COLUMN_DATA_TYPE_MISMATCH", MISMATCH),
             ["column 'a id' is INT64 in file:///lake/b.parquet, and int in other files"],
         ),
-        ("[USER_RAISED_EXCEPTION] the id 9.1e15 is too large SQLSTATE: P0001", ["the id 9.1e15 is too large"]),
+        ("[USER_RAISED_EXCEPTION] the id 9.1e15 is too large SQLSTATE: P0001", ["'mail': the id 9.1e15 is too large"]),
+        ("[CATALOG_NOT_FOUND] The catalog `main` not found.", ["no catalog 'main'", "spark.sql.catalog.main"]),
     ],
 )
 def test_a_wrong_input_is_named_with_its_fix(text: str, parts: list[str]) -> None:
@@ -53,6 +52,7 @@ def test_a_wrong_input_is_named_with_its_fix(text: str, parts: list[str]) -> Non
     assert str(error).startswith("tag of pipeline 'mail': ")
     for part in parts:
         assert part in str(error)
+    assert "SQLSTATE" not in str(error)
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,7 @@ def tag_settings_hash(run: PipelineRun, model_digest: str | None) -> str:
     """Return the hash of all settings that tags depend on: the model among them, but for `--retag none`."""
     pipeline = run.pipeline
     return settings_hash(
-        id=pipeline.source.id,
-        text=pipeline.source.text,
+        **pipeline.source.selection(),
         label_set=pipeline.label_set.hash,
         model=model_digest if run.retag != "none" else None,
         exploration=pipeline.exploration,
