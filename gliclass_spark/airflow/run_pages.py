@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import fsspec
@@ -11,12 +10,12 @@ from gliclass_spark import atomic_files
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.delta_reader import StorageOptions, object_store_uri
+from gliclass_spark.runs.file_names import file_name
 
 
 def page_path(pipeline: Pipeline, run_id: str) -> str:
-    """Return the path or URI of a run's page. Characters of the run's id that file names lack become `-`."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", run_id)
-    return f"{object_store_uri(pipeline.tables.rstrip('/'))}/reports/{name}.html"
+    """Return the path or URI of a run's page."""
+    return f"{object_store_uri(pipeline.tables.rstrip('/'))}/reports/{file_name(run_id)}.html"
 
 
 def write(pipeline: Pipeline, run_id: str, html: str, storage_options: StorageOptions = None) -> str:

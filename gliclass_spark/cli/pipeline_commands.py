@@ -66,10 +66,11 @@ def report(
 ) -> None:
     """Write a run's report as one HTML page: counts, score histograms, drift, throughput, samples."""
     from gliclass_spark.report.run.run_report import run_report
+    from gliclass_spark.runs.file_names import file_name
 
     html_report = run_report(Pipeline.from_yaml(pipeline), run_id)
     reported_id = html_report.manifests[0].run_id
-    target = out or Path(f"{reported_id}.html")
+    target = out or Path(f"{file_name(reported_id)}.html")
     target.write_text(html_report.html, encoding="utf-8")
     console.print(f"Report of run {reported_id}: {target}", soft_wrap=True, highlight=False)
 

@@ -246,11 +246,13 @@ def test_a_failed_run_has_a_report_beside_the_tables(file: Path, tmp_path: Path)
     assert "The tag job failed" in page
 
 
-def test_a_report_is_in_its_folder_for_any_run_id(file: Path) -> None:
+def test_each_run_has_a_report_of_its_own_in_the_folder(file: Path) -> None:
     pipeline = Pipeline.from_yaml(file)
-    for run_id in ("scheduled__2026-11-23T02:00:00+00:00", "../../../etc/passwd", "a/b\\c"):
-        page = Path(run_pages.page_path(pipeline, run_id))
+    run_ids = ["scheduled__2026-11-23T02:00:00+00:00", "scheduled__2026-11-23T02-00-00-00-00", "../../../etc/passwd"]
+    for run_id in run_ids:
+        page = Path(run_pages.write(pipeline, run_id, f"the page of {run_id}"))
         assert page.parent == Path(pipeline.tables) / "reports"
+    assert [run_pages.read(pipeline, run_id) for run_id in run_ids] == [f"the page of {run_id}" for run_id in run_ids]
     assert run_pages.read(pipeline, "none") is None
 
 
