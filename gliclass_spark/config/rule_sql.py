@@ -63,8 +63,21 @@ _NONDETERMINISTIC_CALLS = _words("""
     """)
 # Refused also without parentheses: Spark calls most of them where no column has the name.
 _NONDETERMINISTIC_WORDS = _words("current_date current_time current_timestamp current_user localtimestamp session_user")
-_NONDETERMINISTIC_LITERAL = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_TIME_BY_NAME = re.compile(r"\s*(now|today|tomorrow|yesterday)(\s+\S+)?\s*", re.IGNORECASE)  # and a zone
 _NONDETERMINISTIC = "gives another value in each run; compute a column in an earlier step, and use that"
+# Spark takes these names for a date or time wherever it needs one, and reads the clock when the job runs.
+CLOCK = (
+    "depends on when it is evaluated: another attempt of a run would decide differently; compare with a column of the "
+    "documents, or with a date such as date'2026-01-31'"
+)
+# Functions whose text arguments are dates or times.
+_TIME_FUNCTIONS = _words("""
+    add_months date date_add date_diff date_format date_part date_sub date_trunc dateadd datediff datepart day dayname
+    dayofmonth dayofweek dayofyear extract hour last_day minute month monthname months_between next_day quarter second
+    timestamp to_date to_timestamp trunc try_to_date try_to_timestamp unix_date unix_micros unix_millis unix_seconds
+    weekday weekofyear year
+    """)
+_ORDER_TOKENS = (TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE, TokenType.BETWEEN)
 
 _FORBIDDEN: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
     ((exp.Query,), "is a query, and a rule sees one row; join in an earlier step, and use the column"),
@@ -81,7 +94,7 @@ _VALUES = (
 _ALLOWED = (
     *(exp.Column, exp.Identifier, exp.Dot, exp.Boolean, exp.Null, exp.Var, exp.Bracket, exp.Lambda, *_VALUES),
     *(exp.Connector, exp.Not, exp.Paren, exp.Predicate, exp.Escape, exp.PropertyEQ, exp.Func),
-    *(exp.DataType, exp.DataTypeParam),
+    *(exp.DataType, exp.DataTypeParam, exp.JSONPath, exp.JSONPathPart),
 )
 _STRING_TOKENS = (TokenType.STRING, TokenType.RAW_STRING)
 _SPARK = Spark()
@@ -123,6 +136,24 @@ def _text_problem(when: str, tokens: Sequence[Token]) -> str | None:
             return "';' ends a statement, and a rule is one expression; remove it"
         if token.token_type not in _STRING_TOKENS and token.text.lower() in _NONDETERMINISTIC_WORDS:
             return f"{token.text!r} {_NONDETERMINISTIC}"
+    return _clock_problem(tokens)
+
+
+def _clock_problem(tokens: Sequence[Token]) -> str | None:
+    """Return the problem of a text such as 'today' that is compared by order, or is an argument that is a time.
+
+    What only the types of columns and constant expressions show is left to Spark, see `check_analysis`.
+    """
+    calls: list[str] = []
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        if token.token_type is TokenType.L_PAREN:
+            calls.append(before.text.lower() if before is not None else "")
+        elif token.token_type is TokenType.R_PAREN and calls:
+            calls.pop()
+        elif token.token_type in _STRING_TOKENS and _TIME_BY_NAME.fullmatch(token.text):
+            is_ordered = any(near is not None and near.token_type in _ORDER_TOKENS for near in (before, after))
+            if is_ordered or (calls and calls[-1] in _TIME_FUNCTIONS):
+                return f"{token.text!r} {CLOCK}"
     return None
 
 
@@ -137,8 +168,8 @@ def _tree_problem(tree: exp.Expr) -> str | None:
         if not isinstance(node, _ALLOWED):
             return f"{excerpt(node)} is not allowed in a rule; use columns, values, operators and functions"
         is_time = isinstance(node, exp.Cast) and node.to.is_type(*exp.DataType.TEMPORAL_TYPES)
-        if is_time and isinstance(node.this, STRINGS) and _NONDETERMINISTIC_LITERAL.match(node.this.name):
-            return f"{excerpt(node)} {_NONDETERMINISTIC}"
+        if is_time and any(_TIME_BY_NAME.fullmatch(text.name) for text in node.find_all(*STRINGS)):
+            return f"{excerpt(node)} {CLOCK}"
     # The operands of AND, OR, NOT and parentheses must be conditions, which no tag column is by itself.
     for node in tree.walk(prune=lambda node: not isinstance(node, (exp.Connector, exp.Not, exp.Paren))):
         base = node.this if isinstance(node, exp.Bracket) else node
@@ -167,6 +198,9 @@ def _call_problem(tokens: Sequence[Token], tree: exp.Expr) -> str | None:
             suggestion = did_you_mean(name, _FUNCTIONS)
             fix = f"{suggestion} Otherwise compute" if suggestion else "compute"
             return f"{name + '()'!r} {problem}; {fix} a column in an earlier step, and use that"
+    extracts = list(tree.find_all(exp.JSONExtract, exp.JSONExtractScalar))
+    if len(extracts) > [name.lower() for name in names].count("get_json_object"):  # other systems' -> and ->>
+        return f"{excerpt(extracts[0])} is not allowed in a rule; write get_json_object(column, '$.key')"
     return None
 
 

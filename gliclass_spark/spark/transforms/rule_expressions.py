@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.config.rule_sql import CLOCK
 from gliclass_spark.config.rules import Rules
 from gliclass_spark.errors import RulesError
 
@@ -39,10 +41,31 @@ def every_match(conditions: Sequence[tuple[str, str]]) -> Column:
 
 
 def check_analysis(tagged: DataFrame, rules: Rules, source: str) -> None:
-    """Analyse each rule against the columns of `tagged`. Raises RulesError for a rule that Spark refuses."""
+    """Analyse each rule against the columns of `tagged`.
+
+    Raises RulesError for a rule that Spark refuses, and for one that would decide differently in another attempt.
+    """
     for rule in (*rules.reject, *rules.routes):
         try:
-            tagged.where(F.expr(rule.when)).schema  # noqa: B018 - reading the schema analyses the condition
+            plan = tagged.where(F.expr(rule.when))._jdf.queryExecution().analyzed()
         except AnalysisException as error:
             reason = str(error).splitlines()[0]
             raise RulesError(f"{source}: {rule.title}: Spark can't evaluate {rule.when!r}: {reason}") from None
+        if _reads_clock(tagged.sparkSession, plan):
+            raise RulesError(f"{source}: {rule.title}: {rule.when!r} {CLOCK}")
+
+
+def _reads_clock(spark: SparkSession, plan: Any) -> bool:
+    """Return whether the optimizer would put the time at which it runs into the condition of an analysed plan.
+
+    Spark takes a constant text that becomes a date or timestamp, in whatever notation, by its name: 'today', 'now'. So
+    its own rules are applied, which leave a condition as it is that has nothing for them. A text in a column is never
+    taken by its name: cast to a date, 'today' is NULL.
+    """
+    optimizer = spark._jvm.org.apache.spark.sql.catalyst.optimizer  # type: ignore[union-attr]
+    plan = optimizer.ReplaceExpressions.apply(plan)
+    condition = plan.condition()
+    replacing = (optimizer.SpecialDatetimeValues, optimizer.ComputeCurrentTime)
+    return not condition.deterministic() or any(
+        not rule.apply(plan).condition().fastEquals(condition) for rule in replacing
+    )

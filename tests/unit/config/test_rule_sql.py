@@ -52,6 +52,10 @@ def refusal(when: str) -> str:
         "cast(title as decimal(10, 2)) > 1.5 or title::int <=> 3",
         "published > date '2020-01-01' - interval 1 day",
         "extract(year from published) = 2020",
+        "get_json_object(text, '$.author.name') = 'x' or get_json_object(text, '$[0].tags[*]') is null",
+        "get_json_object(text, title) is null",
+        "published > date'1970-01-01' and published < timestamp'2026-01-31 12:00:00'",
+        "title = 'today' or title in ('now', 'tomorrow') or lower(title) = 'yesterday' or title > 'now or never'",
         "text = 'true; DROP TABLE x' or text = 'now() -- current_date'",
         "true",
     ],
@@ -156,13 +160,45 @@ def test_a_comment_alone_is_an_empty_condition(when: str) -> None:
         ("current_timestamp() > published", "'current_timestamp'"),
         ("current_date > published", "'current_date'"),
         ("`current_date` > published", "'current_date'"),
-        ("published < DATE 'today'", "\"CAST('today' AS DATE)\""),
-        ("published < timestamp ' Now'", "\"CAST(' Now' AS TIMESTAMP)\""),
     ],
 )
 def test_nondeterministic_values_are_refused(when: str, piece: str) -> None:
     assert refusal(when) == (
         f"{piece} gives another value in each run; compute a column in an earlier step, and use that"
+    )
+
+
+CLOCK = (
+    "depends on when it is evaluated: another attempt of a run would decide differently; compare with a column of the "
+    "documents, or with a date such as date'2026-01-31'"
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "piece"),
+    [
+        ("published < DATE 'today'", "\"CAST('today' AS DATE)\""),
+        ("published = timestamp ' Now'", "\"CAST(' Now' AS TIMESTAMP)\""),
+        ("published >= 'today'", "'today'"),
+        ("'NOW UTC' > published", "'NOW UTC'"),
+        ("published between 'yesterday' and 'tomorrow'", "'yesterday'"),
+        ("datediff('now', published) < 7", "'now'"),
+        ("date_add('today', -7) < published", "'today'"),
+        ("to_date('today') = published", "'today'"),
+        ("cast(lower('NOW') as timestamp) = published", "\"CAST(LOWER('NOW') AS TIMESTAMP)\""),
+        ("('now' || '')::timestamp = published", "\"CAST(('now' || '') AS TIMESTAMP)\""),
+        ("try_cast('now' as timestamp) = published", "\"TRY_CAST('now' AS TIMESTAMP)\""),
+        ("not exists(labels, l -> year('today') = 2026)", "'today'"),
+    ],
+)
+def test_a_time_by_its_name_is_refused(when: str, piece: str) -> None:
+    assert refusal(when) == f"{piece} {CLOCK}"
+
+
+@pytest.mark.parametrize("operator", ["->", "->>"])
+def test_other_systems_operators_for_json_are_refused(operator: str) -> None:
+    assert refusal(f"text {operator} 'a' = 'x'") == (
+        "\"GET_JSON_OBJECT(text, '$.a')\" is not allowed in a rule; write get_json_object(column, '$.key')"
     )
 
 
