@@ -78,8 +78,9 @@ def run_step(run: PipelineRun, name: Step) -> Manifest:
     """Run one step under a progress bar and return its manifest."""
     from gliclass_spark.spark.jobs import STEPS
 
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    description = TextColumn("{task.description}")
+    columns = SpinnerColumn(), description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=None)
 
         def update(done: int, total: int) -> None:
