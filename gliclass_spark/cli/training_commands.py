@@ -28,7 +28,10 @@ _MAX_LISTED = 5
 
 Data = Annotated[
     Path,
-    typer.Option(help="Labelled texts: a Parquet file, a JSON-lines file, a Delta table, or a folder of such tables."),
+    typer.Option(
+        help="Labelled texts: a Parquet or JSON-lines file, a Delta table, a folder that Spark wrote, or one of several "
+        "such tables."
+    ),
 ]
 TextColumnName = Annotated[str, typer.Option(help="The column of the texts.")]
 LabelsColumnName = Annotated[str, typer.Option(help="The column of the labels: a string, or a list of strings.")]

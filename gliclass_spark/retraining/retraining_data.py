@@ -11,8 +11,9 @@ import numpy as np
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.retraining.gate_comparison import EvaluationSet
-from gliclass_spark.training.data.labelled_text import LabelledSet, data_version, read_sets, shared_texts
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets, shared_texts
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
+from gliclass_spark.training.data.table_files import data_version
 
 
 @dataclass(frozen=True)

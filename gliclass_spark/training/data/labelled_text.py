@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.json
-import pyarrow.parquet as pq
 
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.runs.delta_reader import delta_table, query
+from gliclass_spark.training.data.table_files import find_tables, read_rows
 
-_JSON_LINES = (".jsonl", ".ndjson", ".json")
 _MAX_LISTED = 5
 
 
@@ -63,29 +57,13 @@ class Columns:
 
 
 def read_sets(path: Path, split: str | None = None, columns: Columns | None = None) -> list[LabelledSet]:
-    """Return the labelled set of a table, or of each table of a folder by name: Parquet, JSON lines or Delta.
+    """Return the labelled set of a table, or of each table of a folder by name (see `table_files.find_tables`).
 
     Rows without a text or without a label are left out. The labels are those of all splits, so that every split has
     the same ones. Raises TrainingError for a table that lacks a column, has fewer than two labels, or spells a label
     in two ways; TableError for a Delta table that can't be read.
     """
-    tables = _tables(path)
-    if not tables:
-        raise TrainingError(
-            f"{path} holds no table; give a .parquet file, a .jsonl file, a Delta table, or a folder of them"
-        )
-    return [_read_table(table, split, columns or Columns()) for table in tables]
-
-
-def data_version(path: Path) -> str:
-    """Return the version of the data that `read_sets` reads: of a Delta table, or the sha-256 of the files."""
-    if _is_delta(path):
-        return str(delta_table(str(path)).version())
-    digest = hashlib.sha256()
-    for table in _tables(path):
-        version = data_version(table) if _is_delta(table) else hashlib.sha256(table.read_bytes()).hexdigest()
-        digest.update(f"{table.name} {version}\n".encode())
-    return digest.hexdigest()
+    return [_read_table(table, split, columns or Columns()) for table in find_tables(path)]
 
 
 def few_shot(labelled: LabelledSet, shots: int, seed: int) -> LabelledSet:
@@ -107,22 +85,10 @@ def shared_texts(one: LabelledSet, other: LabelledSet) -> frozenset[int]:
     return frozenset(row for row, text in enumerate(one.texts) if _normalize(text) in other_texts)
 
 
-def _tables(path: Path) -> list[Path]:
-    if path.is_file() or _is_delta(path):
-        return [path]
-    if not path.is_dir():
-        raise TrainingError(f"{path} does not exist; give a table or a folder of tables")
-    return sorted(table for table in path.iterdir() if table.suffix in {".parquet", *_JSON_LINES} or _is_delta(table))
-
-
-def _is_delta(path: Path) -> bool:
-    return (path / "_delta_log").is_dir()
-
-
 def _read_table(path: Path, split: str | None, columns: Columns) -> LabelledSet:
     names = [columns.text, columns.labels, *([columns.split] if split else [])]
-    rows = _read_rows(path, names)
-    kept = [(row[columns.text] or "", _label_names(row[columns.labels]), row.get(columns.split)) for row in rows]
+    rows = read_rows(path, names)
+    kept = [(row[columns.text] or "", _label_names(row[columns.labels], path), row.get(columns.split)) for row in rows]
     if not all(isinstance(text, str) for text, _, _ in kept):
         raise TrainingError(f"the column {columns.text!r} of {path} holds values that are no strings; name another")
     kept = [row for row in kept if row[0].strip() and row[1]]
@@ -139,35 +105,15 @@ def _read_table(path: Path, split: str | None, columns: Columns) -> LabelledSet:
     return LabelledSet(path.stem, labels, tuple(text for text, _, _ in chosen), targets)
 
 
-def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    if _is_delta(path):
-        delta = delta_table(str(path))
-        _refuse_missing_columns(columns, [field.name for field in delta.schema().fields], path)
-        return query(delta, f"select {', '.join(_quoted(name) for name in columns)} from t")  # noqa: S608
-    try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.json.read_json(path)
-    except pa.ArrowInvalid as error:
-        raise TrainingError(f"{path} can't be read: {str(error).splitlines()[0]}") from None
-    _refuse_missing_columns(columns, table.column_names, path)
-    rows: list[dict[str, Any]] = table.select(list(columns)).to_pylist()
-    return rows
-
-
-def _quoted(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _refuse_missing_columns(columns: Sequence[str], present: Sequence[str], path: Path) -> None:
-    missing = [name for name in columns if name not in present]
-    if missing:
-        raise TrainingError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(present)}: rename them, or name yours"
-        )
-
-
-def _label_names(value: object) -> tuple[str, ...]:
-    names = value if isinstance(value, list) else [value]
-    return tuple(str(name).strip() for name in names if name is not None and str(name).strip())
+def _label_names(value: object, path: Path) -> tuple[str, ...]:
+    names = [name for name in (value if isinstance(value, list) else [value]) if name is not None]
+    for name in names:
+        if not isinstance(name, str):
+            raise TrainingError(
+                f"{path}: the label {name!r} is no text; the model reads labels as words: give their names instead of "
+                "numbers"
+            )
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def _refuse_two_spellings(labels: Sequence[str], path: Path) -> None:

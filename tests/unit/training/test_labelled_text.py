@@ -20,6 +20,7 @@ from gliclass_spark.training.data.labelled_text import (
     read_sets,
     shared_texts,
 )
+from gliclass_spark.training.data.table_files import data_version
 
 ROWS: dict[str, list[Any]] = {
     "text": ["x", "y", "", "z", None],
@@ -127,3 +128,72 @@ def test_shared_texts_ignore_case_and_white_space() -> None:
     one = LabelledSet("one", ("a", "b"), ("A  text", "other", "a text"), ((0,), (1,), (0,)))
     other = LabelledSet("other", ("a", "b"), ("a text",), ((0,),))
     assert shared_texts(one, other) == {0, 2}
+
+
+def written_by_spark(folder: Path) -> Path:
+    """A table as Spark writes it, with its rows in two parts for each split."""
+    for split in ("train", "test"):
+        part = pa.table({name: ROWS[name] for name in ("text", "labels")})
+        rows = [row for row, of_split in enumerate(ROWS["split"]) if of_split == split]
+        for number, row in enumerate(rows):
+            path = folder / "letters.parquet" / f"split={split}" / f"part-{number:05}-8d2a.c000.snappy.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(part.take([row]), path)
+    (folder / "letters.parquet" / "_SUCCESS").touch()
+    return folder / "letters.parquet"
+
+
+def test_a_folder_of_parts_is_one_table_also_with_folders_of_a_column(tmp_path: Path) -> None:
+    table = written_by_spark(tmp_path)
+    assert read_sets(table, "test") == [LETTERS]
+    assert read_sets(tmp_path, "test") == [LETTERS]
+    lines = tmp_path / "lines"
+    for number, row in enumerate(pa.table(ROWS).to_pylist()):
+        part = lines / "letters" / f"part-0000{number}.json"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(row) + "\n")
+    assert read_sets(lines, "test") == read_sets(lines / "letters", "test") == [LETTERS]
+
+
+def test_the_version_of_a_folder_of_parts_changes_with_any_of_them(tmp_path: Path) -> None:
+    table = written_by_spark(tmp_path)
+    before = data_version(table)
+    assert before == data_version(table)
+    next(table.rglob("part-00001*")).unlink()
+    assert before != data_version(table)
+
+
+def test_a_line_may_have_megabytes(tmp_path: Path) -> None:
+    rows = [{"text": "word " * 600_000, "labels": ["a"]}, {"text": "2026-01-01", "labels": ["b"]}]
+    (tmp_path / "big.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_sets(tmp_path / "big.jsonl") == [
+        LabelledSet("big", ("a", "b"), (rows[0]["text"], "2026-01-01"), ((0,), (1,)))
+    ]
+
+
+def test_an_array_of_objects_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "letters.json").write_text(json.dumps(pa.table(ROWS).to_pylist(), indent=2))
+    assert read_sets(tmp_path / "letters.json", "test") == [LETTERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("latin.jsonl", '{"text": "x"}\n{"text": "Grüße"}\n'.encode("latin-1"), "is not in UTF-8 .*; convert it"),
+        ("cut.jsonl", b'{"text": "x", "labels": "a"}\n{"text": "y", "la', "line 2 is no JSON .*; write one object per"),
+        ("texts.jsonl", b'"x"\n', r"line 1 is no JSON object, as in \{\"text\": ...\}"),
+        ("mail.csv", b"text,labels\nx,a\n", "mail.csv is no table; give a .parquet file, a .jsonl file"),
+        ("mail.parquet", b"PAR1 but no more", "mail.parquet can't be read"),
+        (
+            "numbers.jsonl",
+            b'{"text": "x", "labels": 0}\n{"text": "y", "labels": 1}\n',
+            "the label 0 is no text; .* give",
+        ),
+        ("lists.jsonl", b'{"text": "x", "labels": ["a", true]}\n', "the label True is no text"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainingError, match=message) as raised:
+        read_sets(tmp_path / name)
+    assert "\n" not in str(raised.value)
