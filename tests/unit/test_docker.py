@@ -136,6 +136,54 @@ def test_the_pods_of_the_operators_application_are_valid(role: str) -> None:
     kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
+def kubernetes_documents() -> list[dict[str, Any]]:
+    return [
+        document
+        for file in sorted((DOCKER / "kubernetes").glob("*.yaml"))
+        for document in yaml.safe_load_all(file.read_text())
+        if "kind" in document
+    ]
+
+
+def test_no_example_has_a_fixed_run_id() -> None:
+    """A job that succeeded under an id does nothing when it is run again under it."""
+    pages = [*(ROOT / "docs" / "deployment").glob("*.md"), *DOCKER.rglob("*.yaml")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    ids = set(re.findall(r"--run-id[\s,-]+([^\s,`\]]+)", text))
+    assert ids == {'"$RUN_ID"', "$(RUN_ID)", "RUN_ID", "{{job.run_id}}"}
+
+
+def test_drivers_and_executors_log_in_to_each_other() -> None:
+    [application] = [document for document in kubernetes_documents() if document["kind"] == "SparkApplication"]
+    for settings in (read_conf(DOCKER / "kubernetes" / "spark.yaml"), application["spec"]["sparkConf"]):
+        assert settings["spark.authenticate"] == settings["spark.network.crypto.enabled"] == "true"
+
+
+def test_executors_have_an_account_without_rights_and_no_token() -> None:
+    documents = kubernetes_documents()
+    bound = [s["name"] for document in documents if document["kind"] == "RoleBinding" for s in document["subjects"]]
+    assert bound == ["gliclass-driver"]
+    executor = next(document for document in documents if document["metadata"].get("name") == "gliclass-executor")
+    assert executor["automountServiceAccountToken"] is False
+    [application] = [document for document in documents if document["kind"] == "SparkApplication"]
+    assert application["spec"]["executor"]["serviceAccount"] == "gliclass-executor"
+    settings = read_conf(DOCKER / "kubernetes" / "spark.yaml")
+    assert settings["spark.kubernetes.authenticate.executor.serviceAccountName"] == "gliclass-executor"
+    for name in ("executor-pod.yaml", "gpu-executor-pod.yaml"):
+        [pod] = yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text())
+        assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_the_network_policy_covers_every_pod() -> None:
+    documents = kubernetes_documents()
+    [policy] = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    label = policy["podSelector"]["matchLabels"]
+    assert policy["ingress"][0]["from"][0] == {"podSelector": {"matchLabels": label}}
+    [application] = [document["spec"] for document in documents if document["kind"] == "SparkApplication"]
+    pods = [document["metadata"]["labels"] for document in documents if document["kind"] == "Pod"]
+    assert [*pods, *(application[role]["labels"] for role in ("driver", "executor"))] == [label] * 5
+
+
 def test_the_files_of_the_stack_are_valid() -> None:
     pipeline = Pipeline.from_yaml(DOCKER / "conf" / "pipelines" / "corpus.yaml")
     retrain = RetrainConfig.from_yaml(DOCKER / "conf" / "retrain" / "corpus.yaml")
