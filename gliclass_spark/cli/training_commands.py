@@ -29,8 +29,8 @@ _MAX_LISTED = 5
 Data = Annotated[
     Path,
     typer.Option(
-        help="Labelled texts: a Parquet or JSON-lines file, a Delta table, a folder that Spark wrote, or one of several "
-        "such tables."
+        help="Labelled texts: a Parquet or JSON-lines file, a Delta table, a folder that Spark wrote, "
+        "or one of several such tables."
     ),
 ]
 TextColumnName = Annotated[str, typer.Option(help="The column of the texts.")]

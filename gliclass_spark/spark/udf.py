@@ -56,7 +56,9 @@ def gliclass_udf(
     The result is null for a null text. It is also null for a text that can't be scored (empty, not valid Unicode, ...)
     or whose own labels are invalid (none, a duplicate, ...), except with "full", where `error` gives the reason. The
     function is marked non-deterministic, so that Spark does not run the model twice when a query reads two fields of
-    the result. Raises LabelSetError, ConfigError, ModelNotFoundError, CheckpointError.
+    the result. For the same reason Spark refuses it in an aggregate and in a join's condition: name its result with
+    withColumn first, and aggregate or join by that column. The best label is `F.get("labels", F.lit(0))`, which is null
+    for a text without labels. Raises LabelSetError, ConfigError, ModelNotFoundError, CheckpointError.
     """
     function_for = _prepare(labels, model, output, device, precision)
     parameters = ("text",) if labels is not None else ("text", "labels")
@@ -87,8 +89,14 @@ def register_gliclass(
 ) -> None:
     """Register the SQL function `name(text)`, or without labels `name(text, labels)`, in this session.
 
-    Arguments and results are those of gliclass_udf. Spark accepts no SQL function inside explode(): name its result in
-    a subquery and explode that. Raises what gliclass_udf raises.
+    Arguments and results are those of gliclass_udf. Spark accepts no such function in explode(), in an aggregate, in a
+    join's condition, in UPDATE and in the actions of MERGE. Name its result in a subquery, and use that. A table is
+    labelled in place by
+
+        MERGE INTO mail AS t USING (SELECT id, get(NAME(text), 0).label AS label FROM mail) AS s ON t.id = s.id
+        WHEN MATCHED THEN UPDATE SET label = s.label
+
+    where get() is null for a text without labels, and [0] an error in ANSI mode. Raises what gliclass_udf raises.
     """
     if not name.isidentifier() or not name.isascii():
         raise ConfigError(f"{name!r} can't be the name of a SQL function; use letters, digits and _")

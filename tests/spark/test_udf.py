@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.testing import assertDataFrameEqual
@@ -153,6 +154,66 @@ def test_invalid_arguments_are_refused_before_spark_runs(spark: SparkSession, ti
         gliclass_udf(LABELS, model="no/such-model")
     with pytest.raises(ConfigError, match="can't be the name of a SQL function"):
         register_gliclass(spark, "f(x) AS SELECT 1; --", LABELS, model=tiny_bi_encoder)
+
+
+class TestWhereSparkTakesTheFunction:
+    """Statements that Spark refuses with a function of Python, and the way that works: name its result first."""
+
+    @pytest.fixture(autouse=True)
+    def _mail(self, spark: SparkSession, tiny_bi_encoder: str) -> None:
+        """The view `mail`, and functions whose labels all, or none, reach their threshold."""
+        mail = [("a", "invoice 42 is attached"), ("b", "where is my parcel?"), ("c", None)]
+        spark.createDataFrame(mail, "id string, text string").createOrReplaceTempView("mail")
+        for name, threshold in (("label_mail", 0.0), ("label_none", 1.0)):
+            label_set = LabelSet.of(*LABELS).model_copy(update={"threshold": threshold})
+            register_gliclass(spark, name, label_set, model=tiny_bi_encoder, precision="float32")
+        register_gliclass(spark, "score_mail", LABELS, model=tiny_bi_encoder, output="scores", precision="float32")
+
+    @pytest.fixture
+    def best(self, tiny_bi_encoder: str) -> dict[str, str | None]:
+        """The best label of each mail."""
+        texts = ["invoice 42 is attached", "where is my parcel?"]
+        scores = Engine.from_pretrained(tiny_bi_encoder, precision="float32").scores(texts, LABELS)
+        return {"a": LABELS[scores[0].argmax()], "b": LABELS[scores[1].argmax()], "c": None}
+
+    def test_a_table_is_labelled_in_place_by_a_merge(self, spark: SparkSession, best: dict[str, str | None]) -> None:
+        spark.sql("CREATE TABLE stored_mail USING delta AS SELECT *, CAST(NULL AS STRING) AS label FROM mail")
+        try:
+            with pytest.raises(AnalysisException, match="UNSUPPORTED_SQL_UDF_USAGE"):
+                spark.sql("UPDATE stored_mail SET label = get(label_mail(text), 0).label")
+            spark.sql(
+                "MERGE INTO stored_mail AS t "
+                "USING (SELECT id, get(label_mail(text), 0).label AS label FROM stored_mail) AS s ON t.id = s.id "
+                "WHEN MATCHED THEN UPDATE SET label = s.label"
+            )
+            assert {row["id"]: row["label"] for row in spark.table("stored_mail").collect()} == best
+        finally:
+            spark.sql("DROP TABLE stored_mail")
+
+    def test_an_aggregate_takes_a_named_result(self, spark: SparkSession, tiny_bi_encoder: str) -> None:
+        texts = ["invoice 42 is attached", "where is my parcel?"]
+        scores = Engine.from_pretrained(tiny_bi_encoder, precision="float32").scores(texts, LABELS)
+        with pytest.raises(AnalysisException, match="AGGREGATE_FUNCTION_WITH_NONDETERMINISTIC_EXPRESSION"):
+            spark.sql("SELECT avg(score_mail(text)['spam']) FROM mail")
+        [row] = spark.sql("SELECT avg(s['spam']) AS a FROM (SELECT score_mail(text) AS s FROM mail)").collect()
+        assert row["a"] == pytest.approx(float(scores[:, LABELS.index("spam")].mean()), abs=1e-5)
+
+    def test_a_join_takes_a_named_result(self, spark: SparkSession, best: dict[str, str | None]) -> None:
+        spark.createDataFrame(
+            [(name, name.upper()) for name in LABELS], "label string, team string"
+        ).createOrReplaceTempView("teams")
+        with pytest.raises(AnalysisException, match="INVALID_NON_DETERMINISTIC_EXPRESSIONS"):
+            spark.sql("SELECT id, team FROM mail JOIN teams ON get(label_mail(text), 0).label = teams.label")
+        joined = spark.sql(
+            "WITH labelled AS (SELECT id, get(label_mail(text), 0).label AS label FROM mail) "
+            "SELECT id, team FROM labelled JOIN teams USING (label)"
+        )
+        teams = {row["id"]: row["team"] for row in joined.collect()}
+        assert teams == {id_: label.upper() for id_, label in best.items() if label is not None}
+
+    def test_the_first_label_of_a_text_without_labels_is_null_by_get(self, spark: SparkSession) -> None:
+        rows = spark.sql("SELECT get(label_none(text), 0).label AS label FROM mail").collect()
+        assert [row["label"] for row in rows] == [None, None, None]
 
 
 @pytest.fixture(scope="module")
