@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from gliclass_spark.redaction import without_secrets
+
 # A message repeats this much of a value, which may be a whole file.
 _MAX_VALUE_CHARS = 200
 
@@ -16,6 +18,10 @@ class GliclassSparkError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        """Take the message without secrets: whatever prints, logs or stores it need not look for them."""
+        super().__init__(without_secrets(message))
 
 
 class ConfigError(GliclassSparkError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from gliclass_spark.checkpoints.files import LABEL_TOKENIZER, has_file, is_check
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.config.model_uri import stored_model
 from gliclass_spark.errors import CheckpointError, GliclassSparkError, ModelNotFoundError
+from gliclass_spark.redaction import without_secrets
 
 # Keys of a driver's file info whose value changes with the content. A size alone does not show a change.
 _VERSION_KEYS = (
@@ -152,7 +152,7 @@ class StoredFolder:
         except Exception as error:  # each driver raises errors of its own
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise
-            reason = re.sub(r"\?\S+", "?***", " ".join(str(error).split()))[:200]  # a signed URL is a secret
+            reason = without_secrets(" ".join(str(error).split()))[:200]  # it may hold a signed URL
             raise ModelNotFoundError(
                 f"{self.uri} can't be read ({type(error).__name__}: {reason}); check that the store is up, and the "
                 "credentials in the environment"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gliclass_spark.config.paths import SCHEME
+from gliclass_spark.redaction import has_credentials
 
 REGISTERED = "models:/"
 # Aliases of a registered model's versions.
@@ -17,8 +18,6 @@ MODEL_URI_FORMS = (
 MODEL_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _REGISTERED_MODEL = re.compile(rf"{REGISTERED}({MODEL_NAME.pattern})(?:@([\w-]+)|/([0-9]+))", re.ASCII)
 _HUB_MODEL = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII)
-# Schemes where the part before the @ is a container or a user name, not a secret.
-_USER_SCHEMES = {"abfs", "abfss", "ftp", "hdfs", "sftp", "smb", "ssh", "wasb", "wasbs", "webhdfs"}
 
 
 def registered_model(uri: str) -> tuple[str, str]:
@@ -45,7 +44,7 @@ def stored_model(uri: str) -> str:
     """
     if (scheme := SCHEME.match(uri)) is None:
         raise ValueError(f"{uri!r} has no scheme; write the folder of a model as s3://bucket/folder")
-    if _holds_credentials(scheme[1], uri[scheme.end() :]):
+    if has_credentials(scheme[1], uri[scheme.end() :]):
         host = uri.rpartition("@")[2].partition("?")[0]
         raise ValueError(
             f"{scheme[1]}://***@{host} holds credentials, which would appear in logs and tables; remove them from the "
@@ -64,15 +63,3 @@ def stored_model(uri: str) -> str:
         raise ValueError(f"{uri!r} leads out of its own folder; write it without '..'")
     rest = uri[scheme.end() :]
     return f"{scheme[1]}:/{rest if rest.startswith('/') else '//' + rest}".rstrip("/")
-
-
-def _holds_credentials(scheme: str, rest: str) -> bool:
-    """Return whether the URI SCHEME:/REST has a password, or a user where none is expected. REST may begin with /."""
-    if scheme.lower() == "file":
-        return False
-    host, _, path = rest.removeprefix("/").partition("/")
-    user, at, _ = host.rpartition("@")
-    if at:
-        return ":" in user or scheme.lower() not in _USER_SCHEMES
-    _, colon, port = host.partition(":")  # a secret may hold slashes, so that the host seems to end before its @
-    return bool(colon) and not port.isdigit() and "@" in path

@@ -24,7 +24,14 @@ from pydantic import (
 
 from gliclass_spark import yaml_loader
 from gliclass_spark.config.model_uri import REGISTERED, hub_model, registered_model, stored_model
-from gliclass_spark.config.paths import ConfigPath, canonical_folder, has_scheme, resolve_path
+from gliclass_spark.config.paths import (
+    ConfigPath,
+    canonical_folder,
+    has_scheme,
+    overlap,
+    resolve_path,
+    source_folders,
+)
 from gliclass_spark.config.rule_sql import TAG_COLUMNS, parse
 from gliclass_spark.config.rules import RESERVED_TABLES, RejectRule, Route, Routing, Rules
 from gliclass_spark.config.schedule import Schedule
@@ -280,9 +287,9 @@ class Pipeline(BaseModel):
     @model_validator(mode="after")
     def _source_is_not_written(self) -> Pipeline:
         if self.source.path is not None:
-            documents = canonical_folder(self.source.path)
+            documents = source_folders(self.source.path)
             for name, table in self._written_tables():
-                if documents.startswith(table) or table.startswith(documents):
+                if overlap(documents, table):
                     raise ValueError(
                         f"source.path {self.source.path!r} and the table {name!r}, which is written to {table!r}, "
                         "overlap; choose another path or other tables"

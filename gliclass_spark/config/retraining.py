@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from gliclass_spark import yaml_loader
 from gliclass_spark.config.model_uri import CHAMPION, REGISTERED, registered_model
-from gliclass_spark.config.paths import ConfigPath, has_scheme, resolve_path
+from gliclass_spark.config.paths import ConfigPath, has_scheme, refuse_secrets, resolve_path
 from gliclass_spark.config.pipeline import EMBEDDED_MODEL, Pipeline, Share
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError, GliclassSparkError, describe_validation
@@ -153,7 +162,7 @@ class RetrainConfig(BaseModel):
     """Tables of other labels, never trained on, to measure forgetting."""
     work: ConfigPath
     """Folder of snapshots and checkpoints."""
-    registry: str | None = None
+    registry: Annotated[str, AfterValidator(refuse_secrets)] | None = None
     """MLflow tracking URI; without it, MLFLOW_TRACKING_URI."""
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the documents with feedback that is held out for the gate: those with the newest feedback."""

@@ -10,6 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from gliclass_spark.errors import GliclassSparkError, JobError, TableError
+from gliclass_spark.redaction import without_secrets
 
 # Everything that a call of Spark raises: Spark's own errors, those of Java, and those of a lost connection to the JVM.
 SPARK_ERRORS = (PySparkException, Py4JError, ConnectionRefusedError)
@@ -80,7 +81,7 @@ def root_cause(error: BaseException) -> str:
     if len(lines) > 1 and lines[0].startswith("An error occurred while calling"):
         lines = lines[1:]  # the first names the method, the next one the error
     cause = causes[-1] if causes else lines[0].removeprefix(": ")
-    return re.sub(r"\.?\s+SQLSTATE: \w+.*$", "", cause.strip())
+    return without_secrets(re.sub(r"\.?\s+SQLSTATE: \w+.*$", "", cause.strip()))
 
 
 def _wrong_input(text: str) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.retraining import RetrainConfig
+from gliclass_spark.redaction import without_secrets
 
 
 def describe(file: Path, pipeline: Pipeline) -> str:
@@ -28,7 +29,7 @@ def describe(file: Path, pipeline: Pipeline) -> str:
         if "route" in pipeline.steps:
             lines.append(f"| to {pipeline.default_route} | no route matched |")
     lines += ["", f"Fails, and changes nothing, if more than {pipeline.max_error_ratio:.1%} can't be scored."]
-    return "\n".join(lines)
+    return without_secrets("\n".join(lines))
 
 
 def describe_retraining(file: Path, config: RetrainConfig) -> str:
@@ -52,7 +53,7 @@ def describe_retraining(file: Path, config: RetrainConfig) -> str:
         "|---|---|",
         *(f"| {rule} | {value} |" for rule, value in config.gate.model_dump().items()),
     ]
-    return "\n".join(lines)
+    return without_secrets("\n".join(lines))
 
 
 def _cell(condition: str) -> str:

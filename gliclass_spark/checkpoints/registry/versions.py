@@ -25,6 +25,7 @@ from gliclass_spark.checkpoints.registry.promotions import Aliases
 from gliclass_spark.checkpoints.registry.tracking import TrackedRun, tracked_run
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_NAME, PREVIOUS
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, RegistryError
+from gliclass_spark.redaction import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -220,7 +221,7 @@ class Registry:
         except CheckpointError:
             raise
         except Exception as error:  # each artifact store raises errors of its own
-            reason = " ".join(str(error).split())[:200]
+            reason = without_secrets(" ".join(str(error).split()))[:200]
             raise ModelNotFoundError(
                 f"{version.uri} is registered in {self}, but its files in {server.without_secrets(version.source)} "
                 f"can't be fetched ({type(error).__name__}: {reason}); fix that store, or register the checkpoint again"

@@ -113,3 +113,58 @@ def test_a_source_that_contains_the_tables_or_is_one_in_another_spelling_is_refu
 )
 def test_a_source_next_to_the_tables_is_accepted(pipelines: Path, source: str, tables: str) -> None:
     Pipeline.from_yaml(write(pipelines, merged(source={"path": source}, tables=tables)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "../../lake/*",
+        "../../lake/demo/*",
+        "../../*/demo/kept",
+        "../../l?ke/demo/k[a-f]pt/part-*.parquet",
+        "../../lake/demo/{documents,kept}",
+        "../../{lake/demo/kept,elsewhere}/part",
+        "../../{la,x}ke/{d{e,x}mo,y}",
+        "../../lake/d\\emo",
+        "../../lake/demo/[^x]ept",
+    ],
+)
+def test_a_pattern_that_matches_a_table_is_refused(pipelines: Path, source: str) -> None:
+    message = refusal(pipelines, merged(source={"path": source, "format": "parquet"}))
+    assert "overlap; choose another path or other tables" in message
+
+
+@pytest.mark.parametrize(
+    "source", ["../../lake/docs-*", "../../lake/demo/documents/*/*.parquet", "../../lake/other/*", "../../lake/{a,b}"]
+)
+def test_a_pattern_that_matches_no_table_is_accepted(pipelines: Path, source: str) -> None:
+    Pipeline.from_yaml(write(pipelines, merged(source={"path": source, "format": "parquet"})))
+
+
+@pytest.mark.parametrize("source", ["../../linked", "../../linked/kept", "../../link*/kept", "../../x/../linked/kept"])
+def test_a_link_to_a_table_is_refused(pipelines: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / "lake" / "demo").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "lake" / "demo")
+    message = refusal(pipelines, merged(source={"path": source, "format": "parquet"}))
+    assert "overlap; choose another path or other tables" in message
+
+
+def test_tables_behind_a_link_to_the_source_are_refused(pipelines: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    message = refusal(pipelines, merged(source={"path": "../../real/kept"}, tables="../../linked"))
+    assert "overlap; choose another path or other tables" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "tables"),
+    [("s3://bucket/demo/kept", "s3a://bucket/demo"), ("abfs://c@a.net/*/kept", "abfss://c@a.net/demo")],
+)
+def test_two_schemes_of_one_store_are_one_place(pipelines: Path, source: str, tables: str) -> None:
+    message = refusal(pipelines, merged(source={"path": source}, tables=tables))
+    assert "overlap; choose another path or other tables" in message
+
+
+def test_a_pattern_that_stands_for_very_many_is_refused_at_once(pipelines: Path) -> None:
+    message = refusal(pipelines, merged(source={"path": "/lake/" + "{a,b}" * 40}))
+    assert message.endswith("stands for more than 1000 patterns; write a shorter one")
