@@ -23,10 +23,13 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[yaml.Node, int] = {}
         self._repeated = 0
 
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
         """Compose a value. An alias is the node that its anchor names, and counts as all values in that."""
-        is_alias, line = self.check_event(yaml.AliasEvent), self.peek_event().start_mark.line + 1
-        node: yaml.Node = super().compose_node(parent, index)
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        is_alias, line = isinstance(event, yaml.AliasEvent), event.start_mark.line + 1
+        node = super().compose_node(parent, index)
+        if node is None:
+            return None
         if is_alias:
             if node not in self._sizes:
                 raise yaml.YAMLError(f"the alias in line {line} is inside of what it repeats; write the value itself")
@@ -59,7 +62,7 @@ class _Loader(yaml.SafeLoader):
             kind, line = node.tag.rpartition(":")[2], node.start_mark.line + 1
             raise yaml.YAMLError(f"line {line} holds a value that can't be a {kind}; correct it") from None
 
-    def construct_scalar(self, node: yaml.Node) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         try:
             str(value).encode()

@@ -31,7 +31,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not has_file(folder, _TOKENIZER):
         raise CheckpointError(f"{folder} holds no {_TOKENIZER}; save the checkpoint with its fast tokenizer")
     try:
-        return PreTrainedTokenizerFast(
+        return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_file=str(folder / _TOKENIZER),
             # Known to be local, or transformers would look the name up on the hub.
             name_or_path=str(folder),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,18 @@ def test_promise_7_no_code_from_data_in_the_configuration_of_a_tokenizer(folder:
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("part", [None, "encoder_config"])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_promise_7_no_code_from_data_in_the_implementation_that_a_model_names(
+    folder: Path, part: str | None, key: str
+) -> None:
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    code = {key: "org/kernel@main"}
+    edit(folder / CONFIG, **(code if part is None else {part: {**config[part], **code}}))
+    with pytest.raises(CheckpointError, match=rf"needs code of its own \(({part}\.)?{key}\)"):
+        load(folder)
+
+
 def test_promise_7_no_code_from_data_because_trust_remote_code_is_never_mentioned() -> None:
     assert [path for path in PACKAGE.rglob("*.py") if "trust_remote_code" in path.read_text(encoding="utf-8")] == []
 
@@ -129,6 +142,17 @@ def test_promise_7_no_code_from_data_and_names_can_not_leave_their_place(
     (folder / INDEX).write_text(json.dumps({"weight_map": {"weight": name}}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="expected files beside it"):
         load(folder)
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    tests = Path(__file__).parents[1]
+    page = (tests.parent / "docs" / "deployment" / "threat-model.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    existing = {
+        name for path in tests.rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 15
+    assert named - existing == set()
 
 
 @pytest.mark.parametrize("uri", ["../../org/name", "org/name@../v1", "models:/../mail/3", "s3://bucket/../mail"])
