@@ -31,7 +31,7 @@ _FAILURES = (
         f"{_IN_FILE}, or give the user a home",
     ),
     (
-        r"unresolved dependency: (?P<package>[^\s:]+)|UNRESOLVED DEPENDENCIES",
+        r"unresolved dependency: (?P<package>[^\s:]+)",
         "the jars of {package} could not be downloaded; check the network and spark.jars.packages, or name local jars "
         f"with spark.jars {_IN_FILE}",
     ),
@@ -130,6 +130,5 @@ def _reason(printed: str) -> str | None:
     for pattern, message in _FAILURES:
         match = re.search(pattern, printed, re.MULTILINE)
         if match:
-            fields = {name: value or "Spark's packages" for name, value in match.groupdict().items()}
-            return message.format(**fields).strip()
+            return message.format(**match.groupdict()).strip()
     return None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pyspark.sql import SparkSession
@@ -157,3 +160,50 @@ def test_a_step_prints_its_manifest(pipeline: Path, capsys: pytest.CaptureFixtur
     printed = json.loads(command(capsys, "tag", pipeline))
     assert printed["job"] == "tag"
     assert printed["status"] == "succeeded"
+
+
+def test_a_wrong_input_is_one_line_and_a_row_of_runs(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mail").mkdir()
+    pq.write_table(pa.table({"id": ["1"], "body": ["a lake of data"]}), tmp_path / "mail" / "a.parquet")
+    whole = (tmp_path / "mail" / "a.parquet").read_bytes()
+    (tmp_path / "mail" / "b.parquet").write_bytes(whole[: len(whole) // 2])
+    source = {"path": "mail", "format": "parquet", "id": "id", "text": "body"}
+    document = {"name": "mail", "source": source, "label_set": ["spam", "lake"], "tables": "lake", "steps": ["tag"]}
+    (tmp_path / "mail.yaml").write_text(yaml.safe_dump({**document, "model": tiny_bi_encoder}))
+    assert main(["run", str(tmp_path / "mail.yaml")]) == 2
+    [error] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    damaged = f"file://{tmp_path}/mail/b.parquet can't be read; it is damaged, cut short or of another format"
+    assert error.startswith(f"error: tag of pipeline 'mail': {damaged}")
+    runs = spark.read.format("delta").load(str(tmp_path / "lake" / "runs")).where("status = 'failed'").collect()
+    assert [(row["job"], "b.parquet" in row["message"]) for row in runs] == [("tag", True)]
+
+
+@pytest.mark.long
+def test_a_process_of_its_own_prints_no_chatter_and_takes_any_path_and_locale(
+    quick_java: None, tiny_bi_encoder: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "straße"
+    folder.mkdir()
+    (folder / "mail.jsonl").write_text('{"id": "1", "body": "Where is my parcel? 🚚"}\n{"id": "2", "bo\n')
+    source = {"path": "mail.jsonl", "format": "json", "id": "id", "text": "body"}
+    document = {"name": "mail", "source": source, "label_set": ["spam", "lake"], "tables": "lake"}
+    pipeline = folder / "mail.yaml"
+    pipeline.write_text(yaml.safe_dump({**document, "model": tiny_bi_encoder, "max_error_ratio": 0.5}))
+    (folder / "quick.yaml").write_text(yaml.safe_dump(QUICK_SPARK))
+    program = "import sys; from gliclass_spark.cli.app import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "run", str(pipeline), "--conf", str(folder / "quick.yaml")]
+    environment = {name: value for name, value in os.environ.items() if name != "LANG"}
+    environment |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "COLUMNS": "160"}
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=folder, timeout=500)
+    printed = done.stderr.decode("ascii").splitlines()
+    assert (done.returncode, [line.split(":")[0].split(" (")[0] for line in printed]) == (
+        0,
+        ["starting Spark", "tag", "filter", "route"],
+    )
+    shown = done.stdout.decode("ascii")
+    assert shown.splitlines()[0].strip().startswith("Run ")
+    assert "Where is my parcel? ?" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["straße"]
+    assert (folder / "lake" / "kept" / "_delta_log").is_dir()

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from gliclass_spark.config.pipeline import Pipeline, Source
@@ -21,6 +22,7 @@ from gliclass_spark.spark.source import Documents, with_content
 from gliclass_spark.spark.source_files import SOURCE_ERROR
 from gliclass_spark.spark.spark_errors import reporting_spark_errors
 
+MAIL = "id string, text string, language string"
 UMLAUTS = "Grüße aus Köln"
 
 
@@ -284,6 +286,31 @@ def test_too_many_records_that_can_not_be_read_stop_the_run_and_one_is_shown(
     with pytest.raises(ErrorShareError, match=r"1 of 2 texts could not be scored .*unreadable_row: 1") as raised:
         STEPS["tag"](run)
     assert f"mail.json: not a JSON object: {CUT}" in str(raised.value)
+
+
+@pytest.mark.long
+def test_a_document_that_no_longer_meets_the_condition_leaves_every_table(lines: Lines, tiny_bi_encoder: str) -> None:
+    path, spark = str(lines.folder / "mail"), lines.spark
+    mail = spark.createDataFrame([("1", "a lake", "en"), ("2", "ein See", "de"), ("3", "a sea", "en")], MAIL)
+    mail.write.format("delta").option("delta.enableChangeDataFeed", "true").save(path)
+    source = Source(path=path, id="id", text="text", where="language = 'en'")
+    settings = {"name": "mail", "label_set": ["lake", "spam"], "model": tiny_bi_encoder, "tables": path + "_lake"}
+
+    def kept_after(run_id: str, source: Source) -> tuple[list[str], bool]:
+        run = PipelineRun(spark, Pipeline(source=source, **settings), run_id, device="cpu")
+        manifests = [STEPS[step](run) for step in ("tag", "filter")]
+        rows = run.lake.read(spark, "kept").collect()
+        return sorted(row["doc_id"] for row in rows), manifests[1].full_scan
+
+    assert kept_after("run-1", source) == (["1", "3"], True)
+    table = DeltaTable.forPath(spark, path)
+    table.update("id = '1'", {"language": "'fr'"})
+    table.update("id = '2'", {"language": "'en'"})
+    assert kept_after("run-2", source) == (["2", "3"], False)
+    # Another condition is another part of the source: all of it is read.
+    everything = source.model_copy(update={"where": "language <> 'de'"})
+    assert kept_after("run-3", everything) == (["1", "2", "3"], True)
+    assert kept_after("run-4", source) == (["2", "3"], True)
 
 
 def test_a_view_is_a_source_without_versions(lines: Lines, tmp_path: Path) -> None:
