@@ -11,14 +11,14 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from pyspark.sql.types import BinaryType, DataType, DoubleType, FloatType, StringType
 
 from gliclass_spark.config.pipeline import Source
-from gliclass_spark.config.rule_sql import TAG_COLUMNS
+from gliclass_spark.config.rule_sql import CLOCK, TAG_COLUMNS
 from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta.column_names import HELPER_PREFIX, column
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, KEY
 from gliclass_spark.spark.delta.table_ref import NotADeltaTableError, TableRef
 from gliclass_spark.spark.source_files import RECORD_ID, SOURCE_ERROR, nanosecond_columns, read_files
 from gliclass_spark.spark.spark_errors import SPARK_ERRORS, as_user_error, root_cause
-from gliclass_spark.spark.transforms.rule_expressions import lenient_sql
+from gliclass_spark.spark.transforms.rule_expressions import lenient_sql, reads_clock
 
 _IS_MISSING = re.compile("is not a Delta table|doesn't exist")
 # The largest whole numbers up to which every one has a double, or a float, of its own.
@@ -126,7 +126,9 @@ class Documents:
         condition = F.expr(str(self.source.where))
         try:
             with lenient_sql(self.spark):
-                frame.drop(*((SOURCE_ERROR, RECORD_ID) if has_errors else ())).where(condition)  # checks it
+                checked = frame.drop(*((SOURCE_ERROR, RECORD_ID) if has_errors else ())).where(condition)
+                if reads_clock(checked):
+                    raise TableError(f"{self.name}: source.where {self.source.where!r} {CLOCK}")
                 return frame.where(condition | F.col(SOURCE_ERROR).isNotNull() if has_errors else condition)
         except AnalysisException as error:
             raise TableError(

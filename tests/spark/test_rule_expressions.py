@@ -8,9 +8,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.config.pipeline import Source
 from gliclass_spark.config.rule_sql import CLOCK
 from gliclass_spark.config.rules import RejectRule, Rules
-from gliclass_spark.errors import RulesError
+from gliclass_spark.errors import RulesError, TableError
+from gliclass_spark.spark.source import Documents
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
 
 DOCUMENTS = (
@@ -60,6 +62,14 @@ def test_a_time_by_its_name_is_refused_in_whatever_expression_it_is(spark: Spark
 def test_conditions_that_depend_on_the_document_alone_are_accepted(spark: SparkSession) -> None:
     for when in BY_THE_DOCUMENT:
         check(spark, when)
+
+
+def test_a_time_by_its_name_in_the_condition_of_a_source_is_refused(spark: SparkSession) -> None:
+    spark.createDataFrame([], DOCUMENTS).createOrReplaceTempView("dated")
+    source = Source(table="dated", id="doc_id", text="title", columns=(), where="at < concat('n', 'ow')")
+    with pytest.raises(TableError) as refused:
+        Documents(spark, source).read()
+    assert str(refused.value) == f"table dated: source.where \"at < concat('n', 'ow')\" {CLOCK}"
 
 
 def test_a_text_in_a_column_is_never_a_time_by_its_name(spark: SparkSession) -> None:

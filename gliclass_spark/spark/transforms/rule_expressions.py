@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -47,23 +46,23 @@ def check_analysis(tagged: DataFrame, rules: Rules, source: str) -> None:
     """
     for rule in (*rules.reject, *rules.routes):
         try:
-            plan = tagged.where(F.expr(rule.when))._jdf.queryExecution().analyzed()
+            decided = tagged.where(F.expr(rule.when))  # analyses the condition
         except AnalysisException as error:
             reason = str(error).splitlines()[0]
             raise RulesError(f"{source}: {rule.title}: Spark can't evaluate {rule.when!r}: {reason}") from None
-        if _reads_clock(tagged.sparkSession, plan):
+        if reads_clock(decided):
             raise RulesError(f"{source}: {rule.title}: {rule.when!r} {CLOCK}")
 
 
-def _reads_clock(spark: SparkSession, plan: Any) -> bool:
-    """Return whether the optimizer would put the time at which it runs into the condition of an analysed plan.
+def reads_clock(filtered: DataFrame) -> bool:
+    """Return whether the condition of a frame's last `where` depends on when Spark runs it.
 
     Spark takes a constant text that becomes a date or timestamp, in whatever notation, by its name: 'today', 'now'. So
     its own rules are applied, which leave a condition as it is that has nothing for them. A text in a column is never
     taken by its name: cast to a date, 'today' is NULL.
     """
-    optimizer = spark._jvm.org.apache.spark.sql.catalyst.optimizer  # type: ignore[union-attr]
-    plan = optimizer.ReplaceExpressions.apply(plan)
+    optimizer = filtered.sparkSession._jvm.org.apache.spark.sql.catalyst.optimizer  # type: ignore[union-attr]
+    plan = optimizer.ReplaceExpressions.apply(filtered._jdf.queryExecution().analyzed())
     condition = plan.condition()
     replacing = (optimizer.SpecialDatetimeValues, optimizer.ComputeCurrentTime)
     return not condition.deterministic() or any(
