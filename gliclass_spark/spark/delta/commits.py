@@ -70,10 +70,10 @@ class Commits:
         writer = rows.write.format("delta").mode("append").options(txnAppId=self._app_id, txnVersion=self._version)
         retry_conflicts(lambda: writer.save(path), path)
 
-    def overwrite(self, rows: DataFrame, path: str, cluster_by: tuple[str, ...]) -> None:
-        """Replace the rows, the columns and the clustering of the Delta table."""
+    def overwrite(self, rows: DataFrame, path: str) -> None:
+        """Replace the rows and the columns of the Delta table."""
         self._version += 1
-        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").clusterBy(*cluster_by)
+        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         writer = writer.options(txnAppId=self._app_id, txnVersion=self._version)
         retry_conflicts(lambda: writer.save(path), path)
 

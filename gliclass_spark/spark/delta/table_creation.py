@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from functools import partial
+from collections.abc import Iterable
 
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
@@ -84,6 +84,11 @@ def check_storable(schema: StructType, source: str) -> None:
                 f"{source}: Delta can't store the column {field.name!r}, which holds {unstorable.simpleString()}; cast "
                 "it in a view, or leave it out: name the columns to keep in source.columns"
             )
+        if "`" in field.name:
+            raise TableError(
+                f"{source}: Delta can't update a table with the column {field.name!r}, whose name has a backquote; "
+                "rename it in a view, or leave it out: name the columns to keep in source.columns"
+            )
 
 
 def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
@@ -103,8 +108,7 @@ def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
     properties = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0]["properties"]
     for name, condition in spec.constraints.items():
         if f"delta.constraints.{name}" not in {key.lower() for key in properties}:
-            statement = f"ALTER TABLE {_sql_path(path)} ADD CONSTRAINT {name} CHECK ({condition})"
-            retry_conflicts(partial(spark.sql, statement), path)
+            _alter(spark, path, f"ADD CONSTRAINT {name} CHECK ({condition})")
     return missing
 
 
@@ -124,7 +128,23 @@ def enable_features(spark: SparkSession, path: str, schema: StructType) -> None:
         properties["delta.feature.timestampNtz"] = "supported"
     if properties:
         listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
-        retry_conflicts(lambda: spark.sql(f"ALTER TABLE {_sql_path(path)} SET TBLPROPERTIES ({listed})"), path)
+        _alter(spark, path, f"SET TBLPROPERTIES ({listed})")
+
+
+def drop_columns(spark: SparkSession, path: str, names: Iterable[str]) -> None:
+    """Drop columns of a table with column mapping: with a change data feed, no commit of rows may drop them."""
+    properties = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0]["properties"]
+    if properties.get(_COLUMN_MAPPING[0], "none") != "none":
+        _alter(spark, path, f"DROP COLUMNS ({', '.join(map(quoted, names))})")
+
+
+def cluster(spark: SparkSession, path: str, columns: Iterable[str]) -> None:
+    """Cluster the table by these columns; a table that was overwritten is not clustered."""
+    _alter(spark, path, f"CLUSTER BY ({', '.join(map(quoted, columns))})")
+
+
+def _alter(spark: SparkSession, path: str, change: str) -> None:
+    retry_conflicts(lambda: spark.sql(f"ALTER TABLE delta.{quoted(path)} {change}"), path)
 
 
 def _create(spark: SparkSession, path: str, spec: TableSpec) -> None:
@@ -191,7 +211,3 @@ def _remove_unfinished(spark: SparkSession, path: str) -> None:
     for name in _remains(file_system.list_names(spark, log)):
         file_system.remove(spark, f"{log}/{name}")
     file_system.remove(spark, log)
-
-
-def _sql_path(path: str) -> str:
-    return f"delta.{quoted(path)}"

@@ -20,7 +20,7 @@ from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 
 @dataclass
 class DecisionTables:
-    """The tables that a job writes decided documents to.
+    """The tables that a job writes decided documents to. All their columns are the pipeline's.
 
     schemas: the columns of each. replaced: tables whose columns change in another way than by new ones.
     extended: tables that lack columns.
@@ -54,6 +54,7 @@ class DecisionTables:
             dropped = [key for key in current_types if key not in expected_types]
             if retyped or (dropped and may_drop):
                 self.replaced.add(name)
+                table_creation.drop_columns(spark, path, retyped + dropped)
             elif missing:
                 self.extended.add(name)
                 job.decide_all(f"{name} lacked {', '.join(missing)}: every document was decided about again")
@@ -76,7 +77,9 @@ class DecisionTables:
         for name in self._changing(decisions, keys):
             rows = decisions[name]
             if name in self.replaced:
-                self.job.overwrite(name, rows, (KEY,))
+                path = self.job.run.lake.path(name)
+                self.job.overwrite(name, rows)
+                table_creation.cluster(self.job.run.spark, path, decisions_spec(rows.schema).cluster_by)
             else:
                 self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
 

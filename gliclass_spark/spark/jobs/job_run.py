@@ -83,9 +83,9 @@ class Job:
         """Append rows to a table; see `Commits`."""
         self.commits.append(rows, self.run.lake.path(table))
 
-    def overwrite(self, table: str, rows: DataFrame, cluster_by: tuple[str, ...]) -> None:
+    def overwrite(self, table: str, rows: DataFrame) -> None:
         """Replace the rows and columns of a table; see `Commits`."""
-        self.commits.overwrite(rows, self.run.lake.path(table), cluster_by)
+        self.commits.overwrite(rows, self.run.lake.path(table))
 
     def change(self, table: str, write: Callable[[DeltaTable], object]) -> None:
         """Call `write` with the table, which merges or deletes in one commit; see `Commits`."""

@@ -1,0 +1,98 @@
+"""A small pipeline over a Delta table, for tests that change the table and run the pipeline again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import VariantVal
+
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.spark.jobs import STEPS, PipelineRun
+
+LINEAGE = {"run_id", "tagged_at", "deleted_at", "scores", "propensities"}
+
+
+def pipeline_of(folder: Path, model: str, **settings: Any) -> Pipeline:
+    """Return a pipeline of the table `folder`/documents, from a file of its own."""
+    config = {
+        "name": "mail",
+        "source": {"path": "documents", "id": "id", "text": "body"},
+        "label_set": ["spam", "lake"],
+        "model": model,
+        "tables": "lake",
+        "reject": [{"reason": "short", "when": "token_count < 4"}],
+        "routes": [{"route": "odd", "when": "n % 2 = 1"}],
+        "max_error_ratio": 0.5,
+        **settings,
+    }
+    path = folder / f"pipeline-{len(list(folder.glob('pipeline-*')))}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return Pipeline.from_yaml(path)
+
+
+def documents(
+    spark: SparkSession, numbers: range | list[int], text: str = "document {} of a lake of data"
+) -> DataFrame:
+    """Return documents with the columns id, body and n."""
+    rows = [(str(number), text.format(number), number) for number in numbers]
+    return spark.createDataFrame(rows, "id string, body string, n int")
+
+
+def write(rows: DataFrame, folder: Path, **options: str) -> None:
+    """Append rows to the table `folder`/documents, which has a change data feed and takes columns of any name."""
+    path = str(folder / "documents")
+    table = DeltaTable.createIfNotExists(rows.sparkSession).location(path).addColumns(rows.schema)
+    table.property("delta.enableChangeDataFeed", "true").property("delta.columnMapping.mode", "name").execute()
+    rows.coalesce(1).write.format("delta").mode("append").options(**options).save(path)
+
+
+def source(run: PipelineRun) -> DeltaTable:
+    """Return the pipeline's source."""
+    return DeltaTable.forPath(run.spark, str(run.pipeline.source.path))
+
+
+def alter(run: PipelineRun, change: str, table: str | None = None) -> None:
+    """Run an ALTER TABLE statement on the source, or on a table of the pipeline."""
+    path = run.lake.path(table) if table else run.pipeline.source.path
+    run.spark.sql(f"ALTER TABLE delta.`{path}` {change}")
+
+
+def run_all(run: PipelineRun, run_id: str) -> dict[str, Manifest]:
+    """Run the pipeline's steps."""
+    return {step: STEPS[step](replace(run, run_id=run_id)) for step in run.pipeline.steps}
+
+
+def content(run: PipelineRun) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of every table, by id, without the columns about the run that wrote them and the scores."""
+    tables = {"tag": ["tags"], "filter": ["kept", "rejected", "quarantined"], "route": run.pipeline.rules.destinations}
+    return {name: _rows(run, name) for step in run.pipeline.steps for name in tables[step]}
+
+
+def _rows(run: PipelineRun, name: str) -> list[dict[str, Any]]:
+    rows = run.lake.read(run.spark, name)
+    if name == "tags":
+        rows = rows.where("deleted_at IS NULL")
+    rows = rows.drop(*LINEAGE)
+    plain = [{name: _plain(value) for name, value in row.asDict(recursive=True).items()} for row in rows.collect()]
+    return sorted(plain, key=lambda row: (str(row["doc_id"]), str(row["label_set_hash"])))
+
+
+def _plain(value: Any) -> Any:
+    """Return a variant as its JSON: two equal ones are not equal as objects."""
+    return value.toJson() if isinstance(value, VariantVal) else value
+
+
+def fresh(run: PipelineRun) -> dict[str, list[dict[str, Any]]]:
+    """Return the content of the tables of a pipeline with the same settings that has never run before."""
+    tables = f"{run.pipeline.tables}-fresh"
+    shutil.rmtree(tables, ignore_errors=True)
+    untouched = replace(run, pipeline=run.pipeline.model_copy(update={"tables": tables}), full=False, until=None)
+    run_all(untouched, "fresh")
+    return content(untouched)

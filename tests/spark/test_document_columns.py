@@ -1,0 +1,190 @@
+"""Columns of the documents: any name and type, changed, added and removed while the pipeline runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delta.tables import DeltaTable
+from delta_pipeline import alter, content, documents, fresh, pipeline_of, run_all, source, write
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+
+from gliclass_spark.errors import TableError
+from gliclass_spark.spark.jobs import PipelineRun, filter_step, tag_step
+from gliclass_spark.spark.jobs.maintain import maintain
+
+NO_ROUTES = {"steps": ["tag", "filter"], "routes": []}
+# Types and names that Spark does not compare, that need a table feature, or that are those of helper columns elsewhere.
+COLUMNS = {
+    "attributes": "map('acl', 'public')",
+    "headers": "named_struct('content-type', map('a', 'b'), 'x y', 1)",
+    "parts": "array(map('a', 1))",
+    "raw": """parse_json('{"a": 1}')""",
+    "Message ID,(1)": "concat('<', id, '>')",
+    "routes": "concat('bus ', id)",
+    "_rank": "n * 10",
+    "table": "'t'",
+    "in_scope": "false",
+    "seen": "timestamp_ntz'2026-01-01 08:00:00.000001'",
+}
+
+
+@pytest.fixture
+def make(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path) -> Any:
+    def make(rows: DataFrame, **settings: Any) -> PipelineRun:
+        write(rows, tmp_path)
+        return PipelineRun(spark, pipeline_of(tmp_path, tiny_bi_encoder, **settings), "run-1", precision="float32")
+
+    return make
+
+
+def with_columns(rows: DataFrame) -> DataFrame:
+    return rows.withColumns({name: F.expr(sql) for name, sql in COLUMNS.items()})
+
+
+def test_columns_of_any_name_and_type_go_along_and_follow_their_changes(make: Any, tmp_path: Path) -> None:
+    run = make(with_columns(documents(_spark(), range(3))))
+    run_all(run, "run-1")
+    changed = {
+        "attributes": "map('acl', 'secret')",
+        "headers": "named_struct('content-type', map('a', 'c'), 'x y', 1)",
+        "parts": "array(map('a', 2))",
+        "raw": "parse_json('2')",
+        "seen": "timestamp_ntz'2026-01-01 08:00:00.000002'",
+    }
+    for number, (name, value) in enumerate(changed.items()):
+        source(run).update(f"n = {number % 3}", {name: value})
+    write(with_columns(documents(_spark(), [3])), tmp_path)
+    done = run_all(run, "run-2")
+    assert [manifest.full_scan for manifest in done.values()] == [False, False, False]
+    assert content(run) == fresh(run)
+    # Equal rows are recognised, and not written again.
+    before = run.lake.latest(run.spark, ["kept", "odd"])
+    run_all(replace(run, full=True), "run-3")
+    assert run.lake.latest(run.spark, ["kept", "odd"]) == before
+
+
+def test_columns_that_change_change_the_tables(make: Any, tmp_path: Path) -> None:
+    base = documents(_spark(), range(3)).withColumns({"meta": F.expr("named_struct('a', 1)"), "size": F.lit(1)})
+    run = make(base, **NO_ROUTES)
+    run_all(run, "run-1")
+    # New columns, of types that need a table feature, of names that need column mapping; a new field; a wider type.
+    alter(run, "SET TBLPROPERTIES (delta.enableTypeWidening = true, delta.feature.timestampNtz = 'supported')")
+    alter(run, "ALTER COLUMN size TYPE bigint")
+    new = base.withColumns(
+        {"id": F.concat("id", F.lit("x")), "meta": F.expr("named_struct('a', 1, 'b, (c)', 2)"), "size": F.lit(2**40)}
+    )
+    new = new.withColumns({name: F.expr(COLUMNS[name]) for name in ("seen", "raw", "Message ID,(1)")})
+    tag_step(replace(run, run_id="run-2"))
+    write(new, tmp_path, mergeSchema="true")  # between the tag job and the filter job of a run
+    assert filter_step(replace(run, run_id="run-2")).documents == 3
+    done = run_all(run, "run-3")["filter"]
+    assert "the documents' columns changed: every document was decided about again" in str(done.message)
+    assert content(run) == fresh(run)
+    assert run_all(run, "run-4")["filter"].full_scan is False
+
+
+def test_a_column_taken_out_of_the_pipeline_leaves_every_table(make: Any, tmp_path: Path, tiny_bi_encoder: str) -> None:
+    run = make(documents(_spark(), range(3)).withColumn("email", F.lit("ada@example.com")))
+    run_all(run, "run-1")
+    columns = {"path": "documents", "id": "id", "text": "body", "columns": ["n"]}
+    narrow = replace(run, pipeline=pipeline_of(tmp_path, tiny_bi_encoder, source=columns))
+    run_all(narrow, "run-2")
+    names = ("kept", "rejected", "quarantined", "odd", "unrouted")
+    assert {name for name in names if "email" in run.lake.read(run.spark, name).columns} == set()
+    assert content(narrow) == fresh(narrow)
+
+
+@pytest.mark.long
+def test_a_kill_before_a_new_column_is_filled_leaves_it_to_the_next_run(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gliclass_spark.spark.jobs import decision_tables
+
+    run = make(documents(_spark(), range(3)), **NO_ROUTES)
+    run_all(run, "run-1")
+    write(documents(_spark(), [3]).withColumn("lang", F.lit("xx")), tmp_path, mergeSchema="true")
+    source(run).update("n < 3", {"lang": "'yy'"})
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decision_tables.DecisionTables, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(run, "run-2")
+    monkeypatch.undo()
+    run_all(run, "run-3")
+    assert {row["lang"] for row in content(run)["kept"]} == {"xx", "yy"}
+    assert content(run) == fresh(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("pause", "interval 1 day", "Delta can't store the column 'pause', which holds interval"),
+        ("nothing", "named_struct('a', null)", "Delta can't store the column 'nothing', which holds void"),
+        ("back`quote", "1", "Delta can't update a table with the column 'back`quote', whose name has a backquote"),
+    ],
+)
+def test_a_column_that_delta_cannot_store_stops_the_run_before_any_text_is_scored(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, name: str, value: str, message: str
+) -> None:
+    documents(spark, range(2)).withColumn(name, F.expr(value)).createOrReplaceTempView("unstorable")
+    table = {"table": "unstorable", "id": "id", "text": "body"}
+    run = PipelineRun(spark, pipeline_of(tmp_path, tiny_bi_encoder, source=table), "run-1")
+    with pytest.raises(TableError, match=rf"{message}.*source.columns"):
+        tag_step(run)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_hostile_column_names_stay_names(make: Any, tmp_path: Path) -> None:
+    run = make(documents(_spark(), range(2)), **NO_ROUTES)
+    run_all(run, "run-1")
+    field = "a:int>,injected:struct<b"
+    hostile = documents(_spark(), [2]).withColumn(
+        "headers", F.expr("named_struct('x', 1)").cast(f"struct<`{field}`:int>")
+    )
+    write(hostile, tmp_path, mergeSchema="true")
+    run_all(run, "run-2")
+    kept = run.lake.read(run.spark, "kept").schema
+    assert "injected" not in kept.names
+    assert kept["headers"].dataType.names == [field]
+
+
+@pytest.mark.long
+def test_defaults_of_a_cluster_do_not_reach_the_tables(make: Any) -> None:
+    spark = _spark()
+    defaults = ("enableTypeWidening", "enableIcebergCompatV2")
+    for name in defaults:
+        spark.conf.set(f"spark.databricks.delta.properties.defaults.{name}", "true")
+    try:
+        run = make(documents(spark, range(2)), source={"path": "documents", "id": "id", "text": "body"})
+        run_all(run, "run-1")
+    finally:
+        for name in defaults:
+            spark.conf.unset(f"spark.databricks.delta.properties.defaults.{name}")
+    for name in ("runs", "tags", "kept", "odd"):
+        features = DeltaTable.forPath(spark, run.lake.path(name)).detail().collect()[0]["tableFeatures"]
+        assert not {"typeWidening", "typeWidening-preview", "icebergCompatV2"} & set(features)
+
+
+@pytest.mark.long
+def test_maintain_vacuums_the_tables_of_former_routes(make: Any, tmp_path: Path, tiny_bi_encoder: str) -> None:
+    run = make(documents(_spark(), range(4)))
+    run_all(run, "run-1")
+    renamed = replace(
+        run, pipeline=pipeline_of(tmp_path, tiny_bi_encoder, routes=[{"route": "uneven", "when": "n % 2 = 1"}])
+    )
+    run_all(renamed, "run-2")
+    alter(run, "SET TBLPROPERTIES (delta.deletedFileRetentionDuration = 'interval 0 hours')", "odd")
+    assert "odd" in [size.table for size in maintain(run.spark, renamed.pipeline)]
+    assert list((tmp_path / "lake" / "odd").glob("*.parquet")) == []
+
+
+def _spark() -> SparkSession:
+    session = SparkSession.getActiveSession()
+    assert session is not None
+    return session
