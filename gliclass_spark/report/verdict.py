@@ -23,6 +23,7 @@ from gliclass_spark.report.template import fill
 StepOutcome = Mapping[str, Any]
 
 _LABELS_SHOWN = 25
+_UNKNOWN = "unknown"
 # Descriptions of the snapshot's counts; another count is shown by its name.
 _COUNTS = {
     "signals": "signals about this label set",
@@ -59,13 +60,16 @@ class RetrainingFacts:
 
     @classmethod
     def read(cls, folder: Path) -> RetrainingFacts:
-        """Read the files of a retraining's folder. gate.json also holds model, run_id, champion and candidate."""
+        """Read the files of a retraining's folder.
+
+        gate.json also holds model, run_id, champion and candidate. In one of an earlier build they are "unknown".
+        """
         gate = _read(folder / "gate.json")
         return cls(
-            model=gate["model"],
-            run_id=gate["run_id"],
-            champion=gate["champion"],
-            candidate=gate["candidate"],
+            model=gate.get("model", _UNKNOWN),
+            run_id=gate.get("run_id", _UNKNOWN),
+            champion=gate.get("champion", _UNKNOWN),
+            candidate=gate.get("candidate", _UNKNOWN),
             snapshot=_read(folder / "snapshot" / "snapshot.json"),
             supervised=_read(folder / "supervised.json"),
             ppo=_read(folder / "ppo.json"),
@@ -111,7 +115,7 @@ def write_verdict_page(folder: Path) -> Path:
 
 def verdict_page(facts: RetrainingFacts) -> str:
     """Return the HTML page. It has no script and fetches nothing; the same facts give the same page."""
-    drawing, name = Drawing(), shlex.quote(facts.model)
+    drawing, name = Drawing(), shlex.quote(facts.model) if facts.model != _UNKNOWN else "NAME"
     return fill(
         "verdict.html.j2",
         facts=facts,

@@ -40,6 +40,7 @@ def gliclass_udf(
     output: Output = "labels",
     device: str | None = None,
     precision: Precision = "auto",
+    registry: str | None = None,
 ) -> Callable[..., Column]:
     """Return a function of a text column: `df.withColumn("labels", gliclass_udf(["spam", "ham"])("text"))`.
 
@@ -52,6 +53,7 @@ def gliclass_udf(
         "labels": array<struct<label,score>>, the labels whose score reaches their threshold, best first.
         "scores": map<string,float>, the probability in [0, 1] of every label.
         "full": the struct of the `tags` table, with the error of a text without scores.
+    registry: MLflow tracking URI of a models:/ model; None: the environment's.
 
     The result is null for a null text. It is also null for a text that can't be scored (empty, not valid Unicode, ...)
     or whose own labels are invalid (none, a duplicate, ...), except with "full", where `error` gives the reason. The
@@ -60,7 +62,7 @@ def gliclass_udf(
     withColumn first, and aggregate or join by that column. The best label is `F.get("labels", F.lit(0))`, which is null
     for a text without labels. Raises LabelSetError, ConfigError, ModelNotFoundError, CheckpointError.
     """
-    function_for = _prepare(labels, model, output, device, precision)
+    function_for = _prepare(labels, model, output, device, precision, registry)
     parameters = ("text",) if labels is not None else ("text", "labels")
 
     def classify(*columns: Column | str) -> Column:
@@ -86,6 +88,7 @@ def register_gliclass(
     output: Output = "labels",
     device: str | None = None,
     precision: Precision = "auto",
+    registry: str | None = None,
 ) -> None:
     """Register the SQL function `name(text)`, or without labels `name(text, labels)`, in this session.
 
@@ -100,7 +103,7 @@ def register_gliclass(
     """
     if not name.isidentifier() or not name.isascii():
         raise ConfigError(f"{name!r} can't be the name of a SQL function; use letters, digits and _")
-    function = _prepare(labels, model, output, device, precision)(spark)
+    function = _prepare(labels, model, output, device, precision, registry)(spark)
     inner = f"__gliclass_{name}"
     spark.udf.register(inner, function)
     more_parameters, more_arguments = (", labels ARRAY<STRING>", ", labels") if labels is None else ("", "")
@@ -113,13 +116,18 @@ def register_gliclass(
 
 
 def _prepare(
-    labels: LabelSet | Sequence[str] | Tree | None, model: str, output: Output, device: str | None, precision: Precision
+    labels: LabelSet | Sequence[str] | Tree | None,
+    model: str,
+    output: Output,
+    device: str | None,
+    precision: Precision,
+    registry: str | None,
 ) -> Callable[[SparkSession], Any]:
     """Check the arguments, resolve the model, and return a function that creates the UDF for a session."""
     label_set = None if labels is None else LabelSet.coerce(labels)
     if output not in _TYPES:
         raise ConfigError(f"output {output!r} is unknown; use one of {', '.join(_TYPES)}")
-    ref = resolve_model(model)
+    ref = resolve_model(model, registry=registry)
 
     def with_session(spark: SparkSession) -> Any:
         settings = WorkerSettings(ref, device, precision, threads_per_task(spark), gpu_sharing(spark))

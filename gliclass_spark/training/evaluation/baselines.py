@@ -37,16 +37,17 @@ _WINDOW = 512
 _CPU = torch.device("cpu")
 
 
-def similarity_checkpoint(model: str) -> Checkpoint:
+def similarity_checkpoint(model: str, registry: str | None = None) -> Checkpoint:
     """Return a checkpoint that scores with the bare encoder of a model: the scaled cosine of mean embeddings.
 
-    For "embedded" that is all-MiniLM-L6-v2 before its training, for others their own encoder.
+    For "embedded" that is all-MiniLM-L6-v2 before its training, for others their own encoder. registry: MLflow tracking
+    URI of a models:/ model; None: the environment's.
     """
     ref = ModelRef(f"similarity of {model}", Path(), "")
     if model == embedded_files.NAME:
         untrained, tokenizer = untrained_model("bi-encoder")
         return Checkpoint(ref, untrained.eval(), tokenizer)
-    loaded = load(resolve_model(model))
+    loaded = load(resolve_model(model, registry=registry))
     source = require_trainable(loaded.model)
     encoder = deepcopy(source.config.encoder_config)
     encoder.vocab_size = source.config.vocab_size  # with the tokens that mark labels

@@ -17,12 +17,16 @@ from gliclass_spark.training.few_shot import fit_few_shot
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """Labelled sets to evaluate, at most `max_rows` texts of each, and sets to draw few-shot examples from."""
+    """Labelled sets to evaluate, at most `max_rows` texts of each, and sets to draw few-shot examples from.
+
+    registry: MLflow tracking URI of models:/ models; None: the environment's.
+    """
 
     evaluated: Sequence[LabelledSet]
     example_sets: Sequence[LabelledSet]
     max_rows: int
     allow_overlap: bool = False
+    registry: str | None = None
 
     def scores(
         self, models: Sequence[str], baselines: bool, cross_encoder: str | None, shots: int, seeds: int
@@ -31,7 +35,7 @@ class BaselineComparison:
 
         Raises ModelNotFoundError, CheckpointError; TrainingError if evaluated texts are among the examples.
         """
-        refs = [resolve_model(model) for model in models]
+        refs = [resolve_model(model, registry=self.registry) for model in models]
         evaluated = [sample(labelled, self.max_rows) for labelled in self.evaluated]
         few_shot_runs = [
             (few_shot(labelled, shots, seed), seed, evaluated_set)
@@ -45,7 +49,7 @@ class BaselineComparison:
             engine = Engine.from_pretrained(ref)
             yield from (score(engine, labelled, name=ref.uri) for labelled in evaluated)
             if baselines:
-                bare = Engine(similarity_checkpoint(ref.uri))
+                bare = Engine(similarity_checkpoint(ref.uri, self.registry))
                 yield from (score(bare, labelled, name=bare.ref.uri) for labelled in evaluated)
         if cross_encoder is not None:
             classifier = CrossEncoderClassifier(cross_encoder)
@@ -59,5 +63,5 @@ class BaselineComparison:
     ) -> Iterator[Score]:
         yield score(fit_few_shot(ref, examples, seed), evaluated, name=ref.uri, shots=shots, seed=seed)
         if baselines:
-            classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri), seed).fit(examples)
+            classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri, self.registry), seed).fit(examples)
             yield score(classifier, evaluated, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)

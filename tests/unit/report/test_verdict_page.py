@@ -188,6 +188,12 @@ def test_the_page_is_written_from_the_files_that_the_steps_left(tmp_path: Path) 
     assert page == tmp_path / "gate.html"
     assert page.read_text(encoding="utf-8") == verdict_page(written)
     assert not list(tmp_path.glob("*.tmp"))
+    # As an earlier build wrote it.
+    (tmp_path / "gate.json").write_text(json.dumps(written.verdict), encoding="utf-8")
+    page_of_earlier = check(write_verdict_page(tmp_path).read_text(encoding="utf-8"))
+    assert "unknown: the candidate is promoted" in page_of_earlier.text
+    assert "Candidate unknown was compared with champion unknown on 1,200 texts of golden" in page_of_earlier.text
+    assert "gliclass-spark rollback NAME" in page_of_earlier.text
 
 
 def test_commands_quote_the_models_name() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gliclass_spark import gliclass_udf
 from gliclass_spark.checkpoints.cache import Cache
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.registry import Registry
@@ -18,6 +19,9 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, ModelNotFoundError, RegistryError, RegistryUnreachableError
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
+from gliclass_spark.training.evaluation.comparison import BaselineComparison
 
 DOWN = "http://127.0.0.1:9"
 
@@ -53,6 +57,22 @@ class TestRegistryArgument:
         assert (ref.digest, ref.registry) == (two_versions.version("mail", "champion").digest, two_versions.uri)
         assert Engine.from_pretrained("models:/mail@champion", registry=two_versions.uri, device="cpu").ref == ref
         assert dict(os.environ) == environment
+
+    def test_functions_and_baselines_resolve_their_model_in_the_registry_that_is_passed(
+        self, two_versions: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        uri, registry = "models:/mail@champion", two_versions.uri
+        texts = LabelledSet("mail", ("spam", "lake"), ("a lake", "buy now"), ((1,), (0,)))
+        comparison = BaselineComparison([texts], [], max_rows=2, registry=registry)
+        scores = comparison.scores([uri], baselines=True, cross_encoder=None, shots=0, seeds=0)
+        assert [score.contender for score in scores] == [uri, f"similarity of {uri}"]
+        assert callable(gliclass_udf(["spam"], model=uri, registry=registry))
+        for unresolved in (lambda: gliclass_udf(["spam"], model=uri), lambda: similarity_checkpoint(uri)):
+            with pytest.raises(ModelNotFoundError, match="is unreachable"):
+                unresolved()
 
     def test_a_worker_fetches_by_digest_from_the_registry_of_the_reference(
         self, two_versions: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
