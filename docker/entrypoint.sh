@@ -3,6 +3,8 @@
 #   master | worker MASTER_URL           a standalone cluster; CORES and MEMORY are the worker's
 #   driver ARGUMENT... | executor        the roles of pods in Spark's scheduler for Kubernetes
 #   await HOST:PORT... -- COMMAND...     the command, when all of them accept connections; WAIT_S=300
+# With SPARK_SECRET, the master, workers, drivers and executors log in to each other with it. SPARK_DEFAULTS: a file of
+# further settings.
 set -euo pipefail
 
 spark_home() {
@@ -13,6 +15,20 @@ require_variables() {
   for name in "$@"; do
     [ -n "${!name:-}" ] || { echo "error: the environment variable $name is missing; set it, and start again" >&2; exit 78; }
   done
+}
+
+# Write the secret into a file of Spark's settings: a command line, other users could read.
+spark_defaults() {
+  export SPARK_CONF_DIR=${SPARK_CONF_DIR:-/tmp/spark-conf}
+  (
+    umask 077
+    mkdir -p "$SPARK_CONF_DIR"
+    {
+      printf '%s\n' 'spark.authenticate true' 'spark.network.crypto.enabled true' 'spark.ui.killEnabled false'
+      printf 'spark.authenticate.secret %s\n' "$SPARK_SECRET"
+      [ -z "${SPARK_DEFAULTS:-}" ] || cat "$SPARK_DEFAULTS"
+    } > "$SPARK_CONF_DIR/spark-defaults.conf"
+  )
 }
 
 await() {
@@ -48,6 +64,7 @@ executor() {
 
 main() {
   local role=${1:-}
+  [ -z "${SPARK_SECRET:-}" ] || spark_defaults
   case "$role" in
     master | worker | driver | executor) SPARK_HOME=${SPARK_HOME:-$(spark_home)}; export SPARK_HOME; shift ;;
   esac

@@ -26,7 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with stack(root, home) as running:
             print(
-                f"Spark:    {running.cluster.master_url}, two workers\nMLflow:   {running.env['MLFLOW_TRACKING_URI']}",
+                f"Spark:    {running.cluster.master_url}, two workers\nMLflow:   {running.env['MLFLOW_TRACKING_URI']}; "
+                f"log in as {running.env['MLFLOW_TRACKING_USERNAME']}, with the password `registry` of "
+                f"{home / 'secrets.json'}",
                 flush=True,
             )
             run_demo(running, root)

@@ -13,7 +13,8 @@ from gliclass_spark.errors import StackError
 
 NEEDED_GB = 4
 START_TIMEOUT_S = 240
-_NAMES = ("stack", "airflow", "mlflow")
+_ROLES = ("stack", "airflow", "mlflow")
+_LOGINS = ("registry", "store", "spark")
 
 
 def check_disk_space(folder: Path) -> None:
@@ -26,22 +27,30 @@ def check_disk_space(folder: Path) -> None:
 
 
 def passwords(home: Path) -> dict[str, str]:
-    """Return the passwords of the databases, generated at the first call and readable by the owner only.
+    """Return the passwords of the databases' roles, and those of the other servers: registry, store, spark.
 
-    Raises StackError if the file is damaged.
+    They are generated at the first call, and readable by the owner only. Raises StackError if the file is damaged.
     """
     file = home / "secrets.json"
     if not file.exists():
-        generated = json.dumps({name: secrets.token_urlsafe(24) for name in _NAMES})
-        temporary = file.with_suffix(".tmp")  # not atomic_files, whose files others may read
-        temporary.touch(mode=0o600)
-        temporary.write_text(generated, encoding="utf-8")
-        temporary.rename(file)
+        _write_secrets(file, {name: secrets.token_urlsafe(24) for name in (*_ROLES, *_LOGINS)})
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        return {name: str(stored[name]) for name in _NAMES}
+        known = {name: str(stored[name]) for name in _ROLES}
     except (ValueError, KeyError, TypeError):
-        raise StackError(f"{file} does not hold the passwords of {', '.join(_NAMES)}; put it back as it was") from None
+        raise StackError(f"{file} does not hold the passwords of {', '.join(_ROLES)}; put it back as it was") from None
+    # A stack of an earlier version has the roles only. The others are not stored by any server.
+    logins = {name: str(stored.get(name) or secrets.token_urlsafe(24)) for name in _LOGINS}
+    if stored != {**known, **logins}:
+        _write_secrets(file, {**known, **logins})
+    return {**known, **logins}
+
+
+def _write_secrets(file: Path, content: dict[str, str]) -> None:
+    temporary = file.with_suffix(".tmp")  # not atomic_files, whose files others may read
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.rename(file)
 
 
 def build(root: Path, script: str, folder: Path, *arguments: str) -> Path:

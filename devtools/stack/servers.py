@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ from gliclass_spark.airflow.operators.process_group import ProcessGroup
 from gliclass_spark.config.schedule import GPU_POOL
 
 BUCKETS = ("lake", "mlflow")
+USER = "stack"
+_STORE_KEY = "stack"
+_MLFLOW_USERS = """\
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///{database}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
 
 
 @dataclass(frozen=True)
@@ -41,15 +50,29 @@ def stack(root: Path, home: Path) -> Iterator[Stack]:
     store = prepare.build(root, "servers.sh", home / "store", "store")
     with (
         postgres.started(home / "postgres", passwords, home / "postgres.log") as database,
-        _store(root, store, home / "store.log") as endpoint,
-        _mlflow(mlflow, database, {**os.environ, **_aws(endpoint)}, home / "mlflow.log") as tracking,
+        _store(root, store, passwords["store"], home / "store.log") as endpoint,
+        _mlflow(mlflow, database, passwords, _aws(endpoint, passwords["store"]), home) as tracking,
     ):
-        env = {**_aws(endpoint), "MLFLOW_TRACKING_URI": tracking, "GLICLASS_SPARK_CACHE": str(home / "models")}
+        env = {
+            **_aws(endpoint, passwords["store"]),
+            "MLFLOW_TRACKING_URI": tracking,
+            "MLFLOW_TRACKING_USERNAME": USER,
+            "MLFLOW_TRACKING_PASSWORD": passwords["registry"],
+            "GLICLASS_SPARK_CACHE": str(home / "models"),
+        }
         folder = home / "spark"
         folder.mkdir(exist_ok=True)
+        folder.chmod(0o700)  # its files hold the secret
+        login = {
+            "spark.authenticate": "true",
+            "spark.authenticate.secret": passwords["spark"],
+            "spark.network.crypto.enabled": "true",
+            "spark.ui.killEnabled": "false",
+        }
         names = ",".join(str(jar) for jar in sorted(jars.glob("*.jar")))
-        (folder / "spark-defaults.conf").write_text(f"spark.jars {names}\nspark.driver.host 127.0.0.1\n")
-        with StandaloneCluster(folder, env=env) as cluster:
+        defaults = {"spark.jars": names, "spark.driver.host": "127.0.0.1", **login}
+        (folder / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in defaults.items()))
+        with StandaloneCluster(folder, worker_conf=login, env=env) as cluster:
             conf = prepare.configuration(root, home, cluster.master_url)
             yield Stack({**cluster.env, **env}, conf, cluster, database)
 
@@ -75,25 +98,38 @@ def airflow(root: Path, home: Path, port: int, running: Stack) -> Iterator[local
 
 
 @contextmanager
-def _store(root: Path, environment: Path, log: Path) -> Iterator[str]:
+def _store(root: Path, environment: Path, secret: str, log: Path) -> Iterator[str]:
     """Run the object store, and yield its URL when it has its buckets."""
     port = prepare.free_port()
     program = [str(environment / "bin" / "python"), str(root / "docker" / "store" / "serve.py")]
     url = f"http://127.0.0.1:{port}"
-    with ProcessGroup("the object store", [*program, "127.0.0.1", str(port), *BUCKETS], log=log) as process:
-        process.wait_until_ready(lambda: _http_problem(f"{url}/{BUCKETS[-1]}"), prepare.START_TIMEOUT_S)
+    env = {**os.environ, **_aws(url, secret)}
+    with ProcessGroup("the object store", [*program, "127.0.0.1", str(port), *BUCKETS], env=env, log=log) as process:
+        process.wait_until_ready(lambda: _http_problem(f"{url}/health"), prepare.START_TIMEOUT_S)
         yield url
 
 
 @contextmanager
-def _mlflow(environment: Path, database: postgres.Postgres, env: Mapping[str, str], log: Path) -> Iterator[str]:
+def _mlflow(
+    environment: Path, database: postgres.Postgres, passwords: Mapping[str, str], store: Mapping[str, str], home: Path
+) -> Iterator[str]:
     """Run the MLflow server, and yield its URL."""
     database.add("mlflow")
     port = prepare.free_port()
+    # Created anew, so that the administrator's password is the one of secrets.json.
+    users = home / "mlflow_users.db"
+    users.unlink(missing_ok=True)
+    configuration = home / "mlflow_users.ini"
+    configuration.write_text(_MLFLOW_USERS.format(database=users), encoding="utf-8")
     settings = {
-        **env,
+        **os.environ,
+        **store,
         "MLFLOW_BACKEND_STORE_URI": database.url("mlflow"),  # not on the command line, which other users can read
-        "MLFLOW_S3_ENDPOINT_URL": env["AWS_ENDPOINT_URL"],
+        "MLFLOW_S3_ENDPOINT_URL": store["AWS_ENDPOINT_URL"],
+        "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
+        "MLFLOW_AUTH_ADMIN_USERNAME": USER,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": passwords["registry"],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(24),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HOST": "127.0.0.1",
         "MLFLOW_PORT": str(port),
@@ -102,13 +138,15 @@ def _mlflow(environment: Path, database: postgres.Postgres, env: Mapping[str, st
     command = [
         str(environment / "bin" / "mlflow"),
         "server",
+        "--app-name",
+        "basic-auth",
         "--artifacts-destination",
         "s3://mlflow",
         "--workers",
         "1",
     ]
     url = f"http://127.0.0.1:{port}"
-    with ProcessGroup("MLflow", command, env=settings, log=log) as process:
+    with ProcessGroup("MLflow", command, env=settings, log=home / "mlflow.log") as process:
         process.wait_until_ready(lambda: _http_problem(f"{url}/health"), prepare.START_TIMEOUT_S)
         yield url
 
@@ -122,12 +160,12 @@ def _http_problem(url: str) -> str | None:
     return None
 
 
-def _aws(endpoint: str) -> dict[str, str]:
+def _aws(endpoint: str, secret: str) -> dict[str, str]:
     """Return the store's settings for Hadoop, delta-rs and boto."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "demo",
-        "AWS_SECRET_ACCESS_KEY": "demo",
+        "AWS_ACCESS_KEY_ID": _STORE_KEY,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_REGION": "us-east-1",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -15,10 +16,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import boto3
 import compose_spec
+import httpx
 import kubernetes_validate
+import pyarrow as pa
 import pytest
 import yaml
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from deltalake import DeltaTable, write_deltalake
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.retraining import RetrainConfig
@@ -239,6 +246,88 @@ def test_await_ends_with_one_line_if_a_server_stays_down() -> None:
         done = run(DOCKER / "entrypoint.sh", "await", address, "--", "echo", "up", WAIT_S="1")
     assert (done.returncode, done.stdout) == (69, "")
     assert done.stderr == f"error: {address} does not answer after 1 s; start it, then try again\n"
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": "a/secret+key"}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """Run the demo's object store, and yield its URL."""
+    command = [sys.executable, str(DOCKER / "store" / "serve.py"), "127.0.0.1", "0", "lake"]
+    with subprocess.Popen(command, env={**os.environ, **KEYS}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"at (\S+), with", process.stdout.readline())
+        assert found
+        yield found[1]
+        process.terminate()
+
+
+def s3(url: str, key: str = KEYS["AWS_ACCESS_KEY_ID"], secret: str = KEYS["AWS_SECRET_ACCESS_KEY"]) -> Any:
+    names = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": "us-east-1"}
+    return boto3.client("s3", endpoint_url=url, config=Config(signature_version="s3v4"), **names)
+
+
+def test_the_demos_store_takes_requests_that_are_signed_with_its_keys(store: str) -> None:
+    name, client = "a b/ü=1+2%~.txt", s3(store)
+    client.put_object(Bucket="lake", Key=name, Body=b"text")
+    assert client.get_object(Bucket="lake", Key=name)["Body"].read() == b"text"
+    assert [entry["Key"] for entry in client.list_objects_v2(Bucket="lake", Prefix="a b/")["Contents"]] == [name]
+    options = {**KEYS, "AWS_ENDPOINT_URL": store, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    write_deltalake("s3://lake/table", pa.table({"id": [1, 2]}), storage_options=options)
+    assert DeltaTable("s3://lake/table", storage_options=options).count() == 2
+
+
+def presigned(store: str, seconds: int, **keys: str) -> str:
+    url: str = s3(store, **keys).generate_presigned_url(
+        "get_object", {"Bucket": "lake", "Key": "a b/ü"}, ExpiresIn=seconds
+    )
+    return url
+
+
+def test_the_demos_store_takes_presigned_urls_until_they_expire(store: str) -> None:
+    s3(store).put_object(Bucket="lake", Key="a b/ü", Body=b"text")
+    url = presigned(store, 60)
+    assert httpx.get(url, headers={"Range": "bytes=0-1"}).text == "te"
+    for refused in (presigned(store, -60), presigned(store, 60, secret="another"), url.replace("a%20b", "a%20c")):
+        assert httpx.get(refused).status_code == 403
+
+
+@pytest.mark.parametrize(("key", "secret"), [("a-key", "another"), ("another", "a/secret+key")])
+def test_the_demos_store_refuses_other_keys(store: str, key: str, secret: str) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3(store, key, secret).list_objects_v2(Bucket="lake")
+
+
+@pytest.mark.parametrize("path", ["/", "/lake", "/lake/table?list-type=2", "/moto-api/data.json"])
+def test_the_demos_store_refuses_unsigned_requests(store: str, path: str) -> None:
+    assert httpx.get(f"{store}{path}").status_code == 403
+    assert httpx.get(f"{store}/health").status_code == 200
+
+
+def test_every_server_of_the_stack_asks_for_a_login() -> None:
+    services: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
+    assert services["mlflow"]["command"][2:4] == ["--app-name", "basic-auth"]
+    assert {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"} <= services["mlflow"]["environment"].keys()
+    spark = {name: service for name, service in services.items() if name.startswith(("spark-", "airflow-"))}
+    assert [name for name, service in spark.items() if "SPARK_SECRET" not in service["environment"]] == []
+    assert services["store"]["environment"].keys() >= KEYS.keys()
+
+
+def test_the_secret_of_spark_is_in_a_file_that_only_its_user_reads(tmp_path: Path) -> None:
+    variables = {
+        "SPARK_SECRET": "a secret",
+        "SPARK_CONF_DIR": str(tmp_path / "conf"),
+        "SPARK_DEFAULTS": str(DOCKER / "conf" / "gpu_worker.conf"),
+    }
+    done = run(DOCKER / "entrypoint.sh", "echo", "up", **variables)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "up\n", "")
+    file = tmp_path / "conf" / "spark-defaults.conf"
+    assert file.stat().st_mode & 0o077 == 0
+    settings = dict(line.split(" ", 1) for line in file.read_text().splitlines())
+    assert settings["spark.authenticate"] == "true"
+    assert settings["spark.authenticate.secret"] == "a secret"
+    assert settings["spark.worker.resource.gpu.amount"] == "1"
 
 
 @contextmanager

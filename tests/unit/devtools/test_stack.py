@@ -66,7 +66,17 @@ def test_a_failed_creation_of_a_database_leaves_nothing(home: Path) -> None:
 def test_passwords_are_generated_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     generated = prepare.passwords(tmp_path)
     assert prepare.passwords(tmp_path) == generated
-    assert len(set(generated.values())) == 3
+    assert sorted(generated) == ["airflow", "mlflow", "registry", "spark", "stack", "store"]
+    assert len(set(generated.values())) == 6
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_passwords_of_an_earlier_version_are_kept(tmp_path: Path) -> None:
+    earlier = {"stack": "a", "airflow": "b", "mlflow": "c"}
+    (tmp_path / "secrets.json").write_text(json.dumps(earlier))
+    completed = prepare.passwords(tmp_path)
+    assert completed.items() >= earlier.items()
+    assert prepare.passwords(tmp_path) == completed
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
 
 
