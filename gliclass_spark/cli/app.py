@@ -17,8 +17,8 @@ from gliclass_spark.cli import (
     run_commands,
     training_commands,
 )
-from gliclass_spark.cli.console import replace_unprintable
-from gliclass_spark.errors import GliclassSparkError
+from gliclass_spark.cli.console import tolerate_encodings
+from gliclass_spark.errors import ConfigError, GliclassSparkError
 from gliclass_spark.inference.openmp import limit_spinning
 
 app = typer.Typer(
@@ -45,12 +45,19 @@ for _panel, _modules in _PANELS.items():
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 for success, 1 for a run that was stopped, 2 for invalid input."""
     limit_spinning()
-    replace_unprintable()
+    tolerate_encodings()
     try:
         app(args=None if argv is None else list(argv))
     except GliclassSparkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # of a file that the command names, such as --out
+        if error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}; check the path, and who may read or write it", file=sys.stderr
+        )
+        return ConfigError.exit_code
     except SystemExit as exit_:  # typer raises it after success, --help and wrong arguments alike
         return exit_.code if isinstance(exit_.code, int) else 0
     return 0

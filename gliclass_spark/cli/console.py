@@ -24,7 +24,11 @@ def step(description: str) -> Iterator[None]:
     yield
 
 
-def replace_unprintable() -> None:
-    """Print "?" for a character that the output's encoding lacks: all of a run's work is done by then."""
+def tolerate_encodings() -> None:
+    """Print "?" for a character that the output's encoding lacks: all of a run's work is done by then. Bytes of the
+    input that are not in its encoding become lone surrogates, which are the error of their text alone.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")

@@ -12,6 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gliclass_spark.cli.console import console
 from gliclass_spark.config.model_uri import MODEL_URI_FORMS
+from gliclass_spark.errors import ConfigError
 
 # Torch takes seconds to import: each command imports what it needs, so that --help is quick.
 if TYPE_CHECKING:
@@ -165,7 +166,10 @@ def calibrate(
     from gliclass_spark.training.evaluation.calibrate import calibrate as fit_and_evaluate
 
     label_set = LabelSet.from_yaml(labels)
-    [labelled] = read_sets(data, split, _columns(text_column, labels_column))
+    sets = read_sets(data, split, _columns(text_column, labels_column))
+    if len(sets) > 1:
+        raise ConfigError(f"--data {data} holds {len(sets)} tables, and a label set is calibrated on one; name it")
+    [labelled] = sets
     with console.status("scoring"):
         engine = Engine.from_pretrained(model)
         calibration = fit_and_evaluate(engine, label_set, labelled, max_rows=max_rows, seed=seed)

@@ -48,6 +48,9 @@ def read_files(spark: SparkSession, source: Source) -> DataFrame:
         )
     schema = _with_text_ids_of_folders(spark, source, frame.schema)
     if source.format == "csv":
+        if _has_names_of_header(schema.names) and "enforceschema" not in map(str.lower, source.options):
+            # Otherwise a file with the columns in another order would be read in the order of the first file.
+            reader = reader.option("enforceSchema", "false")
         schema = StructType([*schema, StructField(_RECORD, StringType())])
     if schema != frame.schema:
         frame = reader.schema(schema).load(path)
@@ -89,6 +92,13 @@ def _reader_options(source: Source) -> Mapping[str, str]:
     if source.format == "json" and source.encoding is not None and not source.multiline:
         options.setdefault("lineSep", "\n")  # Spark finds no line breaks by itself in other encodings than UTF-8
     return options
+
+
+def _has_names_of_header(names: list[str]) -> bool:
+    """Return whether Spark has left the names of a CSV header alone; it numbers empty and repeated ones."""
+    bases = [name.removesuffix(str(place)).lower() for place, name in enumerate(names)]
+    numbered = {base for base, name in zip(bases, names, strict=True) if base != name.lower()}
+    return "_c" not in numbered and not any(bases.count(base) > 1 for base in numbered)
 
 
 def _files(spark: SparkSession, source: Source) -> DataFrame:

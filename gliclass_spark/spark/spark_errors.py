@@ -41,6 +41,11 @@ _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"Expected Spark type (?P<expected>.+), actual Parquet type (?P<actual>\w+)",
             "column {column!r} is {actual} in {file}, and {expected} in other files; write them all with one type",
         ),
+        (
+            r"CSV header (?:does not|is not)[\s\S]*?CSV file: (?P<file>\S+)",
+            "the header of {file} has other columns than the first file's; give all files the same, or read columns by "
+            "their place with enforceSchema: true in source.options",
+        ),
         (r"\[FAILED_READ_FILE\.\w+\].* reading file (?P<file>\S+)\. ", f"{{file}} can't be read; {_DAMAGED}"),
         (
             r"\[CATALOG_NOT_FOUND\] The catalog `?(?P<name>[^`\s]+)",

@@ -143,6 +143,18 @@ def test_csv_dialects(lines: Lines) -> None:
     assert lines.read("bare.csv", delimiter="\t", header=False, id="_c0", text="_c1") == {"1": "a", "2": "b"}
 
 
+def test_csv_files_with_other_headers_are_not_read_by_the_first_one(lines: Lines) -> None:
+    lines("mail/a.csv", "id,text\n1,a\n")
+    lines("mail/b.csv", "text,id\nb,2\n")
+    documents = lines.documents("mail", format="csv")
+    with pytest.raises(TableError, match=r"the header of \S+/mail/b.csv has other columns than the first file's"):
+        documents.read()
+    assert lines.read("mail", format="csv", options={"enforceSchema": True}) == {"1": "a", "b": "2"}
+    # Names that Spark makes up can't be compared: pandas leaves that of its index empty.
+    lines("pandas.csv", ",id,text\n0,1,a\n")
+    assert lines.read("pandas.csv") == {"1": "a"}
+
+
 @pytest.mark.parametrize(
     ("name", "source", "message"),
     [

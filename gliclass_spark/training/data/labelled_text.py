@@ -106,14 +106,15 @@ def _read_table(path: Path, split: str | None, columns: Columns) -> LabelledSet:
 
 
 def _label_names(value: object, path: Path) -> tuple[str, ...]:
-    names = [name for name in (value if isinstance(value, list) else [value]) if name is not None]
-    for name in names:
-        if not isinstance(name, str):
+    names = []
+    for name in value if isinstance(value, list) else [value]:
+        if name is not None and not isinstance(name, str):
             raise TrainingError(
                 f"{path}: the label {name!r} is no text; the model reads labels as words: give their names instead of "
                 "numbers"
             )
-    return tuple(name.strip() for name in names if name.strip())
+        names.append((name or "").strip())
+    return tuple(name for name in names if name)
 
 
 def _refuse_two_spellings(labels: Sequence[str], path: Path) -> None:

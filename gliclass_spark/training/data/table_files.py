@@ -59,7 +59,7 @@ def read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
         of_folders = _columns_of_folders(file.relative_to(table)) if table.is_dir() else {}
         in_file = [name for name in columns if name not in of_folders]
         read = _parquet_rows if file.suffix == ".parquet" else _json_rows
-        rows += [{**row, **of_folders} for row in read(file, in_file, of_folders)]
+        rows += [{**row, **of_folders} for row in read(file, in_file, list(of_folders))]
     return rows
 
 

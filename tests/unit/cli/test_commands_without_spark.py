@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,33 @@ def test_an_output_that_lacks_a_character_gets_a_question_mark(monkeypatch: pyte
     assert main(["classify", "--labels", "parcel,invoice", "Where is my parcel? 🚚"]) == 0
     sys.stdout.flush()
     assert "Where is my parcel? ?" in printed.getvalue().decode("ascii")
+
+
+def test_input_in_another_encoding_is_an_error_of_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mails = "Grüße aus Köln\nWhere is my parcel?\n".encode("latin-1")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(mails), encoding="utf-8"))
+    assert main(["classify", "--labels", "parcel,invoice"]) == 0
+    shown = capsys.readouterr().out
+    assert "the text is not valid Unicode" in shown
+    assert "Where is my parcel?" in shown
+
+
+def test_a_file_that_can_not_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels, data, out = tmp_path / "labels.yaml", tmp_path / "mail.jsonl", tmp_path / "none" / "out.yaml"
+    labels.write_text("labels: [parcel, invoice]\n")
+    rows = [
+        {"text": f"{name} number {number}", "labels": name} for name in ("parcel", "invoice") for number in range(4)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["calibrate", "--labels", str(labels), "--data", str(data), "--out", str(out)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {out}: No such file or directory; check the")
+    (tmp_path / "two").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "two" / name).write_bytes(data.read_bytes())
+    assert main(["calibrate", "--labels", str(labels), "--data", str(tmp_path / "two"), "--out", str(out)]) == 2
+    assert "holds 2 tables, and a label set is calibrated on one" in capsys.readouterr().err
 
 
 def test_an_unknown_command_and_a_missing_file_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
