@@ -17,13 +17,14 @@ from gliclass_spark.cli.run_session import (
     RetagChoice,
     RunId,
     Until,
+    finish_empty,
     new_run_id,
     open_run,
     run_step,
     run_steps,
 )
 from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
-from gliclass_spark.config.pipeline import Retag, Step
+from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 from gliclass_spark.errors import ConfigError
 
 # Torch and Spark take seconds to import: commands import them inside their functions, to keep --help fast.
@@ -64,11 +65,16 @@ def run_all(
 
     To finish a run that was stopped, run the command again.
     """
-    from gliclass_spark.cli.output.run_output import show_run
+    from gliclass_spark.cli.output.run_output import show_empty_run, show_run
 
     interval_s = _seconds(every) if every is not None else None
     if interval_s is not None and until is not None:
         raise ConfigError("--every runs on with new documents, --until ends at a time; give one of them")
+    settings = Pipeline.from_yaml(pipeline)
+    empty = None if full or interval_s is not None else finish_empty(settings, settings.steps, run_id, retag)
+    if empty is not None:
+        show_empty_run(console, empty)
+        return
     with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
         if interval_s is None:
             show_run(console, run, run_steps(run, announce=True))
@@ -125,23 +131,28 @@ def _run_one_step(
     verbose: bool = False,
 ) -> None:
     """Run one step and print its manifest as JSON, on one line in a log."""
-    with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
-        if step not in run.pipeline.steps:
-            steps = ", ".join(run.pipeline.steps)
-            raise ConfigError(f"{pipeline}: this pipeline has no step {step!r} (steps: [{steps}]); add it to 'steps'")
-        manifest = run_step(run, step)
+    settings = Pipeline.from_yaml(pipeline)
+    if step not in settings.steps:
+        steps = ", ".join(settings.steps)
+        raise ConfigError(f"{pipeline}: this pipeline has no step {step!r} (steps: [{steps}]); add it to 'steps'")
+    empty = None if full else finish_empty(settings, [step], run_id, retag)
+    if empty is not None:
+        [manifest] = empty
+    else:
+        with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
+            manifest = run_step(run, step)
     console.print_json(data=asdict(manifest), default=str, indent=2 if console.is_terminal else None)
 
 
 def _run_repeatedly(run: PipelineRun, interval_s: float) -> None:
     """Run whenever the source has changed, until interrupted. The next run finishes an interrupted one."""
     from gliclass_spark.cli.output.run_output import show_line
-    from gliclass_spark.spark.jobs import up_to_date
+    from gliclass_spark.spark.jobs import is_up_to_date
 
     console.print(f"Looking for new documents every {interval_s:g} s; Ctrl-C ends it.", highlight=False)
     try:
         while True:
-            if not up_to_date(run):
+            if not is_up_to_date(run):
                 show_line(console, run_steps(replace(run, run_id=new_run_id())))
             time.sleep(interval_s)
     except KeyboardInterrupt:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,6 +50,20 @@ _DESCRIPTIONS: dict[Step, str] = {
 def new_run_id() -> str:
     """Return a new run id: the time in UTC and four random hex digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}"
+
+
+def finish_empty(pipeline: Pipeline, steps: Sequence[Step], run_id: str | None, retag: Retag) -> list[Manifest] | None:
+    """Record the steps as done if they would change nothing, and return their manifests; else None.
+
+    Starts neither Spark nor Java. A submitted application is left to Spark: one without a SparkContext fails on YARN.
+    """
+    if retag == "all" or "PYSPARK_GATEWAY_PORT" in os.environ or "SPARK_REMOTE" in os.environ:
+        return None
+    from gliclass_spark.checkpoints.uri import resolve_model
+    from gliclass_spark.runs.empty_run import finish_empty_run
+
+    digest = resolve_model(pipeline.model).digest
+    return finish_empty_run(pipeline, steps, run_id or new_run_id(), digest, retag)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import PyFileSystem
 
 from gliclass_spark.errors import TableError
+from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, commit_file, commit_identity
 
 # URI schemes that only Hadoop uses, and those of delta-rs.
 _HADOOP_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://"}
@@ -53,6 +54,18 @@ def creation_time(path: str, storage_options: StorageOptions = None) -> datetime
     files = PyFileSystem(DeltaStorageHandler(object_store_uri(path), options))
     modified: datetime = files.get_file_info(_FIRST_COMMIT).mtime
     return modified
+
+
+def commit_id(path: str, version: int, storage_options: StorageOptions = None) -> str | None:
+    """Return the identity of a version's commit (see `commit_identity`); None if the log does not have its file."""
+    options = dict(storage_options) if storage_options else None
+    files = PyFileSystem(DeltaStorageHandler(object_store_uri(path), options))
+    name = commit_file(version)
+    [info] = files.get_file_info([name])
+    if not info.is_file:
+        return None
+    with files.open_input_file(name) as file:
+        return commit_identity(info.size, file.read(IDENTITY_BYTES))
 
 
 def object_store_uri(path: str) -> str:

@@ -16,7 +16,7 @@ from pyspark.testing import assertDataFrameEqual
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.spark.jobs import STEPS, PipelineRun, tag_step, up_to_date
+from gliclass_spark.spark.jobs import STEPS, PipelineRun, is_up_to_date, tag_step
 from gliclass_spark.spark.transforms import exploring
 
 pytestmark = pytest.mark.long
@@ -76,7 +76,7 @@ def test_a_changed_share_changes_labels_without_loading_a_model(new_run: RunFact
     before = decisions(new_run("run-1"))
     assert {row["explored"] for row in before.values()} == {None}
     explored = new_run("run-2", exploration=0.5)
-    assert not up_to_date(explored)
+    assert not is_up_to_date(explored)
     done = run_steps(explored)
     assert (done["tag"].tagged, done["tag"].model_loads) == (0, 0)
     assert "decided again, from their existing scores" in str(done["tag"].message)
@@ -92,7 +92,7 @@ def test_a_changed_share_changes_labels_without_loading_a_model(new_run: RunFact
     # The filter uses the sampled labels.
     kept = decisions(explored, "kept")
     assert {key: row["labels"] for key, row in kept.items()} == {key: rows[key]["labels"] for key in kept}
-    assert up_to_date(explored)
+    assert is_up_to_date(explored)
 
     # Back to the first settings: the tables changed since the run that had them.
     run_steps(new_run("run-3"))

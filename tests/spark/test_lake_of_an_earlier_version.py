@@ -16,7 +16,7 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.delta_reader import delta_table, query
 from gliclass_spark.runs.history import read_manifests
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.spark.jobs import STEPS, PipelineRun, up_to_date
+from gliclass_spark.spark.jobs import STEPS, PipelineRun, is_up_to_date
 from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, ingest
 from gliclass_spark.spark.jobs.snapshot import snapshot
 
@@ -50,7 +50,7 @@ def pipeline(folder: Path) -> Pipeline:
 @pytest.fixture(scope="module")
 def unchanged(spark: SparkSession, pipeline: Pipeline, folder: Path) -> tuple[bool, Manifest, dict[str, Rows]]:
     """Tag the unchanged source. Return whether it was up to date before, the manifest, and the tables after it."""
-    was_up_to_date = up_to_date(PipelineRun(spark, pipeline, "run-3"))
+    was_up_to_date = is_up_to_date(PipelineRun(spark, pipeline, "run-3"))
     done = STEPS["tag"](PipelineRun(spark, pipeline, "run-3", device="cpu", precision="float32"))
     return was_up_to_date, done, tables(folder)
 

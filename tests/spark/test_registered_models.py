@@ -17,7 +17,7 @@ from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ErrorShareError
-from gliclass_spark.spark.jobs import PipelineRun, tag_step, up_to_date
+from gliclass_spark.spark.jobs import PipelineRun, is_up_to_date, tag_step
 
 pytestmark = pytest.mark.long
 
@@ -63,11 +63,11 @@ def test_a_query_and_a_run_keep_the_version_that_they_started_with(
     assert tags(spark, tmp_path) == {(MODEL_URI, first)}
 
     # Only the alias has changed.
-    assert not up_to_date(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5))
+    assert not is_up_to_date(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5))
     following = tag_step(run_of(spark, tmp_path, "run-2", max_error_ratio=0.5))
     assert (following.model_digest, following.retagged) == (second, 3)
     assert tags(spark, tmp_path) == {(MODEL_URI, second)}
-    assert up_to_date(run_of(spark, tmp_path, "run-3", max_error_ratio=0.5))
+    assert is_up_to_date(run_of(spark, tmp_path, "run-3", max_error_ratio=0.5))
 
 
 def test_a_run_without_its_registry_uses_the_last_known_champion(

@@ -36,6 +36,12 @@ def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) 
     console.print(f"  {query}", soft_wrap=True, highlight=False)
 
 
+def show_empty_run(console: Console, manifests: Sequence[Manifest]) -> None:
+    """Print that a run had nothing to do, and since when."""
+    last = manifests[0]
+    console.print(f"Run {last.run_id}: {last.message}; {last.documents} documents are up to date.", soft_wrap=True)
+
+
 def show_line(console: Console, manifests: Sequence[Manifest]) -> None:
     """Print a run's counts on one line, for `run --every`."""
     by_job = {manifest.job: manifest for manifest in manifests}

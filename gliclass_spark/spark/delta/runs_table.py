@@ -6,7 +6,6 @@ ends. Delta's transaction ids make sure that no two runs of a job have the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -27,7 +26,7 @@ from pyspark.sql.types import (
 )
 
 from gliclass_spark.errors import ConflictError, SupersededError
-from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
+from gliclass_spark.runs.manifest import RUNNING, Manifest
 from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.local_rows import local_rows
@@ -167,25 +166,6 @@ def _superseded(manifest: Manifest, later: Manifest) -> SupersededError:
         f"run {manifest.run_id!r} of {manifest.job} was superseded by run {later.run_id!r}, which does all of "
         "its work; let that one finish, and start one run of a pipeline at a time"
     )
-
-
-def last_success(manifests: Iterable[Manifest], job: str, **fields: str) -> Manifest | None:
-    """Return the latest success of a job whose fields equal `fields`; None if there is none."""
-    required = {"job": job, "status": SUCCEEDED, **fields}
-    matching = (row for row in manifests if all(getattr(row, name) == value for name, value in required.items()))
-    return max(matching, key=lambda row: row.sequence, default=None)
-
-
-def incremental_base(manifests: Iterable[Manifest], job: str, settings_hash: str) -> Manifest | None:
-    """Return the latest success of a job if it, and every later claim, had these settings, else None.
-
-    The tables hold the results of the latest success; a later run that did not succeed may have written, too.
-    """
-    last = last_success(manifests, job)
-    if last is None:
-        return None
-    since = [row for row in manifests if row.job == job and row.sequence >= last.sequence]
-    return last if all(row.settings_hash == settings_hash for row in since) else None
 
 
 def manifest_of(row: Row) -> Manifest:

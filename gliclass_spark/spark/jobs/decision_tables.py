@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import StructType
 
+from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.spark.delta import table_creation, writes
-from gliclass_spark.spark.delta.runs_table import last_success
 from gliclass_spark.spark.delta.schema import KEY, decisions_spec
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun

@@ -10,12 +10,14 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from pyspark.sql.types import StructType
 
 from gliclass_spark.errors import ManifestError, TableError
+from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest, VersionRange
+from gliclass_spark.runs.settings import filter_settings
 from gliclass_spark.spark.delta.change_feed import rows_for_keys
-from gliclass_spark.spark.delta.runs_table import last_success
 from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, current_rows
-from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job, settings_hash
+from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import filtering
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
@@ -60,15 +62,14 @@ def filter_step(run: PipelineRun) -> Manifest:
     """
     spark, pipeline, lake = run.spark, run.pipeline, run.lake
     recent = run.runs.recent()
+    dated = date_settings(run, recent)
     checked = _input(run, recent)
     pipeline.rules.check(checked.documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(spark):
         tagged = _with_tags(run, checked.documents, checked.tags)
-        check_analysis(tagged, pipeline.rules, run.title)
-        check_schemas(run, _schemas(filtering.decide(tagged, pipeline.rules, run.run_id)))
-    # The source's path is no setting: the identity of its commits is compared instead.
-    documents = {**pipeline.source.selection(), "columns": pipeline.source.columns}
-    settings = settings_hash(**documents, label_set=pipeline.label_set.hash, rules=pipeline.rules.hash)
+        check_analysis(tagged, pipeline.rules, run.title, **dated)
+        check_schemas(run, _schemas(filtering.decide(tagged, pipeline.rules, run.run_id, **dated)))
+    settings = filter_settings(pipeline, **dated)
     if (finished := finished_job(run, "filter", settings, recent)) is not None:
         return finished
 
@@ -79,13 +80,14 @@ def filter_step(run: PipelineRun) -> Manifest:
         job.fence(_OUTCOMES)
         source = _input(run, job.earlier)
         source_range, tags_range = source.source_range, source.tags_range
-        decided = filtering.decide(_with_tags(run, source.documents, source.tags), pipeline.rules, run.run_id)
+        tagged = _with_tags(run, source.documents, source.tags)
+        decided = filtering.decide(tagged, pipeline.rules, run.run_id, **dated)
         tables = DecisionTables(job, _schemas(decided))
         tables.prepare()
         with job.timed("read"):
             scope = _read_scope(job, source)
             tagged = _with_tags(run, scope.documents, scope.tags)
-            decided = job.cache(filtering.decide(tagged, pipeline.rules, run.run_id))
+            decided = job.cache(filtering.decide(tagged, pipeline.rules, run.run_id, **dated))
             decided_count = decided.count()
             waiting_count = scope.documents.count() - decided_count
         if waiting_count and source_range.until is not None:

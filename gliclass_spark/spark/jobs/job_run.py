@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,10 +13,10 @@ from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
+from gliclass_spark.runs.freshness import incremental_base, last_success
 from gliclass_spark.runs.manifest import FAILED, RUNNING, SUCCEEDED, Manifest, VersionRange
 from gliclass_spark.spark.delta.change_feed import Changes, Projection, read_changes
 from gliclass_spark.spark.delta.commits import Commits
-from gliclass_spark.spark.delta.runs_table import incremental_base, last_success
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.spark_errors import SPARK_ERRORS, reporting_spark_errors, root_cause
@@ -145,8 +143,8 @@ class Job:
 def claimed_job(run: PipelineRun, name: str, settings: str, recent: list[Manifest], **facts: Any) -> Iterator[Job]:
     """Claim the job for this run; record an error of the block in `runs`.
 
-    `settings` is the result of `settings_hash`, `recent` that of `Runs.recent`. Raises SupersededError if a
-    later run has claimed the job.
+    settings: their hash (see `runs.settings`). recent: the result of `Runs.recent`. Raises SupersededError if
+    a later run has claimed the job.
     """
     pipeline = run.pipeline
     started = datetime.now(UTC)
@@ -190,8 +188,3 @@ def finished_job(run: PipelineRun, name: str, settings: str, recent: list[Manife
     if run.full or run.retag == "all":
         return None
     return last_success(recent, name, run_id=run.run_id, settings_hash=settings)
-
-
-def settings_hash(**settings: object) -> str:
-    """Return the SHA-256 of the settings: all that a job's results depend on, apart from the data."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

@@ -9,19 +9,20 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import Usage
+from gliclass_spark.runs.freshness import incremental_base
 from gliclass_spark.runs.outcomes import SAMPLES, SampleDocument
+from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta.change_feed import full_scan, read_changes
 from gliclass_spark.spark.delta.column_names import helper
-from gliclass_spark.spark.delta.runs_table import incremental_base
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import worker_settings
 from gliclass_spark.spark.jobs.tag_steps.tag_check import check
 from gliclass_spark.spark.jobs.tag_steps.tag_input import (
     live_tags,
     pending_documents,
     source_range,
-    tag_settings_hash,
 )
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.source import with_content
@@ -74,7 +75,7 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     source = run.documents.delta
     version = source_range(run, source, recent)
     documents = run.documents.read(version.until)
-    base = incremental_base(recent, "tag", tag_settings_hash(run, model.digest))
+    base = incremental_base(recent, "tag", tag_settings(run.pipeline, model.digest, run.retag))
     changes = full_scan(documents)
     if source is not None and base is not None and not run.full and run.retag != "all":
         last_read, commit = base.inputs["source"], base.commits.get("source")
@@ -123,7 +124,9 @@ def _with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> D
     pipeline = run.pipeline
     label_set_tags = filtering.tags_of_label_set(tags, pipeline.label_set)
     tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), label_set_tags)
-    decided = routing.route(filtering.decide(tagged, pipeline.rules, run.run_id), pipeline.rules, run.run_id)
+    dated = date_settings(run, [])
+    decided = filtering.decide(tagged, pipeline.rules, run.run_id, **dated)
+    decided = routing.route(decided, pipeline.rules, run.run_id, **dated)
     has_routes = "route" in pipeline.steps
     routes = F.transform(routing.ROUTES, lambda name: F.concat(F.lit("to "), name)) if has_routes else F.array()
     kept = F.array_union(F.array(F.lit("kept")), routes)

@@ -10,12 +10,14 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from pyspark.sql.types import StructType
 
 from gliclass_spark.errors import ManifestError, TableError
+from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.spark.delta.runs_table import last_success
+from gliclass_spark.runs.settings import route_settings
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, current_rows
-from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job, settings_hash
+from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.transforms import routing
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
 
@@ -28,12 +30,13 @@ def route_step(run: PipelineRun) -> Manifest:
     spark, pipeline, lake = run.spark, run.pipeline, run.lake
     rules = pipeline.rules
     recent = run.runs.recent()
+    dated = date_settings(run, recent)
     filtered_by = _last_filter_job(run, recent)
     with lenient_sql(spark):
         kept = _kept(run, filtered_by)
-        check_analysis(kept, rules, run.title)
+        check_analysis(kept, rules, run.title, **dated)
         check_schemas(run, _schemas(run, kept))
-    settings = settings_hash(label_set=pipeline.label_set.hash, rules=rules.hash)
+    settings = route_settings(pipeline, **dated)
     if (finished := finished_job(run, "route", settings, recent)) is not None:
         return finished
 
@@ -53,7 +56,7 @@ def route_step(run: PipelineRun) -> Manifest:
         with job.timed("read"):
             changes = job.changes("kept", lake.table("kept"), kept_range, lambda rows, _: rows)
             keys = None if changes.full_scan else changes.keys()
-            routed = job.cache(routing.route(changes.rows, rules, run.run_id))
+            routed = job.cache(routing.route(changes.rows, rules, run.run_id, **dated))
             changed_count = routed.count()
             expected = {**no_rows, **_count_by(routed.select(F.explode(routing.ROUTES).alias("route")), "route")}
         with job.timed("write"):
@@ -86,7 +89,7 @@ def _kept(run: PipelineRun, filtered_by: Manifest) -> DataFrame:
 
 def _schemas(run: PipelineRun, kept: DataFrame) -> dict[str, StructType]:
     rules = run.pipeline.rules
-    routed = routing.route(kept, rules, run.run_id)
+    routed = routing.route(kept, rules, run.run_id, **date_settings(run, []))
     return dict.fromkeys(rules.destinations, routing.to_destination(routed, rules.default_route).schema)
 
 

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta import table_creation, writes
 from gliclass_spark.spark.delta.schema import KEY, TAGS, TAGS_SPEC
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
@@ -25,7 +26,6 @@ from gliclass_spark.spark.jobs.tag_steps.tag_input import (
     TagInput,
     live_tags,
     read_input,
-    tag_settings_hash,
 )
 from gliclass_spark.spark.transforms import exploring
 
@@ -40,7 +40,7 @@ def tag_step(run: PipelineRun) -> Manifest:
     recent = run.runs.recent()
     model = check(run, recent)
     source = run.documents.delta
-    settings = tag_settings_hash(run, model.digest)
+    settings = tag_settings(run.pipeline, model.digest, run.retag)
     if (finished := finished_job(run, "tag", settings, recent)) is not None:
         return finished
 

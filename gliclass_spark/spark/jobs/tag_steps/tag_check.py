@@ -12,6 +12,7 @@ from gliclass_spark.spark.delta.local_rows import local_rows
 from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, TAGS
 from gliclass_spark.spark.delta.table_creation import check_storable, missing_columns
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import filtering
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
@@ -29,7 +30,7 @@ def check(run: PipelineRun, recent: list[Manifest]) -> ModelRef:
     with lenient_sql(run.spark):
         tags = filtering.tags_of_label_set(local_rows(run.spark, [], TAGS), pipeline.label_set)
         tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), tags)
-        check_analysis(tagged, pipeline.rules, run.title)
+        check_analysis(tagged, pipeline.rules, run.title, **date_settings(run, recent))
     if "filter" in pipeline.steps:
         check_storable(tagged.schema, run.documents.name)
     missing = missing_columns(run.spark, run.lake.path("tags"), TAGS)

@@ -10,12 +10,12 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.errors import ConfigError
+from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest, VersionRange
 from gliclass_spark.spark.delta.change_feed import Changes, full_scan
-from gliclass_spark.spark.delta.runs_table import last_success
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.table_ref import TableRef
-from gliclass_spark.spark.jobs.job_run import Job, settings_hash
+from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms.tagging import rows_without_scores
@@ -72,17 +72,6 @@ def source_range(
     if is_earlier and source.discontinuity(run.spark, last_read, commit, continued) is None:
         return continued
     return requested
-
-
-def tag_settings_hash(run: PipelineRun, model_digest: str | None) -> str:
-    """Return the hash of all settings that tags depend on: the model among them, but for `--retag none`."""
-    pipeline = run.pipeline
-    return settings_hash(
-        **pipeline.source.selection(),
-        label_set=pipeline.label_set.hash,
-        model=model_digest if run.retag != "none" else None,
-        exploration=pipeline.exploration,
-    )
 
 
 def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:

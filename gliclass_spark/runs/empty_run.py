@@ -1,0 +1,123 @@
+"""Runs with nothing to do, found out and recorded without Spark and Java, in a second or two."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from gliclass_spark.config.paths import has_scheme
+from gliclass_spark.config.pipeline import Pipeline, Retag, Step
+from gliclass_spark.errors import TableError
+from gliclass_spark.runs.delta_reader import commit_id, delta_table
+from gliclass_spark.runs.freshness import up_to_date
+from gliclass_spark.runs.history import recent_manifests
+from gliclass_spark.runs.manifest import Manifest, VersionRange
+
+logger = logging.getLogger(__name__)
+
+
+def finish_empty_run(
+    pipeline: Pipeline, steps: Sequence[Step], run_id: str, model_digest: str, retag: Retag
+) -> list[Manifest] | None:
+    """Record the steps of a run as done if they would change nothing, and return their manifests; else return None.
+
+    Steps that this run has finished before are not recorded again. None, too, where only Spark can find out: for
+    sources and tables that are not Delta tables on a local disk, and for rules that use the date of the run.
+    """
+    source = pipeline.source
+    if (
+        pipeline.rules.uses_run_date
+        or source.path is None
+        or source.format != "delta"
+        or has_scheme(source.path)
+        or has_scheme(pipeline.tables)
+    ):
+        return None
+
+    def is_latest(name: str, versions: VersionRange, commit: str | None) -> bool:
+        path = str(source.path) if name == "source" else f"{pipeline.tables}/{name}"
+        table = delta_table(path)
+        if table.version() != versions.until:
+            return False
+        if commit is None:
+            return versions.table_id == str(table.metadata().id)
+        return commit_id(path, table.version()) == commit
+
+    started = datetime.now(UTC)
+    try:
+        manifests = recent_manifests(pipeline)
+        last = up_to_date(pipeline, steps, manifests, model_digest, retag, is_latest)
+    except TableError as error:  # the run says it, or can do more than delta-rs
+        logger.info("whether there is anything to do is left to Spark: %s", error)
+        return None
+    if last is None:
+        return None
+    if all(manifest.run_id == run_id for manifest in last.values()):
+        return list(last.values())
+    empty = [_empty(manifest, run_id, started) for manifest in last.values()]
+    return empty if _append(pipeline, empty) else None
+
+
+def _empty(last: Manifest, run_id: str, started: datetime) -> Manifest:
+    """Return the manifest of a job that changed nothing since the success `last`."""
+    return replace(
+        last,
+        run_id=run_id,
+        sequence=last.sequence + 1,
+        started_at=started,
+        finished_at=datetime.now(UTC),
+        message=f"nothing to do since run {last.run_id}",
+        full_scan=False,
+        rows_in=0,
+        tagged=_zero(last.tagged),
+        retagged=_zero(last.retagged),
+        tombstoned=_zero(last.tombstoned),
+        kept=_zero(last.kept),
+        quarantined=_zero(last.quarantined),
+        waiting=_zero(last.waiting),
+        routed_documents=_zero(last.routed_documents),
+        rejected={},
+        routed=dict.fromkeys(last.routed, 0),
+        errors={},
+        label_counts={},
+        score_histograms={},
+        step_seconds={},
+        tokens=None,
+        texts_per_s=None,
+        tokens_per_s=None,
+        padding_share=None,
+        model_loads=_zero(last.model_loads),
+        inputs={name: replace(versions, since=versions.until) for name, versions in last.inputs.items()},
+    )
+
+
+def _zero(count: int | None) -> int | None:
+    """Return 0 for a count that the job has."""
+    return None if count is None else 0
+
+
+def _append(pipeline: Pipeline, manifests: Sequence[Manifest]) -> bool:
+    """Append the manifests to `runs` in one commit. Return False if another run claimed one of the jobs meanwhile."""
+    table = delta_table(f"{pipeline.tables}/runs")
+    schema = pa.schema(table.schema().to_arrow())
+    rows = [{**_with_pairs(asdict(manifest)), "seconds": manifest.seconds} for manifest in manifests]
+    claims = [Transaction(f"{pipeline.name}/{row.job}", 2 * row.sequence + 1) for row in manifests]
+    try:
+        data = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
+        properties = CommitProperties(app_transactions=claims, max_commit_retries=0)
+        write_deltalake(table, data, mode="append", commit_properties=properties)
+    except DeltaError as error:
+        logger.info("the empty run is left to Spark: %s", str(error).splitlines()[0])
+        return False
+    return True
+
+
+def _with_pairs(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values with each mapping as the list of pairs that Arrow expects."""
+    return {name: list(value.items()) if isinstance(value, Mapping) else value for name, value in values.items()}
