@@ -21,6 +21,8 @@ from gliclass_spark.spark.delta.schema import TAG_FIELDS
 
 # The error's code of a record that is no JSON object, or has other fields than the header of its CSV file.
 UNREADABLE_ROW = "unreadable_row"
+# The part of its message that names the file; the beginning of the record follows.
+UNREADABLE_FILE = "^(.*?): not a "
 SOURCE_ERROR, RECORD_ID = helper("source_error"), helper("record_id")
 
 _RECORD = helper("record")
@@ -140,8 +142,8 @@ def _with_errors(spark: SparkSession, source: Source, frame: DataFrame) -> DataF
     file = F.col("_metadata.file_path")
     readable = F.make_valid_utf8(records)
     beginning = F.regexp_replace(F.substring(readable, 1, _MESSAGE_CHARS), r"\s+", " ")
-    kind = "a JSON object" if source.format == "json" else f"a CSV record of {len(names)} fields"
-    unreadable_message = F.concat(file, F.lit(f": not {kind}: "), beginning)
+    kind = "JSON object" if source.format == "json" else f"CSV record of {len(names)} fields"
+    unreadable_message = F.concat(file, F.lit(f": not a {kind}: "), beginning)
     damaged_message = F.concat(file, F.lit(f": bytes that are not {source.encoding or 'UTF-8'}; see source.encoding"))
     is_damaged = damaged | (unreadable & invalid)
     error = F.struct(

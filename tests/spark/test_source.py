@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -291,13 +292,14 @@ def test_promise_3_a_record_that_can_not_be_read_is_quarantined(lines: Lines, ti
 
 
 @pytest.mark.long
-def test_too_many_records_that_can_not_be_read_stop_the_run_and_one_is_shown(
+def test_too_many_records_that_can_not_be_read_stop_the_run_and_a_file_is_named(
     lines: Lines, tiny_bi_encoder: str
 ) -> None:
     run = run_over(lines, [GOOD, CUT], tiny_bi_encoder, max_error_ratio=0.1)
-    with pytest.raises(ErrorShareError, match=r"1 of 2 texts could not be scored .*unreadable_row: 1") as raised:
+    counts = f"1 of 2 texts could not be scored (unreadable_row: 1, as in file:{lines.folder}/mail.json)"
+    with pytest.raises(ErrorShareError, match=re.escape(counts)) as raised:
         STEPS["tag"](run)
-    assert f"mail.json: not a JSON object: {CUT}" in str(raised.value)
+    assert CUT not in str(raised.value)
 
 
 @pytest.mark.long

@@ -58,11 +58,12 @@ def differs(spark: SparkSession, path: str, rows: DataFrame) -> bool:
 
 
 def write_tombstones(table: DeltaTable, deleted: DataFrame, run_id: str) -> None:
-    """Turn the tags of deleted documents into tombstones: no scores, no labels, and the time of the deletion."""
+    """Turn the tags of deleted documents into tombstones: no scores, labels or error, and the time of the deletion."""
     merge = table.alias("t").merge(deleted.alias("s"), _same((KEY,)))
     tombstone: dict[str, str | Column] = {
         "scores": "CAST(map() AS MAP<STRING, FLOAT>)",
         "labels": "CAST(array() AS ARRAY<STRING>)",
+        "error": "CAST(NULL AS STRUCT<code: STRING, message: STRING>)",  # the message may quote the document
         "explored": "CAST(NULL AS BOOLEAN)",
         "propensities": "CAST(NULL AS MAP<STRING, DOUBLE>)",
         "run_id": F.lit(run_id),

@@ -12,7 +12,7 @@ from gliclass_spark.runs.manifest import HISTOGRAM_BINS
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag_steps.tag_input import live_tags
-from gliclass_spark.spark.source_files import UNREADABLE_ROW
+from gliclass_spark.spark.source_files import UNREADABLE_FILE, UNREADABLE_ROW
 
 # The error's code; "" for a row without an error.
 _CODE = "coalesce(error.code, '')"
@@ -24,10 +24,9 @@ def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
     Raises TableError if a text is missing, ErrorShareError if more than `max_error_ratio` of the texts failed.
     """
     run = job.run
-    grouped = rows.groupBy(F.expr(_CODE).alias("code"))
-    by_code = (
-        grouped.agg(F.count("*").alias("count"), F.min("error.message").alias("example")).orderBy("code").collect()
-    )
+    file = F.regexp_extract("error.message", UNREADABLE_FILE, 1)
+    grouped = rows.groupBy(F.expr(_CODE).alias("code")).agg(F.count("*").alias("count"), F.min(file).alias("file"))
+    by_code = grouped.orderBy("code").collect()
     counts = {row["code"]: row["count"] for row in by_code}
     row_count = sum(counts.values())
     if row_count != expected_count:
@@ -41,8 +40,8 @@ def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
     if failed > allowed * expected_count:
         # The other rows need not be scored again once the source, or the limit, is fixed.
         job.change("staged", lambda table: table.delete("error IS NOT NULL"))
-        # The message of a record that could not be read names its place.
-        examples = {row["code"]: f", as {row['example']}" for row in by_code if row["code"] == UNREADABLE_ROW}
+        # A file with such a record. Its text stays out of logs and of `runs`.
+        examples = {row["code"]: f", as in {row['file']}" for row in by_code if row["code"] == UNREADABLE_ROW}
         listed = ", ".join(f"{code}: {count}{examples.get(code, '')}" for code, count in errors.items())
         raise ErrorShareError(
             f"{failed} of {expected_count} texts could not be scored ({listed}): a share of "
