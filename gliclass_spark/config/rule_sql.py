@@ -18,6 +18,8 @@ TAG_COLUMNS: tuple[str, ...] = (
     *("content_hash", "label_set", "label_set_hash", "scores", "labels", "token_count", "chunk_count"),
     *("error", "model", "model_digest", "explored", "run_id", "tagged_at"),
 )
+# The date of the run, which a rule may use beside them. A document's own column of that name takes its place.
+RUN_DATE = "run_date"
 
 
 def _words(text: str) -> frozenset[str]:
@@ -67,8 +69,8 @@ _TIME_BY_NAME = re.compile(r"\s*(now|today|tomorrow|yesterday)(\s+\S+)?\s*", re.
 _NONDETERMINISTIC = "gives another value in each run; compute a column in an earlier step, and use that"
 # Spark takes these names for a date or time wherever it needs one, and reads the clock when the job runs.
 CLOCK = (
-    "depends on when it is evaluated: another attempt of a run would decide differently; compare with a column of the "
-    "documents, or with a date such as date'2026-01-31'"
+    "depends on when it is evaluated: another attempt of a run would decide differently; compare with run_date, the "
+    "date of the run, or with a column of the documents"
 )
 # Functions whose text arguments are dates or times.
 _TIME_FUNCTIONS = _words("""
@@ -173,7 +175,7 @@ def _tree_problem(tree: exp.Expr) -> str | None:
     # The operands of AND, OR, NOT and parentheses must be conditions, which no tag column is by itself.
     for node in tree.walk(prune=lambda node: not isinstance(node, (exp.Connector, exp.Not, exp.Paren))):
         base = node.this if isinstance(node, exp.Bracket) else node
-        if isinstance(node, _VALUES) or (isinstance(base, exp.Column) and root(base) in TAG_COLUMNS):
+        if isinstance(node, _VALUES) or (isinstance(base, exp.Column) and root(base) in (*TAG_COLUMNS, RUN_DATE)):
             return f"{excerpt(node)} is a value, not a condition; compare it, as in scores['web'] >= 0.5"
     return None
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 from sqlglot import exp
 
-from gliclass_spark.config.rule_sql import STRINGS, TAG_COLUMNS, did_you_mean, excerpt, parse, root
+from gliclass_spark.config.rule_sql import RUN_DATE, STRINGS, TAG_COLUMNS, did_you_mean, excerpt, parse, root
 from gliclass_spark.errors import RulesError
 
 # Tables in the same folder as the routes' tables: a route of that name would overwrite one of them.
@@ -34,7 +34,8 @@ class _Rule(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     when: Annotated[str, StringConstraints(strip_whitespace=True)]
-    """A Spark SQL condition on one row, over `scores`, `labels`, `token_count` and the document's own columns."""
+    """A Spark SQL condition on one row, over `scores`, `labels`, `token_count`, `run_date` and the document's own
+    columns."""
 
     @property
     @abstractmethod
@@ -110,10 +111,10 @@ class Rules(BaseModel):
 
     def check(self, columns: Iterable[str], labels: Iterable[str], source: str) -> None:
         """Raise RulesError if a rule names a label that is not in `labels`, or a column that is neither in `columns`
-        nor in TAG_COLUMNS. source: the file of the rules, for messages.
+        nor in TAG_COLUMNS, nor RUN_DATE. source: the file of the rules, for messages.
         """
         self.check_labels(labels, source)
-        available = (*columns, *TAG_COLUMNS)
+        available = (*columns, *TAG_COLUMNS, RUN_DATE)
         folded = {column.lower() for column in available}
         for rule in (*self.reject, *self.routes):
             for column in parse(rule.when, rule.title).find_all(exp.Column):
@@ -134,6 +135,12 @@ class Rules(BaseModel):
                     elif not key.find(exp.Column, exp.Identifier):
                         why = "is a label from several texts; write it as one, with \\' for a quote in it"
                         raise RulesError(f"{source}: {rule.title}: {excerpt(key)} {why}")
+
+    @cached_property
+    def uses_run_date(self) -> bool:
+        """Whether a rule names the column `run_date`."""
+        trees = (parse(rule.when, rule.title) for rule in (*self.reject, *self.routes))
+        return any(root(column) == RUN_DATE for tree in trees for column in tree.find_all(exp.Column))
 
     @cached_property
     def canonical_json(self) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.config.rule_sql import RUN_DATE
 from gliclass_spark.config.rules import Rules
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.spark.delta.column_names import column
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.source_files import SOURCE_ERROR
-from gliclass_spark.spark.transforms.rule_expressions import first_match
+from gliclass_spark.spark.transforms.rule_expressions import first_match, with_run_date
 
 
 def tags_of_label_set(tags: DataFrame, label_set: LabelSet) -> DataFrame:
@@ -28,18 +31,21 @@ def with_tags(documents: DataFrame, contents: DataFrame, tags: DataFrame) -> Dat
     return joined.select(*document_columns, *(column(name, "t") for name in tags.columns if name != KEY))
 
 
-def decide(tagged: DataFrame, rules: Rules, run_id: str) -> DataFrame:
+def decide(tagged: DataFrame, rules: Rules, run_id: str, run_date: date | None = None) -> DataFrame:
     """Add rules_hash, run_id and `reason`, the reason of the first reject rule that matches, null for a kept document.
 
-    The rules are not applied to a document with an error: its reason is null. Call within `lenient_sql`.
+    The rules are not applied to a document with an error: its reason is null. run_date: the date of the run, for rules
+    that use it. Call within `lenient_sql`.
     """
-    return tagged.withColumns(
+    dated = with_run_date(tagged, rules, run_date)
+    decided = dated.withColumns(
         {
             "rules_hash": F.lit(rules.hash),
             "run_id": F.lit(run_id),
             "reason": F.when(F.col("error").isNull(), first_match([(r.when, r.reason) for r in rules.reject])),
         }
     )
+    return decided if dated is tagged else decided.drop(RUN_DATE)
 
 
 def kept(decided: DataFrame) -> DataFrame:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
-from gliclass_spark.config.rule_sql import CLOCK
+from gliclass_spark.config.rule_sql import CLOCK, RUN_DATE
 from gliclass_spark.config.rules import Rules
 from gliclass_spark.errors import RulesError
 
@@ -39,11 +40,19 @@ def every_match(conditions: Sequence[tuple[str, str]]) -> Column:
     return F.array_compact(F.array(*names).cast("array<string>"))
 
 
-def check_analysis(tagged: DataFrame, rules: Rules, source: str) -> None:
-    """Analyse each rule against the columns of `tagged`.
+def with_run_date(rows: DataFrame, rules: Rules, run_date: date | None) -> DataFrame:
+    """Add the column `run_date`, if a rule uses it and the documents have none of that name."""
+    if run_date is None or not rules.uses_run_date or RUN_DATE in [name.lower() for name in rows.columns]:
+        return rows
+    return rows.withColumn(RUN_DATE, F.lit(run_date))
+
+
+def check_analysis(tagged: DataFrame, rules: Rules, source: str, run_date: date | None = None) -> None:
+    """Analyse each rule against the columns of `tagged` and the date of the run.
 
     Raises RulesError for a rule that Spark refuses, and for one that would decide differently in another attempt.
     """
+    tagged = with_run_date(tagged, rules, run_date)
     for rule in (*rules.reject, *rules.routes):
         try:
             decided = tagged.where(F.expr(rule.when))  # analyses the condition

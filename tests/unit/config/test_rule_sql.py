@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rule_check import check
 
+from gliclass_spark.config.rule_sql import CLOCK
 from gliclass_spark.config.rules import Route
 from gliclass_spark.errors import RulesError
 
@@ -54,6 +55,7 @@ def refusal(when: str) -> str:
         "extract(year from published) = 2020",
         "get_json_object(text, '$.author.name') = 'x' or get_json_object(text, '$[0].tags[*]') is null",
         "get_json_object(text, title) is null",
+        "datediff(run_date, published) < 7 and published <= run_date",
         "published > date'1970-01-01' and published < timestamp'2026-01-31 12:00:00'",
         "title = 'today' or title in ('now', 'tomorrow') or lower(title) = 'yesterday' or title > 'now or never'",
         "text = 'true; DROP TABLE x' or text = 'now() -- current_date'",
@@ -124,6 +126,7 @@ def test_a_condition_on_one_row_is_accepted(when: str) -> None:
             "not (scores.web) and true",
             "'scores.web' is a value, not a condition; compare it, as in scores['web'] >= 0.5",
         ),
+        ("run_date", "'run_date' is a value, not a condition; compare it, as in scores['web'] >= 0.5"),
         ("token_count + 1", "'token_count + 1' is a value, not a condition; compare it, as in scores['web'] >= 0.5"),
         (
             "x'1F' = text",
@@ -166,12 +169,6 @@ def test_nondeterministic_values_are_refused(when: str, piece: str) -> None:
     assert refusal(when) == (
         f"{piece} gives another value in each run; compute a column in an earlier step, and use that"
     )
-
-
-CLOCK = (
-    "depends on when it is evaluated: another attempt of a run would decide differently; compare with a column of the "
-    "documents, or with a date such as date'2026-01-31'"
-)
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,8 @@ def test_an_unknown_column_is_reported_with_file_rule_and_suggestions() -> None:
 def test_without_a_suggestion_the_columns_are_listed() -> None:
     assert check_refusal("zzz is null") == (
         "demo.yaml: route 'r': unknown column 'zzz'; there are chunk_count, content_hash, doc_id, error, explored, "
-        "label_set, label_set_hash, labels, meta, model, model_digest, odd name, published, run_id, scores, tagged_at, "
-        "text, title, token_count"
+        "label_set, label_set_hash, labels, meta, model, model_digest, odd name, published, run_date, run_id, scores, "
+        "tagged_at, text, title, token_count"
     )
 
 
