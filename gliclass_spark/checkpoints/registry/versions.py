@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gliclass_spark.checkpoints.digest import digest_of, is_digest
@@ -112,7 +113,10 @@ class Registry:
         return self.version(name, str(created.version))
 
     def registered(self, name: str, folder: Path) -> ModelVersion | None:
-        """Return the latest version with the files of this checkpoint and its label set, None if there is none."""
+        """Return the latest version with the files of this checkpoint and its label set, None if there is none.
+
+        A version whose files in the artifact store are lost or damaged does not count.
+        """
         database = server.sqlite_file(self.uri)
         if database is not None and not database.exists():
             return None
@@ -122,7 +126,7 @@ class Registry:
         except ModelNotFoundError:
             return None
         same = [version for version in versions if (version.digest, version.label_set_digest) == (digest, label_set)]
-        return same[-1] if same else None
+        return next((version for version in reversed(same) if self._is_intact(version)), None)
 
     def version(self, name: str, selector: str) -> ModelVersion:
         """Return a version by its number, as "3", or by an alias, as "champion"."""
@@ -226,6 +230,14 @@ class Registry:
                 f"{version.uri} is registered in {self}, but its files in {server.without_secrets(version.source)} "
                 f"can't be fetched ({type(error).__name__}: {reason}); fix that store, or register the checkpoint again"
             ) from None
+
+    def _is_intact(self, version: ModelVersion) -> bool:
+        with TemporaryDirectory() as folder:
+            try:
+                self.download(version, Path(folder))
+                return digest_of(Path(folder)) == version.digest
+            except (CheckpointError, ModelNotFoundError):
+                return False
 
     def _download(self, version: ModelVersion, folder: Path) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

@@ -174,6 +174,18 @@ def test_a_checkpoint_with_another_label_set_is_another_version(
     assert [version.aliases for version in registry.versions("mail")] == [("champion",), ()]
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"damaged")])
+def test_a_checkpoint_whose_registered_files_are_lost_or_damaged_is_registered_again(
+    registry: Registry, tiny_model: str, damage: Callable[[Path], None]
+) -> None:
+    assert main(["register", "mail", tiny_model]) == 0
+    [version] = registry.versions("mail")
+    damage(Path(version.source.removeprefix("file://"), "model.safetensors"))
+    for _ in range(2):
+        assert main(["register", "mail", tiny_model]) == 0
+    assert [version.aliases for version in registry.versions("mail")] == [("champion",), ()]
+
+
 def test_a_rollback_without_a_recorded_promotion_goes_to_the_previous_version(copy: Callable[[], str]) -> None:
     """As of aliases that an earlier build of this package, or MLflow's own page, has moved."""
     uri = copy()
