@@ -77,7 +77,8 @@ def spark_session(
     settings = {**_ALWAYS, **delta, **settings}
     for key, value in settings.items():
         builder = builder.config(key, value)
-    launch_java(settings, log)
+    if not {"spark.remote", "spark.api.mode"} & settings.keys():  # Spark Connect starts what it needs
+        launch_java(settings, log)
     with starting_spark(log):
         spark = builder.getOrCreate()
     if submitted and str(spark.sparkContext.master).startswith("local"):

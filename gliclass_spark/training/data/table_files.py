@@ -143,7 +143,7 @@ def _json_objects(file: Path) -> Iterator[tuple[str, Any]]:
                 if line.strip():
                     yield place, json.loads(line)
     except UnicodeDecodeError as error:
-        raise TrainingError(f"{file} is not in UTF-8 ({error.reason} after {place}); convert it") from None
+        raise TrainingError(f"{file} is not in UTF-8 ({error.reason}); convert it") from None
     except json.JSONDecodeError as error:
         raise TrainingError(f"{file}: {place} is no JSON ({error.msg}); write one object per line") from None
 
