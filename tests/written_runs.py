@@ -13,6 +13,7 @@ from deltalake import write_deltalake
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.manifest import Manifest, VersionRange
+from gliclass_spark.runs.settings import filter_settings, route_settings, tag_settings
 
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
 RANGE = pa.struct([("table_id", pa.string()), ("since", pa.int64()), ("until", pa.int64())])
@@ -39,12 +40,20 @@ def pipeline(folder: Path) -> Pipeline:
     )
 
 
-# What the rows record of this pipeline's settings.
-SETTINGS = {
-    "label_set_hash": pipeline(Path("/")).label_set.hash,
-    "rules_hash": pipeline(Path("/")).rules.hash,
-    "model": pipeline(Path("/")).model,
-}
+def settings(job: str, model_digest: str | None) -> dict[str, str]:
+    """Return what a row of the job records of this pipeline's settings."""
+    recorded = pipeline(Path("/"))
+    hashes = {
+        "tag": tag_settings(recorded, model_digest, "changed"),
+        "filter": filter_settings(recorded),
+        "route": route_settings(recorded),
+    }
+    return {
+        "label_set_hash": recorded.label_set.hash,
+        "rules_hash": recorded.rules.hash,
+        "model": recorded.model,
+        "settings_hash": hashes[job],
+    }
 
 
 def manifest(job: str, run_id: str = "run-1", status: str = "succeeded", **facts: Any) -> Manifest:
@@ -54,8 +63,8 @@ def manifest(job: str, run_id: str = "run-1", status: str = "succeeded", **facts
         "sequence": day,
         "started_at": started,
         "finished_at": started + timedelta(seconds=30),
-        **dict.fromkeys(("source", "label_set", "settings_hash"), "x"),
-        **SETTINGS,
+        **dict.fromkeys(("source", "label_set"), "x"),
+        **settings(job, facts.get("model_digest")),
     }
     return Manifest(run_id, "mail", job, status, **{**defaults, **facts})
 

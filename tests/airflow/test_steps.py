@@ -128,7 +128,8 @@ def new_settings(file: Path, **parts: Any) -> None:
 PARAMETERS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("tag", {"full": False, "retag": "changed"}, ["--retag", "changed"]),
     ("tag", {"full": True, "retag": "all"}, ["--retag", "all", "--full"]),
-    ("filter", {"full": True, "retag": "all"}, ["--full"]),
+    ("filter", {"full": True, "retag": "changed"}, ["--full"]),
+    ("filter", {"full": False, "retag": "all"}, ["--full"]),
     ("route", {"full": False, "retag": "none"}, []),
 ]
 
@@ -160,6 +161,8 @@ def test_a_dag_accepts_only_known_parameters(file: Path) -> None:
 CHANGED_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "tag's label set": ("tag", {"label_set": ["ham"]}),
     "tag's model": ("tag", {"model": "./another"}),
+    "tag's exploration": ("tag", {"exploration": 0.5}),
+    "filter's columns": ("filter", {"source": {"path": "mail", "id": "id", "text": "body", "columns": []}}),
     "filter's rules": ("filter", {"reject": [{"reason": "long", "when": "token_count > 9"}]}),
     "route's rules": ("route", {"routes": [{"route": "long", "when": "token_count > 9"}]}),
 }

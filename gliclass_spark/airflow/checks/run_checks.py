@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from typing import get_args
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from gliclass_spark.airflow.storage import storage_options
-from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.errors import GliclassSparkError, ManifestError, TableError
 from gliclass_spark.runs import history
 from gliclass_spark.runs.delta_reader import creation_time, delta_table
 from gliclass_spark.runs.manifest import Manifest, check_run
+from gliclass_spark.runs.settings import filter_settings, route_settings, tag_settings
 
 logger = logging.getLogger(__name__)
 
@@ -103,16 +105,27 @@ def _manifests(pipeline: Pipeline, run_id: str) -> list[Manifest]:
 
 def _check_settings(pipeline: Pipeline, manifest: Manifest) -> None:
     """Raise ManifestError, with both sides, unless the manifest's settings are those of the pipeline's file."""
-    settings = {"label_set_hash": pipeline.label_set.hash, "model": pipeline.model}
+    settings = {"label_set_hash": {pipeline.label_set.hash}, "model": {pipeline.model}}
     if manifest.job != "tag":  # tags do not depend on the rules
-        settings["rules_hash"] = pipeline.rules.hash
+        settings["rules_hash"] = {pipeline.rules.hash}
+    settings["settings_hash"] = _settings_hashes(pipeline, manifest)
     for name, expected in settings.items():
         recorded = getattr(manifest, name)
-        if recorded != expected:
+        if recorded not in expected:
             raise ManifestError(
                 f"run {manifest.run_id!r}, {manifest.job}: its success had another {name.replace('_', ' ')}: expected "
-                f"{expected}, found {recorded}; run {manifest.job} again with the pipeline as it is now"
+                f"{' or '.join(sorted(expected))}, found {recorded}; run {manifest.job} again with the pipeline as it "
+                "is now"
             )
+
+
+def _settings_hashes(pipeline: Pipeline, manifest: Manifest) -> set[str]:
+    """Return the settings hashes that the job may have with this pipeline, and the manifest's model."""
+    if manifest.job == "tag":
+        return {tag_settings(pipeline, manifest.model_digest, retag) for retag in get_args(Retag)}
+    if pipeline.rules.uses_run_date:  # the job's own date is part of it
+        return {manifest.settings_hash}
+    return {filter_settings(pipeline) if manifest.job == "filter" else route_settings(pipeline)}
 
 
 def _plan(pipeline: Pipeline, until: datetime) -> bool:

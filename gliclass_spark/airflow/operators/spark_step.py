@@ -85,10 +85,13 @@ class SparkStep(SubmittedJob):
 
     def execute(self, context: Context) -> None:
         params = context.get("params") or {}
-        retag = ["--retag", params["retag"]] if self.step == "tag" and "retag" in params else []
-        full = ["--full"] if params.get("full") else []
-        self.application_args = [*(self.application_args or []), *retag, *full]
-        self.requires_new_output = bool(full)  # the job then works even if an earlier attempt of the run succeeded
+        retag, full = params.get("retag"), bool(params.get("full"))
+        options = ["--retag", retag] if self.step == "tag" and retag else []
+        # What was decided by an earlier attempt of the run is decided again, from the new tags.
+        full = full or (retag == "all" and self.step != "tag")
+        self.application_args = [*(self.application_args or []), *options, *(["--full"] if full else [])]
+        # The job then works, even if an earlier attempt of the run succeeded.
+        self.requires_new_output = full or retag == "all"
         super().execute(context)
 
     def output_number(self) -> int:

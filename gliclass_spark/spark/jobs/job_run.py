@@ -187,4 +187,5 @@ def finished_job(run: PipelineRun, name: str, settings: str, recent: list[Manife
     """Return this run's earlier success of the job with these settings; None if there is none or it is to run again."""
     if run.full or run.retag == "all":
         return None
-    return last_success(recent, name, run_id=run.run_id, settings_hash=settings)
+    # The model's URI, too: tags by another model are to be decided about again.
+    return last_success(recent, name, run_id=run.run_id, settings_hash=settings, model=run.pipeline.model)
