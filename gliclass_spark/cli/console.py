@@ -14,13 +14,15 @@ console = Console(force_jupyter=False, force_terminal=False if Console().is_jupy
 
 
 @contextmanager
-def step(description: str) -> Iterator[None]:
-    """Show that a step is running: a spinner on a terminal, else one line on standard error."""
+def step(description: str, announce: bool = True) -> Iterator[None]:
+    """Show that a step is running: a spinner on a terminal, else one line, unless `announce` is false."""
     if console.is_terminal:
         with console.status(description):
             yield
         return
-    print(description, file=sys.stderr, flush=True)
+    if announce:
+        console.print(description, highlight=False, soft_wrap=True)
+        sys.stdout.flush()
     yield
 
 

@@ -139,7 +139,8 @@ def _run_one_step(
     if empty is not None:
         [manifest] = empty
     else:
-        with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
+        # The manifest is all that is printed where a scheduler reads it.
+        with open_run(pipeline, run_id, conf, retag, full, until, verbose, announce=False) as run:
             manifest = run_step(run, step)
     console.print_json(data=asdict(manifest), default=str, indent=2 if console.is_terminal else None)
 

@@ -75,6 +75,7 @@ def open_run(
     full: bool = False,
     until: datetime | None = None,
     verbose: bool = False,
+    announce: bool = True,
 ) -> Iterator[PipelineRun]:
     """Yield a run of the pipeline in a Spark session. Raises ConfigError for an invalid file, before Spark starts."""
     settings = Pipeline.from_yaml(pipeline)
@@ -84,7 +85,7 @@ def open_run(
     from gliclass_spark.spark.session import java_encoding
 
     as_of = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
-    with open_spark(conf, verbose, f"pipeline {settings.name!r}") as spark:
+    with open_spark(conf, verbose, f"pipeline {settings.name!r}", announce) as spark:
         check_paths(java_encoding(spark), {"source.path": settings.source.path, "tables": settings.tables})
         yield PipelineRun(spark, settings, run_id or new_run_id(), retag=retag, full=full, until=as_of)
 

@@ -25,11 +25,13 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Print what Spark and J
 
 
 @contextmanager
-def open_spark(conf: Path | None, verbose: bool = False, title: str = "the command") -> Iterator[SparkSession]:
+def open_spark(
+    conf: Path | None, verbose: bool = False, title: str = "the command", announce: bool = True
+) -> Iterator[SparkSession]:
     """Yield a Spark session. Stops it after the block, unless it was active before.
 
     Errors of Spark in the block are raised as one line, under the title. What Spark's Java process prints goes to a
-    log file, which is removed after a success, or with `verbose` to this process's output.
+    log file, which is removed after a success, or with `verbose` to this process's output. announce: see `step`.
     """
     from gliclass_spark.spark.launch import silence_query_loggers
     from gliclass_spark.spark.session import active_session, spark_session
@@ -41,7 +43,7 @@ def open_spark(conf: Path | None, verbose: bool = False, title: str = "the comma
         log = stack.enter_context(_log_file()) if is_started_here and not verbose else None
         stack.enter_context(reporting_spark_errors(title))
         starting = "starting Spark (the first start downloads Delta's jars: about half a minute)"
-        with step(starting) if is_started_here else nullcontext():
+        with step(starting, announce) if is_started_here else nullcontext():
             spark = spark_session(conf, log=log)
         if log is not None:
             silence_query_loggers()
