@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliclass_spark.errors import RegistryError, RegistryUnreachableError
+from gliclass_spark.redaction import without_secrets
 
 # MLflow takes seconds to import, and a process whose models are all in the cache never needs it.
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ def tracking_uri(uri: str | None) -> str:
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     database = sqlite_file(uri)
     return uri if database is None else "".join((_SQLITE, str(database), *uri.partition("?")[1:]))
-
-
-def without_secrets(uri: str) -> str:
-    """Return the URI without user, password and query, for messages and logs."""
-    return re.sub(r"//[^/]*@", "//", uri).partition("?")[0]
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -77,7 +77,7 @@ class Registry:
         self._registry_uri = uri or os.environ.get("MLFLOW_REGISTRY_URI") or self.uri
 
     def __str__(self) -> str:
-        return server.without_secrets(self.uri)
+        return without_secrets(self.uri)
 
     def run(self, experiment: str, name: str, parameters: Mapping[str, object]) -> AbstractContextManager[TrackedRun]:
         """Start an MLflow run with these parameters; its status is FAILED if the block raises, else FINISHED.
@@ -227,7 +227,7 @@ class Registry:
         except Exception as error:  # each artifact store raises errors of its own
             reason = without_secrets(" ".join(str(error).split()))[:200]
             raise ModelNotFoundError(
-                f"{version.uri} is registered in {self}, but its files in {server.without_secrets(version.source)} "
+                f"{version.uri} is registered in {self}, but its files in {without_secrets(version.source)} "
                 f"can't be fetched ({type(error).__name__}: {reason}); fix that store, or register the checkpoint again"
             ) from None
 

@@ -156,5 +156,13 @@ class TestOutage:
     def test_a_password_in_the_tracking_uri_is_not_in_messages(self) -> None:
         with pytest.raises(RegistryUnreachableError) as raised:
             Registry("http://user:secret@127.0.0.1:9").versions("mail")
-        assert "http://127.0.0.1:9" in str(raised.value)
+        assert "http://***@127.0.0.1:9" in str(raised.value)
         assert "secret" not in str(raised.value)
+
+    def test_a_signature_in_the_address_of_the_files_is_not_in_messages(self, two_versions: Registry) -> None:
+        address = f"{DOWN}/files?X-Amz-Signature=SECRET&X-Amz-Credential=KEY"
+        two_versions._client.create_model_version("mail", address, tags={"gliclass_spark.digest": "0" * 64})
+        with pytest.raises(ModelNotFoundError, match=r"models:/mail/3 is registered .* can't be fetched") as raised:
+            resolve_model("models:/mail/3")
+        assert "SECRET" not in str(raised.value)
+        assert "KEY" not in str(raised.value)
