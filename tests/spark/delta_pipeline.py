@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import yaml
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.types import VariantVal
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.spark.delta.schema import TAGS
 from gliclass_spark.spark.jobs import STEPS, PipelineRun
 
+# What the jobs add to the columns of the documents.
+ADDED = {"rules_hash", "reason", "route", "run_id", *TAGS.names} - {"doc_id"}
 LINEAGE = {"run_id", "tagged_at", "deleted_at", "scores", "propensities"}
 
 
@@ -85,8 +89,27 @@ def _rows(run: PipelineRun, name: str) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a variant as its JSON: two equal ones are not equal as objects."""
+    """Return rows as dicts, and variants as JSON: two equal ones are not equal as objects."""
+    if isinstance(value, Row):
+        return value.asDict(recursive=True)
     return value.toJson() if isinstance(value, VariantVal) else value
+
+
+def assert_follows_source(run: PipelineRun) -> None:
+    """Compare rows and columns of `kept`, and of all routes together, with the source's; no document is rejected."""
+    documents = _documents(run.documents.read(), set())
+    assert {row["doc_id"] for row in content(run)["tags"]} == {row["doc_id"] for row in documents[1]}
+    assert _documents(run.lake.read(run.spark, "kept"), ADDED) == documents
+    if "route" in run.pipeline.steps:
+        tables = [run.lake.read(run.spark, name) for name in run.pipeline.rules.destinations]
+        assert _documents(reduce(DataFrame.unionByName, tables), ADDED) == documents
+
+
+def _documents(rows: DataFrame, added: set[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the documents' columns, and the rows by id."""
+    columns = {field.name: field.dataType.simpleString() for field in rows.schema if field.name not in added}
+    plain = [{name: _plain(row[name]) for name in columns} for row in rows.collect()]
+    return columns, sorted(plain, key=lambda row: str(row["doc_id"]))
 
 
 def fresh(run: PipelineRun) -> dict[str, list[dict[str, Any]]]:

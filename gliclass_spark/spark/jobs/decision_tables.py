@@ -22,12 +22,13 @@ from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 class DecisionTables:
     """The tables that a job writes decided documents to. All their columns are the pipeline's.
 
-    schemas: the columns of each. replaced: tables whose columns change in another way than by new ones.
-    extended: tables that lack columns.
+    schemas: the columns of each. created: tables that are empty, since this job created them. replaced:
+    tables whose columns change in another way than by new ones. extended: tables that lack columns.
     """
 
     job: Job
     schemas: Mapping[str, StructType]
+    created: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     extended: set[str] = field(default_factory=set)
 
@@ -41,25 +42,29 @@ class DecisionTables:
         columns_changed = last is not None and last.columns_hash not in (None, self.columns_hash)
         may_drop = columns_changed or (last is not None and last.columns_hash is None and job.base is None)
         for name, expected in self.schemas.items():
-            path = job.run.lake.path(name)
+            path = self._path(name)
             current = table_creation.current_schema(spark, path)
             if current is None:
                 table_creation.create(spark, path, decisions_spec(expected))
                 job.fence([name])
+                # Before the fence, an earlier run that is alive may have written to it.
+                if not job.contested:
+                    self.created.add(name)
                 continue
             current_types = {column.name.lower(): column.dataType.simpleString() for column in current}
             expected_types = {column.name.lower(): column.dataType.simpleString() for column in expected}
             missing = [column.name for column in expected if column.name.lower() not in current_types]
             retyped = [key for key, kind in expected_types.items() if current_types.get(key, kind) != kind]
             dropped = [key for key in current_types if key not in expected_types]
-            if retyped or (dropped and may_drop):
+            is_replaced = bool(retyped or (dropped and may_drop))
+            if is_replaced or missing:
+                table_creation.enable_features(spark, path, expected)
+            if is_replaced:
                 self.replaced.add(name)
                 table_creation.drop_columns(spark, path, retyped + dropped)
             elif missing:
                 self.extended.add(name)
                 job.decide_all(f"{name} lacked {', '.join(missing)}: every document was decided about again")
-            if name in self.replaced | self.extended:
-                table_creation.enable_features(spark, path, expected)
         if columns_changed or self.replaced:
             job.decide_all("the documents' columns changed: every document was decided about again")
 
@@ -76,27 +81,31 @@ class DecisionTables:
         """
         for name in self._changing(decisions, keys):
             rows = decisions[name]
-            if name in self.replaced:
-                path = self.job.run.lake.path(name)
+            if name in self.created:
+                self.job.append(name, rows)
+            elif name in self.replaced:
                 self.job.overwrite(name, rows)
-                table_creation.cluster(self.job.run.spark, path, decisions_spec(rows.schema).cluster_by)
+                table_creation.cluster(rows.sparkSession, self._path(name), decisions_spec(rows.schema).cluster_by)
             else:
                 self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
 
     def _changing(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> list[str]:
-        run = self.job.run
-        altered = self.replaced | self.extended
+        """Return the names of the tables that the decisions change."""
         if keys is None:
-            changing = {
-                name
-                for name, rows in decisions.items()
-                if name in altered or writes.differs(run.spark, run.lake.path(name), rows)
-            }
-        else:
-            written_to = [rows.select(F.lit(name).alias("table")) for name, rows in decisions.items()]
-            held_by = current_rows(run, decisions, keys).where("in_scope").select("table")
-            changing = {row["table"] for row in reduce(DataFrame.union, written_to, held_by).distinct().collect()}
+            return [name for name, rows in decisions.items() if self._would_change(name, rows)]
+        written_to = [rows.select(F.lit(name).alias("table")) for name, rows in decisions.items()]
+        held_by = current_rows(self.job.run, decisions, keys).where("in_scope").select("table")
+        changing = {row["table"] for row in reduce(DataFrame.union, written_to, held_by).distinct().collect()}
         return [name for name in decisions if name in changing]
+
+    def _would_change(self, name: str, rows: DataFrame) -> bool:
+        """Return whether replacing all rows of the table would change it."""
+        if name in self.created:
+            return not rows.isEmpty()
+        return name in self.replaced | self.extended or writes.differs(rows.sparkSession, self._path(name), rows)
+
+    def _path(self, name: str) -> str:
+        return self.job.run.lake.path(name)
 
 
 def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:

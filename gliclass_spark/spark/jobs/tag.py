@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta import table_creation, writes
@@ -43,6 +44,8 @@ def tag_step(run: PipelineRun) -> Manifest:
     settings = tag_settings(run.pipeline, model.digest, run.retag)
     if (finished := finished_job(run, "tag", settings, recent)) is not None:
         return finished
+    if last_success(recent, "tag") is None:
+        run.documents.check_ids(run.documents.read())  # before the first run creates tables
 
     with claimed_job(run, "tag", settings, recent, model_digest=model.digest) as job:
         if run.retag == "all":
@@ -70,8 +73,10 @@ def _score(job: Job, tag_input: TagInput, model: ModelRef) -> DataFrame:
     score_pending(job, tag_input, model)
     pipeline = job.run.pipeline
     with job.timed("check"):
-        staged = staged_rows(job.run, tag_input.pending, model)
-        scored = job.cache(exploring.decide_labels(staged, pipeline.label_set, pipeline.exploration))
+        scored = staged_rows(job.run, tag_input.pending, model)
+        if pipeline.exploration:  # otherwise the workers have decided, by thresholds
+            scored = exploring.decide_labels(scored, pipeline.label_set, pipeline.exploration)
+        scored = job.cache(scored)
         check_errors(job, scored, tag_input.pending_count)
     return scored
 

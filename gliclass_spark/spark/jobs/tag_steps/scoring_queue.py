@@ -46,7 +46,8 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> None:
         started = time.perf_counter()
         with _progress_reports(meter, total, run):
             for index in range(slice_count):
-                run.runs.check_current(job.manifest)  # before more texts are scored in vain
+                if index:  # before more texts are scored in vain
+                    run.runs.check_current(job.manifest)
                 ids = queue.where(F.pmod(F.xxhash64(KEY), F.lit(slice_count)) == index).select(KEY)
                 contents = tag_input.contents.join(ids, KEY, "left_semi")
                 scored = tagging.tag(contents, label_set, settings, run.run_id, meter)

@@ -90,9 +90,13 @@ def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:
             _check_changed_ids(run, documents, changes)
         contents = with_content(changes.rows, run.pipeline.source.text)
         pending = job.cache(pending_documents(run, contents, model, [*job.earlier, job.manifest]))
+        tags_exist = run.lake.exists(run.spark, "tags")
         deleted = _deleted_documents(run, changes)
-        counts = changes.rows.count(), pending.count(), deleted.count()
-    tags_exist = run.lake.exists(run.spark, "tags")
+        deleted_count = deleted.count() if tags_exist else 0
+        # Until there are tags, every changed document is pending.
+        pending_count = pending.count()
+        changed_count = changes.rows.count() if tags_exist else pending_count
+        counts = changed_count, pending_count, deleted_count
     return TagInput(version, documents, contents, pending, deleted, changes.full_scan, *counts, tags_exist)
 
 
