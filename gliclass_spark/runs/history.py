@@ -9,23 +9,30 @@ from gliclass_spark.errors import TableError
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query, table_exists
 from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
 
-# Rows of `runs`, two for each job of a run; no report compares with earlier ones.
-_RECENT_ROWS = 1000
+# Rows of each job, two for each run of it. A run whose base is older than these makes a full scan.
+RECENT_ROWS = 1000
 _LISTED_ROWS = 9
 
 
 def recent_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
-    """Return the recent manifests of all jobs, latest first; of one run of a job, the end before the start.
+    """Return the recent manifests of each job, latest first; of one run of a job, the end before the start.
 
     The list is empty if the pipeline has not run yet. Raises TableError if `runs` can't be read.
     """
-    path = _path(pipeline)
+    return recent_rows(_path(pipeline), pipeline.name, storage_options)
+
+
+def recent_rows(path: str, pipeline: str, storage_options: StorageOptions = None) -> list[Manifest]:
+    """Return `recent_manifests` of the pipeline of this name, from the table `runs` at a path or URI."""
     if not table_exists(path, storage_options):
         return []
+    # A job that runs rarely is not hidden by one that runs often, and no clock decides what is recent.
+    latest_first = f"partition by job order by sequence desc, status = '{RUNNING}'"
+    ranked = f"select *, row_number() over ({latest_first}) as claim_rank from t where pipeline = '{pipeline}'"  # noqa: S608
     rows = query(
         delta_table(path, storage_options=storage_options),
-        f"select * from t where pipeline = '{pipeline.name}' "  # noqa: S608 - a name of a-z, 0-9, _ and -
-        f"order by started_at desc, status = '{RUNNING}' limit {_RECENT_ROWS}",
+        f"select * from ({ranked}) where claim_rank <= {RECENT_ROWS} "  # noqa: S608 - a name of a-z, 0-9, _ and -
+        f"order by started_at desc, status = '{RUNNING}'",
     )
     return [Manifest.from_row(row) for row in rows]
 

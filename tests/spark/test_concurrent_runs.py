@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from delta.tables import DeltaTable
-from delta_pipeline import alter, content, documents, fresh, pipeline_of, run_all, source, write
+from delta_pipeline import alter, assert_follows_source, content, documents, fresh, pipeline_of, run_all, source, write
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
@@ -54,8 +54,7 @@ def test_promise_4_a_run_that_claims_later_reads_no_older_documents(run: Pipelin
 
     with once_before(Runs, "claim", lambda _, manifest, *__: manifest.job == job, other_run):
         run_all(run, "slow")
-    assert content(run) == fresh(run)
-    assert len(content(run)["tags"]) == 8
+    assert_follows_source(run)
 
 
 @pytest.mark.long
@@ -104,14 +103,14 @@ def test_promise_4_a_superseded_run_brings_nothing_back_that_was_taken_out(run: 
         tag_step(replace(run, run_id="slow"))
     assert [row["doc_id"] for row in content(run)["tags"]] == ["0", "1", "2", "3"]
     assert [manifest.rows_in for manifest in run_all(run, "next").values()] == [0, 0]
-    assert content(run) == fresh(run)
+    assert_follows_source(run)
 
 
 def test_sequence_numbers_follow_the_job_s_own_rows_whatever_the_clocks_say(
     run: PipelineRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`runs` holds more rows of a job that runs often than are read, and all are later than this machine's time."""
-    monkeypatch.setattr("gliclass_spark.spark.delta.runs_table._RECENT_ROWS", 3)
+    monkeypatch.setattr("gliclass_spark.runs.history.RECENT_ROWS", 3)
     run_all(run, "run-1")
     path = run.lake.path("runs")
     rows = run.lake.read(run.spark, "runs").where("job = 'tag'")

@@ -70,7 +70,7 @@ def test_conditions_that_depend_on_the_document_alone_are_accepted(spark: SparkS
 def test_a_time_by_its_name_in_the_condition_of_a_source_is_refused(spark: SparkSession) -> None:
     spark.createDataFrame([], DOCUMENTS).createOrReplaceTempView("dated")
     where = "at < concat('n', 'ow')"
-    source = Source.model_validate({"table": "dated", "id": "doc_id", "text": "title", "where": where})
+    source = Source.model_validate({"table": "dated", "id": "doc_id", "text": "title", "where": where, "columns": []})
     with pytest.raises(TableError) as refused:
         Documents(spark, source).read()
     assert str(refused.value) == f"table dated: source.where \"at < concat('n', 'ow')\" {CLOCK}"

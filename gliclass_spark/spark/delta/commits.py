@@ -77,6 +77,13 @@ class Commits:
         writer = writer.options(txnAppId=self._app_id, txnVersion=self._version)
         retry_conflicts(lambda: writer.save(path), path)
 
+    def truncate(self, path: str) -> None:
+        """Remove all rows of the Delta table; a DELETE would read them first."""
+        self._version += 1
+        writer = self._no_rows(path).write.format("delta").mode("overwrite")
+        writer = writer.options(txnAppId=self._app_id, txnVersion=self._version)
+        retry_conflicts(lambda: writer.save(path), path)
+
     def change(self, path: str, write: Callable[[DeltaTable], object]) -> None:
         """Call `write` with the Delta table; it merges or deletes, in one commit."""
         self._version += 1
@@ -86,7 +93,10 @@ class Commits:
 
     def fence(self, path: str) -> None:
         """Commit no rows: from then on Delta skips every commit of an earlier run to the table."""
-        self.append(self._session.read.format("delta").load(path).limit(0), path)
+        self.append(self._no_rows(path), path)
+
+    def _no_rows(self, path: str) -> DataFrame:
+        return self._session.read.format("delta").load(path).limit(0)
 
 
 def retry_conflicts(write: Callable[[], object], path: str) -> None:

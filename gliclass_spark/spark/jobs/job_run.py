@@ -85,6 +85,10 @@ class Job:
         """Replace the rows and columns of a table; see `Commits`."""
         self.commits.overwrite(rows, self.run.lake.path(table))
 
+    def truncate(self, table: str) -> None:
+        """Remove all rows of a table; see `Commits`."""
+        self.commits.truncate(self.run.lake.path(table))
+
     def change(self, table: str, write: Callable[[DeltaTable], object]) -> None:
         """Call `write` with the table, which merges or deletes in one commit; see `Commits`."""
         self.commits.change(self.run.lake.path(table), write)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import StructType
@@ -114,7 +113,7 @@ def _empty(job: Job, former_destinations: list[str]) -> None:
     for name in former_destinations:
         if run.lake.exists(run.spark, name) and not run.lake.read(run.spark, name).isEmpty():
             job.notes.append(f"{name} is no longer a destination; its rows were taken out")
-            job.change(name, DeltaTable.delete)
+            job.truncate(name)
 
 
 def _count_by(rows: DataFrame, column: str) -> Mapping[str, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import partial, reduce
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
@@ -62,7 +61,7 @@ def tag_step(run: PipelineRun) -> Manifest:
         retagged_count = _merge(job, tag_input, scored)
         counts = verify_tags(job, tag_input.documents if source is not None else None)
         if scored is not None:
-            job.change("staged", DeltaTable.delete)
+            job.truncate("staged")
         read = job.versions_read(tag_input.full_scan, source=(source, tag_input.version))
         facts = {**job.facts, **counts, "retagged": retagged_count, "tombstoned": tag_input.deleted_count, **read}
         return job.succeed(outputs=run.lake.latest(run.spark, ["tags"]), **facts)
