@@ -118,8 +118,8 @@ class Runs:
 
     def recent(self) -> list[Manifest]:
         """Return the recent manifests of each job, latest first; of one run of a job, the end before the start."""
-        # On a local disk delta-rs reads them in milliseconds, where a query of Spark takes a third of a second. It can't
-        # read every table that Spark can.
+        # On a local disk delta-rs reads them in milliseconds, where a query of Spark takes a third of a second. But it
+        # can't read every table that Spark can.
         with suppress(TableError):
             if not has_scheme(self.path):
                 return recent_rows(self.path, self.pipeline)
