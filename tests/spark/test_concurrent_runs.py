@@ -13,10 +13,8 @@ import pytest
 import yaml
 from delta.tables import DeltaTable
 from delta_pipeline import alter, assert_follows_source, content, documents, fresh, pipeline_of, run_all, source, write
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
-from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, SupersededError, TableError
 from gliclass_spark.spark.delta.runs_table import Runs
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, route_step, tag_step
@@ -24,9 +22,8 @@ from gliclass_spark.spark.jobs.job_run import Job
 
 
 @pytest.fixture
-def run(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path) -> PipelineRun:
-    write(documents(spark, range(4)), tmp_path)
-    return PipelineRun(spark, pipeline_of(tmp_path, tiny_bi_encoder), "run-1", precision="float32")
+def run(delta_run: PipelineRun) -> PipelineRun:
+    return delta_run
 
 
 @contextmanager
@@ -46,7 +43,8 @@ def once_before(owner: type, name: str, is_it: Callable[..., bool], do: Callable
         setattr(owner, name, original)
 
 
-@pytest.mark.parametrize("job", ["tag", pytest.param("filter", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("job", ["tag", "filter"])
 def test_promise_4_a_run_that_claims_later_reads_no_older_documents(run: PipelineRun, tmp_path: Path, job: str) -> None:
     def other_run() -> None:
         write(documents(run.spark, range(4, 8)), tmp_path)
@@ -79,14 +77,12 @@ def test_a_file_that_changed_after_it_was_read_stops_the_run(run: PipelineRun, t
     config = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**config, "reject": []}))
     with pytest.raises(ConfigError, match=r"pipeline-0.yaml changed after this run had read it; run again"):
-        tag_step(run)
-    assert tag_step(replace(run, pipeline=Pipeline.from_yaml(path))).tagged == 4
+        tag_step(replace(run, run_id="run-2"))
 
 
 def test_promise_4_a_superseded_run_brings_nothing_back_that_was_taken_out(run: PipelineRun, tmp_path: Path) -> None:
     """The later run has nothing to write: only its fence keeps the scores of the earlier one out of `tags`."""
     run = replace(run, pipeline=run.pipeline.model_copy(update={"steps": ("tag", "filter"), "routes": ()}))
-    run_all(run, "run-1")
     alter(run, "SET TBLPROPERTIES (delta.enableChangeDataFeed = false)")
     before = source(run).history(1).collect()[0]["version"]
     write(documents(run.spark, range(100, 103), "garbage {} of a bad load of data"), tmp_path)
@@ -106,12 +102,12 @@ def test_promise_4_a_superseded_run_brings_nothing_back_that_was_taken_out(run: 
     assert_follows_source(run)
 
 
+@pytest.mark.long
 def test_sequence_numbers_follow_the_job_s_own_rows_whatever_the_clocks_say(
     run: PipelineRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`runs` holds more rows of a job that runs often than are read, and all are later than this machine's time."""
     monkeypatch.setattr("gliclass_spark.runs.history.RECENT_ROWS", 3)
-    run_all(run, "run-1")
     path = run.lake.path("runs")
     rows = run.lake.read(run.spark, "runs").where("job = 'tag'")
     copies = rows.crossJoin(run.spark.range(1, 6).withColumnRenamed("id", "k")).withColumns(
@@ -129,7 +125,6 @@ def test_sequence_numbers_follow_the_job_s_own_rows_whatever_the_clocks_say(
 
 @pytest.mark.long
 def test_full_and_retag_all_work_under_the_id_of_a_finished_run(run: PipelineRun) -> None:
-    tag_step(run)
     DeltaTable.forPath(run.spark, run.lake.path("tags")).delete("doc_id = '2'")
     assert tag_step(run).sequence == 1
     repaired = tag_step(replace(run, full=True))

@@ -13,6 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.errors import TableError
+from gliclass_spark.spark.delta.schema import TAGS_SPEC
+from gliclass_spark.spark.delta.table_creation import create
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, tag_step
 from gliclass_spark.spark.jobs.maintain import maintain
 
@@ -102,14 +104,13 @@ def test_a_column_taken_out_of_the_pipeline_leaves_every_table(make: Any, tmp_pa
 
 @pytest.mark.long
 def test_a_kill_before_a_new_column_is_filled_leaves_it_to_the_next_run(
-    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unrouted_run: PipelineRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gliclass_spark.spark.jobs import decision_tables
 
-    run = make(documents(_spark(), range(3)), **NO_ROUTES)
-    run_all(run, "run-1")
-    write(documents(_spark(), [3]).withColumn("lang", F.lit("xx")), tmp_path, mergeSchema="true")
-    source(run).update("n < 3", {"lang": "'yy'"})
+    run = unrouted_run
+    write(documents(_spark(), [4]).withColumn("lang", F.lit("xx")), tmp_path, mergeSchema="true")
+    source(run).update("n < 4", {"lang": "'yy'"})
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -142,11 +143,10 @@ def test_a_column_that_delta_cannot_store_stops_the_run_before_any_text_is_score
     assert not (tmp_path / "lake").exists()
 
 
-def test_hostile_column_names_stay_names(make: Any, tmp_path: Path) -> None:
-    run = make(documents(_spark(), range(2)), **NO_ROUTES)
-    run_all(run, "run-1")
+def test_hostile_column_names_stay_names(unrouted_run: PipelineRun, tmp_path: Path) -> None:
+    run = unrouted_run
     field = "a:int>,injected:struct<b"
-    hostile = documents(_spark(), [2]).withColumn(
+    hostile = documents(_spark(), [4]).withColumn(
         "headers", F.expr("named_struct('x', 1)").cast(f"struct<`{field}`:int>")
     )
     write(hostile, tmp_path, mergeSchema="true")
@@ -156,33 +156,26 @@ def test_hostile_column_names_stay_names(make: Any, tmp_path: Path) -> None:
     assert kept["headers"].dataType.names == [field]
 
 
-@pytest.mark.long
-def test_defaults_of_a_cluster_do_not_reach_the_tables(make: Any) -> None:
-    spark = _spark()
+def test_defaults_of_a_cluster_do_not_reach_the_tables(spark: SparkSession, tmp_path: Path) -> None:
     defaults = ("enableTypeWidening", "enableIcebergCompatV2")
     for name in defaults:
         spark.conf.set(f"spark.databricks.delta.properties.defaults.{name}", "true")
     try:
-        run = make(documents(spark, range(2)), source={"path": "documents", "id": "id", "text": "body"})
-        run_all(run, "run-1")
+        create(spark, str(tmp_path / "tags"), TAGS_SPEC)
     finally:
         for name in defaults:
             spark.conf.unset(f"spark.databricks.delta.properties.defaults.{name}")
-    for name in ("runs", "tags", "kept", "odd"):
-        features = DeltaTable.forPath(spark, run.lake.path(name)).detail().collect()[0]["tableFeatures"]
-        assert not {"typeWidening", "typeWidening-preview", "icebergCompatV2"} & set(features)
+    features = DeltaTable.forPath(spark, str(tmp_path / "tags")).detail().collect()[0]["tableFeatures"]
+    assert not {"typeWidening", "typeWidening-preview", "icebergCompatV2"} & set(features)
 
 
-@pytest.mark.long
-def test_maintain_vacuums_the_tables_of_former_routes(make: Any, tmp_path: Path, tiny_bi_encoder: str) -> None:
-    run = make(documents(_spark(), range(4)))
-    run_all(run, "run-1")
-    renamed = replace(
-        run, pipeline=pipeline_of(tmp_path, tiny_bi_encoder, routes=[{"route": "uneven", "when": "n % 2 = 1"}])
-    )
-    run_all(renamed, "run-2")
-    alter(run, "SET TBLPROPERTIES (delta.deletedFileRetentionDuration = 'interval 0 hours')", "odd")
-    assert "odd" in [size.table for size in maintain(run.spark, renamed.pipeline)]
+def test_maintain_vacuums_the_tables_of_former_routes(
+    delta_run: PipelineRun, tmp_path: Path, tiny_bi_encoder: str
+) -> None:
+    renamed = pipeline_of(tmp_path, tiny_bi_encoder, routes=[{"route": "uneven", "when": "n % 2 = 1"}])
+    DeltaTable.forPath(delta_run.spark, delta_run.lake.path("odd")).delete()  # as the next run does
+    alter(delta_run, "SET TBLPROPERTIES (delta.deletedFileRetentionDuration = 'interval 0 hours')", "odd")
+    assert "odd" in [size.table for size in maintain(delta_run.spark, renamed)]
     assert list((tmp_path / "lake" / "odd").glob("*.parquet")) == []
 
 

@@ -285,7 +285,9 @@ def test_duplicate_and_null_ids_are_refused(run: PipelineRun, tmp_path: Path) ->
     part.write_text('{"body": "without an id"}\n')
     with pytest.raises(TableError, match=r"1 rows have no id"):
         tag_step(run)
-    assert not Path(run.pipeline.tables).exists()
+    assert not Path(run.lake.path("tags")).exists()
+    failed = run.lake.read(run.spark, "runs").where("status = 'failed'").orderBy("sequence").collect()
+    assert ["repeat: 'a' (2 rows)" in failed[0]["message"], "1 rows have no id" in failed[1]["message"]] == [True, True]
 
 
 def test_duplicate_ids_are_refused_in_a_later_run_too(ran: PipelineRun, tmp_path: Path) -> None:

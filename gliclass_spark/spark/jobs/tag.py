@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
-from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta import table_creation, writes
@@ -43,8 +42,6 @@ def tag_step(run: PipelineRun) -> Manifest:
     settings = tag_settings(run.pipeline, model.digest, run.retag)
     if (finished := finished_job(run, "tag", settings, recent)) is not None:
         return finished
-    if last_success(recent, "tag") is None:
-        run.documents.check_ids(run.documents.read())  # before the first run creates tables
 
     with claimed_job(run, "tag", settings, recent, model_digest=model.digest) as job:
         if run.retag == "all":

@@ -97,7 +97,7 @@ class TestClaim:
         gpu.claim(name, "warn")
         [record] = caplog.records
         assert record.levelno == logging.WARNING
-        assert f"GPU {name} already holds the model of another process" in record.message
+        assert f"GPU {name} already holds the model of another process" in record.getMessage()
 
     def test_allow_logs_nothing(
         self, name: str, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture

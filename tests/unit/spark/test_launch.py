@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 
 from gliclass_spark.errors import ConfigError, SparkStartError
@@ -45,6 +46,7 @@ def test_spark_home_of_the_same_version_is_all_right(tmp_path: Path, monkeypatch
 
 def test_a_user_without_a_home_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.home=?")
+    monkeypatch.setattr(SparkContext, "_gateway", None)  # another test of this process may have started Java
     log = tmp_path / "spark.log"
     with pytest.raises(SparkStartError, match="Java knows no home folder of this user") as raised:
         launch_java({"spark.jars.packages": "io.delta:delta-storage:4.0.0"}, log)
