@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta import table_creation
 from gliclass_spark.spark.delta.commits import Commits, retry_conflicts
+from gliclass_spark.spark.delta.file_system import is_on_local_disk
 from gliclass_spark.spark.delta.schema import TAGS, TAGS_SPEC
 from gliclass_spark.spark.delta.table_creation import ensure, missing_columns
 
@@ -82,6 +83,18 @@ def test_conflicting_writers_all_commit(spark: SparkSession, tmp_path: Path) -> 
         writer.join()
     assert failures == []
     assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [6]
+
+
+def test_a_path_without_a_scheme_is_on_local_disk_unless_hadoop_has_another_default(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    assert is_on_local_disk(spark, str(tmp_path))
+    assert not is_on_local_disk(spark, "s3a://bucket/lake")
+    spark.conf.set("fs.defaultFS", "hdfs://namenode:8020")
+    try:
+        assert not is_on_local_disk(spark, "/data/lake")
+    finally:
+        spark.conf.unset("fs.defaultFS")
 
 
 def unfinished(table: Path) -> Path:

@@ -7,7 +7,16 @@ from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
+from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.errors import JobError
+
+
+def is_on_local_disk(spark: SparkSession, path: str) -> bool:
+    """Return whether the path has no scheme, and Hadoop resolves such paths to this machine's disk, not to HDFS."""
+    if has_scheme(path):
+        return False
+    jvm: Any = spark._jvm
+    return str(jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(_hadoop_conf(spark)).getScheme()) == "file"
 
 
 def list_names(spark: SparkSession, path: str) -> list[str]:
@@ -74,4 +83,8 @@ def _resolve(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """Return Hadoop's file system of the path, and Hadoop's Path."""
     jvm: Any = spark._jvm
     hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-    return hadoop_path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), hadoop_path
+    return hadoop_path.getFileSystem(_hadoop_conf(spark)), hadoop_path
+
+
+def _hadoop_conf(spark: SparkSession) -> Any:
+    return spark._jsparkSession.sessionState().newHadoopConf()

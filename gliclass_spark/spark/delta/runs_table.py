@@ -26,10 +26,10 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.errors import ConflictError, SupersededError, TableError
 from gliclass_spark.runs.history import RECENT_ROWS, recent_rows
 from gliclass_spark.runs.manifest import RUNNING, Manifest
+from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.local_rows import local_rows
@@ -121,7 +121,7 @@ class Runs:
         # On a local disk delta-rs reads them in milliseconds, where a query of Spark takes a third of a second. But it
         # can't read every table that Spark can.
         with suppress(TableError):
-            if not has_scheme(self.path):
+            if file_system.is_on_local_disk(self.spark, self.path):
                 return recent_rows(self.path, self.pipeline)
         if not DeltaTable.isDeltaTable(self.spark, self.path):
             return []
