@@ -50,21 +50,6 @@ def test_promise_4_a_fence_locks_earlier_runs_out_of_a_table_that_does_not_chang
     assert [row.asDict() for row in spark.read.format("delta").load(path).collect()] == [{"doc_id": "a", "n": 0}]
 
 
-def test_a_commit_leaves_the_writes_of_other_threads_alone(spark: SparkSession, tmp_path: Path) -> None:
-    """They would be skipped as repetitions if they got the transaction id."""
-    path, own = counter(spark, tmp_path / "counter"), str(tmp_path / "own")
-    spark.range(0).write.format("delta").save(own)
-
-    def append_to_own(table: DeltaTable) -> None:
-        for number in range(2):
-            spark.range(number, number + 1).coalesce(1).write.format("delta").mode("append").save(own)
-        table.update(set={"n": "n + 1"})
-
-    for sequence in (1, 2):
-        Commits(spark, "mail/tag", sequence).change(path, append_to_own)
-    assert sorted(row["id"] for row in spark.read.format("delta").load(own).collect()) == [0, 0, 1, 1]
-
-
 def test_conflicting_writers_all_commit(spark: SparkSession, tmp_path: Path) -> None:
     path = counter(spark, tmp_path / "counter")
     failures: list[BaseException] = []

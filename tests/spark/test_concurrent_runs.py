@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -121,6 +123,32 @@ def test_sequence_numbers_follow_the_job_s_own_rows_whatever_the_clocks_say(
     done = run_all(run, "run-2")
     assert [manifest.sequence for manifest in done.values()] == [7, 2, 2]
     assert [manifest.full_scan for manifest in done.values()] == [False, False, False]
+
+
+@pytest.mark.long
+def test_pipelines_in_threads_of_one_session_leave_each_other_and_other_writes_alone(
+    run: PipelineRun, tmp_path: Path, tiny_bi_encoder: str
+) -> None:
+    """Each job has transaction ids and an ANSI mode of its own."""
+    shutil.copytree(tmp_path, tmp_path / "second")
+    second = replace(run, pipeline=pipeline_of(tmp_path / "second", tiny_bi_encoder))
+    own, appended, ansi = str(tmp_path / "own"), [], set()
+    run.spark.range(0).write.format("delta").save(own)
+    for number, folder in enumerate((tmp_path, tmp_path / "second")):
+        write(documents(run.spark, [10 + number]), folder)
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(run_all, each, "run-2") for each in (run, second)]
+        while not all(each.done() for each in runs):
+            row = run.spark.range(len(appended), len(appended) + 1).coalesce(1)
+            row.write.format("delta").mode("append").save(own)
+            appended.append(len(appended))
+            ansi.add(run.spark.conf.get("spark.sql.ansi.enabled"))
+        for each in runs:
+            each.result()
+    assert sorted(row["id"] for row in run.spark.read.format("delta").load(own).collect()) == appended
+    assert ansi == {"true"}
+    for each in (run, second):
+        assert_follows_source(each)
 
 
 @pytest.mark.long

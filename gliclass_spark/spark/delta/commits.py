@@ -53,14 +53,15 @@ _VERSION = "spark.databricks.delta.write.txnVersion"
 class Commits:
     """The commits of one run of a job. `app_id` names the job, `sequence` numbers its runs.
 
+    spark: a session of the job's own. MERGE and DELETE take the transaction id from its settings, and Delta would skip
+    the writes of other threads that had the same.
+
     Each method commits once, again after a conflict, and Delta silently skips the commit if a later run has
     committed to the table. Each raises ConflictError if conflicts do not end.
     """
 
     def __init__(self, spark: SparkSession, app_id: str, sequence: int) -> None:
-        # MERGE and DELETE take the transaction id from the session's settings. In a session of its own, the
-        # writes of other threads don't get it, which Delta would skip as repetitions.
-        self._session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
+        self._session = spark
         self._app_id = app_id
         self._version = sequence * _MAX_COMMITS_PER_RUN
 
@@ -89,7 +90,11 @@ class Commits:
         self._version += 1
         self._session.conf.set(_APP_ID, self._app_id)
         self._session.conf.set(_VERSION, str(self._version))
-        retry_conflicts(lambda: write(DeltaTable.forPath(self._session, path)), path)
+        try:
+            retry_conflicts(lambda: write(DeltaTable.forPath(self._session, path)), path)
+        finally:
+            self._session.conf.unset(_APP_ID)
+            self._session.conf.unset(_VERSION)
 
     def fence(self, path: str) -> None:
         """Commit no rows: from then on Delta skips every commit of an earlier run to the table."""

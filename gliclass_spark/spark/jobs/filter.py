@@ -60,6 +60,7 @@ def filter_step(run: PipelineRun) -> Manifest:
     Reads the versions of documents and tags that the last tag job left; later documents wait for the next
     one. Raises TableError if there was no such job, or if it had another label set.
     """
+    run = run.in_own_session()
     spark, pipeline, lake = run.spark, run.pipeline, run.lake
     recent = run.runs.recent()
     dated = date_settings(run, recent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,15 @@ class PipelineRun:
     until: datetime | None = None
     registry: str | None = None
     on_progress: Progress = lambda scored, total: None
+
+    def in_own_session(self) -> PipelineRun:
+        """Return the run in a copy of its Spark session, with all of its settings and views.
+
+        A job sets ANSI mode and Delta's transaction ids: in the caller's session, these would reach the queries and
+        writes of other threads.
+        """
+        session = SparkSession(self.spark.sparkContext, self.spark._jsparkSession.cloneSession())
+        return replace(self, spark=session)
 
     @property
     def lake(self) -> Lake:

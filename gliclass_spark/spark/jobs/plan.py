@@ -69,6 +69,7 @@ class Plan:
 
 def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     """Return what a run would tag and decide. Scores `sample_rows` of the texts that it would tag."""
+    run = run.in_own_session()
     recent = run.runs.recent()
     model = check(run, recent)
     pipeline = run.pipeline

@@ -26,6 +26,7 @@ def route_step(run: PipelineRun) -> Manifest:
 
     Reads the version of `kept` that the last filter job of these rules left. Raises TableError if there was none.
     """
+    run = run.in_own_session()
     spark, pipeline, lake = run.spark, run.pipeline, run.lake
     rules = pipeline.rules
     recent = run.runs.recent()

@@ -36,6 +36,7 @@ def tag_step(run: PipelineRun) -> Manifest:
 
     Raises ErrorShareError, with nothing committed to `tags`, if more than `max_error_ratio` of the texts failed.
     """
+    run = run.in_own_session()
     recent = run.runs.recent()
     model = check(run, recent)
     source = run.documents.delta
