@@ -15,6 +15,7 @@ from gliclass_spark.cli.console import console
 from gliclass_spark.cli.run_session import (
     Full,
     RetagChoice,
+    RunDate,
     RunId,
     Until,
     finish_empty,
@@ -102,10 +103,11 @@ def filter_(
     run_id: RunId = None,
     conf: SparkConf = None,
     full: Full = False,
+    run_date: RunDate = None,
     verbose: Verbose = False,
 ) -> None:
     """Apply the reject rules to the scores: `kept`, `rejected` with a reason, `quarantined` with an error."""
-    _run_one_step("filter", pipeline, run_id, conf, full=full, verbose=verbose)
+    _run_one_step("filter", pipeline, run_id, conf, full=full, verbose=verbose, run_date=run_date)
 
 
 @app.command()
@@ -114,10 +116,11 @@ def route(
     run_id: RunId = None,
     conf: SparkConf = None,
     full: Full = False,
+    run_date: RunDate = None,
     verbose: Verbose = False,
 ) -> None:
     """Write the kept documents to the tables of their routes."""
-    _run_one_step("route", pipeline, run_id, conf, full=full, verbose=verbose)
+    _run_one_step("route", pipeline, run_id, conf, full=full, verbose=verbose, run_date=run_date)
 
 
 def _run_one_step(
@@ -129,6 +132,7 @@ def _run_one_step(
     full: bool = False,
     until: datetime | None = None,
     verbose: bool = False,
+    run_date: datetime | None = None,
 ) -> None:
     """Run one step and print its manifest as JSON, on one line in a log."""
     settings = Pipeline.from_yaml(pipeline)
@@ -140,7 +144,7 @@ def _run_one_step(
         [manifest] = empty
     else:
         # The manifest is all that is printed where a scheduler reads it.
-        with open_run(pipeline, run_id, conf, retag, full, until, verbose, announce=False) as run:
+        with open_run(pipeline, run_id, conf, retag, full, until, verbose, run_date, announce=False) as run:
             manifest = run_step(run, step)
     console.print_json(data=asdict(manifest), default=str, indent=2 if console.is_terminal else None)
 

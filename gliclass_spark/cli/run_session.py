@@ -38,6 +38,13 @@ Until = Annotated[
         help="Read the source as of this time (UTC unless it names an offset), for a late run or a backfill.",
     ),
 ]
+RunDate = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%d"],
+        help="The date for rules that use run_date. Default: that of --until, else the day on which the run began.",
+    ),
+]
 Full = Annotated[bool, typer.Option("--full", help="Read every document, not only the changed ones.")]
 
 _DESCRIPTIONS: dict[Step, str] = {
@@ -75,6 +82,7 @@ def open_run(
     full: bool = False,
     until: datetime | None = None,
     verbose: bool = False,
+    run_date: datetime | None = None,
     announce: bool = True,
 ) -> Iterator[PipelineRun]:
     """Yield a run of the pipeline in a Spark session. Raises ConfigError for an invalid file, before Spark starts."""
@@ -84,10 +92,11 @@ def open_run(
     from gliclass_spark.spark.launch import check_paths
     from gliclass_spark.spark.session import java_encoding
 
+    day = run_date.date() if run_date is not None else None
     as_of = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
     with open_spark(conf, verbose, f"pipeline {settings.name!r}", announce) as spark:
         check_paths(java_encoding(spark), {"source.path": settings.source.path, "tables": settings.tables})
-        yield PipelineRun(spark, settings, run_id or new_run_id(), retag=retag, full=full, until=as_of)
+        yield PipelineRun(spark, settings, run_id or new_run_id(), retag=retag, full=full, until=as_of, run_date=day)
 
 
 def run_step(run: PipelineRun, name: Step) -> Manifest:

@@ -18,7 +18,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from dag_files import HEAVY, ROOT, dag_bag, parse
 
-from gliclass_spark.airflow.dags.pipeline_dag import UNTIL, pipeline_dag
+from gliclass_spark.airflow.dags.pipeline_dag import RUN_DATE, UNTIL, pipeline_dag
 from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
 from gliclass_spark.airflow.dags.scheduled_dag import asset
 from gliclass_spark.config.pipeline import Pipeline
@@ -118,6 +118,16 @@ def test_a_scheduled_run_reads_up_to_its_due_time_and_a_manual_run_up_to_when_it
     # An asset-triggered or manual run has no interval, or None.
     assert template.render(dag_run=run, data_interval_end=None) == now.isoformat()
     assert template.render(dag_run=run) == now.isoformat()
+
+
+def test_rules_that_use_the_date_of_the_run_get_that_of_its_due_time(tmp_path: Path) -> None:
+    plain, dated = dag_of(tmp_path), dag_of(tmp_path, reject=[{"reason": "old", "when": "run_date > published"}])
+    steps = ("filter", "route")
+    assert not any("--run-date" in plain.get_task(step).application_args for step in steps)
+    assert [dated.get_task(step).application_args[-2:] for step in steps] == [["--run-date", RUN_DATE]] * 2
+    due = datetime(2026, 11, 23, 2, tzinfo=UTC)
+    template = dated.get_template_env().from_string(RUN_DATE)
+    assert template.render(dag_run=SimpleNamespace(run_after=None), data_interval_end=due) == "2026-11-23"
 
 
 def test_a_source_without_versions_is_read_as_it_is(tmp_path: Path) -> None:

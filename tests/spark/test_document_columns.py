@@ -143,17 +143,19 @@ def test_a_column_that_delta_cannot_store_stops_the_run_before_any_text_is_score
     assert not (tmp_path / "lake").exists()
 
 
-def test_hostile_column_names_stay_names(unrouted_run: PipelineRun, tmp_path: Path) -> None:
+def test_hostile_column_names_stay_names_at_every_depth(unrouted_run: PipelineRun, tmp_path: Path) -> None:
     run = unrouted_run
-    field = "a:int>,injected:struct<b"
-    hostile = documents(_spark(), [4]).withColumn(
-        "headers", F.expr("named_struct('x', 1)").cast(f"struct<`{field}`:int>")
-    )
-    write(hostile, tmp_path, mergeSchema="true")
+    name = "a:int>,injected:struct<b"
+    columns = {
+        f"{name} int, top": F.lit(1),
+        "field": F.expr("named_struct('x', 1)").cast(f"struct<`{name}`:int>"),
+        "elements": F.expr("array(named_struct('x', 1))").cast(f"array<struct<`{name}`:int>>"),
+        "entries": F.expr("map('k', named_struct('x', 1))").cast(f"map<string,struct<`{name}`:int>>"),
+    }
+    write(documents(_spark(), [4]).withColumns(columns), tmp_path, mergeSchema="true")
     run_all(run, "run-2")
-    kept = run.lake.read(run.spark, "kept").schema
-    assert "injected" not in kept.names
-    assert kept["headers"].dataType.names == [field]
+    assert "injected" not in run.lake.read(run.spark, "kept").columns
+    assert_follows_source(run)
 
 
 def test_defaults_of_a_cluster_do_not_reach_the_tables(spark: SparkSession, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from gliclass_spark.errors import ConfigError
 # A scheduled run reads the documents as of its due time, however late it runs. A manual or asset-triggered run has no
 # interval, and reads the documents as of when it may start.
 UNTIL = "{{ (data_interval_end | default(none) or dag_run.run_after).isoformat() }}"
+# The date of that time, for rules: a backfill decides as the run of that day would have.
+RUN_DATE = "{{ (data_interval_end | default(none) or dag_run.run_after).strftime('%Y-%m-%d') }}"
 
 
 def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
@@ -69,12 +71,13 @@ def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: P
     }[step]
     # A source without versions is read as it is.
     until = ["--until", UNTIL] if step == "tag" and pipeline.source.format == "delta" else []
+    run_date = ["--run-date", RUN_DATE] if step != "tag" and pipeline.rules.uses_run_date else []
     return SparkStep(
         task_id=step,
         pipeline_file=str(file),
         step=step,
         application=str(jobs / f"{step}.py"),
-        application_args=[str(file), "--run-id", RUN_ID, *until],
+        application_args=[str(file), "--run-id", RUN_ID, *until, *run_date],
         conn_id=schedule.connection,
         name=f"{pipeline.name}.{step}",
         pool=schedule.pool if step == "tag" else "default_pool",

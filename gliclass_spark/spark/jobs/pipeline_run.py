@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
@@ -28,8 +28,9 @@ class PipelineRun:
     retag: which documents `tag` scores again: those with a "changed" text, label set or model; "all"; or
     "none", which keeps the tags of an earlier model. full: read every document instead of those that
     changed since the last run. until: read the source as of this time, or as of an earlier run's version
-    if that is later; None: the latest version. registry: MLflow tracking URI of a models:/ model; None: the
-    environment's.
+    if that is later; None: the latest version. run_date: the date for rules that use it; None: that of
+    `until`, else the day of the run's first claim. registry: MLflow tracking URI of a models:/ model; None:
+    the environment's.
     """
 
     spark: SparkSession
@@ -40,6 +41,7 @@ class PipelineRun:
     retag: Retag = "changed"
     full: bool = False
     until: datetime | None = None
+    run_date: date | None = None
     registry: str | None = None
     on_progress: Progress = lambda scored, total: None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -42,6 +43,11 @@ def test_it_is_the_day_of_the_first_claim_of_any_job_or_attempt() -> None:
 def test_before_any_claim_it_is_today() -> None:
     before = datetime.now(UTC).date()
     assert before <= date_settings(run("RUN_DATE is null"), [])["run_date"] <= datetime.now(UTC).date()
+
+
+def test_a_date_that_the_run_was_given_decides() -> None:
+    dated = replace(run("run_date is null", datetime(2026, 3, 1, tzinfo=UTC)), run_date=date(2026, 2, 14))
+    assert date_settings(dated, CLAIMS) == {"run_date": date(2026, 2, 14)}
 
 
 def test_a_time_that_the_run_reads_as_of_decides_in_utc() -> None:
