@@ -100,7 +100,7 @@ def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
     create(spark, path, spec)
     if missing:
         # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
-        no_rows = spark.createDataFrame([], StructType([f for f in spec.schema if f.name in missing]))
+        no_rows = spark.createDataFrame([], spec.schema)
         writer = no_rows.write.format("delta").mode("append").option("mergeSchema", "true")
         retry_conflicts(lambda: writer.save(path), path)
     if not spec.constraints:

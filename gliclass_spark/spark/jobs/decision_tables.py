@@ -70,8 +70,9 @@ class DecisionTables:
 
     @property
     def columns_hash(self) -> str:
-        """The SHA-256 of the names and types of the columns."""
-        described = sorted({schema.simpleString() for schema in self.schemas.values()})
+        """The SHA-256 of the names and types of the columns, whatever their order."""
+        columns = (column for schema in self.schemas.values() for column in schema)
+        described = sorted({f"{column.name} {column.dataType.simpleString()}" for column in columns})
         return hashlib.sha256("\n".join(described).encode()).hexdigest()
 
     def write(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
