@@ -1,4 +1,4 @@
-"""Secrets in texts: credentials and signatures in URIs, found and cut out."""
+"""Removal of secrets from texts: credentials and signatures in URIs."""
 
 from __future__ import annotations
 

@@ -96,11 +96,11 @@ def _signature(environ: Mapping[str, Any], parameters: Mapping[str, str]) -> Sig
         if _expired(date, parameters.get("X-Amz-Expires", "")):
             return None
         return Signature(key, scope, headers, parameters["X-Amz-Signature"], date, "UNSIGNED-PAYLOAD")
-    found = _AUTHORIZATION.fullmatch(environ.get("HTTP_AUTHORIZATION", ""))
-    if found is None:
+    match = _AUTHORIZATION.fullmatch(environ.get("HTTP_AUTHORIZATION", ""))
+    if match is None:
         return None
     date, payload = (environ.get(f"HTTP_X_AMZ_{name}", "") for name in ("DATE", "CONTENT_SHA256"))
-    return Signature(*found.group("key", "scope", "headers", "signature"), date, payload)
+    return Signature(*match.group("key", "scope", "headers", "signature"), date, payload)
 
 
 def _expired(date: str, seconds: str) -> bool:

@@ -1,4 +1,4 @@
-"""Runs with nothing to do, found out and recorded without Spark and Java, in a second or two."""
+"""Runs with nothing to do, detected and recorded without Spark and Java, in a second or two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def finish_empty_run(
 ) -> list[Manifest] | None:
     """Record the steps of a run as done if they would change nothing, and return their manifests; else return None.
 
-    Steps that this run has finished before are not recorded again. None, too, where only Spark can find out: for
+    Steps that this run has finished before are not recorded again. None, too, where only Spark can check: for
     sources and tables that are not Delta tables on a local disk, and for rules that use the date of the run.
     """
     source = pipeline.source

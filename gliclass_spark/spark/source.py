@@ -14,7 +14,7 @@ from gliclass_spark.config.pipeline import Source
 from gliclass_spark.config.rule_sql import CLOCK, TAG_COLUMNS
 from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta.column_names import HELPER_PREFIX, column
-from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, KEY
+from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, FEED_METADATA, KEY
 from gliclass_spark.spark.delta.table_ref import NotADeltaTableError, TableRef
 from gliclass_spark.spark.source_files import RECORD_ID, SOURCE_ERROR, nanosecond_columns, read_files
 from gliclass_spark.spark.spark_errors import SPARK_ERRORS, as_user_error, root_cause
@@ -115,7 +115,7 @@ class Documents:
         seen: dict[str, str] = {}
         for name in names:
             folded = name.lower()
-            if folded in (*TAG_COLUMNS, *DECISION_COLUMNS) or folded.startswith(HELPER_PREFIX):
+            if folded in (*TAG_COLUMNS, *DECISION_COLUMNS, *FEED_METADATA) or folded.startswith(HELPER_PREFIX):
                 raise TableError(f"{self.name}: the column {name!r} has the name of one that the jobs add; {fix}")
             if folded in seen:
                 raise TableError(f"{self.name}: the columns {seen[folded]!r} and {name!r} differ in case alone; {fix}")

@@ -166,6 +166,7 @@ def test_csv_files_with_other_headers_are_not_read_by_the_first_one(lines: Lines
         ("utf16.csv", {"encoding": "nonsense"}, "check source.encoding, source.delimiter and source.options"),
         ("case.json", {}, "can't be read"),
         ("helper.json", {}, "the column '__gliclass_x' has the name of one that the jobs add"),
+        ("feed.json", {}, "the column '_commit_version' has the name of one that the jobs add"),
         ("where.json", {"where": "language = 'en'"}, "the source has the columns id, text"),
         ("text.parquet", {}, "can't be read; it is damaged, cut short or of another format"),
         ("zero", {}, "zero/a.parquet can't be read"),
@@ -191,6 +192,8 @@ def test_a_wrong_input_is_one_line(lines: Lines, name: str, source: dict[str, An
             lines(name, '{"id": "1", "text": "a", "ID": "2"}\n')
         case "helper.json":
             lines(name, '{"id": "1", "text": "a", "__gliclass_x": "2"}\n')
+        case "feed.json":
+            lines(name, '{"id": "1", "text": "a", "_commit_version": "2"}\n')
         case "where.json":
             lines(name, '{"id": "1", "text": "a"}\n')
         case "text.parquet":

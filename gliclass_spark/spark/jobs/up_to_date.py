@@ -1,4 +1,4 @@
-"""Whether a run would change anything, found out in a Spark session."""
+"""Whether a run would change anything, checked in a Spark session."""
 
 from __future__ import annotations
 
