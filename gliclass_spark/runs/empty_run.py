@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-
-import pyarrow as pa
-from deltalake import CommitProperties, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError
 
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
@@ -18,6 +14,7 @@ from gliclass_spark.runs.delta_reader import commit_id, delta_table
 from gliclass_spark.runs.freshness import up_to_date
 from gliclass_spark.runs.history import recent_manifests
 from gliclass_spark.runs.manifest import Manifest, VersionRange
+from gliclass_spark.runs.manifest_writer import append_manifests
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +58,12 @@ def finish_empty_run(
     if all(manifest.run_id == run_id for manifest in last.values()):
         return list(last.values())
     empty = [_empty(manifest, run_id, started) for manifest in last.values()]
-    return empty if _append(pipeline, empty) else None
+    try:
+        is_claimed = append_manifests(f"{pipeline.tables}/runs", empty, claim=True)
+    except TableError as error:
+        logger.info("the empty run is left to Spark: %s", error)
+        return None
+    return empty if is_claimed else None
 
 
 def _empty(last: Manifest, run_id: str, started: datetime) -> Manifest:
@@ -100,24 +102,3 @@ def _empty(last: Manifest, run_id: str, started: datetime) -> Manifest:
 def _zero(count: int | None) -> int | None:
     """Return 0 for a count that the job has."""
     return None if count is None else 0
-
-
-def _append(pipeline: Pipeline, manifests: Sequence[Manifest]) -> bool:
-    """Append the manifests to `runs` in one commit. Return False if another run claimed one of the jobs meanwhile."""
-    table = delta_table(f"{pipeline.tables}/runs")
-    schema = pa.schema(table.schema().to_arrow())
-    rows = [{**_with_pairs(asdict(manifest)), "seconds": manifest.seconds} for manifest in manifests]
-    claims = [Transaction(f"{pipeline.name}/{row.job}", 2 * row.sequence + 1) for row in manifests]
-    try:
-        data = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
-        properties = CommitProperties(app_transactions=claims, max_commit_retries=0)
-        write_deltalake(table, data, mode="append", commit_properties=properties)
-    except DeltaError as error:
-        logger.info("the empty run is left to Spark: %s", str(error).splitlines()[0])
-        return False
-    return True
-
-
-def _with_pairs(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values with each mapping as the list of pairs that Arrow expects."""
-    return {name: list(value.items()) if isinstance(value, Mapping) else value for name, value in values.items()}

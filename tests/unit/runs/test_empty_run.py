@@ -12,7 +12,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from written_runs import manifest, pipeline, write_runs
 
 from gliclass_spark.config.pipeline import Pipeline
-from gliclass_spark.runs import empty_run
+from gliclass_spark.runs import manifest_writer
 from gliclass_spark.runs.delta_reader import commit_id
 from gliclass_spark.runs.empty_run import finish_empty_run
 from gliclass_spark.runs.history import recent_manifests
@@ -140,17 +140,17 @@ def test_a_pipeline_that_has_not_run_is_left_to_spark(tmp_path: Path) -> None:
 
 def test_a_run_that_claims_a_job_meanwhile_goes_first(settings: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = f"{settings.tables}/runs"
-    opened = empty_run.delta_table
+    opened = manifest_writer.delta_table
 
     def claimed_after(path: str) -> DeltaTable:
         table = opened(path)
-        if path == runs:
-            claim = CommitProperties(app_transactions=[Transaction("mail/tag", 4)])
-            rows = DeltaTable(runs).to_pyarrow_table().slice(0, 1)
-            write_deltalake(runs, rows, mode="append", commit_properties=claim)
+        monkeypatch.undo()
+        claim = CommitProperties(app_transactions=[Transaction("mail/tag", 4)])
+        rows = DeltaTable(runs).to_pyarrow_table().slice(0, 1)
+        write_deltalake(runs, rows, mode="append", commit_properties=claim)
         return table
 
-    monkeypatch.setattr(empty_run, "delta_table", claimed_after)
+    monkeypatch.setattr(manifest_writer, "delta_table", claimed_after)
     before = len(recent_manifests(settings))
     assert finish(settings) is None
     assert len(recent_manifests(settings)) == before + 1
