@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 EXTRAS := spark,airflow,postgres,train,registry,docs,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo retrain-demo airflow stack test test-long test-all check format bench chaos docs audit java
+.PHONY: help setup demo retrain-demo airflow stack test test-long test-all check format bench chaos histories docs audit java
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,8 +49,11 @@ bench: setup  ## Measure on this machine: the engine against the gliclass librar
 	@$(BIN)/python benchmarks/spark_share.py
 	@$(BIN)/python benchmarks/run_overhead.py
 
-chaos: setup  ## Kill processes of a Spark cluster and of Airflow, and count lost rows: KILLS=50 SEED=0.
-	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --runs 3
+chaos: setup  ## Kill processes of a Spark cluster and of Airflow, change the source meanwhile, and count lost rows: KILLS=30 SEED=0.
+	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),30) --seed $(or $(SEED),0) --runs 3
+
+histories: setup  ## Search random histories of a source, of settings and of runs for wrong tables: HISTORIES=100 SEED=0.
+	@$(BIN)/pytest tests/spark/test_histories.py -s --histories $(or $(HISTORIES),100) --seed $(or $(SEED),0)
 
 docs: setup  ## Build the documentation into build/site; SERVE=1 serves it and rebuilds on changes.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build) --strict --quiet
