@@ -13,6 +13,7 @@ from attrs import define
 from openlineage.client.event_v2 import Dataset
 from openlineage.client.facet_v2 import RunFacet, dataset_version_dataset
 
+from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.manifest import Manifest, VersionRange
@@ -60,7 +61,7 @@ def _name(pipeline: Pipeline, table: str) -> tuple[str, str]:
     """Return a table's namespace and name by OpenLineage's naming convention."""
     if table == "source" and pipeline.source.path is None:
         return "spark", str(pipeline.source.table)
-    path = str(pipeline.source.path) if table == "source" else f"{pipeline.tables.rstrip('/')}/{table}"
+    path = str(pipeline.source.path) if table == "source" else table_path(pipeline.tables, table)
     if not has_scheme(path):
         return "file", path
     parts = urlsplit(path)

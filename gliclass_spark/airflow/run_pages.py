@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 
 from gliclass_spark import atomic_files
+from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.delta_reader import StorageOptions, object_store_uri
@@ -15,7 +16,7 @@ from gliclass_spark.runs.file_names import file_name
 
 def page_path(pipeline: Pipeline, run_id: str) -> str:
     """Return the path or URI of a run's page."""
-    return f"{object_store_uri(pipeline.tables.rstrip('/'))}/reports/{file_name(run_id)}.html"
+    return f"{object_store_uri(table_path(pipeline.tables, 'reports'))}/{file_name(run_id)}.html"
 
 
 def write(pipeline: Pipeline, run_id: str, html: str, storage_options: StorageOptions = None) -> str:

@@ -87,12 +87,14 @@ def _run_pipeline(spark: SparkSession, pipeline: Pipeline, registry: str | None)
 
 def _ingest_reviews(spark: SparkSession, config: RetrainConfig, documents: list[PackageDocument]) -> None:
     from gliclass_spark.cli.output.feedback_output import show_feedback
+    from gliclass_spark.config.catalog import table_path
     from gliclass_spark.demo.package_reviews import write_reviews
     from gliclass_spark.runs.delta_reader import delta_table, query
     from gliclass_spark.spark.jobs.ingest_feedback import ingest
 
-    tags = query(delta_table(f"{config.pipeline.tables}/tags"), "select doc_id, labels from t where deleted_at is null")
+    tags = delta_table(table_path(config.pipeline.tables, "tags"))
+    decisions = query(tags, "select doc_id, labels from t where deleted_at is null")
     file = Path(config.work) / "reviews.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_reviews(documents, tags, config.pipeline.label_set.names, file)
+    write_reviews(documents, decisions, config.pipeline.label_set.names, file)
     show_feedback(console, config.pipeline.name, ingest(spark, config.pipeline, str(file)))

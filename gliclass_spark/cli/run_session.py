@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from gliclass_spark.cli.console import console, step
 from gliclass_spark.cli.spark_options import open_spark
+from gliclass_spark.config.catalog import folder_of
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def open_run(
     day = run_date.date() if run_date is not None else None
     as_of = until.replace(tzinfo=UTC) if until is not None and until.tzinfo is None else until
     with open_spark(conf, verbose, f"pipeline {settings.name!r}", announce) as spark:
-        check_paths(java_encoding(spark), {"source.path": settings.source.path, "tables": settings.tables})
+        check_paths(java_encoding(spark), {"source.path": settings.source.path, "tables": folder_of(settings.tables)})
         yield PipelineRun(spark, settings, run_id or new_run_id(), retag=retag, full=full, until=as_of, run_date=day)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +21,7 @@ from pydantic import (
 )
 
 from gliclass_spark import yaml_loader
+from gliclass_spark.config.catalog import CatalogSchema, Tables, check_table_name, folder_of, may_be_one_table
 from gliclass_spark.config.model_uri import REGISTERED, hub_model, registered_model, stored_model
 from gliclass_spark.config.paths import (
     ConfigPath,
@@ -48,9 +47,6 @@ Retag = Literal["changed", "all", "none"]
 
 # Tables that the jobs write, which the source must not overlap. `documents` is the source itself.
 _WRITTEN_TABLES = RESERVED_TABLES - {"documents"}
-# A name with a slash or a colon would be a path: Spark reads delta.`/folder` as a table.
-_NAME_PART = r"(?:[A-Za-z_][A-Za-z0-9_]*|`[^`/\\:\x00-\x1f]+`)"
-_TABLE = re.compile(rf"{_NAME_PART}(\.{_NAME_PART}){{0,2}}")
 # Reader options that have a key of their own in `source`.
 _OPTION_KEYS = {
     **{"encoding": "encoding", "charset": "encoding", "sep": "delimiter", "delimiter": "delimiter"},
@@ -116,8 +112,8 @@ class Source(BaseModel):
 
     path: ConfigPath | None = None
     """A folder or an object store URI."""
-    table: str | None = None
-    """A table of Spark's catalog, as `catalog.schema.table`."""
+    table: Annotated[str, AfterValidator(check_table_name)] | None = None
+    """A table or view of Spark's catalog, as `catalog.schema.table`."""
     format: Literal["delta", "parquet", "json", "csv"] = "delta"
     """The format of `path`. Only Delta has the versions that time travel and the change data feed need."""
     id: ColumnName
@@ -138,16 +134,6 @@ class Source(BaseModel):
     """Whether a record may have line breaks. Default: true for csv; false for json, which has one object per line."""
     options: dict[str, Annotated[str, BeforeValidator(_as_option)]] = Field(default_factory=dict)
     """Other options of Spark's reader of parquet, csv or json files, such as `recursiveFileLookup: true`."""
-
-    @field_validator("table")
-    @classmethod
-    def _plain_identifiers(cls, value: str | None) -> str | None:
-        if value is not None and not _TABLE.fullmatch(value):
-            raise ValueError(
-                f"{value!r} is no table name; write one to three names of A-Z, a-z, 0-9, _ with dots, "
-                "others in backquotes"
-            )
-        return value
 
     @model_validator(mode="after")
     def _is_path_or_table(self) -> Source:
@@ -206,8 +192,9 @@ class Pipeline(BaseModel):
     model: Annotated[str, AfterValidator(_check_model_uri)] = EMBEDDED_MODEL
     """A model URI: "embedded", a folder (which begins with `.` or `/`), a hub id (org/name@revision), a folder of an
     object store (s3://bucket/folder), or models:/NAME@champion."""
-    tables: ConfigPath
-    """The folder that all tables are written to."""
+    tables: Tables
+    """The folder that all tables are written to, or a schema of the catalog: `{schema: catalog.schema}`, or
+    `{schema: catalog.schema, location: folder}`."""
     reject: tuple[RejectRule, ...] = ()
     """Reasons to reject a document. The first match counts; without any, every document is kept."""
     routes: tuple[Route, ...] = ()
@@ -286,21 +273,33 @@ class Pipeline(BaseModel):
 
     @model_validator(mode="after")
     def _source_is_not_written(self) -> Pipeline:
-        if self.source.path is not None:
-            documents = source_folders(self.source.path)
-            for name, table in self._written_tables():
-                if overlap(documents, table):
-                    raise ValueError(
-                        f"source.path {self.source.path!r} and the table {name!r}, which is written to {table!r}, "
-                        "overlap; choose another path or other tables"
-                    )
+        source, tables, folder = self.source, self.tables, folder_of(self.tables)
+        documents = source_folders(source.path) if source.path is not None else []
+        for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):
+            table = canonical_folder(f"{folder}/{name}") if folder is not None else None
+            if table is not None and overlap(documents, table):
+                raise ValueError(
+                    f"source.path {source.path!r} and the table {name!r}, which is written to {table!r}, overlap; "
+                    "choose another path or other tables"
+                )
+            named = tables.table(name) if isinstance(tables, CatalogSchema) else None
+            if named is not None and source.table is not None and may_be_one_table(source.table, named):
+                raise ValueError(
+                    f"source.table {source.table!r} may be the table {name!r}, which is written to {named!r}; name "
+                    "both with their catalogs, or choose another schema"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _airflow_can_read_tables(self) -> Pipeline:
+        if self.airflow is not None and folder_of(self.tables) is None:
+            raise ValueError(
+                "'airflow' needs a 'location' in 'tables', a folder or object store URI: Airflow's checks read the "
+                "tables without Spark, which alone knows where the catalog has put them"
+            )
         return self
 
     @cached_property
     def rules(self) -> Rules:
         """The reject and route rules, with their hash."""
         return Rules(reject=self.reject, routes=self.routes, default_route=self.default_route, routing=self.routing)
-
-    def _written_tables(self) -> Iterator[tuple[str, str]]:
-        for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):
-            yield name, canonical_folder(f"{self.tables}/{name}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from gliclass_spark.config.catalog import folder_of
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 from gliclass_spark.errors import TableError
@@ -27,18 +28,19 @@ def finish_empty_run(
     Steps that this run has finished before are not recorded again. None, too, where only Spark can check: for
     sources and tables that are not Delta tables on a local disk, and for rules that use the date of the run.
     """
-    source = pipeline.source
+    source, folder = pipeline.source, folder_of(pipeline.tables)
     if (
         pipeline.rules.uses_run_date
         or source.path is None
         or source.format != "delta"
         or has_scheme(source.path)
-        or has_scheme(pipeline.tables)
+        or folder is None
+        or has_scheme(folder)
     ):
         return None
 
     def is_latest(name: str, versions: VersionRange, commit: str | None) -> bool:
-        path = str(source.path) if name == "source" else f"{pipeline.tables}/{name}"
+        path = str(source.path) if name == "source" else f"{folder}/{name}"
         table = delta_table(path)
         if table.version() != versions.until:
             return False
@@ -59,7 +61,7 @@ def finish_empty_run(
         return list(last.values())
     empty = [_empty(manifest, run_id, started) for manifest in last.values()]
     try:
-        is_claimed = append_manifests(f"{pipeline.tables}/runs", empty, claim=True)
+        is_claimed = append_manifests(f"{folder}/runs", empty, claim=True)
     except TableError as error:
         logger.info("the empty run is left to Spark: %s", error)
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import TableError
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query, table_exists
@@ -69,4 +70,4 @@ def select_run(recent: Sequence[Manifest], run_id: str | None) -> tuple[list[Man
 
 
 def _path(pipeline: Pipeline) -> str:
-    return f"{pipeline.tables.rstrip('/')}/runs"
+    return table_path(pipeline.tables, "runs")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from gliclass_spark.config.catalog import CatalogSchema, table_path
 from gliclass_spark.runs.manifest import Manifest
 
 KEPT, REJECTED, QUARANTINED, ROUTED = "kept", "rejected", "quarantined", "routed"
@@ -24,7 +25,7 @@ class Outcome:
     kind: KEPT, REJECTED, QUARANTINED or ROUTED. name: the reject reason, the error's code or the route;
     empty for all of the kind. documents: their count. path: the Delta table that holds them. version: the
     table's version after the run, None for the latest. run_id: set if the table holds documents of other
-    runs too.
+    runs too. table: the table's name in the catalog, if it has one.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Outcome:
     path: str
     version: int | None = None
     run_id: str | None = None
+    table: str | None = None
 
     @cached_property
     def anchor(self) -> str:
@@ -55,7 +57,8 @@ class Outcome:
         where = f".where({condition!r})" if condition else ""
         columns = '"doc_id", "error"' if self.kind == QUARANTINED else '"doc_id", "labels", "scores"'
         rows = min(max(self.documents, 1), MAX_LISTED_DOCUMENTS)
-        load = f'spark.read.format("delta"){version}.load({self.path!r})'
+        named, stored = f"spark.read{version}.table({self.table!r})", f'spark.read.format("delta"){version}'
+        load = named if self.table is not None else f"{stored}.load({self.path!r})"
         return f"{load}{where}.select({columns}).show({rows}, truncate=False)"
 
 
@@ -86,8 +89,8 @@ class Sample:
     documents: Sequence[SampleDocument]
 
 
-def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:
-    """Return the outcomes of a run that have documents, in the order of the page. `tables` is their folder.
+def outcomes(manifests: Sequence[Manifest], tables: str | CatalogSchema) -> list[Outcome]:
+    """Return the outcomes of a run that have documents, in the order of the page. tables: see `Pipeline.tables`.
 
     Quarantined documents are split by error code if this run's tag job scored all of them; if some failed
     in earlier runs, they are one outcome.
@@ -98,9 +101,9 @@ def outcomes(manifests: Sequence[Manifest], tables: str) -> list[Outcome]:
     def add(kind: str, name: str, documents: int | None, table: str, manifest: Manifest) -> None:
         if documents:
             run_id = None if manifest.full_scan else manifest.run_id
-            path = f"{tables.rstrip('/')}/{table}"
+            path, named = table_path(tables, table), tables.table(table) if isinstance(tables, CatalogSchema) else None
             version = manifest.outputs[table].until if table in manifest.outputs else None
-            result.append(Outcome(kind, name, documents, path, version, run_id))
+            result.append(Outcome(kind, name, documents, path, version, run_id, named))
 
     if filtered := jobs.get("filter"):
         errors = jobs["tag"].errors if "tag" in jobs else {}

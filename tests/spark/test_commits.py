@@ -17,47 +17,48 @@ from gliclass_spark.spark.delta.commits import Commits, retry_conflicts
 from gliclass_spark.spark.delta.file_system import is_on_local_disk
 from gliclass_spark.spark.delta.schema import TAGS, TAGS_SPEC
 from gliclass_spark.spark.delta.table_creation import ensure, missing_columns
+from gliclass_spark.spark.delta.table_ref import TableRef
 
 
-def counter(spark: SparkSession, path: Path) -> str:
+def counter(spark: SparkSession, path: Path) -> TableRef:
     spark.createDataFrame([("a", 0)], "doc_id string, n int").coalesce(1).write.format("delta").save(str(path))
-    return str(path)
+    return TableRef(path=str(path))
 
 
 def test_promise_4_a_superseded_run_cannot_write(spark: SparkSession, tmp_path: Path) -> None:
-    path = counter(spark, tmp_path / "counter")
+    table = counter(spark, tmp_path / "counter")
     early, late = (Commits(spark, "mail/tag", sequence) for sequence in (1, 2))
 
-    def increase(table: DeltaTable) -> None:
-        table.update(set={"n": "n + 1"})
+    def increase(counts: DeltaTable) -> None:
+        counts.update(set={"n": "n + 1"})
 
-    early.change(path, increase)
-    late.change(path, increase)
-    early.change(path, increase)  # skipped by Delta
-    early.append(spark.read.format("delta").load(path), path)  # this, too
-    late.change(path, increase)
-    assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [3]
+    early.change(table, increase)
+    late.change(table, increase)
+    early.change(table, increase)  # skipped by Delta
+    early.append(table.read(spark, None), table)  # this, too
+    late.change(table, increase)
+    assert [row["n"] for row in table.read(spark, None).collect()] == [3]
 
 
 def test_promise_4_a_fence_locks_earlier_runs_out_of_a_table_that_does_not_change(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    path = counter(spark, tmp_path / "counter")
+    table = counter(spark, tmp_path / "counter")
     early, late = (Commits(spark, "mail/tag", sequence) for sequence in (1, 2))
-    late.fence(path)
-    early.change(path, lambda table: table.delete())
-    early.overwrite(spark.read.format("delta").load(path).drop("n"), path)
-    assert [row.asDict() for row in spark.read.format("delta").load(path).collect()] == [{"doc_id": "a", "n": 0}]
+    late.fence(table)
+    early.change(table, lambda rows: rows.delete())
+    early.overwrite(table.read(spark, None).drop("n"), table)
+    assert [row.asDict() for row in table.read(spark, None).collect()] == [{"doc_id": "a", "n": 0}]
 
 
 def test_conflicting_writers_all_commit(spark: SparkSession, tmp_path: Path) -> None:
-    path = counter(spark, tmp_path / "counter")
+    table = counter(spark, tmp_path / "counter")
     failures: list[BaseException] = []
 
     def increase_twice() -> None:
         try:
             for _ in range(2):
-                retry_conflicts(lambda: DeltaTable.forPath(spark, path).update(set={"n": "n + 1"}), path)
+                retry_conflicts(lambda: table.handle(spark).update(set={"n": "n + 1"}), table.name)
         except BaseException as error:
             failures.append(error)
 
@@ -67,7 +68,7 @@ def test_conflicting_writers_all_commit(spark: SparkSession, tmp_path: Path) -> 
     for writer in writers:
         writer.join()
     assert failures == []
-    assert [row["n"] for row in spark.read.format("delta").load(path).collect()] == [6]
+    assert [row["n"] for row in table.read(spark, None).collect()] == [6]
 
 
 def test_a_path_without_a_scheme_is_on_local_disk_unless_hadoop_has_another_default(
@@ -94,25 +95,25 @@ def test_promise_4_a_table_whose_creation_was_killed_is_created(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(table_creation, "_CREATION_TIMEOUT_S", 0.5)
-    path = str(unfinished(tmp_path / "tags"))
-    assert missing_columns(spark, path, TAGS) == ()
-    assert ensure(spark, path, TAGS_SPEC) == ()
-    assert spark.read.format("delta").load(path).columns == TAGS.names
-    assert f"{path}: a run was killed while it created this table" in caplog.text
+    table = TableRef(path=str(unfinished(tmp_path / "tags")))
+    assert missing_columns(spark, table, TAGS) == ()
+    assert ensure(spark, table, TAGS_SPEC) == ()
+    assert table.read(spark, None).columns == TAGS.names
+    assert f"{table.path}: a run was killed while it created this table" in caplog.text
 
 
 def test_a_table_that_another_run_is_creating_is_waited_for(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_creation, "_CREATION_TIMEOUT_S", 120.0)  # however slow the other one is
-    ensure(spark, str(tmp_path / "other"), TAGS_SPEC)
+    ensure(spark, TableRef(path=str(tmp_path / "other")), TAGS_SPEC)
     [expected] = DeltaTable.forPath(spark, str(tmp_path / "other")).detail().select("id").collect()
     log = unfinished(tmp_path / "tags") / "_delta_log"
     commit = "00000000000000000000.json"
     shutil.copy(tmp_path / "other" / "_delta_log" / commit, tmp_path / commit)
     other_run = threading.Timer(1.0, os.replace, (tmp_path / commit, log / commit))
     other_run.start()
-    ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
+    ensure(spark, TableRef(path=str(tmp_path / "tags")), TAGS_SPEC)
     other_run.join()
     [created] = DeltaTable.forPath(spark, str(tmp_path / "tags")).detail().select("id").collect()
     assert created == expected
@@ -123,5 +124,5 @@ def test_a_log_with_any_other_file_is_not_removed(name: str, spark: SparkSession
     note = unfinished(tmp_path / "tags") / "_delta_log" / name
     note.write_text("a note")
     with pytest.raises(TableError, match="tags holds files, but is no Delta table"):
-        ensure(spark, str(tmp_path / "tags"), TAGS_SPEC)
+        ensure(spark, TableRef(path=str(tmp_path / "tags")), TAGS_SPEC)
     assert note.exists()

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta.schema import TAGS_SPEC
 from gliclass_spark.spark.delta.table_creation import create
+from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, tag_step
 from gliclass_spark.spark.jobs.maintain import maintain
 
@@ -163,7 +164,7 @@ def test_defaults_of_a_cluster_do_not_reach_the_tables(spark: SparkSession, tmp_
     for name in defaults:
         spark.conf.set(f"spark.databricks.delta.properties.defaults.{name}", "true")
     try:
-        create(spark, str(tmp_path / "tags"), TAGS_SPEC)
+        create(spark, TableRef(path=str(tmp_path / "tags")), TAGS_SPEC)
     finally:
         for name in defaults:
             spark.conf.unset(f"spark.databricks.delta.properties.defaults.{name}")

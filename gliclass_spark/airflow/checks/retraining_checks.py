@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from gliclass_spark.airflow.alerts import send_alert
 from gliclass_spark.airflow.operators.training_step import outcome_path, read_outcome
 from gliclass_spark.airflow.storage import storage_options
+from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import GliclassSparkError
@@ -63,7 +64,7 @@ def notify(file: str, run_id: str) -> None:
 
 def _count_signals(config: RetrainConfig) -> int:
     """Return the number of signals about the pipeline's current label set."""
-    path, options = f"{config.pipeline.tables.rstrip('/')}/feedback", storage_options(config.pipeline)
+    path, options = table_path(config.pipeline.tables, "feedback"), storage_options(config.pipeline)
     if not table_exists(path, options):
         return 0
     label_set_hash = config.pipeline.label_set.hash

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gliclass_spark.config.catalog import place_of
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.redaction import without_secrets
@@ -17,7 +18,7 @@ def describe(file: Path, pipeline: Pipeline) -> str:
         f"`{file}`",
         "",
         f"Tags each new or changed document of `{source.path or source.table}` (`{source.id}`, `{source.text}`) "
-        f"with **{pipeline.model}**; tables in `{pipeline.tables}`.",
+        f"with **{pipeline.model}**; tables in `{place_of(pipeline.tables)}`.",
         "",
         f"**Labels** ({pipeline.label_set.name}): {', '.join(pipeline.label_set.names)}",
     ]

@@ -9,6 +9,7 @@ import pendulum
 from airflow.sdk import DAG, Asset, AssetAll, AssetOrTimeSchedule, CronTriggerTimetable
 
 from gliclass_spark.airflow.alerts import OnFailure
+from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.schedule import Timing
@@ -50,5 +51,5 @@ def _schedule(timing: Timing) -> Any:
 
 def asset(pipeline: Pipeline, table: str) -> Asset:
     """Return the asset of a pipeline's table, by the name that `airflow.after` uses."""
-    path = f"{pipeline.tables.rstrip('/')}/{table}"
+    path = table_path(pipeline.tables, table)
     return Asset(f"{pipeline.name}.{table}", uri=path if has_scheme(path) else f"file://{path}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from gliclass_spark.config.catalog import place_of
+
 if TYPE_CHECKING:
     from gliclass_spark.runs.manifest import Manifest
     from gliclass_spark.spark.jobs import PipelineRun
@@ -27,12 +29,12 @@ def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) 
     _print_speed(console, by_job["tag"])
     decision_tables = {"filter": "kept, rejected, quarantined, ", "route": "one for each route, "}
     tables = "".join(names for job, names in decision_tables.items() if job in by_job)
-    console.print(f"Tables: {run.lake.root} (tags, {tables}runs)", soft_wrap=True)
+    console.print(f"Tables: {place_of(run.lake.root)} (tags, {tables}runs)", soft_wrap=True)
     last_table = {"tag": "tags", "filter": "kept", "route": run.pipeline.rules.destinations[0]}[manifests[-1].job]
     console.print("Next, in PySpark:", style="dim")
-    query = (
-        f'spark.read.format("delta").load("{run.lake.path(last_table)}").select("doc_id", "labels", "scores").show()'
-    )
+    table = run.lake.table(last_table)
+    rows = f'spark.table("{table.table}")' if table.table else f'spark.read.format("delta").load("{table.path}")'
+    query = f'{rows}.select("doc_id", "labels", "scores").show()'
     console.print(f"  {query}", soft_wrap=True, highlight=False)
 
 

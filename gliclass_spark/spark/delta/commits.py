@@ -33,6 +33,7 @@ from tenacity import (
 )
 
 from gliclass_spark.errors import ConflictError
+from gliclass_spark.spark.delta.table_ref import TableRef
 
 logger = logging.getLogger(__name__)
 
@@ -65,53 +66,52 @@ class Commits:
         self._app_id = app_id
         self._version = sequence * _MAX_COMMITS_PER_RUN
 
-    def append(self, rows: DataFrame, path: str) -> None:
+    def append(self, rows: DataFrame, table: TableRef) -> None:
         """Append rows to the Delta table."""
-        self._version += 1
-        writer = rows.write.format("delta").mode("append").options(txnAppId=self._app_id, txnVersion=self._version)
-        retry_conflicts(lambda: writer.save(path), path)
+        options = self._next_transaction()
+        retry_conflicts(lambda: table.append(rows, **options), table.name)
 
-    def overwrite(self, rows: DataFrame, path: str) -> None:
+    def overwrite(self, rows: DataFrame, table: TableRef) -> None:
         """Replace the rows and the columns of the Delta table."""
-        self._version += 1
-        writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        writer = writer.options(txnAppId=self._app_id, txnVersion=self._version)
-        retry_conflicts(lambda: writer.save(path), path)
+        options = {**self._next_transaction(), "overwriteSchema": "true"}
+        retry_conflicts(lambda: table.overwrite(rows, **options), table.name)
 
-    def truncate(self, path: str) -> None:
+    def truncate(self, table: TableRef) -> None:
         """Remove all rows of the Delta table; a DELETE would read them first."""
-        self._version += 1
-        writer = self._no_rows(path).write.format("delta").mode("overwrite")
-        writer = writer.options(txnAppId=self._app_id, txnVersion=self._version)
-        retry_conflicts(lambda: writer.save(path), path)
+        options = self._next_transaction()
+        retry_conflicts(lambda: table.overwrite(self._no_rows(table), **options), table.name)
 
-    def change(self, path: str, write: Callable[[DeltaTable], object]) -> None:
+    def change(self, table: TableRef, write: Callable[[DeltaTable], object]) -> None:
         """Call `write` with the Delta table; it merges or deletes, in one commit."""
-        self._version += 1
-        self._session.conf.set(_APP_ID, self._app_id)
-        self._session.conf.set(_VERSION, str(self._version))
+        options = self._next_transaction()
+        self._session.conf.set(_APP_ID, options["txnAppId"])
+        self._session.conf.set(_VERSION, options["txnVersion"])
         try:
-            retry_conflicts(lambda: write(DeltaTable.forPath(self._session, path)), path)
+            retry_conflicts(lambda: write(table.handle(self._session)), table.name)
         finally:
             self._session.conf.unset(_APP_ID)
             self._session.conf.unset(_VERSION)
 
-    def fence(self, path: str) -> None:
+    def fence(self, table: TableRef) -> None:
         """Commit no rows: from then on Delta skips every commit of an earlier run to the table."""
-        self.append(self._no_rows(path), path)
+        self.append(self._no_rows(table), table)
 
-    def _no_rows(self, path: str) -> DataFrame:
-        return self._session.read.format("delta").load(path).limit(0)
+    def _next_transaction(self) -> dict[str, str]:
+        self._version += 1
+        return {"txnAppId": self._app_id, "txnVersion": str(self._version)}
+
+    def _no_rows(self, table: TableRef) -> DataFrame:
+        return table.read(self._session, None).limit(0)
 
 
-def retry_conflicts(write: Callable[[], object], path: str) -> None:
+def retry_conflicts(write: Callable[[], object], table: str) -> None:
     """Call `write`; call it again, after a growing random pause, while another writer's commit conflicts with it.
 
-    Raises ConflictError after the last attempt.
+    `table` names the table in messages. Raises ConflictError after the last attempt.
     """
 
     def log_retry(state: RetryCallState) -> None:
-        logger.warning("%s: another writer committed first; attempt %d", path, state.attempt_number + 1)
+        logger.warning("%s: another writer committed first; attempt %d", table, state.attempt_number + 1)
 
     attempts = Retrying(
         retry=retry_if_exception_type(_CONFLICTS),
@@ -124,6 +124,6 @@ def retry_conflicts(write: Callable[[], object], path: str) -> None:
     except RetryError as error:
         reason = str(error.last_attempt.exception()).splitlines()[0]
         raise ConflictError(
-            f"{path}: other writers changed it {_ATTEMPTS} times while it was written ({reason}); find out who writes "
+            f"{table}: other writers changed it {_ATTEMPTS} times while it was written ({reason}); find out who writes "
             "to this table, stop it, and run again"
         ) from None

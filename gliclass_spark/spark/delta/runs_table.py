@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import (
@@ -35,6 +34,7 @@ from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.local_rows import local_rows
 from gliclass_spark.spark.delta.schema import TableSpec
 from gliclass_spark.spark.delta.table_creation import ensure
+from gliclass_spark.spark.delta.table_ref import TableRef
 
 _CLAIM_ATTEMPTS = 20
 _RANK = helper("rank")
@@ -76,10 +76,10 @@ _SPEC = TableSpec(RUNS, properties={"delta.autoOptimize.autoCompact": "true"})
 
 @dataclass(frozen=True)
 class Runs:
-    """The rows of one pipeline in the `runs` table at `path`."""
+    """The rows of one pipeline in the table `runs`."""
 
     spark: SparkSession
-    path: str
+    table: TableRef
     pipeline: str
 
     def claim(self, manifest: Manifest, recent: list[Manifest]) -> tuple[Manifest, list[Manifest]]:
@@ -88,7 +88,7 @@ class Runs:
         `recent` is the result of `recent()`. Return the claimed manifest, and the recent ones at the time of
         the claim, without it. Raises ConflictError if other runs keep taking the number.
         """
-        ensure(self.spark, self.path, _SPEC)
+        ensure(self.spark, self.table, _SPEC)
         for _ in range(_CLAIM_ATTEMPTS):
             newest = max((row.sequence for row in recent if row.job == manifest.job), default=0)
             claimed = replace(manifest, sequence=newest + 1, started_at=datetime.now(UTC))
@@ -99,8 +99,8 @@ class Runs:
             if own:
                 return claimed, [row for row in recent if row not in own]
         raise ConflictError(
-            f"{self.path}: could not claim the {manifest.job} job of pipeline {self.pipeline!r}: many runs of it start "
-            "at once; start one at a time"
+            f"{self.table.name}: could not claim the {manifest.job} job of pipeline {self.pipeline!r}: many runs of it "
+            "start at once; start one at a time"
         )
 
     def check_current(self, manifest: Manifest) -> None:
@@ -121,9 +121,9 @@ class Runs:
         # On a local disk delta-rs reads them in milliseconds, where a query of Spark takes a third of a second. But it
         # can't read every table that Spark can.
         with suppress(TableError):
-            if file_system.is_on_local_disk(self.spark, self.path):
-                return recent_rows(self.path, self.pipeline)
-        if not DeltaTable.isDeltaTable(self.spark, self.path):
+            if self.table.path is not None and file_system.is_on_local_disk(self.spark, self.table.path):
+                return recent_rows(self.table.path, self.pipeline)
+        if not self.table.exists(self.spark):
             return []
         rank = F.row_number().over(Window.partitionBy("job").orderBy(F.desc("sequence"), F.col("status") == RUNNING))
         rows = self._all().withColumn(_RANK, rank).where(F.col(_RANK) <= RECENT_ROWS).drop(_RANK)
@@ -131,14 +131,13 @@ class Runs:
 
     def destinations(self) -> set[str]:
         """Return every destination that any run of this pipeline has claimed to write."""
-        if not DeltaTable.isDeltaTable(self.spark, self.path):
+        if not self.table.exists(self.spark):
             return set()
         names = self._rows_of_job("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()
         return {row["name"] for row in names.collect()}
 
     def _all(self) -> DataFrame:
-        rows = self.spark.read.format("delta").load(self.path)
-        return rows.where(F.col("pipeline") == self.pipeline)
+        return self.table.read(self.spark, None).where(F.col("pipeline") == self.pipeline)
 
     def _rows_of_job(self, job: str) -> DataFrame:
         return self._all().where(F.col("job") == job)
@@ -151,9 +150,8 @@ class Runs:
         version = 2 * manifest.sequence + (manifest.status != RUNNING)
         values = {**asdict(manifest), "seconds": manifest.seconds}
         row = local_rows(self.spark, [{name: values[name] for name in RUNS.names}], RUNS).coalesce(1)
-        writer = row.write.format("delta").mode("append")
-        writer = writer.options(txnAppId=f"{self.pipeline}/{manifest.job}", txnVersion=version)
-        retry_conflicts(lambda: writer.save(self.path), self.path)
+        options = {"txnAppId": f"{self.pipeline}/{manifest.job}", "txnVersion": version}
+        retry_conflicts(lambda: self.table.append(row, **options), self.table.name)
 
 
 def _is_of_claim(row: Manifest, claimed: Manifest) -> bool:

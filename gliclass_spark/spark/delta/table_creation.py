@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterable
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql.types import (
     ArrayType,
@@ -19,6 +18,7 @@ from pyspark.sql.types import (
     NullType,
     NumericType,
     StringType,
+    StructField,
     StructType,
     TimestampNTZType,
     TimestampType,
@@ -29,7 +29,9 @@ from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.column_names import quoted
 from gliclass_spark.spark.delta.commits import retry_conflicts
+from gliclass_spark.spark.delta.ddl import assignments, column_definitions, literal
 from gliclass_spark.spark.delta.schema import TableSpec
+from gliclass_spark.spark.delta.table_ref import TableRef
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +48,12 @@ _COLUMN_MAPPING = ("delta.columnMapping.mode", "name")
 _STORED = (StringType, BinaryType, BooleanType, NumericType, DateType, TimestampType, TimestampNTZType, VariantType)
 
 
-def missing_columns(spark: SparkSession, path: str, schema: StructType) -> tuple[str, ...]:
-    """Return the columns of `schema` that the table at `path` lacks; none if there is no table yet.
+def missing_columns(spark: SparkSession, table: TableRef, schema: StructType) -> tuple[str, ...]:
+    """Return the columns of `schema` that the table lacks; none if there is no table yet.
 
     Raises TableError if files other than a Delta table are there, or if a column has another type.
     """
-    current = current_schema(spark, path)
+    current = current_schema(spark, table)
     if current is None:
         return ()
     types = {field.name.lower(): field.dataType.simpleString() for field in current}
@@ -59,18 +61,19 @@ def missing_columns(spark: SparkSession, path: str, schema: StructType) -> tuple
         current_type = types.get(expected.name.lower(), expected.dataType.simpleString())
         if current_type != expected.dataType.simpleString():
             raise TableError(
-                f"{path}: column {expected.name!r} should be {expected.dataType.simpleString()}, found "
+                f"{table.name}: column {expected.name!r} should be {expected.dataType.simpleString()}, found "
                 f"{current_type}; someone altered it: bring back an earlier version (RESTORE TABLE "
                 "... TO VERSION AS OF ...), or move the table away and run again"
             )
     return tuple(field.name for field in schema if field.name.lower() not in types)
 
 
-def current_schema(spark: SparkSession, path: str) -> StructType | None:
-    """Return the table's schema; None if there is no table yet. Raises TableError if other files are at the path."""
-    if DeltaTable.isDeltaTable(spark, path):
-        return spark.read.format("delta").load(path).schema
-    if file_system.list_names(spark, path) and not _is_unfinished(spark, path):
+def current_schema(spark: SparkSession, table: TableRef) -> StructType | None:
+    """Return the table's schema; None if there is no table yet. Raises TableError if other files are at its path."""
+    if table.exists(spark):
+        return table.read(spark, None).schema
+    path = table.path
+    if path is not None and file_system.list_names(spark, path) and not _is_unfinished(spark, path):
         raise TableError(f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'")
     return None
 
@@ -91,74 +94,75 @@ def check_storable(schema: StructType, source: str) -> None:
             )
 
 
-def ensure(spark: SparkSession, path: str, spec: TableSpec) -> tuple[str, ...]:
+def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, ...]:
     """Create the table, or the columns and constraints that it lacks. Return the columns that it lacked.
 
     Completes a creation that was killed. Raises TableError as `missing_columns` does.
     """
-    missing = missing_columns(spark, path, spec.schema)
-    create(spark, path, spec)
+    missing = missing_columns(spark, table, spec.schema)
+    create(spark, table, spec)
     if missing:
         # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
         no_rows = spark.createDataFrame([], spec.schema)
-        writer = no_rows.write.format("delta").mode("append").option("mergeSchema", "true")
-        retry_conflicts(lambda: writer.save(path), path)
+        retry_conflicts(lambda: table.append(no_rows, mergeSchema="true"), table.name)
     if not spec.constraints:
         return missing
-    properties = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0]["properties"]
+    properties = table.handle(spark).detail().select("properties").collect()[0]["properties"]
     for name, condition in spec.constraints.items():
         if f"delta.constraints.{name}" not in {key.lower() for key in properties}:
-            _alter(spark, path, f"ADD CONSTRAINT {name} CHECK ({condition})")
+            _alter(spark, table, f"ADD CONSTRAINT {name} CHECK ({condition})")
     return missing
 
 
-def create(spark: SparkSession, path: str, spec: TableSpec) -> None:
+def create(spark: SparkSession, table: TableRef, spec: TableSpec) -> None:
     """Create the table if there is none, and complete a creation that was killed."""
-    if DeltaTable.isDeltaTable(spark, path):
+    if table.exists(spark):
         return
-    if file_system.list_names(spark, path):
-        _remove_unfinished(spark, path)
-    retry_conflicts(lambda: _create(spark, path, spec), path)
+    if table.path is not None and file_system.list_names(spark, table.path):
+        _remove_unfinished(spark, table.path)
+    retry_conflicts(lambda: _create(spark, table, spec), table.name)
 
 
-def enable_features(spark: SparkSession, path: str, schema: StructType) -> None:
+def enable_features(spark: SparkSession, table: TableRef, schema: StructType) -> None:
     """Set the properties without which the existing table takes no columns of these names and types."""
     properties = dict([_COLUMN_MAPPING]) if _has_special_names(schema) else {}
     if "timestamp_ntz" in schema.simpleString():
         properties["delta.feature.timestampNtz"] = "supported"
     if properties:
-        listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
-        _alter(spark, path, f"SET TBLPROPERTIES ({listed})")
+        _alter(spark, table, f"SET TBLPROPERTIES ({assignments(properties)})")
 
 
-def drop_columns(spark: SparkSession, path: str, names: Iterable[str]) -> None:
+def drop_columns(spark: SparkSession, table: TableRef, names: Iterable[str]) -> None:
     """Drop columns of a table with column mapping: with a change data feed, no commit of rows may drop them."""
-    properties = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0]["properties"]
+    properties = table.handle(spark).detail().select("properties").collect()[0]["properties"]
     if properties.get(_COLUMN_MAPPING[0], "none") != "none":
-        _alter(spark, path, f"DROP COLUMNS ({', '.join(map(quoted, names))})")
+        _alter(spark, table, f"DROP COLUMNS ({', '.join(map(quoted, names))})")
 
 
-def cluster(spark: SparkSession, path: str, columns: Iterable[str]) -> None:
+def cluster(spark: SparkSession, table: TableRef, columns: Iterable[str]) -> None:
     """Cluster the table by these columns; a table that was overwritten is not clustered."""
-    _alter(spark, path, f"CLUSTER BY ({', '.join(map(quoted, columns))})")
+    _alter(spark, table, f"CLUSTER BY ({', '.join(map(quoted, columns))})")
 
 
-def _alter(spark: SparkSession, path: str, change: str) -> None:
-    retry_conflicts(lambda: spark.sql(f"ALTER TABLE delta.{quoted(path)} {change}"), path)
+def _alter(spark: SparkSession, table: TableRef, change: str) -> None:
+    retry_conflicts(lambda: spark.sql(f"ALTER TABLE {table.identifier} {change}"), table.name)
 
 
-def _create(spark: SparkSession, path: str, spec: TableSpec) -> None:
-    table = DeltaTable.createIfNotExists(spark).location(path)
-    for field in spec.schema:
-        table = table.addColumn(field.name, field.dataType, nullable=field.name not in spec.not_null)
-    if spec.cluster_by:
-        table = table.clusterBy(*spec.cluster_by)
+def _create(spark: SparkSession, table: TableRef, spec: TableSpec) -> None:
+    # Delta's builder takes no name of three parts.
+    columns = StructType(
+        [StructField(c.name, c.dataType, c.name not in spec.not_null, c.metadata) for c in spec.schema]
+    )
     properties = {f"delta.{name}": "false" for name in _DEFAULTS_OFF} | dict(spec.properties)
     if _has_special_names(spec.schema):
         properties |= dict([_COLUMN_MAPPING])
-    for name, value in properties.items():
-        table = table.property(name, value)
-    table.execute()
+    clauses = [
+        f"CREATE TABLE IF NOT EXISTS {table.identifier} ({column_definitions(columns)}) USING delta",
+        f"CLUSTER BY ({', '.join(map(quoted, spec.cluster_by))})" if spec.cluster_by else "",
+        f"LOCATION {literal(table.path)}" if table.table is not None and table.path is not None else "",
+        f"TBLPROPERTIES ({assignments(properties)})",
+    ]
+    spark.sql(" ".join(clauses))
 
 
 def _has_special_names(data_type: DataType) -> bool:

@@ -7,13 +7,14 @@ from datetime import datetime
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.errors import TableError
 from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, commit_file, commit_identity
 from gliclass_spark.runs.manifest import VersionRange
 from gliclass_spark.spark.delta import file_system
+from gliclass_spark.spark.delta.column_names import quoted
 
 _FEED_OFF = (
     "its change data feed was off; to read changes alone, switch it on: "
@@ -41,7 +42,10 @@ class NotADeltaTableError(TableError):
 
 @dataclass(frozen=True)
 class TableRef:
-    """A Delta table, by its path or by its name in the catalog."""
+    """A Delta table, by its path or by its name in the catalog, in SQL's spelling.
+
+    With both, it is read and written by its name, and created at the path: an external table.
+    """
 
     path: str | None = None
     table: str | None = None
@@ -50,6 +54,21 @@ class TableRef:
     def name(self) -> str:
         """The table's name in messages."""
         return self.table or str(self.path)
+
+    @property
+    def identifier(self) -> str:
+        """The table's name in SQL statements."""
+        return self.table or f"delta.{quoted(str(self.path))}"
+
+    def exists(self, spark: SparkSession) -> bool:
+        """Return whether there is a Delta table."""
+        if self.table is None:
+            return DeltaTable.isDeltaTable(spark, str(self.path))
+        try:
+            self.handle(spark)
+        except NotADeltaTableError:
+            return False
+        return True
 
     def handle(self, spark: SparkSession) -> DeltaTable:
         """Return Delta's handle of the table. Raises NotADeltaTableError if there is none."""
@@ -69,7 +88,9 @@ class TableRef:
         """
         handle = self.handle(spark)
         table_id = handle.detail().select("id").collect()[0]["id"]
-        commits = handle.history(1) if until is None else handle.history().where(F.col("timestamp") <= F.lit(until))
+        if until is None:
+            return VersionRange(table_id, None, int(handle.history(1).select("version").collect()[0]["version"]))
+        commits = handle.history().where(F.col("timestamp") <= F.lit(until))
         version = commits.agg(F.max("version").alias("version")).collect()[0]["version"]
         if version is None:
             first = handle.history().agg(F.min("timestamp").alias("first")).collect()[0]["first"]
@@ -112,7 +133,7 @@ class TableRef:
         self.handle(spark)
         reader = spark.read.option("versionAsOf", version) if version is not None else spark.read
         try:
-            return reader.table(self.table) if self.table else reader.format("delta").load(self.path)
+            return self._load(reader)
         except (AnalysisException, PySparkException) as error:
             reason = unreadable_reason(error) or str(error).strip().splitlines()[0]
             raise TableError(
@@ -127,8 +148,22 @@ class TableRef:
         """
         reader = spark.read.option("readChangeFeed", "true").option("startingVersion", int(versions.since or 0) + 1)
         reader = reader.option("endingVersion", int(versions.until or 0))
-        feed = reader.table(self.table) if self.table else reader.format("delta").load(self.path)
-        return feed.drop("_commit_timestamp")
+        return self._load(reader).drop("_commit_timestamp")
+
+    def append(self, rows: DataFrame, **options: object) -> None:
+        """Append rows in one commit. options: those of Delta's writer."""
+        writer = rows.write.format("delta").mode("append").options(**options)  # type: ignore[arg-type]
+        writer.saveAsTable(self.table) if self.table else writer.save(self.path)
+
+    def overwrite(self, rows: DataFrame, **options: object) -> None:
+        """Replace all rows in one commit. options: those of Delta's writer."""
+        if self.table:  # saveAsTable would replace the table itself
+            rows.writeTo(self.table).options(**options).overwrite(F.lit(True))  # type: ignore[arg-type]
+        else:
+            rows.write.format("delta").mode("overwrite").options(**options).save(self.path)  # type: ignore[arg-type]
+
+    def _load(self, reader: DataFrameReader) -> DataFrame:
+        return reader.table(self.table) if self.table else reader.format("delta").load(self.path)
 
 
 def unreadable_reason(error: BaseException) -> str | None:

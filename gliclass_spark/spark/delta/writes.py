@@ -9,6 +9,7 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructType, VariantT
 
 from gliclass_spark.spark.delta.column_names import column
 from gliclass_spark.spark.delta.schema import KEY
+from gliclass_spark.spark.delta.table_ref import TableRef
 
 # Columns about the write itself, and those that follow from the others: a row that differs in these alone is not
 # written again.
@@ -49,9 +50,9 @@ def replace_rows(table: DeltaTable, rows: DataFrame, keys: DataFrame | None) -> 
         merge.whenNotMatchedInsertAll(condition="s.rules_hash IS NOT NULL").execute()
 
 
-def differs(spark: SparkSession, path: str, rows: DataFrame) -> bool:
+def differs(spark: SparkSession, table: TableRef, rows: DataFrame) -> bool:
     """Return whether replacing all rows of the Delta table with `rows` would change it."""
-    current = DeltaTable.forPath(spark, path).toDF()
+    current = table.read(spark, None)
     joined = rows.alias("s").join(current.alias("t"), F.col(f"s.{KEY}") == F.col(f"t.{KEY}"), "full_outer")
     one_sided = F.col(f"s.{KEY}").isNull() | F.col(f"t.{KEY}").isNull()
     return not joined.where(one_sided | _row_differs(rows, current)).isEmpty()

@@ -14,6 +14,7 @@ from pyspark.sql.types import StructType
 from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.spark.delta import table_creation, writes
 from gliclass_spark.spark.delta.schema import KEY, decisions_spec
+from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 
@@ -42,10 +43,10 @@ class DecisionTables:
         columns_changed = last is not None and last.columns_hash not in (None, self.columns_hash)
         may_drop = columns_changed or (last is not None and last.columns_hash is None and job.base is None)
         for name, expected in self.schemas.items():
-            path = self._path(name)
-            current = table_creation.current_schema(spark, path)
+            table = self._table(name)
+            current = table_creation.current_schema(spark, table)
             if current is None:
-                table_creation.create(spark, path, decisions_spec(expected))
+                table_creation.create(spark, table, decisions_spec(expected))
                 job.fence([name])
                 # Before the fence, an earlier run that is alive may have written to it.
                 if not job.contested:
@@ -58,10 +59,10 @@ class DecisionTables:
             dropped = [key for key in current_types if key not in expected_types]
             is_replaced = bool(retyped or (dropped and may_drop))
             if is_replaced or missing:
-                table_creation.enable_features(spark, path, expected)
+                table_creation.enable_features(spark, table, expected)
             if is_replaced:
                 self.replaced.add(name)
-                table_creation.drop_columns(spark, path, retyped + dropped)
+                table_creation.drop_columns(spark, table, retyped + dropped)
             elif missing:
                 self.extended.add(name)
                 job.decide_all(f"{name} lacked {', '.join(missing)}: every document was decided about again")
@@ -86,7 +87,7 @@ class DecisionTables:
                 self.job.append(name, rows)
             elif name in self.replaced:
                 self.job.overwrite(name, rows)
-                table_creation.cluster(rows.sparkSession, self._path(name), decisions_spec(rows.schema).cluster_by)
+                table_creation.cluster(rows.sparkSession, self._table(name), decisions_spec(rows.schema).cluster_by)
             else:
                 self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
 
@@ -103,17 +104,17 @@ class DecisionTables:
         """Return whether replacing all rows of the table would change it."""
         if name in self.created:
             return not rows.isEmpty()
-        return name in self.replaced | self.extended or writes.differs(rows.sparkSession, self._path(name), rows)
+        return name in self.replaced | self.extended or writes.differs(rows.sparkSession, self._table(name), rows)
 
-    def _path(self, name: str) -> str:
-        return self.job.run.lake.path(name)
+    def _table(self, name: str) -> TableRef:
+        return self.job.run.lake.table(name)
 
 
 def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:
     """Raise TableError if Delta can't store a column, or if there is a folder of other files. Writes nothing."""
     for name, schema in schemas.items():
         table_creation.check_storable(schema, run.documents.name)
-        table_creation.current_schema(run.spark, run.lake.path(name))
+        table_creation.current_schema(run.spark, run.lake.table(name))
 
 
 def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:

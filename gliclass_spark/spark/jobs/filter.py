@@ -132,7 +132,7 @@ def _input(run: PipelineRun, recent: list[Manifest]) -> _Input:
     manifest = last_success(recent, "tag")
     if manifest is None or manifest.label_set_hash != label_set.hash:
         raise TableError(
-            f"{run.lake.path('tags')}: the last tag job did not use label set {label_set.name!r} as it is now "
+            f"{run.lake.table('tags').name}: the last tag job did not use label set {label_set.name!r} as it is now "
             f"(hash {label_set.hash[:12]}); run the tag job first"
         )
     documents = run.documents.read(manifest.inputs["source"].until)

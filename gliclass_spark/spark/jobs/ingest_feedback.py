@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
@@ -23,6 +22,7 @@ from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.schema import FEEDBACK, FEEDBACK_SPEC, KEY
+from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.signal_files import read_signals
 from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.spark_errors import reporting_spark_errors
@@ -68,7 +68,7 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
     nothing written, if more are refused.
     """
     allowed = pipeline.max_error_ratio if max_error_ratio is None else max_error_ratio
-    feedback_path = Lake(pipeline.tables).path("feedback")
+    feedback = Lake(pipeline.tables).table("feedback")
     with (
         reporting_spark_errors(f"feedback of pipeline {pipeline.name!r}"),
         temporary_settings(spark, {"spark.sql.session.timeZone": "UTC"}),
@@ -83,16 +83,16 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
                 f"{refused_count / read_count:.3f}, at most {allowed} is allowed; nothing was written ({listed}). Fix "
                 "the file, or raise --max-error-ratio"
             )
-        table_creation.ensure(spark, feedback_path, FEEDBACK_SPEC)
-        stored = DeltaTable.forPath(spark, feedback_path).toDF()
+        table_creation.ensure(spark, feedback, FEEDBACK_SPEC)
+        stored = feedback.read(spark, None)
         signals = _distinct(checked.where("reason IS NULL"))
         new = signals.join(stored, list(SIGNAL_KEY), "left_anti").select(*FEEDBACK.names)
         new = new.persist(StorageLevel.MEMORY_AND_DISK)
         new_count, late_count = new.count(), new.where("chosen IS NULL").count()
         if new_count:
-            retry_conflicts(partial(_insert, new, feedback_path), feedback_path)
+            retry_conflicts(partial(_insert, new, feedback), feedback.name)
         decision_keys = signals.select(KEY, "label_set_hash", "label").distinct()
-        stored = DeltaTable.forPath(spark, feedback_path).toDF()
+        stored = feedback.read(spark, None)
         decisions = join_signals(stored.join(decision_keys, decision_keys.columns, "left_semi"))
         contradicting_count = decisions.where("contradicting").count()
         new.unpersist()
@@ -101,8 +101,8 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
     return IngestedSignals(read_count, new_count, duplicate_count, late_count, contradicting_count, refused)
 
 
-def _insert(new: DataFrame, path: str) -> None:
-    writes.insert_new(DeltaTable.forPath(new.sparkSession, path), new, SIGNAL_KEY)
+def _insert(new: DataFrame, feedback: TableRef) -> None:
+    writes.insert_new(feedback.handle(new.sparkSession), new, SIGNAL_KEY)
 
 
 def _checked(signals: DataFrame, pipeline: Pipeline) -> DataFrame:

@@ -79,19 +79,19 @@ class Job:
 
     def append(self, table: str, rows: DataFrame) -> None:
         """Append rows to a table; see `Commits`."""
-        self.commits.append(rows, self.run.lake.path(table))
+        self.commits.append(rows, self.run.lake.table(table))
 
     def overwrite(self, table: str, rows: DataFrame) -> None:
         """Replace the rows and columns of a table; see `Commits`."""
-        self.commits.overwrite(rows, self.run.lake.path(table))
+        self.commits.overwrite(rows, self.run.lake.table(table))
 
     def truncate(self, table: str) -> None:
         """Remove all rows of a table; see `Commits`."""
-        self.commits.truncate(self.run.lake.path(table))
+        self.commits.truncate(self.run.lake.table(table))
 
     def change(self, table: str, write: Callable[[DeltaTable], object]) -> None:
         """Call `write` with the table, which merges or deletes in one commit; see `Commits`."""
-        self.commits.change(self.run.lake.path(table), write)
+        self.commits.change(self.run.lake.table(table), write)
 
     def fence(self, tables: Iterable[str]) -> None:
         """Lock earlier runs of the job, which may be alive, out of those of the tables that exist.
@@ -100,7 +100,7 @@ class Job:
         """
         for table in tables:
             if self.contested and self.run.lake.exists(self.run.spark, table):
-                self.commits.fence(self.run.lake.path(table))
+                self.commits.fence(self.run.lake.table(table))
 
     def versions_read(self, full_scan: bool, **tables: tuple[TableRef | None, VersionRange]) -> dict[str, Any]:
         """Return the manifest's fields about the versions of its input tables."""

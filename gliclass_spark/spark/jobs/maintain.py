@@ -36,12 +36,13 @@ def maintain(spark: SparkSession, pipeline: Pipeline) -> Iterator[TableSize]:
     """
     lake = Lake(pipeline.tables)
     # Tables of former routes, too: a run emptied them, and their old files hold the texts of documents.
-    destinations = {*pipeline.rules.destinations, *Runs(spark, lake.path("runs"), pipeline.name).destinations()}
+    destinations = {*pipeline.rules.destinations, *Runs(spark, lake.table("runs"), pipeline.name).destinations()}
     names = [name for name in (*_FIXED_TABLES, *sorted(destinations)) if lake.exists(spark, name)]
     for name in names:
-        table = DeltaTable.forPath(spark, lake.path(name))
+        ref = lake.table(name)
+        table = ref.handle(spark)
         before = _size(table)
-        retry_conflicts(lambda table=table: table.optimize().executeCompaction(), lake.path(name))  # type: ignore[misc]
+        retry_conflicts(lambda table=table: table.optimize().executeCompaction(), ref.name)  # type: ignore[misc]
         table.vacuum()
         after = _size(table)
         yield TableSize(name, before[0], after[0], before[1], after[1])

@@ -67,7 +67,7 @@ class PipelineRun:
     @property
     def runs(self) -> Runs:
         """The pipeline's rows of the `runs` table."""
-        return Runs(self.spark, self.lake.path("runs"), self.pipeline.name)
+        return Runs(self.spark, self.lake.table("runs"), self.pipeline.name)
 
     @property
     def title(self) -> str:

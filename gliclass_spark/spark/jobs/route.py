@@ -102,7 +102,7 @@ def _last_filter_job(run: PipelineRun, recent: list[Manifest]) -> Manifest:
     manifest = last_success(recent, "filter")
     if manifest is None or (manifest.label_set_hash, manifest.rules_hash) != (label_set_hash, rules_hash):
         raise TableError(
-            f"{run.lake.path('kept')}: the last filter job did not use this label set and these rules (hash "
+            f"{run.lake.table('kept').name}: the last filter job did not use this label set and these rules (hash "
             f"{rules_hash[:12]}); run the filter job first"
         )
     return manifest

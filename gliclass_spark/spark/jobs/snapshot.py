@@ -35,7 +35,6 @@ from gliclass_spark.errors import ConfigError
 from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.source import Documents, with_content
 from gliclass_spark.spark.spark_errors import reporting_spark_errors
@@ -82,10 +81,9 @@ def snapshot(
         return Snapshot(folder=folder, **json.loads(existing))
     with reporting_spark_errors(f"the snapshot of pipeline {pipeline.name!r}"), temporary_settings(spark, _PARQUET):
         versions = _current_versions(spark, pipeline)
-        feedback = _read(spark, versions, "feedback").where(F.col("label_set_hash") == pipeline.label_set.hash)
-        decisions = _with_status(join_signals(feedback), _texts(spark, pipeline, versions)).persist(
-            StorageLevel.MEMORY_AND_DISK
-        )
+        feedback = _read(spark, pipeline, versions, "feedback")
+        signals = join_signals(feedback.where(F.col("label_set_hash") == pipeline.label_set.hash))
+        decisions = _with_status(signals, _texts(spark, pipeline, versions)).persist(StorageLevel.MEMORY_AND_DISK)
         selected = _select_latest(decisions.where("status = 'kept'"), holdout_share, max_documents)
         path = f"{folder.rstrip('/')}/feedback.parquet"
         temporary = file_system.temporary_path(path)
@@ -117,14 +115,14 @@ def _current_versions(spark: SparkSession, pipeline: Pipeline) -> dict[str, dict
     }
 
 
-def _read(spark: SparkSession, versions: Mapping[str, Mapping[str, Any]], table: str) -> DataFrame:
-    return TableRef(path=versions[table]["path"]).read(spark, versions[table]["version"])
+def _read(spark: SparkSession, pipeline: Pipeline, versions: Mapping[str, Mapping[str, Any]], name: str) -> DataFrame:
+    return Lake(pipeline.tables).table(name).read(spark, versions[name]["version"])
 
 
 def _texts(spark: SparkSession, pipeline: Pipeline, versions: Mapping[str, Mapping[str, Any]]) -> DataFrame:
     """Return doc_id, current_hash and text of the documents that have tags of the pipeline's label set."""
     documents = Documents(spark, pipeline.source).read(versions["source"]["version"])
-    tags = _read(spark, versions, "tags").where("deleted_at IS NULL")
+    tags = _read(spark, pipeline, versions, "tags").where("deleted_at IS NULL")
     tagged = tags.where(F.col("label_set_hash") == pipeline.label_set.hash).select(KEY)
     contents = with_content(documents, pipeline.source.text).withColumnRenamed("content_hash", "current_hash")
     return contents.join(tagged, KEY, "left_semi")

@@ -82,7 +82,7 @@ def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
     """Merge scored rows and tombstones into `tags`. Return how many of the scored documents had tags before."""
     run = job.run
     with job.timed("write"):
-        table_creation.ensure(run.spark, run.lake.path("tags"), TAGS_SPEC)
+        table_creation.ensure(run.spark, run.lake.table("tags"), TAGS_SPEC)
         retagged_count = 0
         if scored is not None and tag_input.tags_exist:
             retagged_count = scored.join(live_tags(run), KEY, "left_semi").count()

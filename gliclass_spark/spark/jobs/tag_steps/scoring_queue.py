@@ -36,7 +36,7 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> None:
     run = job.run
     spark, label_set = run.spark, run.pipeline.label_set
     with job.timed("score"):
-        table_creation.ensure(spark, run.lake.path("staged"), STAGED_SPEC)
+        table_creation.ensure(spark, run.lake.table("staged"), STAGED_SPEC)
         staged = staged_rows(run, tag_input.pending, model)
         queue = job.cache(tagging.rows_without_scores(tag_input.pending, staged))
         total = queue.count()

@@ -33,12 +33,13 @@ def check(run: PipelineRun, recent: list[Manifest]) -> ModelRef:
         check_analysis(tagged, pipeline.rules, run.title, **date_settings(run, recent))
     if "filter" in pipeline.steps:
         check_storable(tagged.schema, run.documents.name)
-    missing = missing_columns(run.spark, run.lake.path("tags"), TAGS)
+    missing = missing_columns(run.spark, run.lake.table("tags"), TAGS)
     required = [name for name in missing if name not in EXPLORATION_FIELDS.names]
     if required:
         raise TableError(
-            f"{run.lake.path('tags')}: expected a column {required[0]!r}, found none; someone altered the table: bring "
-            "back an earlier version (RESTORE TABLE ... TO VERSION AS OF ...), or move it away to tag everything again"
+            f"{run.lake.table('tags').name}: expected a column {required[0]!r}, found none; someone altered the table: "
+            "bring back an earlier version (RESTORE TABLE ... TO VERSION AS OF ...), or move it away to tag everything "
+            "again"
         )
     return _resolve_model(run, recent)
 
