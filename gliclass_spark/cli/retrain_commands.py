@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gliclass_spark.cli.console import console
-from gliclass_spark.cli.spark_options import SparkConf, open_spark
+from gliclass_spark.cli.spark_options import SparkConf, Verbose, open_spark
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
 
@@ -36,6 +36,7 @@ def retrain(
         RetrainingStep | None, typer.Option(help="Run this step alone, as a scheduler does. Default: all steps.")
     ] = None,
     conf: SparkConf = None,
+    verbose: Verbose = False,
 ) -> None:
     """Train a candidate on the feedback to a pipeline's decisions, and promote it if it passes the gate.
 
@@ -52,16 +53,16 @@ def retrain(
     console.print(f"retraining {run_id} of {settings.model_name!r}", highlight=False)
     steps = RETRAINING_STEPS if step is None else (step,)
     if "snapshot" in steps:
-        take_snapshot(settings, run_id, conf)
+        take_snapshot(settings, run_id, conf, verbose)
     if steps != ("snapshot",):
         run_steps(settings, run_id, [name for name in steps if name != "snapshot"])
 
 
-def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None) -> None:
+def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose: bool = False) -> None:
     """Run the step "snapshot", the one that needs Spark."""
     from gliclass_spark.spark.jobs.snapshot import snapshot
 
-    with open_spark(conf) as spark:
+    with open_spark(conf, verbose, f"the retraining of {config.model_name!r}") as spark:
         folder = str(config.run_folder(run_id) / "snapshot")
         with console.status("taking the snapshot"):
             taken = snapshot(spark, config.pipeline, folder, config.holdout_share)

@@ -1,8 +1,8 @@
 """The steps of a retraining: supervised training, PPO, calibration, the gate.
 
-Each step leaves its outcome in a JSON file; a step whose file exists is not repeated. So a retraining that was killed
-continues where it was, and its steps may run on different machines that share the folder. A snapshot and a champion
-come in, a candidate and a verdict go out; neither Spark nor the registry is needed.
+Each step leaves its outcome in a JSON file, with the settings that it follows from; a step whose file exists is not
+repeated. So a retraining that was killed continues where it was, and its steps may run on different machines that share
+the folder. A snapshot and a champion come in, a candidate and a verdict go out, without Spark and the registry.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo, RetrainConfig, Supervised
 from gliclass_spark.config.training import TrainingConfig
+from gliclass_spark.errors import ConfigError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.retraining.gate import judge
@@ -36,6 +37,13 @@ from gliclass_spark.training.supervised import train_on
 SNAPSHOT = "snapshot"
 _CALIBRATION_ROWS = 2000
 _SAVE_STEPS = 50
+# The keys of the configuration that a step's outcome follows from, apart from those of the steps before it.
+_SETTINGS = {
+    "supervised": ("holdout_share", "replay", "seed", "supervised"),
+    "ppo": ("golden", "ppo"),
+    "calibrate": (),
+    "gate": ("gate", "retention"),
+}
 
 Outcome = Mapping[str, Any]
 # Called with the step's name, the number of updates, and their metrics.
@@ -181,14 +189,31 @@ class Retraining:
         return self.data.evaluation_sets(self.config.supervised.max_weight)
 
     def _once(self, step: str, run: Callable[[], Outcome]) -> Outcome:
-        path = self.folder / f"{step}.json"
+        path, settings = self.folder / f"{step}.json", self._settings(step)
         if path.exists():
             recorded: Outcome = json.loads(path.read_text(encoding="utf-8"))
+            earlier = recorded.get("settings", settings)  # earlier versions did not record them
+            changed = [name for name, value in settings.items() if earlier.get(name) != value]
+            if changed:
+                raise ConfigError(
+                    f"{path}: this retraining did its step {step!r} with another {' and '.join(map(repr, changed))}; "
+                    "retrain under a new run id, or bring the earlier settings back"
+                )
             return recorded
-        outcome = run()
+        outcome = {**run(), "settings": settings}
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one writes
             atomic_files.write_text(path, json.dumps(outcome, indent=2) + "\n")
         return outcome
+
+    def _settings(self, step: str) -> dict[str, Any]:
+        """Return the settings that the outcome of a step follows from, as JSON."""
+        steps = list(_SETTINGS)
+        keys = {key for name in steps[: steps.index(step) + 1] for key in _SETTINGS[name]}
+        settings = self.config.model_dump(mode="json", include=keys)
+        for key in keys & {"golden", "replay", "retention"}:  # machines may have the tables in different folders
+            paths = settings[key] if isinstance(settings[key], list) else [settings[key]]
+            settings[key] = [Path(path).name for path in paths]
+        return {"label_set": self.config.pipeline.label_set.hash, **settings}
 
 
 def supervised_training(settings: Supervised, seed: int) -> TrainingConfig:

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from gliclass_spark.cli.app import main
+from gliclass_spark.cli.app import app, main
 
 
 def test_help_names_every_command_and_needs_neither_torch_nor_spark() -> None:
@@ -23,6 +24,14 @@ def test_help_names_every_command_and_needs_neither_torch_nor_spark() -> None:
     for command in ("run", "tag", "filter", "route", "demo", "classify", "train", "evaluate", "feedback"):
         assert command in done.stdout
     assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_every_command_that_starts_spark_can_print_what_spark_prints() -> None:
+    commands = typer.main.get_command(app).commands.values()
+    options = {command.name: {name for each in command.params for name in each.opts} for command in commands}
+    starts_spark = {name for name, names in options.items() if "--conf" in names}
+    assert {"run", "plan", "feedback", "retrain"} <= starts_spark
+    assert [name for name in starts_spark if "--verbose" not in options[name]] == []
 
 
 def test_a_command_limits_the_spinning_of_torch_threads() -> None:

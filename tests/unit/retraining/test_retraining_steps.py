@@ -221,6 +221,31 @@ def test_finished_steps_are_not_repeated_and_a_killed_one_continues(champion: st
     assert opened(config).calibrate() == before
 
 
+def test_an_outcome_counts_only_for_its_settings(champion: str, write_config: WriteConfig) -> None:
+    config = write_config()
+    verdict = opened(config).gate()
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("supervised", {"supervised": config.supervised.model_copy(update={"steps": 2})}),
+        ("ppo", {"ppo": None}),
+        ("gate", {"gate": config.gate.model_copy(update={"min_f1_gain": 1.0})}),
+        ("seed", {"seed": 7}),
+        ("golden", {"golden": config.golden.replace("golden", "other")}),
+    ]
+    for key, change in changes:
+        with pytest.raises(ConfigError) as refused:
+            opened(config.model_copy(update=change)).gate()
+        assert str(refused.value) == (
+            f"{config.run_folder('r')}/gate.json: this retraining did its step 'gate' with another {key!r}; retrain "
+            "under a new run id, or bring the earlier settings back"
+        )
+    # What an outcome does not follow from may change; steps that are not done yet take the new settings.
+    gate = config.gate.model_copy(update={"min_f1_gain": 1.0})
+    other = opened(config.model_copy(update={"gate": gate, "min_decisions": 11}))
+    other.calibrate()
+    (other.folder / "gate.json").unlink()
+    assert (verdict["promoted"], other.gate()["promoted"]) == (True, False)
+
+
 def test_a_retraining_keeps_the_champion_that_it_started_with(
     registry: Registry, champion: str, write_config: WriteConfig, other_tiny_model: str
 ) -> None:
