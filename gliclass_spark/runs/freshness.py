@@ -64,7 +64,7 @@ def up_to_date(
     if "tag" in last and not is_latest("source", last["tag"].inputs["source"], last["tag"].commits.get("source")):
         return None
     if "filter" in last and not (
-        _has_followed(last["filter"], tagged, "tags") and last["filter"].inputs["source"].until == _source_read(tagged)
+        _has_followed(last["filter"], tagged, "tags") and _source_read(last["filter"]) == _source_read(tagged)
     ):
         return None
     return None if "route" in last and not _has_followed(last["route"], filtered, "kept") else last
@@ -75,5 +75,6 @@ def _has_followed(job: Manifest, upstream: Manifest | None, table: str) -> bool:
     return upstream is not None and job.inputs[table].until == upstream.outputs[table].until
 
 
-def _source_read(tagged: Manifest | None) -> int | None:
-    return tagged.inputs["source"].until if tagged is not None else None
+def _source_read(job: Manifest | None) -> tuple[int | None, str | None] | None:
+    """Return the version of the source that a job read, and its commit: numbers repeat if the source is put back."""
+    return (job.inputs["source"].until, job.commits.get("source")) if job is not None else None

@@ -49,6 +49,7 @@ def settings(tmp_path: Path) -> Pipeline:
         "filter",
         settings_hash=filter_settings(config),
         inputs={"source": source, "tags": tags},
+        commits=commits,
         outputs={"kept": kept},
         **{"rows_in": 3, "kept": 3, "quarantined": 0, "documents": 3},
     )
@@ -97,12 +98,21 @@ CHANGES: dict[str, Callable[[Path], object]] = {
         folder, [manifest("filter", "run-2", "running", settings_hash=filter_settings(pipeline(folder)))]
     ),
     "a source that was put back": lambda folder: _put_back(folder / "mail"),
+    "a source that was put back, and tagged": lambda folder: _put_back_and_tag(folder),
 }
 
 
 def _put_back(source: Path) -> None:
     commit = source / "_delta_log" / "00000000000000000000.json"
     commit.write_text(commit.read_text() + "\n")
+
+
+def _put_back_and_tag(folder: Path) -> None:
+    """The texts are the same, so `tags` has no new version; other columns may have changed, for filter to see."""
+    _put_back(folder / "mail")
+    tagged = next(row for row in recent_manifests(pipeline(folder)) if row.job == "tag")
+    commits = {"source": str(commit_id(str(folder / "mail"), 0))}
+    write_runs(folder, [replace(tagged, run_id="run-2", sequence=2, commits=commits)])
 
 
 @pytest.mark.parametrize("change", CHANGES)
