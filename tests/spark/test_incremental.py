@@ -159,10 +159,11 @@ def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
     run_all(fresh, "other")
     assert_same_tables(run, fresh)
 
-    before = {name: run.lake.table(name).latest(run.spark) for name in ("tags", "kept", "rejected", "shop", "staged")}
+    before = {name: run.lake.table(name).latest(run.spark) for name in ("tags", "kept", "rejected", "shop")}
     third = run_all(run, "run-3")
     assert [done.rows_in for done in third.values()] == [0, 0, 0]
     assert before == {name: run.lake.table(name).latest(run.spark) for name in before}
+    assert not run.lake.exists(run.spark, "staged"), "what fits one slice is merged without a commit before"
 
     # A deleted document that comes back unchanged is scored again: a tombstone has no scores.
     add(run, **{"plain-2": str(TEXTS["plain-2"])})
@@ -246,6 +247,9 @@ def test_a_new_model_tags_again_by_choice(
 def test_staged_scores_of_a_killed_run_are_kept(run: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kill comes between the last slice and the merge, where it would cost most."""
     from gliclass_spark.spark.jobs import tag as tag_job
+    from gliclass_spark.spark.jobs.tag_steps import scoring_queue
+
+    monkeypatch.setattr(scoring_queue, "_SLICE_ROWS", len(TEXTS) - 1)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

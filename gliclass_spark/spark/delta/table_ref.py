@@ -15,7 +15,9 @@ from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, commit_file, com
 from gliclass_spark.runs.manifest import VersionRange
 from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.column_names import quoted
+from gliclass_spark.spark.spark_errors import is_access_error
 
+_SESSION_CATALOG = "spark_catalog"
 _FEED_OFF = (
     "its change data feed was off; to read changes alone, switch it on: "
     "ALTER TABLE ... SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
@@ -61,14 +63,41 @@ class TableRef:
         return self.table or f"delta.{quoted(str(self.path))}"
 
     def exists(self, spark: SparkSession) -> bool:
-        """Return whether there is a Delta table."""
+        """Return whether there is a Delta table.
+
+        Raises TableError if its name is that of something else, or if the schema of its name does not exist.
+        """
         if self.table is None:
             return DeltaTable.isDeltaTable(spark, str(self.path))
         try:
             self.handle(spark)
         except NotADeltaTableError:
+            schema = self.table.rpartition(".")[0]
+            if not spark.catalog.databaseExists(schema):
+                raise TableError(
+                    f"there is no schema {schema} for the tables; correct tables.schema, or run: CREATE SCHEMA {schema}"
+                ) from None
+            if spark.catalog.tableExists(self.table):
+                raise TableError(
+                    f"{self.table} is no Delta table; rename it, or name another schema in 'tables'"
+                ) from None
             return False
         return True
+
+    def folder(self, spark: SparkSession) -> str | None:
+        """Return where the table is created; None if the catalog chooses a folder that is not known before."""
+        if self.path is not None or self.table is None:
+            return self.path
+        *catalog, schema, name = self.table.rsplit(".", 2)
+        if (catalog or [spark.catalog.currentCatalog()]) != [_SESSION_CATALOG]:
+            return None
+        description = spark.sql(f"DESCRIBE SCHEMA {_SESSION_CATALOG}.{schema}").collect()
+        [location] = [row["info_value"] for row in description if row["info_name"] == "Location"]
+        return f"{location}/{name.strip('`').lower()}"
+
+    def location(self, spark: SparkSession) -> str:
+        """Return where the existing table is."""
+        return self.path or str(self.handle(spark).detail().select("location").collect()[0]["location"])
 
     def handle(self, spark: SparkSession) -> DeltaTable:
         """Return Delta's handle of the table. Raises NotADeltaTableError if there is none."""
@@ -76,7 +105,9 @@ class TableRef:
             if self.table is not None:
                 return DeltaTable.forName(spark, self.table)
             return DeltaTable.forPath(spark, str(self.path))
-        except AnalysisException:
+        except AnalysisException as error:
+            if is_access_error(error):
+                raise
             raise NotADeltaTableError(
                 f"there is no Delta table at {self.name}; run the job that writes it first"
             ) from None
@@ -103,8 +134,8 @@ class TableRef:
         """Return the identity of the version's commit; None without a version, or if the log lacks its file."""
         if version is None:
             return None
-        folder = self.path or self.handle(spark).detail().select("location").collect()[0]["location"]
-        head = file_system.read_head(spark, f"{str(folder).rstrip('/')}/{commit_file(version)}", IDENTITY_BYTES)
+        folder = self.location(spark).rstrip("/")
+        head = file_system.read_head(spark, f"{folder}/{commit_file(version)}", IDENTITY_BYTES)
         return commit_identity(*head) if head is not None else None
 
     def discontinuity(
@@ -156,11 +187,11 @@ class TableRef:
         writer.saveAsTable(self.table) if self.table else writer.save(self.path)
 
     def overwrite(self, rows: DataFrame, **options: object) -> None:
-        """Replace all rows in one commit. options: those of Delta's writer."""
-        if self.table:  # saveAsTable would replace the table itself
-            rows.writeTo(self.table).options(**options).overwrite(F.lit(True))  # type: ignore[arg-type]
-        else:
-            rows.write.format("delta").mode("overwrite").options(**options).save(self.path)  # type: ignore[arg-type]
+        """Replace all rows in one commit. The table stays partitioned, but not clustered. options: as in `append`."""
+        detail = self.handle(rows.sparkSession).detail().select("partitionColumns").collect()[0]
+        writer = rows.write.format("delta").mode("overwrite").options(**options)  # type: ignore[arg-type]
+        writer = writer.partitionBy(detail["partitionColumns"]) if detail["partitionColumns"] else writer
+        writer.saveAsTable(self.table) if self.table else writer.save(self.path)
 
     def _load(self, reader: DataFrameReader) -> DataFrame:
         return reader.table(self.table) if self.table else reader.format("delta").load(self.path)

@@ -1,11 +1,12 @@
 """The tag job: scores of new and changed documents into `tags`. The only job that loads a model.
 
-Scores are staged first (see `tag_steps.scoring_queue`). When all are there, and not too many texts
-failed, one commit merges them into `tags`.
+When all texts are scored (see `tag_steps.scoring_queue`), and not too many failed, one commit merges the scores into
+`tags`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial, reduce
 
 from pyspark.sql import DataFrame
@@ -18,7 +19,7 @@ from gliclass_spark.spark.delta import table_creation, writes
 from gliclass_spark.spark.delta.schema import KEY, TAGS, TAGS_SPEC
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-from gliclass_spark.spark.jobs.tag_steps.scoring_queue import score_pending, staged_rows
+from gliclass_spark.spark.jobs.tag_steps.scoring_queue import Scored, score_pending
 from gliclass_spark.spark.jobs.tag_steps.tag_check import check
 from gliclass_spark.spark.jobs.tag_steps.tag_counts import check_errors, verify_tags
 from gliclass_spark.spark.jobs.tag_steps.tag_input import (
@@ -56,25 +57,24 @@ def tag_step(run: PipelineRun) -> Manifest:
             "model_loads": 0,
         }
         scored = _score(job, tag_input, model) if tag_input.pending_count else None
-        retagged_count = _merge(job, tag_input, scored)
+        retagged_count = _merge(job, tag_input, scored.rows if scored is not None else None)
         counts = verify_tags(job, tag_input.documents if source is not None else None)
-        if scored is not None:
+        if scored is not None and scored.is_staged:
             job.truncate("staged")
         read = job.versions_read(tag_input.full_scan, source=(source, tag_input.version))
         facts = {**job.facts, **counts, "retagged": retagged_count, "tombstoned": tag_input.deleted_count, **read}
         return job.succeed(outputs=run.lake.latest(run.spark, ["tags"]), **facts)
 
 
-def _score(job: Job, tag_input: TagInput, model: ModelRef) -> DataFrame:
+def _score(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
     """Return the rows of `tags` for the pending documents, scored and checked."""
-    score_pending(job, tag_input, model)
+    scored = score_pending(job, tag_input, model)
     pipeline = job.run.pipeline
     with job.timed("check"):
-        scored = staged_rows(job.run, tag_input.pending, model)
         if pipeline.exploration:  # otherwise the workers have decided, by thresholds
-            scored = exploring.decide_labels(scored, pipeline.label_set, pipeline.exploration)
-        scored = job.cache(scored)
-        check_errors(job, scored, tag_input.pending_count)
+            decided = exploring.decide_labels(scored.rows, pipeline.label_set, pipeline.exploration)
+            scored = replace(scored, rows=job.cache(decided))
+        check_errors(job, scored.rows, tag_input.pending_count)
     return scored
 
 
@@ -82,7 +82,7 @@ def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
     """Merge scored rows and tombstones into `tags`. Return how many of the scored documents had tags before."""
     run = job.run
     with job.timed("write"):
-        table_creation.ensure(run.spark, run.lake.table("tags"), TAGS_SPEC)
+        table_creation.ensure(run.spark, run.lake.table("tags"), run.spec(TAGS_SPEC))
         retagged_count = 0
         if scored is not None and tag_input.tags_exist:
             retagged_count = scored.join(live_tags(run), KEY, "left_semi").count()

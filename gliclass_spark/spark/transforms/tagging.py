@@ -38,7 +38,7 @@ def tag(
     """Return the `tags` rows of `contents` (see `source.with_content`), with labels decided by thresholds.
 
     A text that can't be scored, or whose record the source could not read, gives a row with an error. The columns of
-    exploration are added by `exploring.decide_labels`. The workers report to `meter`, if there is one.
+    exploration are null; see `exploring.decide_labels`. The workers report to `meter`, if there is one.
     """
     spark = contents.sparkSession
     label_set_json = broadcast_text(spark, label_set.canonical_json)
@@ -56,7 +56,13 @@ def tag(
 
     partitioned = contents.repartition(task_slots(spark) * _PARTITIONS_PER_SLOT, KEY)
     classified = partitioned.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
-    return classified.withColumns({"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()})
+    columns = {"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()}
+    nulls = {
+        field.name: F.lit(None).cast(field.dataType)
+        for field in TAGS
+        if field.name not in columns and field.name not in _CLASSIFIED.names
+    }
+    return classified.withColumns(columns | nulls).select(*TAGS.names)
 
 
 def _texts(batch: pa.RecordBatch) -> list[bytes | None]:

@@ -1,6 +1,7 @@
-"""Scoring of pending documents, slice by slice, into the table `staged`.
+"""Scoring of pending documents, in slices.
 
-A job that is killed keeps the scores of its finished slices: its next attempt scores only the others.
+A job that needs more than one slice writes each into the table `staged`: if it is killed, its next attempt scores the
+other slices only.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 from threading import Event, Thread
 
@@ -31,35 +33,54 @@ _SLICE_ROWS = 100_000
 _PROGRESS_INTERVAL_S = 0.2
 
 
-def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> None:
-    """Score the pending documents that are not staged yet, and add the speed to the job's facts."""
+@dataclass(frozen=True)
+class Scored:
+    """The rows of `tags` for all pending documents, cached for the job.
+
+    is_staged: whether the table `staged` holds rows.
+    """
+
+    rows: DataFrame
+    is_staged: bool
+
+
+def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
+    """Score the pending documents, but for those that an earlier attempt staged; add the speed to the job's facts."""
     run = job.run
-    spark, label_set = run.spark, run.pipeline.label_set
     with job.timed("score"):
-        table_creation.ensure(spark, run.lake.table("staged"), STAGED_SPEC)
-        staged = staged_rows(run, tag_input.pending, model)
-        queue = job.cache(tagging.rows_without_scores(tag_input.pending, staged))
-        total = queue.count()
+        queue, total = tag_input.pending, tag_input.pending_count
+        is_staged = run.lake.exists(run.spark, "staged") and not run.lake.read(run.spark, "staged").isEmpty()
+        if is_staged:
+            queue = job.cache(tagging.rows_without_scores(queue, _staged_rows(run, tag_input.pending, model)))
+            total = queue.count()
         slice_count = ceil(total / _SLICE_ROWS)
-        meter = Meter(spark.sparkContext)
+        meter = Meter(run.spark.sparkContext)
         settings = worker_settings(run, model)
-        started = time.perf_counter()
-        with _progress_reports(meter, total, run):
+
+        def score(ids: DataFrame) -> DataFrame:
+            contents = tag_input.contents.join(ids.select(KEY), KEY, "left_semi")
+            return tagging.tag(contents, run.pipeline.label_set, settings, run.run_id, meter)
+
+        with _measured(job, meter, total):
+            if slice_count == 1 and not is_staged:
+                rows = job.cache(score(queue))
+                rows.count()
+                return Scored(rows, is_staged=False)
+            table_creation.ensure(run.spark, run.lake.table("staged"), run.spec(STAGED_SPEC))
             for index in range(slice_count):
                 if index:  # before more texts are scored in vain
                     run.runs.check_current(job.manifest)
-                ids = queue.where(F.pmod(F.xxhash64(KEY), F.lit(slice_count)) == index).select(KEY)
-                contents = tag_input.contents.join(ids, KEY, "left_semi")
-                scored = tagging.tag(contents, label_set, settings, run.run_id, meter)
-                job.append("staged", scored)
-        elapsed = time.perf_counter() - started
-        usage, loads = meter.total.usage, meter.total.loads
-        job.facts |= {"model_loads": loads, "tokens": usage.tokens, "padding_share": usage.padding_share}
-        if total:
-            job.facts |= {"texts_per_s": total / elapsed, "tokens_per_s": usage.tokens / elapsed}
+                job.append("staged", score(queue.where(F.pmod(F.xxhash64(KEY), F.lit(slice_count)) == index)))
+        return Scored(job.cache(_staged_rows(run, tag_input.pending, model)), is_staged=True)
 
 
-def staged_rows(run: PipelineRun, pending: DataFrame, model: ModelRef) -> DataFrame:
+def keep_scores(job: Job, scored: DataFrame) -> None:
+    """Leave the rows without errors in `staged`, and no others: the next run of the job need not score them again."""
+    table_creation.ensure(job.run.spark, job.run.lake.table("staged"), job.run.spec(STAGED_SPEC))
+    job.overwrite("staged", scored.where("error IS NULL"))
+
+
+def _staged_rows(run: PipelineRun, pending: DataFrame, model: ModelRef) -> DataFrame:
     """Return the staged rows of pending documents by this model: one per document, of its current text."""
     rows = run.lake.read(run.spark, "staged")
     of_model = (F.col("label_set_hash") == run.pipeline.label_set.hash) & (F.col("model_digest") == model.digest)
@@ -73,19 +94,29 @@ def worker_settings(run: PipelineRun, model: ModelRef) -> WorkerSettings:
 
 
 @contextmanager
-def _progress_reports(meter: Meter, total: int, run: PipelineRun) -> Iterator[None]:
-    """Call `run.on_progress` while the block runs, and once at its end."""
+def _measured(job: Job, meter: Meter, total: int) -> Iterator[None]:
+    """Report the progress of the block, which scores `total` texts, and add its speed to the job's facts."""
     finished = Event()
 
     def report() -> None:
         while not finished.wait(_PROGRESS_INTERVAL_S):
-            run.on_progress(meter.total.usage.texts, total)
+            job.run.on_progress(meter.total.usage.texts, total)
 
     reporter = Thread(target=report, daemon=True)
+    started = time.perf_counter()
     reporter.start()
     try:
         yield
     finally:
         finished.set()
         reporter.join()
-        run.on_progress(meter.total.usage.texts, total)
+        job.run.on_progress(meter.total.usage.texts, total)
+    elapsed = time.perf_counter() - started
+    usage = meter.total.usage
+    job.facts |= {
+        "model_loads": meter.total.loads,
+        "tokens": usage.tokens,
+        "padding_share": usage.padding_share,
+        "texts_per_s": total / elapsed if total else None,
+        "tokens_per_s": usage.tokens / elapsed if total else None,
+    }

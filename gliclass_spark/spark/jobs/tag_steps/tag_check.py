@@ -6,11 +6,13 @@ import logging
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.catalog import CatalogSchema
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, TableError
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta.local_rows import local_rows
-from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, TAGS
+from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, FILTERED, TAGS
 from gliclass_spark.spark.delta.table_creation import check_storable, missing_columns
+from gliclass_spark.spark.delta.table_layout import check_columns, check_partitions
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.source import with_content
@@ -26,6 +28,8 @@ def check(run: PipelineRun, recent: list[Manifest]) -> ModelRef:
     `recent` is the result of `Runs.recent`. Raises TableError, RulesError or an error about the model.
     """
     documents, pipeline = run.documents.read(), run.pipeline
+    if pipeline.source.table is not None or isinstance(pipeline.tables, CatalogSchema):
+        run.documents.check_apart_from(map(run.lake.table, pipeline.written_tables))
     pipeline.rules.check(documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(run.spark):
         tags = filtering.tags_of_label_set(local_rows(run.spark, [], TAGS), pipeline.label_set)
@@ -33,6 +37,8 @@ def check(run: PipelineRun, recent: list[Manifest]) -> ModelRef:
         check_analysis(tagged, pipeline.rules, run.title, **date_settings(run, recent))
     if "filter" in pipeline.steps:
         check_storable(tagged.schema, run.documents.name)
+        check_columns(tagged.schema, pipeline.output, run.documents.name)
+        check_partitions(run.spark, map(run.lake.table, (*FILTERED, *pipeline.rules.destinations)), pipeline.output)
     missing = missing_columns(run.spark, run.lake.table("tags"), TAGS)
     required = [name for name in missing if name not in EXPLORATION_FIELDS.names]
     if required:

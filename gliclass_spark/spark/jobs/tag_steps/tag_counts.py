@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.errors import ErrorShareError, ManifestError, TableError
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.tag_steps.scoring_queue import keep_scores
 from gliclass_spark.spark.jobs.tag_steps.tag_input import live_tags
 from gliclass_spark.spark.source_files import UNREADABLE_FILE, UNREADABLE_ROW
 
@@ -38,8 +41,7 @@ def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
     job.facts["errors"] = errors
     failed, allowed = sum(errors.values()), run.pipeline.max_error_ratio
     if failed > allowed * expected_count:
-        # The other rows need not be scored again once the source, or the limit, is fixed.
-        job.change("staged", lambda table: table.delete("error IS NOT NULL"))
+        keep_scores(job, rows)  # until the source, or the limit, is fixed
         # A file with such a record. Its text stays out of logs and of `runs`.
         examples = {row["code"]: f", as in {row['file']}" for row in by_code if row["code"] == UNREADABLE_ROW}
         listed = ", ".join(f"{code}: {count}{examples.get(code, '')}" for code, count in errors.items())
@@ -58,40 +60,55 @@ def verify_tags(job: Job, documents: DataFrame | None) -> dict[str, Any]:
     """
     run = job.run
     with job.timed("check"):
-        by_run = live_tags(run).groupBy((F.col("run_id") == run.run_id).alias("own"), F.expr(_CODE).alias("code"))
-        rows = by_run.count().collect()
-        counts = {row["code"]: row["count"] for row in rows if row["own"]}
-        label_counts, histograms = _label_statistics(run) if counts else ({}, {})
-        tagged_count = sum(row["count"] for row in rows)
+        rows = _counted_scores(run)
+        tagged_count = sum(row["documents"] for row in rows)
         expected_count = documents.count() if documents is not None else tagged_count
     if tagged_count != expected_count:
         raise ManifestError(
             f"run {run.run_id!r}, tag: expected tags of {expected_count} documents, found {tagged_count}; another "
             "writer changed `tags`: run tag again with --full"
         )
+    own = [row for row in rows if row["own"]]
+    codes: Counter[str] = Counter()
+    for row in own:
+        codes[row["code"]] += row["documents"]
+    label_counts, histograms = _label_statistics(own, run.pipeline.label_set.names) if own else ({}, {})
     return {
-        "tagged": sum(counts.values()),
-        "errors": _without_success(counts),
+        "tagged": codes.total(),
+        "errors": _without_success(codes),
         "label_counts": label_counts,
         "score_histograms": histograms,
         "documents": tagged_count,
     }
 
 
-def _label_statistics(run: PipelineRun) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """Return how many documents of this run have each label, and the histogram of each label's scores."""
-    scores = live_tags(run).where(F.col("run_id") == run.run_id)
-    scores = scores.select("labels", F.explode("scores").alias("label", "score"))
+def _counted_scores(run: PipelineRun) -> list[Row]:
+    """Return counts of the rows in `tags`, and of the scores of those that this run wrote, in one scan of the table.
+
+    Rows: own (whether this run wrote them), code (of their error), label, bin (of the histogram) and has_label (null
+    for rows without scores, or of earlier runs), scores and documents (their numbers).
+    """
+    own = F.col("run_id") == run.run_id
+    # One row per score of the run's own rows, and one for any other row: `index` is 0 or null in one row per document.
+    scores = F.posexplode_outer(F.when(own, F.col("scores"))).alias("index", "label", "score")
+    exploded = live_tags(run).select(own.alias("own"), F.expr(_CODE).alias("code"), "labels", scores)
     score_bin = F.least(F.floor(F.col("score") * HISTOGRAM_BINS), F.lit(HISTOGRAM_BINS - 1))
     has_label = F.expr("array_contains(labels, label)")
-    labels = run.pipeline.label_set.names
+    grouped = exploded.groupBy("own", "code", "label", score_bin.alias("bin"), has_label.alias("has_label"))
+    is_first = F.coalesce(F.col("index"), F.lit(0)) == 0
+    return grouped.agg(F.count("label").alias("scores"), F.count_if(is_first).alias("documents")).collect()
+
+
+def _label_statistics(own: list[Row], labels: Sequence[str]) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """Return how many documents of the run have each label, and the histogram of each label's scores."""
     label_counts = dict.fromkeys(labels, 0)
     histograms = {label: [0] * HISTOGRAM_BINS for label in labels}
-    for row in scores.groupBy("label", score_bin.alias("bin"), has_label.alias("has_label")).count().collect():
-        histograms[row["label"]][row["bin"]] += row["count"]
-        label_counts[row["label"]] += row["count"] if row["has_label"] else 0
+    for row in own:
+        if row["label"] is not None:
+            histograms[row["label"]][row["bin"]] += row["scores"]
+            label_counts[row["label"]] += row["scores"] if row["has_label"] else 0
     return label_counts, histograms
 
 
-def _without_success(counts: dict[str, int]) -> dict[str, int]:
+def _without_success(counts: Mapping[str, int]) -> dict[str, int]:
     return {code: count for code, count in counts.items() if code}
