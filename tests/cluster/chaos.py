@@ -164,22 +164,34 @@ class Chaos:
         outcome.attempts += 1
         driver = self._start(RUN, self._conf, self._pipeline, run_id)
         kills_before = outcome.kills.total()
-        while driver.poll() is None and outcome.kills.total() < kills:
-            place = len(self._places()) + self._random.randrange(_PLACES)
-            self._wait(driver, _RUN_S, until=partial(self._has_passed, place))
-            self._wait(driver, self._random.uniform(0, _MOMENT_S))
-            killed = self._kill_next(driver, victims, outcome.kills.total())
-            if killed is not None:
-                outcome.kills[killed] += 1
-                seconds = time.monotonic() - started
-                print(f"kill {outcome.kills.total()}: {killed[1]}, in {killed[0]}, {seconds:.0f} s in", flush=True)
-        driver.wait(timeout=_RUN_S)
+        try:
+            while driver.poll() is None and outcome.kills.total() < kills:
+                self._wait_for_a_moment(driver, victims[outcome.kills.total() % len(victims)])
+                killed = self._kill_next(driver, victims, outcome.kills.total())
+                if killed is not None:
+                    outcome.kills[killed] += 1
+                    seconds = time.monotonic() - started
+                    print(f"kill {outcome.kills.total()}: {killed[1]}, in {killed[0]}, {seconds:.0f} s in", flush=True)
+            driver.wait(timeout=_RUN_S)
+        finally:
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
         if driver.returncode == 0:
             outcome.survived += outcome.kills.total() - kills_before
             outcome.runs += 1
         elif outcome.kills.total() == kills_before:
             raise AssertionError(f"an undisturbed run failed:\n{self._log()}")
         return driver.returncode == 0
+
+    def _wait_for_a_moment(self, driver: subprocess.Popen[bytes], victim: str) -> None:
+        """Wait for a random moment of the run, or until it ends."""
+        if victim == "python worker":  # they run only while texts are scored
+            self._wait(driver, _RUN_S, until=lambda: self._place() == "tag score")
+            self._wait(driver, _SCORING_S, until=self._python_workers)
+        else:
+            place = len(self._places()) + self._random.randrange(_PLACES)
+            self._wait(driver, _RUN_S, until=partial(self._has_passed, place))
+            self._wait(driver, self._random.uniform(0, _MOMENT_S))
 
     def _kill_next(
         self, driver: subprocess.Popen[bytes], victims: tuple[str, ...], turn: int
@@ -190,8 +202,6 @@ class Chaos:
         """
         for offset in range(len(victims)):
             victim = victims[(turn + offset) % len(victims)]
-            if victim == "python worker":  # they run only while texts are scored
-                self._wait(driver, _SCORING_S, until=self._python_workers)
             place = self._place()
             if driver.poll() is None and self._kill(victim, driver):
                 return place, victim
