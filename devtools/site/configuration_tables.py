@@ -12,7 +12,10 @@ import json
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from gliclass_spark.config.catalog import CatalogSchema
+from gliclass_spark.config.output import Output
 from gliclass_spark.config.pipeline import Pipeline, Source
 from gliclass_spark.config.retraining import GateRules, Ppo, RetrainConfig, RewardWeights, Supervised
 from gliclass_spark.config.rules import RejectRule, Route
@@ -23,7 +26,7 @@ from gliclass_spark.labels import Example, Label, LabelSet, RetrievedExample
 # Fields that are no key of a file.
 _NO_KEYS: dict[type[BaseModel], set[str]] = {RetrainConfig: {"pipeline_file"}}
 # Keys whose value may also be a file, or a short form of a mapping.
-_READ_FROM = {"label_set": "file, list or mapping", "pipeline": "file"}
+_READ_FROM = {"label_set": "file, list or mapping", "tables": "folder or mapping", "pipeline": "file"}
 _HEAD = """# Configuration
 
 Four kinds of YAML files: pipelines (`conf/pipelines`), label sets (`conf/labels`), retrainings (`conf/retrain`) and
@@ -34,6 +37,12 @@ Relative paths are relative to the file. Spark's settings are files such as
 SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A pipeline", Pipeline, "One file of `conf/pipelines`, such as [corpus.yaml](../../conf/pipelines/corpus.yaml)."),
     ("source", Source, "Where a pipeline's documents are."),
+    (
+        "tables",
+        CatalogSchema,
+        "The schema of the catalog that a pipeline's tables are in, unless they are in a folder.",
+    ),
+    ("output", Output, "Properties and layout of a pipeline's tables."),
     ("reject", RejectRule, "A pipeline's list of reject rules. The first that matches gives the reason."),
     ("routes", Route, "A pipeline's list of routes for kept documents."),
     ("airflow, of a pipeline", Schedule, "When and how Airflow runs the pipeline."),
@@ -80,19 +89,25 @@ def page() -> str:
 
 def keys(model: type[BaseModel]) -> list[str]:
     """Return the keys of the model's section in a file."""
-    return [name for name in model.model_fields if name not in _NO_KEYS.get(model, set())]
+    return [key for key in _fields(model) if key not in _NO_KEYS.get(model, set())]
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the model's fields by their keys in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
     """Return the docstring below each field of the model and its bases, on one line."""
     documented = {}
+    aliases = {name: field.alias for name, field in model.model_fields.items() if field.alias is not None}
     for base in reversed(model.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
             continue
         for statement, following in itertools.pairwise(_class_body(base)):
             match statement, following:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
-                    documented[name] = " ".join(docstring.split())
+                    documented[aliases.get(name, name)] = " ".join(docstring.split())
     return documented
 
 
@@ -153,7 +168,7 @@ def _bounds(schema: dict[str, Any]) -> str:
 
 
 def _default(model: type[BaseModel], key: str) -> str:
-    field = model.model_fields[key]
+    field = _fields(model)[key]
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})

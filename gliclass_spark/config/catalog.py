@@ -40,7 +40,7 @@ class CatalogSchema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, AfterValidator(_check_schema_name)] = Field(alias="schema")
-    """In the file: `schema`. An existing schema, as `schema` or `catalog.schema`."""
+    """An existing schema, as `schema` or `catalog.schema`."""
     location: ConfigPath | None = None
     """A folder or object store URI for the tables, which are external ones then: each in a folder of its name.
     Airflow and `report` read the tables there, without Spark. Without it, the catalog decides where they are."""

@@ -23,6 +23,7 @@ from pydantic import (
 from gliclass_spark import yaml_loader
 from gliclass_spark.config.catalog import CatalogSchema, Tables, check_table_name, folder_of, may_be_one_table
 from gliclass_spark.config.model_uri import REGISTERED, hub_model, registered_model, stored_model
+from gliclass_spark.config.output import Output, as_text
 from gliclass_spark.config.paths import (
     ConfigPath,
     canonical_folder,
@@ -93,13 +94,6 @@ def _check_column(value: str) -> str:
     return value
 
 
-def _as_option(value: object) -> object:
-    """Return a value as YAML has it as Spark's readers take it: text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, (int, float)) else value
-
-
 ColumnName = Annotated[str, AfterValidator(_check_column)]
 # Strict, because otherwise `true` would be accepted as 1.0.
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
@@ -132,7 +126,7 @@ class Source(BaseModel):
     """Whether the first record of each csv file names the columns, which are _c0, _c1, ... otherwise. Default: true."""
     multiline: bool | None = None
     """Whether a record may have line breaks. Default: true for csv; false for json, which has one object per line."""
-    options: dict[str, Annotated[str, BeforeValidator(_as_option)]] = Field(default_factory=dict)
+    options: dict[str, Annotated[str, BeforeValidator(as_text)]] = Field(default_factory=dict)
     """Other options of Spark's reader of parquet, csv or json files, such as `recursiveFileLookup: true`."""
 
     @model_validator(mode="after")
@@ -210,6 +204,8 @@ class Pipeline(BaseModel):
     of by thresholds, so that feedback also covers labels that the model does not expect. `explored` marks their rows,
     and `propensities` in `tags` holds the probability of each label. Rules see the drawn `labels`; `scores` are not
     affected. After a change of the share, `tag` decides all labels again from the existing scores, without a model."""
+    output: Output = Output()
+    """Properties and layout of the tables."""
     steps: tuple[Step, ...] = STEPS
     """The jobs of a run: `[tag]` only writes tags, and leaves the documents where they are."""
     airflow: Schedule | None = None
@@ -275,7 +271,7 @@ class Pipeline(BaseModel):
     def _source_is_not_written(self) -> Pipeline:
         source, tables, folder = self.source, self.tables, folder_of(self.tables)
         documents = source_folders(source.path) if source.path is not None else []
-        for name in sorted({*_WRITTEN_TABLES, *self.rules.destinations}):
+        for name in self.written_tables:
             table = canonical_folder(f"{folder}/{name}") if folder is not None else None
             if table is not None and overlap(documents, table):
                 raise ValueError(
@@ -298,6 +294,11 @@ class Pipeline(BaseModel):
                 "tables without Spark, which alone knows where the catalog has put them"
             )
         return self
+
+    @property
+    def written_tables(self) -> list[str]:
+        """The names of the tables that the jobs write, which the source must not overlap."""
+        return sorted({*_WRITTEN_TABLES, *self.rules.destinations})
 
     @cached_property
     def rules(self) -> Rules:

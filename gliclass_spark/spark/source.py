@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import BinaryType, DataType, DoubleType, FloatType, StringType
 
+from gliclass_spark.config.paths import canonical_folder, overlap, source_folders
 from gliclass_spark.config.pipeline import Source
 from gliclass_spark.config.rule_sql import CLOCK, TAG_COLUMNS
 from gliclass_spark.errors import TableError
@@ -17,7 +21,7 @@ from gliclass_spark.spark.delta.column_names import HELPER_PREFIX, column
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, FEED_METADATA, KEY
 from gliclass_spark.spark.delta.table_ref import NotADeltaTableError, TableRef
 from gliclass_spark.spark.source_files import RECORD_ID, SOURCE_ERROR, nanosecond_columns, read_files
-from gliclass_spark.spark.spark_errors import SPARK_ERRORS, as_user_error, root_cause
+from gliclass_spark.spark.spark_errors import SPARK_ERRORS, as_user_error, missing_right, root_cause
 from gliclass_spark.spark.transforms.rule_expressions import lenient_sql, reads_clock
 
 _IS_MISSING = re.compile("is not a Delta table|doesn't exist")
@@ -150,6 +154,27 @@ class Documents:
         repeated = ", ".join(f"{row[KEY]!r} ({row['count']} rows)" for row in invalid)
         raise TableError(f"{self.name}: ids of source.id {self.source.id!r} repeat: {repeated}; give each row its own")
 
+    def check_apart_from(self, tables: Iterable[TableRef]) -> None:
+        """Raise TableError if one of the tables that are written to lies where the source is, or will.
+
+        Where both have paths, `Pipeline` has compared them. Of views and of tables in other formats than Delta, the
+        folder is not known.
+        """
+        source = self.source
+        if source.path is not None:
+            folders = source_folders(source.path)
+        elif (delta := self.delta) is not None:
+            folders = [canonical_folder(delta.location(self.spark))]
+        else:
+            return
+        for table in tables:
+            folder = table.folder(self.spark)
+            if folder is not None and overlap(folders, canonical_folder(folder)):
+                raise TableError(
+                    f"{self.name} and the table {table.name}, which is written to {folder}, overlap; choose another "
+                    "source or other tables"
+                )
+
     def _read(self, version: int | None) -> DataFrame:
         source = self.source
         if version is not None:
@@ -165,7 +190,9 @@ class Documents:
 
     def _problem(self, error: AnalysisException) -> str:
         """Return why the source can't be read, and what to do."""
-        condition = error.getCondition() or ""
+        condition, path = error.getCondition() or "", self.source.path
+        if path is not None and Path(path).exists() and not os.access(path, os.R_OK | os.X_OK):
+            return missing_right("read", path)  # Java finds no file in such a folder
         if "NOT_FOUND" in condition or "MISSING" in condition or _IS_MISSING.search(str(error)):
             kind = self.source.format if self.source.path else "table"
             return f"there is no {kind} at {self.name}; check source.path, source.table and source.format"

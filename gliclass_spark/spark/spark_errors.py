@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -18,7 +19,23 @@ SPARK_ERRORS = (PySparkException, Py4JError, ConnectionRefusedError)
 _NO_DRIVER = (
     "add its jar to Spark: spark.jars or spark.jars.packages in the file of --conf, see docs/deployment/storage.md"
 )
+_GRANT = "grant it to the user or role that runs Spark's jobs"
 _DAMAGED = "it is damaged, cut short or of another format: replace it with a good copy"
+# A right that is missing, as Unity Catalog, Hadoop's drivers and local disks report it: what for, and which right.
+_MISSING_RIGHTS = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"User does not have (?P<right>[A-Z][A-Z ]+?) on (?P<object>\w+ [^\s.]\S*?)\.?(?:\s|$)",
+        r"AccessControlException: (?P<operation>.*?)inode=\"?(?P<object>[^\":]+)",
+        r"\b403 Forbidden\s+(?P<operation>[A-Z]+) (?P<object>https://[^\s?]+)",
+        r"\b403, (?P<operation>[A-Z]+), (?P<object>https://[^\s?,]+)",
+        r"AccessDeniedException: (?P<object>[^\s:]*:?/\S*?)(?:: (?P<operation>.*)|:?$)",
+        r"(?:FileNotFoundException|IOException): (?P<object>/.*?) (?P<operation>\(Permission denied\))",
+        r"(?P<operation>[Mm]kdirs) failed to create (?P<object>\S+)",
+        r"(?:PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS)\b[^\s:]*:?\s+(?:Insufficient privileges:\s+)?(?P<object>.+)$",
+    )
+)
+_WRITES = re.compile(r"WRITE|^(?:PUT|POST|PATCH|DELETE)\b|[Pp]ut|[Dd]elete|Writing|[Mm]kdirs|[Uu]pload|[Cc]reat")
 # Wrong inputs that Spark's messages name, and what to do about each. The first that matches counts.
 _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), message)
@@ -77,6 +94,16 @@ def as_user_error(error: BaseException, title: str) -> GliclassSparkError:
     return JobError(f"{title} failed: {root_cause(error)}; no table is left half-written: fix the cause, and run again")
 
 
+def is_access_error(error: BaseException) -> bool:
+    """Return whether the error is about a right that the user of Spark lacks."""
+    return _missing_right(_text(error)) is not None
+
+
+def missing_right(right: Literal["read", "write"], path: str) -> str:
+    """Return that a right is missing, and what to do."""
+    return f"the right to {right} {path} is missing; {_GRANT}"
+
+
 def root_cause(error: BaseException) -> str:
     """Return the innermost cause that Spark's message names, on one line."""
     text = _text(error)
@@ -91,12 +118,27 @@ def root_cause(error: BaseException) -> str:
 
 def _wrong_input(text: str) -> str | None:
     """Return what is wrong with an input and how to fix it, if the error's text names one."""
+    if (missing_right := _missing_right(text)) is not None:
+        return missing_right
     if _LOST_CONNECTION.search(text):
         return None
     for pattern, message in _WRONG_INPUTS:
         match = pattern.search(text)
         if match:
             return message.format(**match.groupdict())
+    return None
+
+
+def _missing_right(text: str) -> str | None:
+    """Return which right to what is missing, if the error's text says so."""
+    for pattern in _MISSING_RIGHTS:
+        match = pattern.search(text)
+        if match:
+            found = match.groupdict()
+            if "operation" not in found:
+                right = f"the right {found['right']}" if "right" in found else "a right"
+                return f"{right} on {found['object']} is missing; {_GRANT}"
+            return missing_right("write" if _WRITES.search(found["operation"] or "") else "read", found["object"])
     return None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -27,7 +27,7 @@ from pyspark.sql.types import (
 
 from gliclass_spark.errors import TableError
 from gliclass_spark.spark.delta import file_system
-from gliclass_spark.spark.delta.column_names import quoted
+from gliclass_spark.spark.delta.column_names import column, quoted
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.ddl import assignments, column_definitions, literal
 from gliclass_spark.spark.delta.schema import TableSpec
@@ -72,9 +72,17 @@ def current_schema(spark: SparkSession, table: TableRef) -> StructType | None:
     """Return the table's schema; None if there is no table yet. Raises TableError if other files are at its path."""
     if table.exists(spark):
         return table.read(spark, None).schema
-    path = table.path
-    if path is not None and file_system.list_names(spark, path) and not _is_unfinished(spark, path):
+    path = table.folder(spark)
+    if path is None or not file_system.list_names(spark, path) or _is_unfinished(spark, path):
+        return None
+    unnamed = TableRef(path=path)
+    if table.table is None or not unnamed.exists(spark):
         raise TableError(f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'")
+    if unnamed.latest(spark).until != 0:
+        raise TableError(
+            f"{path} holds a Delta table that the catalog does not know as {table.name}; "
+            f"run: {_registration(table, path)}"
+        )
     return None
 
 
@@ -105,9 +113,10 @@ def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, 
         # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
         no_rows = spark.createDataFrame([], spec.schema)
         retry_conflicts(lambda: table.append(no_rows, mergeSchema="true"), table.name)
-    if not spec.constraints:
+    if not spec.constraints and not spec.settings:
         return missing
     properties = table.handle(spark).detail().select("properties").collect()[0]["properties"]
+    apply_settings(spark, table, spec, properties)
     for name, condition in spec.constraints.items():
         if f"delta.constraints.{name}" not in {key.lower() for key in properties}:
             _alter(spark, table, f"ADD CONSTRAINT {name} CHECK ({condition})")
@@ -118,9 +127,27 @@ def create(spark: SparkSession, table: TableRef, spec: TableSpec) -> None:
     """Create the table if there is none, and complete a creation that was killed."""
     if table.exists(spark):
         return
-    if table.path is not None and file_system.list_names(spark, table.path):
-        _remove_unfinished(spark, table.path)
+    folder = table.folder(spark)
+    if folder is not None and file_system.list_names(spark, folder):
+        if table.table is not None and TableRef(path=folder).exists(spark):
+            # A run was killed between the table's first commit and the catalog's entry.
+            spark.sql(_registration(table, folder))
+            return
+        _remove_unfinished(spark, folder)
     retry_conflicts(lambda: _create(spark, table, spec), table.name)
+
+
+def apply_settings(spark: SparkSession, table: TableRef, spec: TableSpec, current: Mapping[str, str]) -> None:
+    """Set the properties of the pipeline's file on an existing table, but for those that it has."""
+    folded = {name.lower(): value for name, value in current.items()}
+    changed = {name: value for name, value in spec.settings.items() if folded.get(name.lower()) != value}
+    if changed:
+        _alter(spark, table, f"SET TBLPROPERTIES ({assignments(changed)})")
+
+
+def with_comments(rows: DataFrame, spec: TableSpec) -> DataFrame:
+    """Return the rows with the comments of their columns, for a write that replaces a table's columns."""
+    return rows.select(*(column(field.name).alias(field.name, metadata=field.metadata) for field in _commented(spec)))
 
 
 def enable_features(spark: SparkSession, table: TableRef, schema: StructType) -> None:
@@ -149,20 +176,34 @@ def _alter(spark: SparkSession, table: TableRef, change: str) -> None:
 
 
 def _create(spark: SparkSession, table: TableRef, spec: TableSpec) -> None:
-    # Delta's builder takes no name of three parts.
-    columns = StructType(
-        [StructField(c.name, c.dataType, c.name not in spec.not_null, c.metadata) for c in spec.schema]
-    )
-    properties = {f"delta.{name}": "false" for name in _DEFAULTS_OFF} | dict(spec.properties)
+    properties = {f"delta.{name}": "false" for name in _DEFAULTS_OFF} | dict(spec.properties) | dict(spec.settings)
     if _has_special_names(spec.schema):
         properties |= dict([_COLUMN_MAPPING])
+    # SQL, because Delta's builder takes no name of three parts.
     clauses = [
-        f"CREATE TABLE IF NOT EXISTS {table.identifier} ({column_definitions(columns)}) USING delta",
+        f"CREATE TABLE IF NOT EXISTS {table.identifier} ({column_definitions(_commented(spec))}) USING delta",
+        f"PARTITIONED BY ({', '.join(map(quoted, spec.partition_by))})" if spec.partition_by else "",
         f"CLUSTER BY ({', '.join(map(quoted, spec.cluster_by))})" if spec.cluster_by else "",
         f"LOCATION {literal(table.path)}" if table.table is not None and table.path is not None else "",
+        f"COMMENT {literal(spec.comment)}" if spec.comment is not None else "",
         f"TBLPROPERTIES ({assignments(properties)})",
     ]
     spark.sql(" ".join(clauses))
+
+
+def _commented(spec: TableSpec) -> StructType:
+    """Return the columns of the table, with the comments and the constraints of the spec."""
+    fields = []
+    for field in spec.schema:
+        comment = spec.comments.get(field.name, (field.metadata or {}).get("comment"))
+        metadata = {} if comment is None else {"comment": comment}
+        fields.append(StructField(field.name, field.dataType, field.name not in spec.not_null, metadata))
+    return StructType(fields)
+
+
+def _registration(table: TableRef, path: str) -> str:
+    """Return the statement that makes the Delta table at the path known to the catalog."""
+    return f"CREATE TABLE IF NOT EXISTS {table.identifier} USING delta LOCATION {literal(path)}"
 
 
 def _has_special_names(data_type: DataType) -> bool:

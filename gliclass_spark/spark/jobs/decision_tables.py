@@ -11,9 +11,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import StructType
 
+from gliclass_spark.config.output import Output
 from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.spark.delta import table_creation, writes
-from gliclass_spark.spark.delta.schema import KEY, decisions_spec
+from gliclass_spark.spark.delta.schema import KEY, TableSpec, decisions_spec
+from gliclass_spark.spark.delta.table_layout import apply_output, check_columns, check_partitions
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
@@ -46,7 +48,7 @@ class DecisionTables:
             table = self._table(name)
             current = table_creation.current_schema(spark, table)
             if current is None:
-                table_creation.create(spark, table, decisions_spec(expected))
+                table_creation.create(spark, table, self._spec(name, expected))
                 job.fence([name])
                 # Before the fence, an earlier run that is alive may have written to it.
                 if not job.contested:
@@ -86,10 +88,13 @@ class DecisionTables:
             if name in self.created:
                 self.job.append(name, rows)
             elif name in self.replaced:
-                self.job.overwrite(name, rows)
-                table_creation.cluster(rows.sparkSession, self._table(name), decisions_spec(rows.schema).cluster_by)
+                spec = self._spec(name, rows.schema)
+                self.job.overwrite(name, table_creation.with_comments(rows, spec))
+                if spec.cluster_by:
+                    table_creation.cluster(rows.sparkSession, self._table(name), spec.cluster_by)
             else:
                 self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
+        self._apply_output()
 
     def _changing(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> list[str]:
         """Return the names of the tables that the decisions change."""
@@ -106,15 +111,32 @@ class DecisionTables:
             return not rows.isEmpty()
         return name in self.replaced | self.extended or writes.differs(rows.sparkSession, self._table(name), rows)
 
+    def _apply_output(self) -> None:
+        """Give tables of earlier runs the properties and the clustering of the pipeline's file as it is now."""
+        if self.job.run.pipeline.output == Output():
+            return
+        for name, schema in self.schemas.items():
+            if name not in self.created:
+                apply_output(self.job.run.spark, self._table(name), self._spec(name, schema))
+
     def _table(self, name: str) -> TableRef:
         return self.job.run.lake.table(name)
 
+    def _spec(self, name: str, schema: StructType) -> TableSpec:
+        run = self.job.run
+        return run.spec(decisions_spec(name, schema, run.pipeline.output))
+
 
 def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:
-    """Raise TableError if Delta can't store a column, or if there is a folder of other files. Writes nothing."""
+    """Raise TableError if Delta can't store a column, or if there is a folder of other files. Writes nothing.
+
+    So does an `output` that the tables can't take.
+    """
     for name, schema in schemas.items():
         table_creation.check_storable(schema, run.documents.name)
         table_creation.current_schema(run.spark, run.lake.table(name))
+        check_columns(schema, run.pipeline.output, run.documents.name)
+    check_partitions(run.spark, map(run.lake.table, schemas), run.pipeline.output)
 
 
 def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:

@@ -83,7 +83,7 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
                 f"{refused_count / read_count:.3f}, at most {allowed} is allowed; nothing was written ({listed}). Fix "
                 "the file, or raise --max-error-ratio"
             )
-        table_creation.ensure(spark, feedback, FEEDBACK_SPEC)
+        table_creation.ensure(spark, feedback, FEEDBACK_SPEC.of_pipeline(pipeline.name, pipeline.output))
         stored = feedback.read(spark, None)
         signals = _distinct(checked.where("reason IS NULL"))
         new = signals.join(stored, list(SIGNAL_KEY), "left_anti").select(*FEEDBACK.names)

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.runs_table import Runs
+from gliclass_spark.spark.delta.schema import TableSpec
 from gliclass_spark.spark.source import Documents
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ class PipelineRun:
     @property
     def runs(self) -> Runs:
         """The pipeline's rows of the `runs` table."""
-        return Runs(self.spark, self.lake.table("runs"), self.pipeline.name)
+        return Runs(self.spark, self.lake.table("runs"), self.pipeline.name, self.pipeline.output)
+
+    def spec(self, spec: TableSpec) -> TableSpec:
+        """Return a table's spec with what the pipeline's file sets."""
+        return spec.of_pipeline(self.pipeline.name, self.pipeline.output)
 
     @property
     def title(self) -> str:

@@ -56,6 +56,66 @@ def test_a_wrong_input_is_named_with_its_fix(text: str, parts: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        (
+            "org.apache.hadoop.security.AccessControlException: Permission denied: user=ada, access=WRITE, "
+            'inode="/lake/tags/_delta_log":hdfs:supergroup:drwxr-xr-x\n' + FRAMES,
+            "the right to write /lake/tags/_delta_log",
+        ),
+        (
+            "org.apache.hadoop.security.AccessControlException: Permission denied: user=ada, access=READ_EXECUTE, "
+            'inode="/lake/mail":hdfs:supergroup:drwxr-x---',
+            "the right to read /lake/mail",
+        ),
+        (
+            "java.nio.file.AccessDeniedException: s3a://bucket/tags/_delta_log: getFileStatus on "
+            "s3a://bucket/tags/_delta_log: S3Exception: null (Service: S3, Status Code: 403, Request ID: 1)",
+            "the right to read s3a://bucket/tags/_delta_log",
+        ),
+        (
+            "java.nio.file.AccessDeniedException: tags/part-0.parquet: Writing Object on tags/part-0.parquet: "
+            "S3Exception: Access Denied (Service: S3, Status Code: 403)",
+            "the right to write tags/part-0.parquet",
+        ),
+        (
+            'java.nio.file.AccessDeniedException: Operation failed: "This request is not authorized to perform this '
+            'operation using this permission.", 403, PUT, https://a.dfs.core.windows.net/lake/tags?timeout=90, rId: 1',
+            "the right to write https://a.dfs.core.windows.net/lake/tags",
+        ),
+        (
+            "GoogleJsonResponseException: 403 Forbidden\nGET https://storage.googleapis.com/storage/v1/b/lake/o/tags?f=1",
+            "the right to read https://storage.googleapis.com/storage/v1/b/lake/o/tags",
+        ),
+        (
+            "[INSUFFICIENT_PERMISSIONS] Insufficient privileges:\nUser does not have USE SCHEMA on Schema 'main.mail'. "
+            "SQLSTATE: 42501",
+            "the right USE SCHEMA on Schema 'main.mail'",
+        ),
+        (
+            "PERMISSION_DENIED: User does not have MODIFY on Table 'main.mail.tags'.",
+            "the right MODIFY on Table 'main.mail.tags'",
+        ),
+        (
+            "[INSUFFICIENT_PERMISSIONS] Insufficient privileges:\nTable `main`.`mail`.`raw`",
+            "a right on Table `main`.`mail`.`raw`",
+        ),
+        (
+            "java.io.IOException: Mkdirs failed to create file:/lake/tags/_temporary/0 (exists=false, cwd=file:/home)",
+            "the right to write file:/lake/tags/_temporary/0",
+        ),
+    ],
+)
+def test_a_right_that_is_missing_is_named_with_what_it_is_for(text: str, right: str) -> None:
+    error = reported(text)
+    assert type(error) is TableError
+    assert error.exit_code == 2
+    assert str(error) == (
+        f"tag of pipeline 'mail': {right} is missing; grant it to the user or role that runs Spark's jobs"
+    )
+
+
+@pytest.mark.parametrize(
     ("text", "cause"),
     [
         (

@@ -1,0 +1,201 @@
+"""Tables in a schema of the catalog: jobs, feedback and maintenance by name, layout, properties and comments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delta_pipeline import assert_follows_source, content, documents, pipeline_of, run_all
+from pyspark.sql import Row, SparkSession
+
+from gliclass_spark.errors import ConfigError, TableError
+from gliclass_spark.runs.history import read_manifests
+from gliclass_spark.spark.jobs import PipelineRun, is_up_to_date
+from gliclass_spark.spark.jobs.ingest_feedback import ingest
+from gliclass_spark.spark.jobs.maintain import maintain
+from gliclass_spark.spark.jobs.plan import plan
+
+SCHEMA = "spark_catalog.support"
+OUTPUT = {"properties": {"delta.logRetentionDuration": "interval 60 days", "team.owner": "lake"}}
+
+
+@pytest.fixture
+def schemas(spark: SparkSession) -> Iterator[None]:
+    """The schemas `support`, for the tables, and `mail`, with the documents in a table `documents`."""
+    for name in ("support", "mail"):
+        spark.sql(f"CREATE SCHEMA {name}")
+    spark.sql(
+        "CREATE TABLE mail.documents (id STRING, body STRING, n INT) USING delta "
+        "TBLPROPERTIES (delta.enableChangeDataFeed = true, delta.columnMapping.mode = 'name')"
+    )
+    documents(spark, range(4)).coalesce(1).writeTo("mail.documents").append()
+    yield
+    for name in ("support", "mail"):
+        spark.sql(f"DROP SCHEMA {name} CASCADE")
+
+
+def catalog_run(spark: SparkSession, model: str, folder: Path, **settings: Any) -> PipelineRun:
+    source = {"table": "spark_catalog.`mail`.documents", "id": "id", "text": "body"}
+    config = {"source": source, "tables": {"schema": SCHEMA}, **settings}
+    return PipelineRun(spark, pipeline_of(folder, model, **config), "run-1", precision="float32")
+
+
+def detail(run: PipelineRun, table: str) -> Row:
+    return run.lake.table(table).handle(run.spark).detail().collect()[0]
+
+
+def test_a_pipeline_runs_over_a_schema_of_the_catalog(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None, delta_run: PipelineRun
+) -> None:
+    run = catalog_run(spark, tiny_bi_encoder, tmp_path, output={**OUTPUT, "partition_by": ["n"]})
+    run_all(run, "run-1")
+    assert content(run) == content(delta_run)
+    names = {row["tableName"] for row in spark.sql(f"SHOW TABLES IN {SCHEMA}").collect()}
+    assert names - {"staged"} == {"tags", "kept", "rejected", "quarantined", "odd", "unrouted", "runs"}
+    for name in names:
+        assert OUTPUT["properties"].items() <= detail(run, name)["properties"].items(), name
+    assert detail(run, "odd")["partitionColumns"] == ["n"]
+    assert detail(run, "odd")["description"] == "Kept documents of the route odd; written by pipeline mail"
+    comments = {field.name: field.metadata.get("comment") for field in run.lake.read(spark, "odd").schema}
+    assert comments["route"] == "the name of the route"
+    assert comments["run_id"] == "the run that applied the rules"
+    assert comments["body"] is None
+
+    spark.sql("DELETE FROM mail.documents WHERE id = '1'")
+    spark.sql("UPDATE mail.documents SET body = 'another document of the lake' WHERE id = '2'")
+    spark.sql("ALTER TABLE mail.documents ADD COLUMN lang STRING")
+    spark.sql("INSERT INTO mail.documents VALUES ('9', 'a new document in the lake', 9, 'en')")
+    manifests = run_all(run, "run-2")
+    assert (manifests["tag"].full_scan, manifests["tag"].tagged, manifests["tag"].tombstoned) == (False, 2, 1)
+    assert_follows_source(run)
+    assert detail(run, "odd")["partitionColumns"] == ["n"]
+    assert is_up_to_date(run)
+
+    file = tmp_path / "reviews.csv"
+    file.write_text("doc_id,label,verdict,source,observed_at\n9,spam,confirm,ada,2030-01-01T00:00:00Z\n")
+    assert ingest(spark, run.pipeline, str(file)).new == 1
+    assert ingest(spark, run.pipeline, str(file)).duplicates == 1
+    assert plan(run).to_tag == 0
+    assert {size.table for size in maintain(spark, run.pipeline)} >= {"tags", "kept", "odd", "runs", "feedback"}
+    with pytest.raises(ConfigError) as refused:
+        read_manifests(run.pipeline)
+    assert str(refused.value) == (
+        "spark_catalog.support.runs can't be read without Spark, which alone knows where it is; add a 'location', a "
+        "folder or object store URI, to 'tables'"
+    )
+
+
+def test_a_schema_that_does_not_exist_is_named_with_the_statement_that_creates_it(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+) -> None:
+    run = catalog_run(spark, tiny_bi_encoder, tmp_path, tables={"schema": "spark_catalog.absent"})
+    with pytest.raises(TableError) as refused:
+        run_all(run, "run-1")
+    assert str(refused.value) == (
+        "there is no schema spark_catalog.absent for the tables; correct tables.schema, or run: "
+        "CREATE SCHEMA spark_catalog.absent"
+    )
+
+
+def test_something_else_under_a_table_s_name_is_refused_before_any_work(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+) -> None:
+    spark.sql("CREATE VIEW support.tags AS SELECT * FROM mail.documents")
+    run = catalog_run(spark, tiny_bi_encoder, tmp_path)
+    with pytest.raises(TableError, match=r"^spark_catalog\.support\.tags is no Delta table; rename it, or"):
+        run_all(run, "run-1")
+    assert not run.lake.exists(spark, "runs")
+    spark.sql("DROP VIEW support.tags")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"partition_by": ["country"]}, "output.partition_by names 'country', which is no column of the tables; they"),
+        ({"cluster_by": ["scores"]}, "output.cluster_by names 'scores', which is map<string,float>; name a column of"),
+    ],
+)
+def test_a_layout_by_a_column_that_can_t_be_is_refused_before_any_work(
+    spark: SparkSession,
+    tiny_bi_encoder: str,
+    tmp_path: Path,
+    schemas: None,
+    output: dict[str, Any],
+    message: str,
+) -> None:
+    run = catalog_run(spark, tiny_bi_encoder, tmp_path, output=output)
+    with pytest.raises(TableError) as refused:
+        run_all(run, "run-1")
+    assert str(refused.value).startswith(f"table spark_catalog.`mail`.documents: {message}")
+    assert not run.lake.exists(spark, "runs")
+
+
+@pytest.mark.long
+def test_a_changed_layout_is_applied_to_tables_that_exist_or_refused(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+) -> None:
+    run_all(catalog_run(spark, tiny_bi_encoder, tmp_path), "run-1")
+    clustered = catalog_run(spark, tiny_bi_encoder, tmp_path, output={**OUTPUT, "cluster_by": ["n", "doc_id"]})
+    run_all(clustered, "run-2")
+    for name in ("kept", "odd"):
+        assert detail(clustered, name)["clusteringColumns"] == ["n", "doc_id"]
+    for name in ("tags", "kept", "odd", "runs"):
+        assert OUTPUT["properties"].items() <= detail(clustered, name)["properties"].items()
+    assert detail(clustered, "tags")["clusteringColumns"] == ["label_set_hash", "doc_id"]
+
+    # A column that goes replaces the tables; they keep their layout and their comments.
+    source = {"table": "mail.documents", "id": "id", "text": "body", "columns": []}
+    narrow = catalog_run(spark, tiny_bi_encoder, tmp_path, source=source, routes=[], output={"cluster_by": ["body"]})
+    run_all(narrow, "run-3")
+    kept = narrow.lake.read(spark, "kept")
+    assert "n" not in kept.columns
+    assert kept.schema["rules_hash"].metadata["comment"] == "SHA-256 of the rules"
+    assert detail(narrow, "kept")["clusteringColumns"] == ["body"]
+    partitioned = catalog_run(spark, tiny_bi_encoder, tmp_path, output={"partition_by": ["n"]})
+    with pytest.raises(TableError) as refused:
+        run_all(partitioned, "run-4")
+    assert str(refused.value) == (
+        "spark_catalog.support.kept is partitioned by nothing, and output.partition_by says n, which can't be changed: "
+        "set it back, or drop the pipeline's tables of decided documents (kept, rejected, quarantined, one for each "
+        "route) and run filter and route with --full"
+    )
+
+
+@pytest.mark.long
+def test_partitioned_tables_stay_so_when_a_column_goes(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+) -> None:
+    spark.sql("ALTER TABLE mail.documents ADD COLUMN lang STRING")
+    output = {"partition_by": ["n"]}
+    run_all(catalog_run(spark, tiny_bi_encoder, tmp_path, output=output), "run-1")
+    spark.sql("ALTER TABLE mail.documents DROP COLUMN lang")
+    run = catalog_run(spark, tiny_bi_encoder, tmp_path, output=output)
+    run_all(run, "run-2")
+    assert_follows_source(run)
+    for name in ("kept", "rejected", "quarantined", "odd", "unrouted"):
+        assert detail(run, name)["partitionColumns"] == ["n"], name
+
+
+@pytest.mark.long
+def test_tables_with_a_location_are_external_and_are_read_there_without_spark(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+) -> None:
+    run = catalog_run(spark, tiny_bi_encoder, tmp_path, tables={"schema": SCHEMA, "location": str(tmp_path / "lake")})
+    run_all(run, "run-1")
+    assert detail(run, "kept")["location"] == f"file:{tmp_path}/lake/kept"
+    assert {manifest.job for manifest in read_manifests(run.pipeline)} == {"tag", "filter", "route"}
+    assert spark.table(f"{SCHEMA}.kept").count() == 4
+    # As a run leaves a table that was killed before the catalog had it, and a table that the catalog never had.
+    spark.sql(f"DROP TABLE {SCHEMA}.kept")
+    with pytest.raises(TableError) as refused:
+        run_all(replace(run, full=True), "run-2")
+    assert str(refused.value) == (
+        f"{tmp_path}/lake/kept holds a Delta table that the catalog does not know as {SCHEMA}.kept; run: CREATE TABLE "
+        f"IF NOT EXISTS {SCHEMA}.kept USING delta LOCATION '{tmp_path}/lake/kept'"
+    )
+    spark.sql(str(refused.value).rpartition("run: ")[2])
+    run_all(replace(run, full=True), "run-3")
+    assert_follows_source(run)
