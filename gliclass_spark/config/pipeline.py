@@ -177,7 +177,7 @@ class Pipeline(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=200)
     """The pipeline's name in `runs`, in Airflow and in the registry: a-z, 0-9, `_` and `-`."""
     source: Source
     """Where the documents are."""

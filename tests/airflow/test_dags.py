@@ -216,7 +216,7 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "tables-too-long": {"tables": "l" * 2000},
     "tables-of-a-reserved-scheme": {"tables": "airflow://bucket/lake"},
     "tables-with-a-template": {"tables": "lake/{{ 1 / 0 }}"},
-    "name-too-long": {"name": "n" * 251},
+    "name-too-long": {"name": "n" * 201},
 }
 AT_THE_LIMIT = {"timeout-of-a-year", "tag-of-100", "cron-of-february-29", "tables-with-a-template"}
 
@@ -237,6 +237,8 @@ def test_a_file_that_airflow_refuses_is_an_import_error_and_leaves_other_dags_al
     assert set(bag.import_errors) == {"import_errors.py"}
     refused = {name for name in UNUSUAL if str(tmp_path / f"{name}.yaml") in bag.import_errors["import_errors.py"]}
     assert refused == set(UNUSUAL) - AT_THE_LIMIT
+    too_long = f"{tmp_path}/name-too-long.yaml: name: String should have at most 200 characters"
+    assert too_long in bag.import_errors["import_errors.py"]
     assert f"{tmp_path}/unforeseen.yaml: ZeroDivisionError: " in bag.import_errors["import_errors.py"]
     for dag in bag.dags.values():  # as the DAG processor goes on; an error of one would end it for all
         scheduled = DagSerialization.from_dict(DagSerialization.to_dict(dag))
