@@ -80,6 +80,15 @@ def folder_of(tables: str | CatalogSchema) -> str | None:
     return folder.rstrip("/") if folder is not None else None
 
 
+def check_readable(tables: str | CatalogSchema) -> None:
+    """Raise ValueError if Airflow can't read the tables, because the catalog alone knows where they are."""
+    if folder_of(tables) is None:
+        raise ValueError(
+            f"'airflow' needs a 'location' beside the schema {place_of(tables)} in 'tables', a folder or object store "
+            "URI: Airflow's checks read the tables without Spark, which alone knows where the catalog has put them"
+        )
+
+
 def table_path(tables: str | CatalogSchema, name: str) -> str:
     """Return the path or URI of a table, for readers without Spark.
 

@@ -21,7 +21,14 @@ from pydantic import (
 )
 
 from gliclass_spark import yaml_loader
-from gliclass_spark.config.catalog import CatalogSchema, Tables, check_table_name, folder_of, may_be_one_table
+from gliclass_spark.config.catalog import (
+    CatalogSchema,
+    Tables,
+    check_readable,
+    check_table_name,
+    folder_of,
+    may_be_one_table,
+)
 from gliclass_spark.config.model_uri import REGISTERED, hub_model, registered_model, stored_model
 from gliclass_spark.config.output import Output, as_text
 from gliclass_spark.config.paths import (
@@ -288,11 +295,8 @@ class Pipeline(BaseModel):
 
     @model_validator(mode="after")
     def _airflow_can_read_tables(self) -> Pipeline:
-        if self.airflow is not None and folder_of(self.tables) is None:
-            raise ValueError(
-                "'airflow' needs a 'location' in 'tables', a folder or object store URI: Airflow's checks read the "
-                "tables without Spark, which alone knows where the catalog has put them"
-            )
+        if self.airflow is not None:
+            check_readable(self.tables)
         return self
 
     @property

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from gliclass_spark import yaml_loader
+from gliclass_spark.config.catalog import check_readable
 from gliclass_spark.config.model_uri import CHAMPION, REGISTERED, registered_model
 from gliclass_spark.config.paths import ConfigPath, has_scheme, refuse_secrets, resolve_path
 from gliclass_spark.config.pipeline import EMBEDDED_MODEL, Pipeline, Share
@@ -227,6 +228,12 @@ class RetrainConfig(BaseModel):
                 f"gliclass-spark register {pipeline.name} {EMBEDDED_MODEL}"
             )
         return pipeline
+
+    @model_validator(mode="after")
+    def _airflow_can_read_feedback(self) -> RetrainConfig:
+        if self.airflow is not None:
+            check_readable(self.pipeline.tables)
+        return self
 
     @field_validator("work", "golden", "replay", "retention")
     @classmethod

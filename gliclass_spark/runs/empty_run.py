@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from deltalake import DeltaTable
+
 from gliclass_spark.config.catalog import folder_of
+from gliclass_spark.config.output import Output
 from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 from gliclass_spark.errors import TableError
@@ -42,7 +45,7 @@ def finish_empty_run(
     def is_latest(name: str, versions: VersionRange, commit: str | None) -> bool:
         path = str(source.path) if name == "source" else f"{folder}/{name}"
         table = delta_table(path)
-        if table.version() != versions.until:
+        if table.version() != versions.until or (name != "source" and not _has_properties(table, pipeline.output)):
             return False
         if commit is None:
             return versions.table_id == str(table.metadata().id)
@@ -66,6 +69,11 @@ def finish_empty_run(
         logger.info("the empty run is left to Spark: %s", error)
         return None
     return empty if is_claimed else None
+
+
+def _has_properties(table: DeltaTable, output: Output) -> bool:
+    current = {name.lower(): value for name, value in table.metadata().configuration.items()}
+    return all(current.get(name.lower()) == value for name, value in output.properties.items())
 
 
 def _empty(last: Manifest, run_id: str, started: datetime) -> Manifest:

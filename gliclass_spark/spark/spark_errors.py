@@ -31,6 +31,7 @@ _MISSING_RIGHTS = tuple(
         r"\b403, (?P<operation>[A-Z]+), (?P<object>https://[^\s?,]+)",
         r"AccessDeniedException: (?P<object>[^\s:]*:?/\S*?)(?:: (?P<operation>.*)|:?$)",
         r"(?:FileNotFoundException|IOException): (?P<object>/.*?) (?P<operation>\(Permission denied\))",
+        r"DELTA_CANNOT_CREATE_LOG_PATH\] (?P<operation>Cannot create) (?P<object>\S+)",
         r"(?P<operation>[Mm]kdirs) failed to create (?P<object>\S+)",
         r"(?:PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS)\b[^\s:]*:?\s+(?:Insufficient privileges:\s+)?(?P<object>.+)$",
     )

@@ -53,8 +53,8 @@ def test_any_other_place_is_refused(pipelines: Path, tables: Any, message: str) 
 
 def test_airflow_needs_a_location(pipelines: Path) -> None:
     assert refusal(pipelines, merged(tables={"schema": "main.mail"}, airflow=AIRFLOW)) == (
-        "the document: 'airflow' needs a 'location' in 'tables', a folder or object store URI: Airflow's checks read "
-        "the tables without Spark, which alone knows where the catalog has put them"
+        "the document: 'airflow' needs a 'location' beside the schema main.mail in 'tables', a folder or object store "
+        "URI: Airflow's checks read the tables without Spark, which alone knows where the catalog has put them"
     )
 
 

@@ -130,6 +130,7 @@ def test_a_run_with_something_to_do_is_left_to_spark(settings: Pipeline, tmp_pat
         {"exploration": 0.5},
         {"reject": [{"reason": "short", "when": "token_count < 5"}]},
         {"routes": [{"route": "long", "when": "token_count > 5"}]},
+        {"output": {"properties": {"delta.checkpointInterval": 20}}},
     ],
     ids=str,
 )

@@ -104,6 +104,10 @@ def test_a_wrong_input_is_named_with_its_fix(text: str, parts: list[str]) -> Non
             "java.io.IOException: Mkdirs failed to create file:/lake/tags/_temporary/0 (exists=false, cwd=file:/home)",
             "the right to write file:/lake/tags/_temporary/0",
         ),
+        (
+            "DeltaIOException: [DELTA_CANNOT_CREATE_LOG_PATH] Cannot create file:/lake/runs/_delta_log",
+            "the right to write file:/lake/runs/_delta_log",
+        ),
     ],
 )
 def test_a_right_that_is_missing_is_named_with_what_it_is_for(text: str, right: str) -> None:
