@@ -340,6 +340,9 @@ def test_an_unfinished_snapshot_is_written_again_and_one_without_feedback_is_emp
         "snapshot.json",
     ]
     other = pipeline.model_copy(update={"label_set": LabelSet.of("else")})
+    for settings, share, changed in ((pipeline, 0.3, "holdout_share"), (other, 0.2, "label set")):
+        with pytest.raises(ConfigError, match=f"unfinished holds a snapshot with another {changed}; retrain under a"):
+            snapshot(spark, settings, str(folder / "unfinished"), share)
     empty = snapshot(spark, other, str(folder / "empty"), 0.2)
     assert (empty.counts["signals"], empty.counts["rows"], empty.counts["documents"]) == (0, 0, 0)
     assert pq.read_table(folder / "empty" / "feedback.parquet").num_rows == 0

@@ -15,7 +15,7 @@ row for each decision with feedback, of the pipeline's current label set:
 `gliclass_spark.feedback.verdicts` defines how signals become target and reward. `snapshot.json` is written
 last: `label_set` (an object that LabelSet reads), `tables` (the path and the Delta version of feedback,
 tags and source; the version is null for a source without versions), `counts`, `exploration` (the share),
-`created_at`.
+`created_at`, `holdout_share`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Snapshot:
     counts: `signals` of this label set, of these `late`; the `decisions` that they are about, of these
     `contradicting`, `stale` (the text has changed since), `gone` (the document was deleted), `unknown`
     (neither target nor reward is known) and `older` (of documents beyond `max_documents`); and the
-    `rows`, `documents` and `held_out` documents that were written.
+    `rows`, `documents` and `held_out` documents that were written. holdout_share: None in one of an earlier version.
     """
 
     folder: str
@@ -62,6 +62,7 @@ class Snapshot:
     counts: dict[str, int]
     exploration: float
     created_at: str
+    holdout_share: float | None = None
 
 
 def snapshot(
@@ -71,14 +72,15 @@ def snapshot(
 
     A folder that has a snapshot keeps it. The share `holdout_share` of the documents, at least one and not
     all, is held out: those with the latest first signals. Raises TableError if there is no feedback, no
-    tags, or no source, and ConfigError if the share is not between 0 and 1.
+    tags, or no source, and ConfigError if the share is not between 0 and 1, or if the folder has a snapshot of
+    another label set or share.
     """
     if not 0.0 < holdout_share < 1.0:
         raise ConfigError(f"holdout_share {holdout_share} is no share; give one between 0 and 1")
     json_path = f"{folder.rstrip('/')}/snapshot.json"
     existing = file_system.read_text(spark, json_path)
     if existing is not None:
-        return Snapshot(folder=folder, **json.loads(existing))
+        return _with_settings(Snapshot(folder=folder, **json.loads(existing)), pipeline, holdout_share)
     with reporting_spark_errors(f"the snapshot of pipeline {pipeline.name!r}"), temporary_settings(spark, _PARQUET):
         versions = _current_versions(spark, pipeline)
         feedback = _read(spark, pipeline, versions, "feedback")
@@ -97,9 +99,25 @@ def snapshot(
         "counts": counts,
         "exploration": pipeline.exploration,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "holdout_share": holdout_share,
     }
     file_system.write_text(spark, json_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return Snapshot(folder=folder, **content)
+
+
+def _with_settings(existing: Snapshot, pipeline: Pipeline, holdout_share: float) -> Snapshot:
+    """Return the snapshot. Raises ConfigError if it was taken with other settings."""
+    changed = []
+    if existing.label_set != json.loads(pipeline.label_set.canonical_json):
+        changed.append("label set")
+    if existing.holdout_share not in (None, holdout_share):
+        changed.append("holdout_share")
+    if changed:
+        raise ConfigError(
+            f"{existing.folder} holds a snapshot with another {' and '.join(changed)}; retrain under a new run id, or "
+            "bring the earlier settings back"
+        )
+    return existing
 
 
 def _current_versions(spark: SparkSession, pipeline: Pipeline) -> dict[str, dict[str, Any]]:
