@@ -30,13 +30,15 @@ _MISSING_RIGHTS = tuple(
         r"\b403 Forbidden\s+(?P<operation>[A-Z]+) (?P<object>https://[^\s?]+)",
         r"\b403, (?P<operation>[A-Z]+), (?P<object>https://[^\s?,]+)",
         r"AccessDeniedException: (?P<object>[^\s:]*:?/\S*?)(?:: (?P<operation>.*)|:?$)",
-        r"(?:FileNotFoundException|IOException): (?P<object>/.*?) (?P<operation>\(Permission denied\))",
+        r"FileNotFoundException: (?P<object>/.*?) \(Permission denied\)(?P<operation>\s+at \S+FileOutputStream\.)?",
         r"DELTA_CANNOT_CREATE_LOG_PATH\] (?P<operation>Cannot create) (?P<object>\S+)",
         r"(?P<operation>[Mm]kdirs) failed to create (?P<object>\S+)",
         r"(?:PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS)\b[^\s:]*:?\s+(?:Insufficient privileges:\s+)?(?P<object>.+)$",
     )
 )
-_WRITES = re.compile(r"WRITE|^(?:PUT|POST|PATCH|DELETE)\b|[Pp]ut|[Dd]elete|Writing|[Mm]kdirs|[Uu]pload|[Cc]reat")
+_WRITES = re.compile(
+    r"WRITE|^(?:PUT|POST|PATCH|DELETE)\b|[Pp]ut|[Dd]elete|Writing|[Mm]kdirs|[Uu]pload|[Cc]reat|OutputStream"
+)
 # Wrong inputs that Spark's messages name, and what to do about each. The first that matches counts.
 _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), message)
@@ -74,7 +76,8 @@ _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 # Causes that are no fault of the file that was read.
 _LOST_CONNECTION = re.compile(r"java\.net\.(?!UnknownHost)|[Tt]imed? ?[Oo]ut|SdkClientException|No space left")
-_STACK_FRAME = re.compile(r"\s+at |\s+\.\.\. \d+ more")
+# But for the one that shows that a file could not be written.
+_STACK_FRAME = re.compile(r"\s+at (?!\S*java\.io\.FileOutputStream\.)|\s+\.\.\. \d+ more")
 _JVM_ENDED = "Spark's Java process ended; it may have been killed for its memory, see spark.driver.memory"
 
 

@@ -105,6 +105,16 @@ def test_a_wrong_input_is_named_with_its_fix(text: str, parts: list[str]) -> Non
             "the right to write file:/lake/tags/_temporary/0",
         ),
         (
+            "java.io.FileNotFoundException: /lake/my tags/part-0.parquet (Permission denied)\n"
+            "\tat java.base/java.io.FileOutputStream.open0(Native Method)\n" + FRAMES,
+            "the right to write /lake/my tags/part-0.parquet",
+        ),
+        (
+            "java.io.FileNotFoundException: /lake/mail/part-0.parquet (Permission denied)\n"
+            "\tat java.base/java.io.FileInputStream.open0(Native Method)\n" + FRAMES,
+            "the right to read /lake/mail/part-0.parquet",
+        ),
+        (
             "DeltaIOException: [DELTA_CANNOT_CREATE_LOG_PATH] Cannot create file:/lake/runs/_delta_log",
             "the right to write file:/lake/runs/_delta_log",
         ),
