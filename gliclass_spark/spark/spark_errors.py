@@ -71,6 +71,10 @@ _WRONG_INPUTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"\[CATALOG_NOT_FOUND\] The catalog `?(?P<name>[^`\s]+)",
             "there is no catalog {name!r}; check the name, or set spark.sql.catalog.{name} in the file of --conf",
         ),
+        (
+            r"\[REQUIRES_SINGLE_PART_NAMESPACE\] .* identifier `?(?P<name>[^`.]+)",
+            "there is no catalog {name!r}; check the name, or set spark.sql.catalog.{name} in the file of --conf",
+        ),
         (r"\[USER_RAISED_EXCEPTION\] (?P<message>.*?)(?: SQLSTATE: \w+)?$", "{message}"),
     )
 )

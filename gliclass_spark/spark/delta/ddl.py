@@ -20,8 +20,8 @@ def assignments(properties: Mapping[str, str]) -> str:
 
 
 def literal(text: str) -> str:
-    """Return the text as a string literal."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """Return the text as a string literal, which ends where it should whatever escapes the session's parser knows."""
+    escaped = text.replace("\\", r"\u005C").replace("'", r"\u0027")
     return f"'{escaped}'"
 
 

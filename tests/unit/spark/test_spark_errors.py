@@ -43,6 +43,11 @@ def reported(text: str) -> GliclassSparkError:
             ["column 'a id' is INT64 in file:///lake/b.parquet, and int in other files"],
         ),
         ("[USER_RAISED_EXCEPTION] the id 9.1e15 is too large SQLSTATE: P0001", ["'mail': the id 9.1e15 is too large"]),
+        (
+            "[REQUIRES_SINGLE_PART_NAMESPACE] spark_catalog requires a single-part namespace, but got identifier "
+            "`main`.`mail`.`tags`.",
+            ["no catalog 'main'", "spark.sql.catalog.main"],
+        ),
         ("[CATALOG_NOT_FOUND] The catalog `main` not found.", ["no catalog 'main'", "spark.sql.catalog.main"]),
     ],
 )

@@ -62,10 +62,10 @@ def test_names_and_texts_stay_what_they_are_in_sql() -> None:
         ]
     )
     assert column_definitions(schema) == (
-        "`a`` INT, ``b` string NOT NULL COMMENT 'it\\'s \\\\ a text', "
+        r"`a`` INT, ``b` string NOT NULL COMMENT 'it\u0027s \u005C a text', "
         "`nested` MAP<string, ARRAY<STRUCT<`a`` INT, ``b`: int NOT NULL>>>"
     )
-    assert assignments({"team.owner": "ada's"}) == "'team.owner' = 'ada\\'s'"
+    assert assignments({"team.owner": "ada's"}) == r"'team.owner' = 'ada\u0027s'"
 
 
 @pytest.mark.parametrize(
