@@ -43,7 +43,9 @@ class DecisionTables:
         job, spark = self.job, self.job.run.spark
         last = last_success(job.earlier, job.manifest.job)
         columns_changed = last is not None and last.columns_hash not in (None, self.columns_hash)
-        may_drop = columns_changed or (last is not None and last.columns_hash is None and job.base is None)
+        # A run that did not succeed may have added columns that the documents no longer have.
+        may_drop = columns_changed or job.contested
+        may_drop |= last is not None and last.columns_hash is None and job.base is None
         for name, expected in self.schemas.items():
             table = self._table(name)
             current = table_creation.current_schema(spark, table)
@@ -59,7 +61,9 @@ class DecisionTables:
             missing = [column.name for column in expected if column.name.lower() not in current_types]
             retyped = [key for key, kind in expected_types.items() if current_types.get(key, kind) != kind]
             dropped = [key for key in current_types if key not in expected_types]
-            is_replaced = bool(retyped or (dropped and may_drop))
+            # A route that is a destination again kept the columns of its last rows.
+            is_behind = last is not None and name not in last.outputs
+            is_replaced = bool(retyped or (dropped and (may_drop or is_behind)))
             if is_replaced or missing:
                 table_creation.enable_features(spark, table, expected)
             if is_replaced:

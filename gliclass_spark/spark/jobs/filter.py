@@ -157,7 +157,10 @@ def _read_scope(job: Job, read: _Input) -> _Scope:
     retagged = job.changes("tags", tags, read.tags_range, lambda rows, _: rows.where(of_label_set))
     if changed.full_scan or retagged.full_scan:
         return _Scope(read.documents, read.tags, None)
-    keys = job.cache(changed.keys().union(retagged.keys()).distinct())
+    keys = changed.keys().union(retagged.keys())
+    for name in _OUTCOMES if job.contested else ():
+        keys = keys.union(job.rows_of_unfinished_runs(name))
+    keys = job.cache(keys.distinct())
     return _Scope(rows_for_keys(keys, changed, read.documents), rows_for_keys(keys, retagged, read.tags), keys)
 
 

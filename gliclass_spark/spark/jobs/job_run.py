@@ -12,11 +12,13 @@ from typing import Any
 from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.runs.freshness import incremental_base, last_success
 from gliclass_spark.runs.manifest import FAILED, RUNNING, SUCCEEDED, Manifest, VersionRange
 from gliclass_spark.spark.delta.change_feed import Changes, Projection, read_changes
 from gliclass_spark.spark.delta.commits import Commits
+from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.spark_errors import SPARK_ERRORS, reporting_spark_errors, root_cause
@@ -41,6 +43,23 @@ class Job:
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     _cached: list[DataFrame] = field(default_factory=list)
+
+    @property
+    def unfinished_runs(self) -> set[str]:
+        """The ids of the runs that claimed the job since its last success, and may have written."""
+        last = last_success(self.earlier, self.manifest.job)
+        rows = (row for row in self.earlier if row.job == self.manifest.job)
+        return {row.run_id for row in rows if last is None or row.sequence > last.sequence}
+
+    def rows_of_unfinished_runs(self, table: str) -> DataFrame:
+        """Return the keys of the rows in a table that unfinished runs wrote.
+
+        What they read may be gone without a trace in the source's change feed: a table that is put back from a copy
+        of its files continues from the last success, not from what such a run has read.
+        """
+        rows = self.run.lake.read(self.run.spark, table)
+        # A checkpoint: Spark would compute a cached query anew once the job has changed the table.
+        return rows.where(F.col("run_id").isin(self.unfinished_runs)).select(KEY).localCheckpoint()
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

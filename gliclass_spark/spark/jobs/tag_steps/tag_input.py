@@ -84,6 +84,7 @@ def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:
             changes = full_scan(documents)
         else:
             changes = job.changes("source", source, version, run.documents.select_columns)
+            changes = _with_rows_of_unfinished_runs(job, documents, changes)
         if changes.full_scan:
             run.documents.check_ids(documents)
         else:
@@ -134,6 +135,17 @@ def _is_overtaken(job: Job) -> bool:
     last = last_success(job.earlier, "tag")
     since = [row for row in job.earlier if row.job == "tag" and (last is None or row.sequence > last.sequence)]
     return any(row.run_id != job.run.run_id for row in since)
+
+
+def _with_rows_of_unfinished_runs(job: Job, documents: DataFrame, changes: Changes) -> Changes:
+    """Return the changes, with the documents whose tags were written by runs that did not succeed."""
+    if changes.full_scan or not job.contested or not job.run.lake.exists(job.run.spark, "tags"):
+        return changes
+    written = job.rows_of_unfinished_runs("tags").distinct()
+    keys = job.cache(written.join(changes.keys(), KEY, "left_anti"))
+    rows = documents.join(F.broadcast(keys), KEY, "left_semi")
+    deleted = keys.join(rows.select(KEY), KEY, "left_anti")
+    return replace(changes, rows=changes.rows.unionByName(rows), deleted=changes.deleted.union(deleted))
 
 
 def _deleted_documents(run: PipelineRun, changes: Changes) -> DataFrame:

@@ -1,0 +1,107 @@
+"""The tables that a pipeline over a source should have, computed from the source's rows without Spark."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from delta_pipeline import ADDED
+from history_world import REJECT, ROUTES, WHERE, World
+
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import Classification
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.spark.jobs import PipelineRun
+
+Row = dict[str, Any]
+Tables = dict[str, dict[str, Row]]
+
+
+@cache
+def _engine(model: str) -> Engine:
+    return Engine.from_pretrained(model, device="cpu", precision="float32")
+
+
+@cache
+def _classified(model: str, label_set: str, text: str | None) -> Classification:
+    [record] = _engine(model).classify([text], LabelSet.from_json(label_set))
+    return record
+
+
+def _tags(run: PipelineRun, text: str | None) -> Row:
+    pipeline = run.pipeline
+    record = _classified(pipeline.model, pipeline.label_set.canonical_json, text)
+    return {
+        "content_hash": text if text is None else sha256(text.encode()).hexdigest(),
+        "label_set": pipeline.label_set.name,
+        "label_set_hash": pipeline.label_set.hash,
+        # Scores of a batch of one differ from those of a larger one in the last digits.
+        "scores": {label: round(score, 4) for label, score in record.scores.items()},
+        "labels": [label.label for label in record.labels],
+        "token_count": record.token_count,
+        "chunk_count": record.chunk_count,
+        "error": record.error and {"code": record.error.code, "message": record.error.message},
+        "model": pipeline.model,
+        "model_digest": _engine(pipeline.model).ref.digest,
+    }
+
+
+def expected_tables(world: World, run: PipelineRun) -> tuple[dict[str, str], Tables]:
+    """Return the documents' columns with their types, and the rows of each table by doc_id."""
+    pipeline, rows = run.pipeline, world.rows
+    types = {field.name: field.dataType.simpleString() for field in rows.schema}
+    source = pipeline.source
+    names = [source.id, source.text, *(source.columns if source.columns is not None else types)]
+    columns = {"doc_id": "string", **{name: types[name] for name in names}}
+    tables: Tables = {name: {} for name in ("tags", "kept", "rejected", "quarantined", *pipeline.rules.destinations)}
+    routes, every = ROUTES[world.settings.routes]
+    for document in (row.asDict(recursive=True) for row in rows.collect()):
+        if not WHERE[world.settings.where][1](document):
+            continue
+        doc_id, tags = document["id"], _tags(run, document[world.text])
+        tables["tags"][doc_id] = {"doc_id": doc_id, **tags}
+        row = {"doc_id": doc_id, **{name: document[name] for name in names}, **tags, "rules_hash": pipeline.rules.hash}
+        if tags["error"] is not None:
+            tables["quarantined"][doc_id] = row
+            continue
+        facts = {**document, **row}
+        reasons = [rule.name for rule in world.rules(REJECT[world.settings.reject], list(types)) if rule.holds(facts)]
+        if reasons:
+            tables["rejected"][doc_id] = {**row, "reason": reasons[0]}
+            continue
+        tables["kept"][doc_id] = row
+        matching = [rule.name for rule in world.rules(routes, list(types)) if rule.holds(facts)]
+        for route in (matching if every else matching[:1]) or [pipeline.default_route]:
+            tables[route][doc_id] = {**row, "route": route}
+    return columns, tables
+
+
+def actual_tables(run: PipelineRun) -> tuple[dict[str, dict[str, str]], Tables]:
+    """Return the documents' columns in each table, and its rows. A document that it has twice is under two keys."""
+    columns: dict[str, dict[str, str]] = {}
+    tables: Tables = {}
+    for name in ("tags", "kept", "rejected", "quarantined", *run.pipeline.rules.destinations):
+        rows = run.lake.read(run.spark, name)
+        if name == "tags":
+            rows = rows.where("deleted_at IS NULL").where(rows["label_set_hash"] == run.pipeline.label_set.hash)
+        else:
+            columns[name] = {f.name: f.dataType.simpleString() for f in rows.schema if f.name not in ADDED}
+        tables[name] = {}
+        for row in rows.drop("run_id", "tagged_at", "deleted_at", "explored", "propensities").collect():
+            values = row.asDict(recursive=True)
+            values["scores"] = {label: round(score, 4) for label, score in values["scores"].items()}
+            key = values["doc_id"]
+            tables[name][f"{key} again" if key in tables[name] else key] = values
+    return columns, tables
+
+
+def assert_as_expected(world: World, run: PipelineRun) -> None:
+    """Compare the tables that a run left with those of a pipeline that ran once over the source as it is."""
+    expected_columns, expected = expected_tables(world, run)
+    columns, tables = actual_tables(run)
+    assert tables == expected
+    assert columns == dict.fromkeys(columns, expected_columns)
+    current = {str(row["id"]) for row in world.rows.collect() if WHERE[world.settings.where][1](row.asDict())}
+    live = run.lake.read(run.spark, "tags").where("deleted_at IS NULL").select("doc_id").collect()
+    assert {row["doc_id"] for row in live} <= current
