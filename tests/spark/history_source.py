@@ -104,6 +104,8 @@ class AddColumn:
 
     def apply(self, world: World) -> None:
         name = f"extra_{world.change()}"
+        if self.kind == "TIMESTAMP_NTZ":
+            world.alter("SET TBLPROPERTIES (delta.feature.timestampNtz = 'supported')")
         world.alter(f"ADD COLUMN {name} {self.kind}")
         if self.filled:
             kind = world.rows.schema[name].dataType

@@ -72,4 +72,4 @@ runs = weighted(
     *((2, st.builds(Jobs, st.integers(0, len(JOBS) - 1))), (1, st.builds(Maintain, st.booleans())), (1, rare)),
 )
 steps = st.tuples(st.lists(changes, min_size=1, max_size=3), runs).map(lambda step: (*step[0], step[1]))
-histories = st.lists(steps, min_size=1, max_size=3).map(lambda parts: tuple(op for part in parts for op in part))
+histories = st.lists(steps, min_size=2, max_size=3).map(lambda parts: tuple(op for part in parts for op in part))
