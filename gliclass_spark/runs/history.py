@@ -38,6 +38,14 @@ def recent_rows(path: str, pipeline: str, storage_options: StorageOptions = None
     return [Manifest.from_row(row) for row in rows]
 
 
+def claimed_destinations(path: str, pipeline: str) -> set[str]:
+    """Return every destination that a run of the pipeline has claimed to write, from the table `runs` at a path."""
+    if not table_exists(path):
+        return set()
+    keys = f"select unnest(map_keys(routed)) as name from t where pipeline = '{pipeline}' and job = 'route'"  # noqa: S608
+    return {row["name"] for row in query(delta_table(path), f"select distinct name from ({keys})")}  # noqa: S608
+
+
 def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
     """Return `recent_manifests`. Raises TableError if the pipeline has not run yet."""
     manifests = recent_manifests(pipeline, storage_options)

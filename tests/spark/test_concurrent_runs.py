@@ -93,9 +93,9 @@ def test_promise_4_a_superseded_run_brings_nothing_back_that_was_taken_out(run: 
         source(run).restoreToVersion(before).collect()
         run_all(run, "other")
 
-    is_merge = lambda job, table, _: job.run.run_id == "slow" and table == "tags"  # noqa: E731
+    is_tags = lambda job, table, _: job.run.run_id == "slow" and table == "tags"  # noqa: E731
     with (
-        once_before(Job, "change", is_merge, take_back),
+        once_before(Job, "append", is_tags, take_back),
         pytest.raises(SupersededError, match="run 'slow' of tag was superseded by run 'other'"),
     ):
         tag_step(replace(run, run_id="slow"))

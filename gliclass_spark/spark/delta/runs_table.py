@@ -27,7 +27,7 @@ from pyspark.sql.types import (
 
 from gliclass_spark.config.output import Output
 from gliclass_spark.errors import ConflictError, SupersededError, TableError
-from gliclass_spark.runs.history import RECENT_ROWS, recent_rows
+from gliclass_spark.runs.history import RECENT_ROWS, claimed_destinations, recent_rows
 from gliclass_spark.runs.manifest import RUNNING, Manifest
 from gliclass_spark.runs.manifest_writer import append_manifests, transaction
 from gliclass_spark.spark.delta import file_system
@@ -132,6 +132,9 @@ class Runs:
 
     def destinations(self) -> set[str]:
         """Return every destination that any run of this pipeline has claimed to write."""
+        with suppress(TableError):
+            if (path := self._local_path()) is not None:
+                return claimed_destinations(path, self.pipeline)
         if not self.table.exists(self.spark):
             return set()
         names = self._rows_of_job("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()

@@ -82,38 +82,38 @@ class DecisionTables:
         described = sorted({f"{column.name} {column.dataType.simpleString()}" for column in columns})
         return hashlib.sha256("\n".join(described).encode()).hexdigest()
 
-    def write(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> None:
+    def write(self, decisions: Mapping[str, DataFrame], counts: Mapping[str, int], keys: DataFrame | None) -> None:
         """Replace, in each table, the rows of the documents `keys` (None: of all documents) with its decisions.
 
-        A table that would not change gets no commit.
+        counts: the number of decisions of each table that has any. A table that would not change gets no commit. Rows
+        that replace none are appended: a MERGE would read the table twice to find that out.
         """
-        for name in self._changing(decisions, keys):
-            rows = decisions[name]
-            if name in self.created:
-                self.job.append(name, rows)
-            elif name in self.replaced:
+        held = self._held(keys)
+        if self.job.contested:  # an earlier run may write rows at this moment, which a MERGE sees
+            held |= set(counts) - self.created
+        for name, rows in decisions.items():
+            if name in self.replaced:
                 spec = self._spec(name, rows.schema)
                 self.job.overwrite(name, table_creation.with_comments(rows, spec))
                 if spec.cluster_by:
                     table_creation.cluster(rows.sparkSession, self._table(name), spec.cluster_by)
-            else:
+            elif name not in held:
+                if counts.get(name):
+                    self.job.append(name, rows)
+            elif keys is not None or name in self.extended or self._differs(name, rows):
                 self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
         self._apply_output()
 
-    def _changing(self, decisions: Mapping[str, DataFrame], keys: DataFrame | None) -> list[str]:
-        """Return the names of the tables that the decisions change."""
-        if keys is None:
-            return [name for name, rows in decisions.items() if self._would_change(name, rows)]
-        written_to = [rows.select(F.lit(name).alias("table")) for name, rows in decisions.items()]
-        held_by = current_rows(self.job.run, decisions, keys).where("in_scope").select("table")
-        changing = {row["table"] for row in reduce(DataFrame.union, written_to, held_by).distinct().collect()}
-        return [name for name in decisions if name in changing]
+    def _held(self, keys: DataFrame | None) -> set[str]:
+        """Return the names of the tables that hold rows of the documents `keys`; None: those that may hold any rows."""
+        existing = [name for name in self.schemas if name not in self.created | self.replaced]
+        if keys is None or not existing:
+            return set(existing)
+        return set(count_by(current_rows(self.job.run, existing, keys).where("in_scope"), "table"))
 
-    def _would_change(self, name: str, rows: DataFrame) -> bool:
+    def _differs(self, name: str, rows: DataFrame) -> bool:
         """Return whether replacing all rows of the table would change it."""
-        if name in self.created:
-            return not rows.isEmpty()
-        return name in self.replaced | self.extended or writes.differs(rows.sparkSession, self._table(name), rows)
+        return writes.differs(rows.sparkSession, self._table(name), rows)
 
     def _apply_output(self) -> None:
         """Give tables of earlier runs the properties and the clustering of the pipeline's file as it is now."""
@@ -141,6 +141,11 @@ def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:
         table_creation.current_schema(run.spark, run.lake.table(name))
         check_columns(schema, run.pipeline.output, run.documents.name)
     check_partitions(run.spark, map(run.lake.table, schemas), run.pipeline.output)
+
+
+def count_by(rows: DataFrame, column: str) -> dict[str, int]:
+    """Return how many rows there are of each value of the column, in the values' order."""
+    return {row[column]: row["count"] for row in rows.groupBy(column).count().orderBy(column).collect()}
 
 
 def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:

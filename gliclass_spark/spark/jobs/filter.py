@@ -14,15 +14,14 @@ from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest, VersionRange
 from gliclass_spark.runs.settings import filter_settings
 from gliclass_spark.spark.delta.change_feed import rows_for_keys
-from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, current_rows
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, count_by, current_rows
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import filtering
+from gliclass_spark.spark.transforms.filtering import OUTCOMES
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
-
-_OUTCOMES = {"kept": filtering.kept, "rejected": filtering.rejected, "quarantined": filtering.quarantined}
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def filter_step(run: PipelineRun) -> Manifest:
         claimed_job(run, "filter", settings, recent, model_digest=checked.tagged_by.model_digest) as job,
         lenient_sql(spark),
     ):
-        job.fence(_OUTCOMES)
+        job.fence(OUTCOMES)
         source = _input(run, job.earlier)
         source_range, tags_range = source.source_range, source.tags_range
         tagged = _with_tags(run, source.documents, source.tags)
@@ -89,7 +88,8 @@ def filter_step(run: PipelineRun) -> Manifest:
             scope = _read_scope(job, source)
             tagged = _with_tags(run, scope.documents, scope.tags)
             decided = job.cache(filtering.decide(tagged, pipeline.rules, run.run_id, **dated))
-            decided_count = decided.count()
+            decided_counts = count_by(decided.select(filtering.outcome().alias("table")), "table")
+            decided_count = sum(decided_counts.values())
             waiting_count = scope.documents.count() - decided_count
         if waiting_count and source_range.until is not None:
             raise TableError(
@@ -98,13 +98,14 @@ def filter_step(run: PipelineRun) -> Manifest:
                 "the tag job again with --full"
             )
         with job.timed("write"):
-            tables.write({name: select(decided) for name, select in _OUTCOMES.items()}, scope.keys)
+            decisions = {name: filtering.with_outcome(decided, name) for name in OUTCOMES}
+            tables.write(decisions, decided_counts, scope.keys)
         with job.timed("check"):
             counts, document_count = _count_outcomes(run, scope)
             expected_count = source.documents.count() if source_range.until is not None else decided_count
         if document_count != expected_count:
             raise ManifestError(
-                f"run {run.run_id!r}, filter: expected {expected_count} documents in {', '.join(_OUTCOMES)}, found "
+                f"run {run.run_id!r}, filter: expected {expected_count} documents in {', '.join(OUTCOMES)}, found "
                 f"{document_count}; another writer changed these tables: run filter again with --full"
             )
         read = {"source": (run.documents.delta, source_range), "tags": (lake.table("tags"), tags_range)}
@@ -113,14 +114,14 @@ def filter_step(run: PipelineRun) -> Manifest:
             waiting=waiting_count,
             documents=document_count,
             columns_hash=tables.columns_hash,
-            outputs=lake.latest(spark, _OUTCOMES),
+            outputs=lake.latest(spark, OUTCOMES),
             **job.versions_read(scope.keys is None, **read),
             **counts,
         )
 
 
 def _schemas(decided: DataFrame) -> dict[str, StructType]:
-    return {name: select(decided).schema for name, select in _OUTCOMES.items()}
+    return {name: filtering.with_outcome(decided, name).schema for name in OUTCOMES}
 
 
 def _input(run: PipelineRun, recent: list[Manifest]) -> _Input:
@@ -158,7 +159,7 @@ def _read_scope(job: Job, read: _Input) -> _Scope:
     if changed.full_scan or retagged.full_scan:
         return _Scope(read.documents, read.tags, None)
     keys = changed.keys().union(retagged.keys())
-    for name in _OUTCOMES if job.contested else ():
+    for name in OUTCOMES if job.contested else ():
         keys = keys.union(job.rows_of_unfinished_runs(name))
     keys = job.cache(keys.distinct())
     return _Scope(rows_for_keys(keys, changed, read.documents), rows_for_keys(keys, retagged, read.tags), keys)
@@ -166,7 +167,7 @@ def _read_scope(job: Job, read: _Input) -> _Scope:
 
 def _count_outcomes(run: PipelineRun, scope: _Scope) -> tuple[dict[str, Any], int]:
     """Return the manifest's counts of the documents in scope, and how many documents the tables hold in all."""
-    rows = current_rows(run, _OUTCOMES, scope.keys).groupBy("table", "reason", "in_scope").count().collect()
+    rows = current_rows(run, OUTCOMES, scope.keys).groupBy("table", "reason", "in_scope").count().collect()
     in_scope = [row for row in rows if row["in_scope"]]
     counts = {
         "kept": sum(row["count"] for row in in_scope if row["table"] == "kept"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import StructType
@@ -57,15 +55,15 @@ def route_step(run: PipelineRun) -> Manifest:
             changes = job.changes("kept", lake.table("kept"), kept_range, lambda rows, _: rows)
             keys = None if changes.full_scan else changes.keys()
             routed = job.cache(routing.route(changes.rows, rules, run.run_id, **dated))
-            changed_count = routed.count()
-            expected = {**no_rows, **_count_by(routed.select(F.explode(routing.ROUTES).alias("route")), "route")}
+            routed_counts, changed_count = _count_routes(routed)
+            expected = {**no_rows, **routed_counts}
         with job.timed("write"):
-            tables.write({name: routing.to_destination(routed, name) for name in rules.destinations}, keys)
+            decisions = {name: routing.to_destination(routed, name) for name in rules.destinations}
+            tables.write(decisions, routed_counts, keys)
             _empty(job, former_destinations)
         with job.timed("check"):
-            rows = current_rows(run, rules.destinations, keys).where("in_scope")
-            counts = {**no_rows, **_count_by(rows, "table")}
-            document_count = rows.select(KEY).distinct().count() if len(counts) > 1 else sum(counts.values())
+            found, document_count = _count_rows(current_rows(run, rules.destinations, keys).where("in_scope"))
+            counts = {**no_rows, **found}
         if counts != expected:
             raise ManifestError(
                 f"run {run.run_id!r}, route: expected rows by destination {expected}, found {counts}; "
@@ -117,6 +115,17 @@ def _empty(job: Job, former_destinations: list[str]) -> None:
             job.truncate(name)
 
 
-def _count_by(rows: DataFrame, column: str) -> Mapping[str, int]:
-    """Return how many rows there are of each value of the column, in the values' order."""
-    return {row[column]: row["count"] for row in rows.groupBy(column).count().orderBy(column).collect()}
+def _count_routes(routed: DataFrame) -> tuple[dict[str, int], int]:
+    """Return the number of documents of each route, and of all documents: each has one route or more."""
+    routes = routed.select(F.posexplode(routing.ROUTES).alias("index", "route"))
+    counted = routes.groupBy("route").agg(F.count("*").alias("rows"), F.count_if(F.col("index") == 0).alias("first"))
+    rows = counted.orderBy("route").collect()
+    return {row["route"]: row["rows"] for row in rows}, sum(row["first"] for row in rows)
+
+
+def _count_rows(current: DataFrame) -> tuple[dict[str, int], int]:
+    """Return the number of rows of each table, and of their distinct documents (see `current_rows`)."""
+    counted = current.rollup("table").agg(F.count("*").alias("rows"), F.count_distinct(KEY).alias("documents"))
+    rows = counted.orderBy("table").collect()
+    total = next((row["documents"] for row in rows if row["table"] is None), 0)
+    return {row["table"]: row["rows"] for row in rows if row["table"] is not None}, total

@@ -83,17 +83,29 @@ def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
     run = job.run
     with job.timed("write"):
         table_creation.ensure(run.spark, run.lake.table("tags"), run.spec(TAGS_SPEC))
-        retagged_count = 0
+        existing_count, retagged_count = 0, 0
         if scored is not None and tag_input.tags_exist:
-            retagged_count = scored.join(live_tags(run), KEY, "left_semi").count()
+            existing_count, retagged_count = _count_existing(run, scored)
         rows = [scored.withColumn("run_id", F.lit(run.run_id))] if scored is not None else []
-        if tag_input.tags_exist and job.base is None:
-            rows += _changed_decisions(job, tag_input.pending)
-        if rows:
-            job.change("tags", partial(writes.upsert, rows=reduce(DataFrame.unionByName, rows), key=_TAG_KEY))
+        changed = _changed_decisions(job, tag_input.pending) if tag_input.tags_exist and job.base is None else []
+        if rows and not existing_count and not changed and not job.contested:
+            # A MERGE would read the table twice to find that out. But it sees rows that an earlier run, which may be
+            # alive, writes at this moment.
+            job.append("tags", rows[0])
+        elif rows or changed:
+            job.change("tags", partial(writes.upsert, rows=reduce(DataFrame.unionByName, rows + changed), key=_TAG_KEY))
         if tag_input.deleted_count:
             job.change("tags", partial(writes.write_tombstones, deleted=tag_input.deleted, run_id=run.run_id))
     return retagged_count
+
+
+def _count_existing(run: PipelineRun, scored: DataFrame) -> tuple[int, int]:
+    """Return how many rows of `tags` have the key of a scored one, and how many of these are no tombstones."""
+    tags = run.lake.read(run.spark, "tags").where(F.col("label_set_hash") == run.pipeline.label_set.hash)
+    existing = tags.join(scored.select(KEY), KEY, "left_semi")
+    counted = existing.agg(F.count("*").alias("all"), F.count_if(F.col("deleted_at").isNull()).alias("live"))
+    [counts] = counted.collect()
+    return counts["all"], counts["live"]
 
 
 def _changed_decisions(job: Job, pending: DataFrame) -> list[DataFrame]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.config.rule_sql import RUN_DATE
@@ -14,6 +14,8 @@ from gliclass_spark.spark.delta.column_names import column
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.source_files import SOURCE_ERROR
 from gliclass_spark.spark.transforms.rule_expressions import first_match, with_run_date
+
+OUTCOMES = ("kept", "rejected", "quarantined")
 
 
 def tags_of_label_set(tags: DataFrame, label_set: LabelSet) -> DataFrame:
@@ -48,13 +50,13 @@ def decide(tagged: DataFrame, rules: Rules, run_id: str, run_date: date | None =
     return decided if dated is tagged else decided.drop(RUN_DATE)
 
 
-def kept(decided: DataFrame) -> DataFrame:
-    return decided.where(F.col("error").isNull() & F.col("reason").isNull()).drop("reason")
+def outcome() -> Column:
+    """Return the table of a decided document, one of OUTCOMES."""
+    is_quarantined, is_rejected = F.col("error").isNotNull(), F.col("reason").isNotNull()
+    return F.when(is_quarantined, "quarantined").when(is_rejected, "rejected").otherwise("kept")
 
 
-def rejected(decided: DataFrame) -> DataFrame:
-    return decided.where(F.col("reason").isNotNull())
-
-
-def quarantined(decided: DataFrame) -> DataFrame:
-    return decided.where(F.col("error").isNotNull()).drop("reason")
+def with_outcome(decided: DataFrame, name: str) -> DataFrame:
+    """Return the decided documents of a table, one of OUTCOMES, in its columns."""
+    rows = decided.where(outcome() == name)
+    return rows if name == "rejected" else rows.drop("reason")

@@ -15,7 +15,7 @@ from written_runs import START, manifest, pipeline, run_manifests, write_runs
 from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.report.run.run_report import run_report
 from gliclass_spark.runs.delta_reader import delta_table, query
-from gliclass_spark.runs.history import read_manifests, select_run
+from gliclass_spark.runs.history import claimed_destinations, read_manifests, select_run
 from gliclass_spark.runs.manifest import Manifest, VersionRange, check_run
 
 
@@ -107,3 +107,12 @@ def test_a_run_passes_its_check_if_each_step_succeeded_and_its_counts_add_up() -
     with pytest.raises(ManifestError, match=r"expected kept \+ rejected \+ quarantined = 3 rows in, found 2 \+ 0 \+ 0"):
         check_run([tagged, replace(filtered, rejected={}), routed], "run-1", steps)
     check_run([tagged], "run-1", ("tag",))
+
+
+def test_every_destination_that_a_run_claimed_is_listed(tmp_path: Path) -> None:
+    runs = str(tmp_path / "lake" / "runs")
+    assert claimed_destinations(runs, "mail") == set()
+    claim = manifest("route", "run-2", status="running", routed={"shop": 0, "it's water": 0})
+    other = replace(manifest("route", routed={"elsewhere": 1}), pipeline="other")
+    write_runs(tmp_path, [*run_manifests(1), claim, other])
+    assert claimed_destinations(runs, "mail") == {"unrouted", "shop", "it's water"}
