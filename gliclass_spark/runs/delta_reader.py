@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,9 @@ from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, commit_file, com
 
 # URI schemes that only Hadoop uses, and those of delta-rs.
 _HADOOP_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://"}
+
+# Of delta-rs's message about a table that was made, or altered, for other readers.
+_UNSUPPORTED_FEATURES = re.compile(r"Unsupported table features required: \[([^\]]+)\]")
 
 _FIRST_COMMIT = "_delta_log/00000000000000000000.json"
 
@@ -36,7 +40,7 @@ def delta_table(path: str, version: int | None = None, storage_options: StorageO
         raise TableError(f"there is no Delta table at {uri}; run the job that writes it first") from None
     except DeltaError as error:
         prefix = f"version {version} of " if version is not None else ""
-        raise TableError(f"{prefix}{uri} can't be read: {_first_line(error)}") from None
+        raise TableError(f"{prefix}{uri} can't be read: {_reason(error)}") from None
 
 
 def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
@@ -45,7 +49,7 @@ def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
     try:
         return DeltaTable.is_deltatable(uri, dict(storage_options) if storage_options else None)
     except (DeltaError, OSError) as error:
-        raise TableError(f"{uri} can't be read: {_first_line(error)}") from None
+        raise TableError(f"{uri} can't be read: {_reason(error)}") from None
 
 
 def creation_time(path: str, storage_options: StorageOptions = None) -> datetime:
@@ -81,7 +85,7 @@ def query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
     try:
         result = QueryBuilder().register("t", table).execute(sql).read_all()
     except (DeltaError, OSError, ValueError) as error:
-        raise TableError(f"{table.table_uri} can't be read: {_first_line(error)}") from None
+        raise TableError(f"{table.table_uri} can't be read: {_reason(error)}") from None
     arrow_table = pa.RecordBatchReader.from_stream(result).read_all()  # not pa.table, which imports pandas
     columns = [_values(column) for column in arrow_table.columns]
     return [dict(zip(arrow_table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -98,5 +102,13 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return [None if value is None else epoch + timedelta(microseconds=value) for value in microseconds]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _reason(error: Exception) -> str:
+    """Return why a table can't be read, on one line."""
+    line = str(error).strip().splitlines()[0]
+    unsupported = _UNSUPPORTED_FEATURES.search(line)
+    if unsupported is None:
+        return line
+    return (
+        f"it has the table feature {unsupported[1]}, which Spark reads and delta-rs does not; take it off with Spark: "
+        f"ALTER TABLE ... DROP FEATURE {unsupported[1]}"
+    )
