@@ -56,6 +56,7 @@ def expected_tables(world: World, run: PipelineRun) -> tuple[dict[str, str], Tab
     columns = {"doc_id": "string", **{name: types[name] for name in names}}
     tables: Tables = {name: {} for name in ("tags", "kept", "rejected", "quarantined", *pipeline.rules.destinations)}
     routes, every = ROUTES[world.settings.routes]
+    reject, route_rules = world.rules(REJECT[world.settings.reject]), world.rules(routes)
     for document in (row.asDict(recursive=True) for row in rows.collect()):
         if not WHERE[world.settings.where][1](document):
             continue
@@ -66,12 +67,12 @@ def expected_tables(world: World, run: PipelineRun) -> tuple[dict[str, str], Tab
             tables["quarantined"][doc_id] = row
             continue
         facts = {**document, **row}
-        reasons = [rule.name for rule in world.rules(REJECT[world.settings.reject], list(types)) if rule.holds(facts)]
+        reasons = [rule.name for rule in reject if rule.holds(facts)]
         if reasons:
             tables["rejected"][doc_id] = {**row, "reason": reasons[0]}
             continue
         tables["kept"][doc_id] = row
-        matching = [rule.name for rule in world.rules(routes, list(types)) if rule.holds(facts)]
+        matching = [rule.name for rule in route_rules if rule.holds(facts)]
         for route in (matching if every else matching[:1]) or [pipeline.default_route]:
             tables[route][doc_id] = {**row, "route": route}
     return columns, tables

@@ -127,8 +127,15 @@ class World:
         """Other processes replaced files: this session's copies of tables' logs are out of date."""
         self.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
-    def rules(self, chosen: tuple[Rule, ...], columns: list[str]) -> list[Rule]:
-        """Return the rules whose column exists."""
+    @property
+    def selected(self) -> list[str] | None:
+        """The columns that the pipeline selects beside id and text; None: all."""
+        selected, columns = COLUMNS[self.settings.columns], self.rows.columns
+        return None if selected is None else [name for name in selected if name in columns]
+
+    def rules(self, chosen: tuple[Rule, ...]) -> list[Rule]:
+        """Return the rules whose column the pipeline has."""
+        columns = self.rows.columns if self.selected is None else self.selected
         return [rule for rule in chosen if rule.column is None or rule.column in columns]
 
     def run(self, run_id: str | None = None, **options: Any) -> PipelineRun:
@@ -136,14 +143,13 @@ class World:
         if run_id is None:
             self.runs += 1
             run_id = f"run-{self.runs}"
-        columns, chosen = self.rows.columns, self.settings
+        chosen, selected = self.settings, self.selected
         routes, every = ROUTES[chosen.routes]
-        selected = COLUMNS[chosen.columns]
         source = {"path": "documents", "id": "id", "text": self.text, "where": WHERE[chosen.where][0]}
         if selected is not None:
-            source["columns"] = [name for name in selected if name in columns]
+            source["columns"] = selected
         reject, to = (
-            [{key: rule.name, "when": rule.sql.format(text=self.text)} for rule in self.rules(rules, columns)]
+            [{key: rule.name, "when": rule.sql.format(text=self.text)} for rule in self.rules(rules)]
             for key, rules in (("reason", REJECT[chosen.reject]), ("route", routes))
         )
         pipeline = pipeline_of(
