@@ -47,7 +47,7 @@ def check_columns(schema: StructType, output: Output, documents: str) -> None:
                     f"{documents}: output.{key} names {name!r}, which is {data_type.simpleString()}; name a column of "
                     "text, numbers or times"
                 )
-            before = sum(_leaf_count(field.dataType) for field in schema[:index])
+            before = sum(_leaf_count(field.dataType) for field in schema.fields[:index])
             has_own_statistics = any("dataskipping" in key.lower() for key in output.properties)
             if key == "cluster_by" and before >= _COLUMNS_WITH_STATISTICS and not has_own_statistics:
                 raise TableError(
