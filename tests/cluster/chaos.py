@@ -30,7 +30,7 @@ VICTIMS = ("driver", "executor", "spark worker", "python worker")
 _RUN_S = 600
 # The next kill comes when the driver has passed a random number of places up to this one, at a random moment within
 # the seconds below. A run has about 30 places, so most runs see several kills; on a slow machine, too.
-_PLACES = 20
+_PLACES = 12
 _MOMENT_S = 3
 _SCORING_S = 40
 # Columns about the run that wrote a row.
