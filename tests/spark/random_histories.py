@@ -68,7 +68,7 @@ overtakings = st.builds(
 )
 rare = st.one_of(st.builds(Full, st.booleans()), st.builds(Again), st.builds(Refused))
 runs = weighted(
-    *((3, st.builds(Run)), (4, interruptions), (4, overtakings)),
+    *((4, interruptions), (4, overtakings), (3, st.builds(Run))),  # the first is that of the simplest history
     *((2, st.builds(Jobs, st.integers(0, len(JOBS) - 1))), (1, st.builds(Maintain, st.booleans())), (1, rare)),
 )
 steps = st.tuples(st.lists(changes, min_size=1, max_size=3), runs).map(lambda step: (*step[0], step[1]))
