@@ -216,9 +216,13 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "tables-too-long": {"tables": "l" * 2000},
     "tables-of-a-reserved-scheme": {"tables": "airflow://bucket/lake"},
     "tables-with-a-template": {"tables": "lake/{{ 1 / 0 }}"},
+    "tables-without-a-location": {"tables": {"schema": "main.mail"}},
+    "tables-in-a-schema": {"tables": {"schema": "main.mail", "location": "s3a://bucket/lake"}},
     "name-too-long": {"name": "n" * 201},
 }
-AT_THE_LIMIT = {"timeout-of-a-year", "tag-of-100", "cron-of-february-29", "tables-with-a-template"}
+AT_THE_LIMIT = {
+    *("timeout-of-a-year", "tag-of-100", "cron-of-february-29", "tables-with-a-template", "tables-in-a-schema"),
+}
 
 
 def test_a_file_that_airflow_refuses_is_an_import_error_and_leaves_other_dags_alone(

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from delta_pipeline import assert_follows_source, content, documents, pipeline_of, run_all
 from pyspark.sql import Row, SparkSession
 
+from gliclass_spark.config.pipeline import Source
 from gliclass_spark.errors import ConfigError, TableError
 from gliclass_spark.runs.history import read_manifests
+from gliclass_spark.spark.delta.schema import STAGED_SPEC, TAGS
+from gliclass_spark.spark.delta.table_creation import ensure
+from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs import PipelineRun, is_up_to_date
 from gliclass_spark.spark.jobs.ingest_feedback import ingest
 from gliclass_spark.spark.jobs.maintain import maintain
 from gliclass_spark.spark.jobs.plan import plan
+from gliclass_spark.spark.source import Documents
 
 SCHEMA = "spark_catalog.support"
 OUTPUT = {"properties": {"delta.logRetentionDuration": "interval 60 days", "team.owner": "lake"}}
@@ -34,7 +43,12 @@ def schemas(spark: SparkSession) -> Iterator[None]:
     documents(spark, range(4)).coalesce(1).writeTo("mail.documents").append()
     yield
     for name in ("support", "mail"):
-        spark.sql(f"DROP SCHEMA {name} CASCADE")
+        # One by one: Spark remembers the tables of a schema that is dropped with them.
+        views = {row["viewName"] for row in spark.sql(f"SHOW VIEWS IN {name}").collect()}
+        for row in spark.sql(f"SHOW TABLES IN {name}").where("NOT isTemporary").collect():
+            table = row["tableName"]
+            spark.sql(f"DROP {'VIEW' if table in views else 'TABLE'} {name}.{table}")
+        spark.sql(f"DROP SCHEMA {name}")
 
 
 def catalog_run(spark: SparkSession, model: str, folder: Path, **settings: Any) -> PipelineRun:
@@ -75,7 +89,7 @@ def test_a_pipeline_runs_over_a_schema_of_the_catalog(
     assert is_up_to_date(run)
 
     file = tmp_path / "reviews.csv"
-    file.write_text("doc_id,label,verdict,source,observed_at\n9,spam,confirm,ada,2030-01-01T00:00:00Z\n")
+    file.write_text("doc_id,label,verdict,source,observed_at\n9,spam,rejected,ada,2030-01-01T00:00:00Z\n")
     assert ingest(spark, run.pipeline, str(file)).new == 1
     assert ingest(spark, run.pipeline, str(file)).duplicates == 1
     assert plan(run).to_tag == 0
@@ -108,7 +122,6 @@ def test_something_else_under_a_table_s_name_is_refused_before_any_work(
     with pytest.raises(TableError, match=r"^spark_catalog\.support\.tags is no Delta table; rename it, or"):
         run_all(run, "run-1")
     assert not run.lake.exists(spark, "runs")
-    spark.sql("DROP VIEW support.tags")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +144,45 @@ def test_a_layout_by_a_column_that_can_t_be_is_refused_before_any_work(
         run_all(run, "run-1")
     assert str(refused.value).startswith(f"table spark_catalog.`mail`.documents: {message}")
     assert not run.lake.exists(spark, "runs")
+
+
+def test_views_and_tables_of_other_formats_are_sources_without_versions(spark: SparkSession, schemas: None) -> None:
+    spark.sql("CREATE TABLE mail.copies USING parquet AS SELECT * FROM mail.documents")
+    spark.sql("CREATE VIEW mail.even AS SELECT * FROM mail.documents WHERE n % 2 = 0")
+    spark.table("mail.documents").createOrReplaceTempView("`my-view 1.0`")
+    for name, ids in (("spark_catalog.mail.copies", "123"), ("mail.even", "2"), ("`my-view 1.0`", "123")):
+        source = Documents(spark, Source(table=name, id="id", text="body", where="n > 0"))
+        assert source.delta is None
+        assert sorted(row["doc_id"] for row in source.read().collect()) == list(ids)
+
+
+def test_promise_4_a_creation_that_was_killed_before_the_catalog_had_the_table_is_completed(
+    spark: SparkSession, schemas: None
+) -> None:
+    table = TableRef(table=f"{SCHEMA}.staged")
+    ensure(spark, table, STAGED_SPEC)
+    folder = Path(urlsplit(table.location(spark)).path)
+    shutil.copytree(folder, folder.with_name("copy"))
+    spark.sql(f"DROP TABLE {SCHEMA}.staged")
+    folder.with_name("copy").rename(folder)
+    ensure(spark, table, STAGED_SPEC)
+    assert table.read(spark, None).columns == TAGS.names
+    assert table.location(spark) == f"file:{folder}"
+
+
+def test_a_source_in_the_folder_of_a_table_is_refused_before_any_work(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+) -> None:
+    location = spark.sql("DESCRIBE SCHEMA support").where("info_name = 'Location'").collect()[0]["info_value"]
+    documents(spark, range(2)).write.format("delta").save(f"{location}/kept")
+    spark.sql(f"CREATE TABLE mail.other_name USING delta LOCATION '{location}/kept'")
+    by_path = {"path": urlsplit(location).path + "/kept", "id": "id", "text": "body"}
+    by_name = {"table": "mail.other_name", "id": "id", "text": "body"}
+    for source in (by_path, by_name):
+        run = catalog_run(spark, tiny_bi_encoder, tmp_path, source=source)
+        with pytest.raises(TableError, match=r"and the table spark_catalog\.support\.kept, .*, overlap;"):
+            run_all(run, "run-1")
+        assert not run.lake.exists(spark, "runs")
 
 
 @pytest.mark.long
@@ -199,3 +251,38 @@ def test_tables_with_a_location_are_external_and_are_read_there_without_spark(
     spark.sql(str(refused.value).rpartition("run: ")[2])
     run_all(replace(run, full=True), "run-3")
     assert_follows_source(run)
+
+
+IN_HIVE = """
+import sys
+from pathlib import Path
+from gliclass_spark.spark.session import spark_session
+sys.path.insert(0, sys.argv[1])
+from delta_pipeline import content, documents, pipeline_of, run_all
+from gliclass_spark.spark.jobs import PipelineRun
+folder = Path(sys.argv[2])
+spark = spark_session(folder / "hive.yaml")
+spark.sql("CREATE SCHEMA support")
+documents(spark, range(4)).write.format("delta").saveAsTable("mail")
+source = {"table": "default.mail", "id": "id", "text": "body"}
+run = PipelineRun(spark, pipeline_of(folder, sys.argv[3], source=source, tables={"schema": "support"}), "run-1")
+run_all(run, "run-1")
+spark.sql("DELETE FROM mail WHERE id = '1'")
+run_all(run, "run-2")
+assert sorted(row["doc_id"] for row in content(run)["kept"]) == ["0", "2", "3"]
+assert spark.conf.get("spark.sql.catalogImplementation") == "hive"
+print(sorted(row["tableName"] for row in spark.sql("SHOW TABLES IN support").collect()))
+"""
+
+
+@pytest.mark.long
+def test_a_hive_metastore_holds_the_tables(tiny_bi_encoder: str, tmp_path: Path, quick_java: None) -> None:
+    (tmp_path / "hive.yaml").write_text(
+        "spark.sql.catalogImplementation: hive\n"
+        f"spark.sql.warehouse.dir: {tmp_path}/warehouse\n"
+        f"spark.hadoop.javax.jdo.option.ConnectionURL: jdbc:derby:;databaseName={tmp_path}/metastore;create=true\n"
+    )
+    command = [sys.executable, "-c", IN_HIVE, str(Path(__file__).parent), str(tmp_path), tiny_bi_encoder]
+    job = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert job.returncode == 0, job.stderr
+    assert job.stdout.splitlines()[-1] == "['kept', 'odd', 'quarantined', 'rejected', 'runs', 'tags', 'unrouted']"

@@ -399,6 +399,16 @@ def test_a_pipeline_that_does_not_follow_its_champion_is_refused_with_the_fix(
         RetrainConfig.from_yaml(tmp_path / "retrain.yaml")
 
 
+def test_airflow_can_t_retrain_on_feedback_whose_place_the_catalog_alone_knows(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    write_config(airflow={"cron": "0 3 * * 0"})
+    pipeline = yaml.safe_load((tmp_path / "pets.yaml").read_text())
+    (tmp_path / "pets.yaml").write_text(yaml.safe_dump({**pipeline, "tables": {"schema": "main.pets"}}))
+    with pytest.raises(ConfigError, match=r"'airflow' needs a 'location' beside the schema main\.pets in 'tables'"):
+        RetrainConfig.from_yaml(tmp_path / "retrain.yaml")
+
+
 def test_an_old_key_is_refused_with_its_new_name(write_config: WriteConfig) -> None:
     with pytest.raises(ConfigError, match=r"retrain.yaml: .*the key 'remembered' is now 'retention'; rename it"):
         write_config(remembered=["colours.parquet"])
