@@ -11,9 +11,11 @@ from delta.tables import DeltaTable
 from delta_pipeline import alter, assert_follows_source, content, documents, pipeline_of, run_all, source, write
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from pyspark.sql.types import ArrayType, IntegerType, MapType, StringType, StructField, StructType
 
+from gliclass_spark.config.output import Output
 from gliclass_spark.errors import TableError
-from gliclass_spark.spark.delta.schema import TAGS_SPEC
+from gliclass_spark.spark.delta.schema import KEY, TAGS_SPEC, decisions_spec
 from gliclass_spark.spark.delta.table_creation import create
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, tag_step
@@ -157,6 +159,16 @@ def test_hostile_column_names_stay_names_at_every_depth(unrouted_run: PipelineRu
     run_all(run, "run-2")
     assert "injected" not in run.lake.read(run.spark, "kept").columns
     assert_follows_source(run)
+
+
+def test_hostile_column_names_stay_names_in_a_table_that_is_created(spark: SparkSession, tmp_path: Path) -> None:
+    nested = StructType([StructField(name, IntegerType()) for name in ("a` INT>, `injected", "b:int>,injected:int")])
+    columns = {"top INT, injected": nested, "elements": ArrayType(nested), "entries": MapType(StringType(), nested)}
+    schema = StructType([StructField(KEY, StringType()), *(StructField(*column) for column in columns.items())])
+    table = TableRef(path=str(tmp_path / "kept"))
+    create(spark, table, decisions_spec("kept", schema, Output()))
+    created = table.read(spark, None).schema
+    assert [(field.name, field.dataType) for field in created] == [(field.name, field.dataType) for field in schema]
 
 
 def test_defaults_of_a_cluster_do_not_reach_the_tables(spark: SparkSession, tmp_path: Path) -> None:
