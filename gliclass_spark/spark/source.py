@@ -191,7 +191,7 @@ class Documents:
     def _problem(self, error: AnalysisException) -> str:
         """Return why the source can't be read, and what to do."""
         condition, path = error.getCondition() or "", self.source.path
-        if path is not None and Path(path).exists() and not os.access(path, os.R_OK | os.X_OK):
+        if path is not None and Path(path).is_dir() and not os.access(path, os.R_OK | os.X_OK):
             return missing_right("read", path)  # Java finds no file in such a folder
         if "NOT_FOUND" in condition or "MISSING" in condition or _IS_MISSING.search(str(error)):
             kind = self.source.format if self.source.path else "table"
