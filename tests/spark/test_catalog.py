@@ -12,8 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from delta_pipeline import assert_follows_source, content, documents, pipeline_of, run_all
+import yaml
+from delta_pipeline import assert_follows_source, content, documents, pipeline_of, run_all, write
 from pyspark.sql import Row, SparkSession
+from quick_spark import QUICK_SPARK
 
 from gliclass_spark.config.pipeline import Source
 from gliclass_spark.errors import ConfigError, TableError
@@ -182,10 +184,12 @@ def test_a_source_in_the_folder_of_a_table_is_refused_before_any_work(
 
 @pytest.mark.long
 def test_a_changed_layout_is_applied_to_tables_that_exist_or_refused(
-    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, delta_run: PipelineRun
 ) -> None:
-    run_all(catalog_run(spark, tiny_bi_encoder, tmp_path), "run-1")
-    clustered = catalog_run(spark, tiny_bi_encoder, tmp_path, output={**OUTPUT, "cluster_by": ["n", "doc_id"]})
+    def with_settings(**settings: Any) -> PipelineRun:
+        return replace(delta_run, pipeline=pipeline_of(tmp_path, tiny_bi_encoder, **settings))
+
+    clustered = with_settings(output={**OUTPUT, "cluster_by": ["n", "doc_id"]})
     run_all(clustered, "run-2")
     for name in ("kept", "odd"):
         assert detail(clustered, name)["clusteringColumns"] == ["n", "doc_id"]
@@ -194,18 +198,18 @@ def test_a_changed_layout_is_applied_to_tables_that_exist_or_refused(
     assert detail(clustered, "tags")["clusteringColumns"] == ["label_set_hash", "doc_id"]
 
     # A column that goes replaces the tables; they keep their layout and their comments.
-    source = {"table": "mail.documents", "id": "id", "text": "body", "columns": []}
-    narrow = catalog_run(spark, tiny_bi_encoder, tmp_path, source=source, routes=[], output={"cluster_by": ["body"]})
+    source = {"path": "documents", "id": "id", "text": "body", "columns": []}
+    narrow = with_settings(source=source, routes=[], output={"cluster_by": ["body"]})
     run_all(narrow, "run-3")
     kept = narrow.lake.read(spark, "kept")
     assert "n" not in kept.columns
     assert kept.schema["rules_hash"].metadata["comment"] == "SHA-256 of the rules"
     assert detail(narrow, "kept")["clusteringColumns"] == ["body"]
-    partitioned = catalog_run(spark, tiny_bi_encoder, tmp_path, output={"partition_by": ["n"]})
+    partitioned = with_settings(output={"partition_by": ["n"]})
     with pytest.raises(TableError) as refused:
         run_all(partitioned, "run-4")
     assert str(refused.value) == (
-        "spark_catalog.support.kept is partitioned by nothing, and output.partition_by says n, which can't be changed: "
+        f"{tmp_path}/lake/kept is partitioned by nothing, and output.partition_by says n, which can't be changed: "
         "set it back, or drop the pipeline's tables of decided documents (kept, rejected, quarantined, one for each "
         "route) and run filter and route with --full"
     )
@@ -249,16 +253,21 @@ def test_tables_with_a_location_are_external_and_are_read_there_without_spark(
 
 
 @pytest.mark.long
-def test_plan_feedback_and_maintenance_work_by_name(
-    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None
+def test_tables_of_a_folder_become_those_of_a_schema_for_every_command(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None, delta_run: PipelineRun
 ) -> None:
-    run = catalog_run(spark, tiny_bi_encoder, tmp_path)
-    run_all(run, "run-1")
+    tables = {"schema": SCHEMA, "location": delta_run.pipeline.tables}
+    run = replace(delta_run, pipeline=pipeline_of(tmp_path, tiny_bi_encoder, tables=tables))
+    for folder in (tmp_path / "lake").iterdir():
+        spark.sql(f"CREATE TABLE {SCHEMA}.{folder.name} USING delta LOCATION '{folder}'")
     assert plan(run).to_tag == 0
     file = tmp_path / "reviews.csv"
     file.write_text("doc_id,label,verdict,source,observed_at\n1,spam,rejected,ada,2030-01-01T00:00:00Z\n")
     assert (ingest(spark, run.pipeline, str(file)).new, ingest(spark, run.pipeline, str(file)).duplicates) == (1, 1)
     assert {size.table for size in maintain(spark, run.pipeline)} >= {"tags", "kept", "odd", "runs", "feedback"}
+    write(documents(spark, [7]), tmp_path)
+    assert run_all(run, "run-2")["tag"].tagged == 1
+    assert_follows_source(run)
 
 
 IN_HIVE = """
@@ -285,11 +294,13 @@ print(sorted(row["tableName"] for row in spark.sql("SHOW TABLES IN support").col
 
 @pytest.mark.long
 def test_a_hive_metastore_holds_the_tables(tiny_bi_encoder: str, tmp_path: Path, quick_java: None) -> None:
-    (tmp_path / "hive.yaml").write_text(
-        "spark.sql.catalogImplementation: hive\n"
-        f"spark.sql.warehouse.dir: {tmp_path}/warehouse\n"
-        f"spark.hadoop.javax.jdo.option.ConnectionURL: jdbc:derby:;databaseName={tmp_path}/metastore;create=true\n"
-    )
+    conf = {
+        **QUICK_SPARK,
+        "spark.sql.catalogImplementation": "hive",
+        "spark.sql.warehouse.dir": f"{tmp_path}/warehouse",
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
+    }
+    (tmp_path / "hive.yaml").write_text(yaml.safe_dump(conf))
     command = [sys.executable, "-c", IN_HIVE, str(Path(__file__).parent), str(tmp_path), tiny_bi_encoder]
     job = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert job.returncode == 0, job.stderr

@@ -128,7 +128,7 @@ def test_promise_4_the_same_labels_are_sampled_for_new_and_for_existing_scores(
 def test_tables_without_the_columns_of_exploration_get_them(new_run: RunFactory) -> None:
     run = new_run("run-2", exploration=0.5)
     spark = run.spark
-    for table in ("tags", "staged", "kept"):
+    for table in ("tags", "kept"):
         path = run.lake.path(table)
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name')")
         columns = ["explored", "propensities"] if table != "kept" else ["explored"]
