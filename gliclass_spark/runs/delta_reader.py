@@ -40,7 +40,7 @@ def delta_table(path: str, version: int | None = None, storage_options: StorageO
         raise TableError(f"there is no Delta table at {uri}; run the job that writes it first") from None
     except DeltaError as error:
         prefix = f"version {version} of " if version is not None else ""
-        raise TableError(f"{prefix}{uri} can't be read: {_reason(error)}") from None
+        raise TableError(f"{prefix}{uri} can't be read: {first_reason(error)}") from None
 
 
 def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
@@ -49,7 +49,7 @@ def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
     try:
         return DeltaTable.is_deltatable(uri, dict(storage_options) if storage_options else None)
     except (DeltaError, OSError) as error:
-        raise TableError(f"{uri} can't be read: {_reason(error)}") from None
+        raise TableError(f"{uri} can't be read: {first_reason(error)}") from None
 
 
 def creation_time(path: str, storage_options: StorageOptions = None) -> datetime:
@@ -85,7 +85,7 @@ def query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
     try:
         result = QueryBuilder().register("t", table).execute(sql).read_all()
     except (DeltaError, OSError, ValueError) as error:
-        raise TableError(f"{table.table_uri} can't be read: {_reason(error)}") from None
+        raise TableError(f"{table.table_uri} can't be read: {first_reason(error)}") from None
     arrow_table = pa.RecordBatchReader.from_stream(result).read_all()  # not pa.table, which imports pandas
     columns = [_values(column) for column in arrow_table.columns]
     return [dict(zip(arrow_table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -102,8 +102,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return [None if value is None else epoch + timedelta(microseconds=value) for value in microseconds]
 
 
-def _reason(error: Exception) -> str:
-    """Return why a table can't be read, on one line."""
+def first_reason(error: Exception) -> str:
+    """Return why delta-rs can't read or write a table, on one line."""
     line = str(error).strip().splitlines()[0]
     unsupported = _UNSUPPORTED_FEATURES.search(line)
     if unsupported is None:

@@ -11,7 +11,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from gliclass_spark.errors import TableError
-from gliclass_spark.runs.delta_reader import delta_table
+from gliclass_spark.runs.delta_reader import delta_table, first_reason
 from gliclass_spark.runs.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def append_manifests(path: str, manifests: Sequence[Manifest], *, claim: bool) -
     except (DeltaError, OSError) as error:
         if _is_superseded(delta_table(path), transactions):
             return False
-        raise TableError(f"{path} can't be written without Spark: {str(error).strip().splitlines()[0]}") from None
+        raise TableError(f"{path} can't be written without Spark: {first_reason(error)}") from None
     _compact(delta_table(path))
     return True
 
@@ -64,8 +64,8 @@ def _compact(table: DeltaTable) -> None:
         return
     try:
         table.optimize.compact()
-    except DeltaError as error:  # another process compacts them, as after its own append
-        logger.info("%s was not compacted: %s", table.table_uri, str(error).strip().splitlines()[0])
+    except (DeltaError, OSError) as error:  # as when another process compacts them; the next append tries again
+        logger.info("%s was not compacted: %s", table.table_uri, first_reason(error))
 
 
 def _with_pairs(values: Mapping[str, object]) -> dict[str, object]:

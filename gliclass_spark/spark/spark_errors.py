@@ -142,11 +142,11 @@ def _missing_right(text: str) -> str | None:
     for pattern in _MISSING_RIGHTS:
         match = pattern.search(text)
         if match:
-            found = match.groupdict()
-            if "operation" not in found:
-                right = f"the right {found['right']}" if "right" in found else "a right"
-                return f"{right} on {found['object']} is missing; {_GRANT}"
-            return missing_right("write" if _WRITES.search(found["operation"] or "") else "read", found["object"])
+            groups = match.groupdict()
+            if "operation" not in groups:
+                right = f"the right {groups['right']}" if "right" in groups else "a right"
+                return f"{right} on {groups['object']} is missing; {_GRANT}"
+            return missing_right("write" if _WRITES.search(groups["operation"] or "") else "read", groups["object"])
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
+from replaced_tables import create_again, forget_logs
 
 # Documents of the first version, and of each addition.
 ROWS = 3000
@@ -100,7 +101,7 @@ class AlteredSource:
             copy, topic = self._copy
             shutil.rmtree(self._path)
             shutil.copytree(copy, self._path)
-            self._forget_log()
+            forget_logs(self._spark)
             self._topic = topic
         self._edit()
         copy = self._path.with_name(f"{self._path.name}-copy-{self._changes}")
@@ -116,14 +117,7 @@ class AlteredSource:
         """Write the table anew, with most of its rows and with as many versions as it had."""
         versions = self._table.history(1).collect()[0]["version"]
         rows = self._table.toDF().where("n % 10 != 3").localCheckpoint()
-        shutil.rmtree(self._path)
-        self._forget_log()
-        table = DeltaTable.create(self._spark).location(str(self._path)).addColumns(rows.schema)
-        table = table.property("delta.columnMapping.mode", "name").property("delta.enableChangeDataFeed", "true")
-        table.execute()
-        rows.write.format("delta").mode("append").save(str(self._path))
-        for _ in range(versions - 1):
-            rows.limit(0).write.format("delta").mode("append").save(str(self._path))
+        create_again(self._path, rows, empty_commits=versions - 1)
 
     @property
     def _table(self) -> DeltaTable:
@@ -146,7 +140,3 @@ class AlteredSource:
 
     def _alter(self, change: str) -> None:
         self._spark.sql(f"ALTER TABLE delta.`{self._path}` {change}")
-
-    def _forget_log(self) -> None:
-        """Other processes replaced the files: this session's copy of the table's log is out of date."""
-        self._spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()

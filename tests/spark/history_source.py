@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 
-from delta.tables import DeltaTable
 from history_world import World, copied
 from pyspark.sql.types import DataType, MapType, StringType, StructType, TimestampNTZType
+from replaced_tables import create_again, forget_logs
 
 TEXTS = (
     "document {} of a lake of data",
@@ -196,7 +195,7 @@ class PutBack:
             return Copy().apply(world)
         copied(world.copy[0], world.path)
         world.oldest = world.copy[1]
-        world.forget_logs()
+        forget_logs(world.spark)
         for _ in range(self.then):
             Insert(1, 0).apply(world)
 
@@ -210,14 +209,7 @@ class CreateAgain:
     def apply(self, world: World) -> None:
         versions = world.table.history(1).collect()[0]["version"]
         rows = world.rows.where("pmod(crc32(id), 4) <> 0").localCheckpoint()
-        shutil.rmtree(world.path)
-        world.forget_logs()
-        table = DeltaTable.create(world.spark).location(str(world.path)).addColumns(rows.schema)
-        table = table.property("delta.columnMapping.mode", "name").property("delta.enableChangeDataFeed", "true")
-        table.execute()
-        rows.write.format("delta").mode("append").save(str(world.path))
-        for _ in range(versions - 1 if self.same_versions else 0):
-            rows.limit(0).write.format("delta").mode("append").save(str(world.path))
+        create_again(world.path, rows, empty_commits=versions - 1 if self.same_versions else 0)
         world.oldest = 1
 
 
@@ -244,7 +236,7 @@ class CleanUp:
             jvm.org.apache.spark.sql.delta.DeltaLog.forTable(world.spark._jsparkSession, str(world.path)).checkpoint()
             for number in range(version):
                 (world.path / "_delta_log" / f"{number:020}.json").unlink(missing_ok=True)
-            world.forget_logs()
+            forget_logs(world.spark)
             world.oldest = version
         else:
             world.table.optimize().executeCompaction()

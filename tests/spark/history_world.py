@@ -123,10 +123,6 @@ class World:
     def alter(self, change: str) -> None:
         self.spark.sql(f"ALTER TABLE delta.`{self.path}` {change}")
 
-    def forget_logs(self) -> None:
-        """Other processes replaced files: this session's copies of tables' logs are out of date."""
-        self.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
-
     @property
     def selected(self) -> list[str] | None:
         """The columns that the pipeline selects beside id and text; None: all."""

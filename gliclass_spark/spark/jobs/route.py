@@ -62,8 +62,8 @@ def route_step(run: PipelineRun) -> Manifest:
             tables.write(decisions, routed_counts, keys)
             _empty(job, former_destinations)
         with job.timed("check"):
-            found, document_count = _count_rows(current_rows(run, rules.destinations, keys).where("in_scope"))
-            counts = {**no_rows, **found}
+            written, document_count = _count_rows(current_rows(run, rules.destinations, keys).where("in_scope"))
+            counts = {**no_rows, **written}
         if counts != expected:
             raise ManifestError(
                 f"run {run.run_id!r}, route: expected rows by destination {expected}, found {counts}; "

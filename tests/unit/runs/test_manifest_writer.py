@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_a_row_is_read_as_it_was_written(runs: str) -> None:
         texts_per_s=1.5,
     )
     assert append_manifests(runs, [row], claim=False)
-    [read] = [found for found in recent_rows(runs, row.pipeline) if found.run_id == "run-2"]
+    [read] = [each for each in recent_rows(runs, row.pipeline) if each.run_id == "run-2"]
     assert read == row
 
 
@@ -65,30 +66,32 @@ def test_an_end_does_not_follow_a_later_claim(runs: str) -> None:
     assert not append_manifests(runs, [claim(3, status="failed")], claim=False)
 
 
-def test_of_two_claims_at_once_one_is_appended(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = manifest_writer.delta_table
+@pytest.fixture
+def claim_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Manifest], None]:
+    """Append a claim of another process after the next writer has opened the table."""
 
-    def overtaken(path: str) -> DeltaTable:
-        table = opened(path)
-        monkeypatch.undo()
-        assert append_manifests(path, [claim(2, run_id="run-3")], claim=True)
-        return table
+    def claim_meanwhile(rival: Manifest) -> None:
+        opened = manifest_writer.delta_table
 
-    monkeypatch.setattr(manifest_writer, "delta_table", overtaken)
+        def overtaken(path: str) -> DeltaTable:
+            table = opened(path)
+            monkeypatch.undo()
+            assert append_manifests(path, [rival], claim=True)
+            return table
+
+        monkeypatch.setattr(manifest_writer, "delta_table", overtaken)
+
+    return claim_meanwhile
+
+
+def test_of_two_claims_at_once_one_is_appended(runs: str, claim_meanwhile: Callable[[Manifest], None]) -> None:
+    claim_meanwhile(claim(2, run_id="run-3"))
     assert not append_manifests(runs, [claim(2)], claim=True)
     assert [row.run_id for row in recent_rows(runs, "mail") if row.sequence == 2] == ["run-3"]
 
 
-def test_a_claim_of_another_job_at_once_is_no_conflict(runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = manifest_writer.delta_table
-
-    def overtaken(path: str) -> DeltaTable:
-        table = opened(path)
-        monkeypatch.undo()
-        assert append_manifests(path, [claim(2, job="filter")], claim=True)
-        return table
-
-    monkeypatch.setattr(manifest_writer, "delta_table", overtaken)
+def test_a_claim_of_another_job_at_once_is_no_conflict(runs: str, claim_meanwhile: Callable[[Manifest], None]) -> None:
+    claim_meanwhile(claim(2, job="filter"))
     assert append_manifests(runs, [claim(2)], claim=True)
     assert sorted(row.job for row in recent_rows(runs, "mail") if row.sequence == 2) == ["filter", "tag"]
 
