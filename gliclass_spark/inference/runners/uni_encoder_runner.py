@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from gliclass_spark.inference.context_window import max_input_tokens
-from gliclass_spark.inference.kernels.packed_bert import packed_bert
+from gliclass_spark.inference.kernels.fast_encoder import fast_encoder
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.model.prompts.prompt import Frame
@@ -24,7 +24,7 @@ class UniEncoderRunner:
             checkpoint.tokenizer, prompt_first=model.config.prompt_first, max_length=self.max_length
         )
         self._model = model
-        self._encode = packed_bert(model.encoder_model) if model.config.needs_only_last_states else None
+        self._encode = fast_encoder(model.encoder_model) if model.config.needs_only_last_states else None
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         """See `ModelRunner.logits`."""

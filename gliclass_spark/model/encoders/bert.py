@@ -78,7 +78,7 @@ class Bert:
         # Every token is of segment 0: its embedding is added to the positions' once, not to each batch.
         self._positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
         self._norm = _Norm.of(embeddings.LayerNorm)
-        self._layers = [_Layer.of(layer, linear) for layer in bert.encoder.layer]
+        self._layers = [BertLayer.of(layer, _projections(layer.attention.self), linear) for layer in bert.encoder.layer]
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the last states."""
@@ -156,7 +156,9 @@ class _Norm:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class BertLayer:
+    """A layer of BERT or DeBERTa, less its attention: each half is normalized behind its sum."""
+
     query_key_value: Linear
     attention_out: Linear
     attention_norm: _Norm
@@ -165,10 +167,10 @@ class _Layer:
     norm: _Norm
 
     @staticmethod
-    def of(layer: Any, linear: LinearFactory) -> _Layer:
-        attention = layer.attention.self
-        return _Layer(
-            query_key_value=linear(attention.query, attention.key, attention.value),
+    def of(layer: Any, projections: Sequence[nn.Linear], linear: LinearFactory) -> BertLayer:
+        """Return the layer. projections: of the query, the key and the value."""
+        return BertLayer(
+            query_key_value=linear(*projections),
             attention_out=linear(layer.attention.output.dense),
             attention_norm=_Norm.of(layer.attention.output.LayerNorm),
             up=linear(layer.intermediate.dense),
@@ -180,6 +182,10 @@ class _Layer:
         """Return the layer's output, from attention's (rows, heads, tokens, size) and the layer's input."""
         states = self.attention_norm(self.attention_out.add(attended.transpose(1, 2).reshape(len(states), -1), states))
         return self.norm(self.down.add(self.up.gelu(states), states))
+
+
+def _projections(attention: Any) -> Sequence[nn.Linear]:
+    return attention.query, attention.key, attention.value
 
 
 def _boolean_mask(attention_mask: Tensor) -> Tensor | None:

@@ -1,0 +1,194 @@
+"""Packed DeBERTa-v2 and -v3: disentangled attention without a table of indices for every pair of tokens.
+
+Attention from token i to token j adds the products of i's query and of j's key with embeddings of the distance i - j
+(arXiv 2006.03654, section 3.1). The projections of these embeddings depend on the weights alone, and are computed once.
+Between n tokens there are 2n - 1 distances. A product with all of them, in order, gives each token a row in which the
+distances to the n tokens are consecutive: the term of all pairs is a skewed view of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gliclass_spark.model.encoders.bert import BertLayer, LinearFactory
+
+# Products of tokens and distances in one step of attention: on a processor, they stay in its caches.
+_MAX_PRODUCTS = {"cpu": 2**20}
+_MAX_PRODUCTS_ELSEWHERE = 2**29
+
+
+def packed_deberta(encoder: Any, linear: LinearFactory) -> PackedDeberta | None:
+    """Return a faster copy of a transformers' DebertaV2Model, or None for other encoders and some of its variants."""
+    from transformers import DebertaV2Model  # already imported if the encoder is a model of transformers
+
+    if type(encoder) is not DebertaV2Model or encoder.config.hidden_act != "gelu" or encoder.encoder.conv is not None:
+        return None
+    return PackedDeberta(encoder, linear)
+
+
+class PackedDeberta:
+    """A DeBERTa's forward pass, over the weights as they are at construction.
+
+    Takes token ids and mask, (batch, tokens) each, padded on the right; returns the last states (batch, tokens,
+    hidden) in the weights' precision.
+    """
+
+    def __init__(self, encoder: Any, linear: LinearFactory) -> None:
+        self._embed = encoder.embeddings
+        self._heads: int = encoder.config.num_attention_heads
+        self._max_products = _MAX_PRODUCTS.get(encoder.device.type, _MAX_PRODUCTS_ELSEWHERE)
+        self._distances = _Distances.of(encoder.encoder)
+        embeddings = encoder.encoder.get_rel_embedding()
+        self._attentions = [_Attention.of(layer.attention.self, embeddings) for layer in encoder.encoder.layer]
+        self._layers = [
+            BertLayer.of(layer, _projections(layer.attention.self), linear) for layer in encoder.encoder.layer
+        ]
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the last states."""
+        rows, tokens = input_ids.shape
+        groups = list(self._groups(attention_mask))
+        states: Tensor = self._embed(input_ids=input_ids, mask=attention_mask).flatten(0, 1)
+        for attention, layer in zip(self._attentions, self._layers, strict=True):
+            projected = layer.query_key_value(states).view(rows, tokens, 3, self._heads, -1)
+            # Behind the tokens of a group are zeros: nothing reads them, but they must be numbers.
+            attended = torch.zeros_like(projected[:, :, 0])
+            for group in groups:
+                query, key, value = projected[group.rows, : group.tokens].unbind(2)
+                attended[group.rows, : group.tokens] = attention(query, key, value, group)
+            states = layer.output(attended.transpose(1, 2), states)
+        return states.view(rows, tokens, -1)
+
+    def _groups(self, attention_mask: Tensor) -> Iterator[_Group]:
+        """Yield groups of consecutive rows, each cut to its longest row."""
+        lengths = attention_mask.sum(dim=1).tolist()
+        indices = self._distances.indices(max(lengths), attention_mask.device)
+        start = 0
+        while start < len(lengths):
+            products = self._heads * lengths[start] * (2 * lengths[start] - 1)
+            rows = slice(start, start + max(1, self._max_products // products))
+            tokens = max(lengths[rows])
+            mask = attention_mask[rows, None, None, :tokens]
+            centre = len(indices) // 2
+            yield _Group(
+                rows,
+                tokens,
+                indices[centre - tokens + 1 : centre + tokens],
+                None if min(lengths[rows]) == tokens else mask == 0,
+            )
+            start = rows.stop
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows whose attention is computed at once.
+
+    tokens: of the longest row. indices: of the embeddings of the distances tokens - 1, ..., 1 - tokens.
+    padding: what is padding, (rows, 1, 1, tokens); None without any.
+    """
+
+    rows: slice
+    tokens: int
+    indices: Tensor
+    padding: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Distances:
+    """The embeddings of distances between tokens: far ones share an embedding, by the logarithm.
+
+    span: the embedding of the distance 0. buckets: how many distances of one sign have an embedding; 0 or less for all.
+    """
+
+    span: int
+    buckets: int
+    limit: int
+
+    @staticmethod
+    def of(encoder: Any) -> _Distances:
+        if not encoder.relative_attention:
+            return _Distances(0, 0, 0)
+        buckets, limit = encoder.position_buckets, encoder.max_relative_positions
+        return _Distances(buckets if buckets > 0 else limit, buckets, limit)
+
+    def indices(self, tokens: int, device: torch.device) -> Tensor:
+        """Return the index of the embedding for each of the distances tokens - 1, ..., 1 - tokens."""
+        from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+        distances = torch.arange(tokens - 1, -tokens, -1, device=device)
+        if self.buckets > 0:
+            distances = make_log_bucket_position(distances, self.buckets, self.limit).long()
+        return (distances + self.span).clamp(0, max(2 * self.span - 1, 0))
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """Attention of one layer.
+
+    keys, queries: of all embeddings of distances, (embeddings, heads, size) each, times the scale.
+    """
+
+    scale: float
+    keys: Tensor | None
+    queries: Tensor | None
+
+    @staticmethod
+    def of(attention: Any, embeddings: Tensor | None) -> _Attention:
+        terms = attention.pos_att_type
+        scale = 1 / math.sqrt(attention.attention_head_size * (1 + ("c2p" in terms) + ("p2c" in terms)))
+
+        def projected(projection: nn.Linear) -> Tensor:
+            product: Tensor = projection(embeddings).float() * scale
+            return product.to(projection.weight.dtype).view(len(product), attention.num_attention_heads, -1)
+
+        keys = queries = None
+        if embeddings is not None and "c2p" in terms:
+            keys = projected(attention.key_proj if attention.share_att_key else attention.pos_key_proj)
+        if embeddings is not None and "p2c" in terms:
+            queries = projected(attention.query_proj if attention.share_att_key else attention.pos_query_proj)
+        return _Attention(scale, keys, queries)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, group: _Group) -> Tensor:
+        """Return the attended values; all are (rows, tokens, heads, size)."""
+        bias = self._bias(query, key, group.indices)
+        if group.padding is not None:
+            bias = bias.masked_fill_(group.padding, torch.finfo(bias.dtype).min)
+        query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale).transpose(
+            1, 2
+        )
+
+    def _bias(self, query: Tensor, key: Tensor, indices: Tensor) -> Tensor:
+        """Return what the distances add to the attention logits, (rows, heads, tokens, tokens)."""
+        rows, tokens, heads, _ = query.shape
+        bias = query.new_zeros(rows, heads, tokens, tokens)
+        if self.keys is not None:
+            bias += _products(query, self.keys[indices])
+        if self.queries is not None:
+            # Of each key, by the distance to it: from the last token's to the first one's it falls.
+            bias += _products(key, self.queries[indices.flip(0)]).transpose(2, 3)
+        return bias
+
+
+def _projections(attention: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    return attention.query_proj, attention.key_proj, attention.value_proj
+
+
+def _products(states: Tensor, embeddings: Tensor) -> Tensor:
+    """Return the product of each token's state with the embedding for each token, (rows, heads, tokens, tokens).
+
+    states: (rows, tokens, heads, size). embeddings: (2 * tokens - 1, heads, size); that of token j for token i is
+    number tokens - 1 - i + j.
+    """
+    rows, tokens, heads, _ = states.shape
+    width = len(embeddings)
+    products = torch.bmm(states.flatten(0, 1).transpose(0, 1), embeddings.permute(1, 2, 0))
+    strides = (tokens * width, rows * tokens * width, width - 1, 1)
+    return products.as_strided((rows, heads, tokens, tokens), strides, tokens - 1)
