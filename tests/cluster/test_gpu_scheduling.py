@@ -56,10 +56,10 @@ from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 rows = [("1", "h", b"a lake"), ("2", "h", None)]
 contents = spark.createDataFrame(rows, "doc_id string, content_hash string, text binary")
 on_cpu = WorkerSettings(resolve_model(sys.argv[3]), "cpu", "float32", 1)
-rows = tag(contents, LabelSet.of("spam", "ham"), on_cpu, "r").orderBy("doc_id").collect()
+rows = tag(contents, 2, LabelSet.of("spam", "ham"), on_cpu, "r").orderBy("doc_id").collect()
 results["tagged"] = [[row["doc_id"], sorted(row["scores"]), row["error"] and row["error"]["code"]] for row in rows]
 try:
-    tag(contents, LabelSet.of("spam", "ham"), replace(on_cpu, device=None), "r").collect()
+    tag(contents, 2, LabelSet.of("spam", "ham"), replace(on_cpu, device=None), "r").collect()
     results["error"] = None
 except Exception as error:
     results["error"] = str(error)

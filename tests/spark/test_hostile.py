@@ -79,7 +79,7 @@ def test_promise_3_ten_thousand_hostile_texts_fail_no_job_and_change_no_other_sc
     records = [(str(position), bytearray(text)) for position, text in enumerate(texts)]
     documents = spark.createDataFrame(records, "doc_id string, body binary")
     settings_ = WorkerSettings(resolve_model(tiny_bi_encoder), "cpu", "float32", 1)
-    rows = tag(with_content(documents, "body"), LABELS, settings_, "fuzz").collect()
+    rows = tag(with_content(documents, "body"), len(texts), LABELS, settings_, "fuzz").collect()
     assert len(rows) == len(texts)
     by_id = {int(row["doc_id"]): row for row in rows}
     for row in rows:

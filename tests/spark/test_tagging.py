@@ -43,7 +43,7 @@ def test_tags_are_the_engines_labels_and_scores(
     assert sum(len(classification.labels) for classification in expected) == 60
 
     settings = WorkerSettings(resolve_model(model), "cpu", "float32", threads_per_task(spark))
-    rows = {row["doc_id"]: row for row in tag(documents(spark, 40), label_set, settings, "run-1").collect()}
+    rows = {row["doc_id"]: row for row in tag(documents(spark, 40), 40, label_set, settings, "run-1").collect()}
     assert len(rows) == len(texts)
     for number, classification in enumerate(expected):
         row = rows[str(number)]
@@ -62,7 +62,7 @@ def test_promise_6_each_worker_loads_the_model_once_and_reports_the_load(
     model = str(shutil.copytree(tiny_bi_encoder, tmp_path / "model"))  # which no other test has loaded
     settings = WorkerSettings(resolve_model(model), None, "auto", threads_per_task(spark))
     meter = Meter(spark.sparkContext)
-    tagged = tag(documents(spark, 400), LABELS, settings, "run-1", meter)
+    tagged = tag(documents(spark, 400), 400, LABELS, settings, "run-1", meter)
     classify = gliclass_udf(["another", "label set"], model=model)
     for _ in range(3):
         assert tagged.where(F.size("scores") == 3).count() == 400

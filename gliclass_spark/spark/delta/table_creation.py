@@ -115,7 +115,7 @@ def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, 
         retry_conflicts(lambda: table.append(no_rows, mergeSchema="true"), table.name)
     if not spec.constraints and not spec.settings:
         return missing
-    properties = table.handle(spark).detail().select("properties").collect()[0]["properties"]
+    properties = table.properties(spark)
     apply_settings(spark, table, spec, properties)
     for name, condition in spec.constraints.items():
         if f"delta.constraints.{name}" not in {key.lower() for key in properties}:
@@ -161,7 +161,7 @@ def enable_features(spark: SparkSession, table: TableRef, schema: StructType) ->
 
 def drop_columns(spark: SparkSession, table: TableRef, names: Iterable[str]) -> None:
     """Drop columns of a table with column mapping: with a change data feed, no commit of rows may drop them."""
-    properties = table.handle(spark).detail().select("properties").collect()[0]["properties"]
+    properties = table.properties(spark)
     if properties.get(_COLUMN_MAPPING[0], "none") != "none":
         _alter(spark, table, f"DROP COLUMNS ({', '.join(map(quoted, names))})")
 

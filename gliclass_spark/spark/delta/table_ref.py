@@ -112,6 +112,10 @@ class TableRef:
                 f"there is no Delta table at {self.name}; run the job that writes it first"
             ) from None
 
+    def properties(self, spark: SparkSession) -> dict[str, str]:
+        """Return the properties of the existing table; `detail` would compute the table's whole state, too."""
+        return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {self.identifier}").collect()}
+
     def latest(self, spark: SparkSession, until: datetime | None = None) -> VersionRange:
         """Return the range of all versions up to the latest one, or to the latest at the time `until`.
 

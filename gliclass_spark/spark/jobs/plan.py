@@ -15,6 +15,7 @@ from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta.change_feed import full_scan, read_changes
 from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.schema import KEY
+from gliclass_spark.spark.jobs.decision_tables import count_by
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import worker_settings
@@ -86,7 +87,8 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     pending_count = pending.count()
 
     sample_ids = pending.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
-    sample_tags, sampled, usage = _score_sample(run, contents, sample_ids, model)
+    sample_contents = contents.join(sample_ids, KEY, "left_semi")
+    sample_tags, sampled, usage = _score_sample(run, sample_contents, min(sample_rows, pending_count), model)
     scale = pending_count / sampled if sampled else 0.0
     with lenient_sql(run.spark):
         scored = None
@@ -101,14 +103,12 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     return Plan(documents.count(), pending_count, sampled, *estimates, outcomes)
 
 
-def _score_sample(
-    run: PipelineRun, contents: DataFrame, ids: DataFrame, model: ModelRef
-) -> tuple[DataFrame, int, Usage]:
-    """Return the `tags` rows of the sampled documents, their count, and the engine's usage for them."""
+def _score_sample(run: PipelineRun, contents: DataFrame, count: int, model: ModelRef) -> tuple[DataFrame, int, Usage]:
+    """Return the `tags` rows of the `count` sampled documents, how many were scored, and the engine's usage for them."""
     label_set = run.pipeline.label_set
     meter = Meter(run.spark.sparkContext)
     settings = worker_settings(run, model)
-    scored = tagging.tag(contents.join(ids, KEY, "left_semi"), label_set, settings, run.run_id, meter)
+    scored = tagging.tag(contents, count, label_set, settings, run.run_id, meter)
     tags = exploring.decide_labels(scored, label_set, run.pipeline.exploration).persist()
     return tags, tags.count(), meter.total.usage  # in this order: the meter sums what has been computed
 
@@ -150,7 +150,7 @@ def _count_outcomes(
     frames = [(sample, scale)] if scored is None else [(scored, 0.0), (sample, scale)]
     for frame, factor in frames:
         rows = frame.select("*", F.explode(_OUTCOMES).alias(_OUTCOME))
-        for name, count in rows.groupBy(_OUTCOME).count().orderBy(_OUTCOME).collect():
+        for name, count in count_by(rows, _OUTCOME).items():
             outcome = outcomes.get(name, PlannedOutcome(name))
             scored_count, estimated_count = (0, round(count * factor)) if factor else (count, 0)
             outcomes[name] = PlannedOutcome(

@@ -11,7 +11,7 @@ from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.settings import route_settings
 from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, current_rows
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, count_by, current_rows
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
@@ -62,8 +62,10 @@ def route_step(run: PipelineRun) -> Manifest:
             tables.write(decisions, routed_counts, keys)
             _empty(job, former_destinations)
         with job.timed("check"):
-            written, document_count = _count_rows(current_rows(run, rules.destinations, keys).where("in_scope"))
-            counts = {**no_rows, **written}
+            current = current_rows(run, rules.destinations, keys).where("in_scope")
+            counts = {**no_rows, **count_by(current, "table")}
+            is_single = rules.routing == "first_match"
+            document_count = sum(counts.values()) if is_single else current.select(KEY).distinct().count()
         if counts != expected:
             raise ManifestError(
                 f"run {run.run_id!r}, route: expected rows by destination {expected}, found {counts}; "
@@ -119,13 +121,5 @@ def _count_routes(routed: DataFrame) -> tuple[dict[str, int], int]:
     """Return the number of documents of each route, and of all documents: each has one route or more."""
     routes = routed.select(F.posexplode(routing.ROUTES).alias("index", "route"))
     counted = routes.groupBy("route").agg(F.count("*").alias("rows"), F.count_if(F.col("index") == 0).alias("first"))
-    rows = counted.orderBy("route").collect()
+    rows = sorted(counted.collect(), key=lambda row: row["route"])
     return {row["route"]: row["rows"] for row in rows}, sum(row["first"] for row in rows)
-
-
-def _count_rows(current: DataFrame) -> tuple[dict[str, int], int]:
-    """Return the number of rows of each table, and of their distinct documents (see `current_rows`)."""
-    counted = current.rollup("table").agg(F.count("*").alias("rows"), F.count_distinct(KEY).alias("documents"))
-    rows = counted.orderBy("table").collect()
-    total = next((row["documents"] for row in rows if row["table"] is None), 0)
-    return {row["table"]: row["rows"] for row in rows if row["table"] is not None}, total

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial, reduce
+from math import ceil
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
@@ -30,6 +31,8 @@ from gliclass_spark.spark.jobs.tag_steps.tag_input import (
 from gliclass_spark.spark.transforms import exploring
 
 _TAG_KEY = (KEY, "label_set_hash")
+# Many small files cost every reader time.
+_FILE_ROWS = 10_000
 
 
 def tag_step(run: PipelineRun) -> Manifest:
@@ -70,11 +73,10 @@ def _score(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
     """Return the rows of `tags` for the pending documents, scored and checked."""
     scored = score_pending(job, tag_input, model)
     pipeline = job.run.pipeline
-    with job.timed("check"):
-        if pipeline.exploration:  # otherwise the workers have decided, by thresholds
-            decided = exploring.decide_labels(scored.rows, pipeline.label_set, pipeline.exploration)
-            scored = replace(scored, rows=job.cache(decided))
-        check_errors(job, scored.rows, tag_input.pending_count)
+    if pipeline.exploration:  # otherwise the workers have decided, by thresholds
+        decided = exploring.decide_labels(scored.rows, pipeline.label_set, pipeline.exploration)
+        scored = replace(scored, rows=job.cache(decided))
+    check_errors(job, scored, tag_input.pending_count)
     return scored
 
 
@@ -91,7 +93,7 @@ def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
         if rows and not existing_count and not changed and not job.contested:
             # A MERGE would read the table twice to find that out. But it sees rows that an earlier run, which may be
             # alive, writes at this moment.
-            job.append("tags", rows[0])
+            job.append("tags", rows[0].coalesce(ceil(tag_input.pending_count / _FILE_ROWS)))
         elif rows or changed:
             job.change("tags", partial(writes.upsert, rows=reduce(DataFrame.unionByName, rows + changed), key=_TAG_KEY))
         if tag_input.deleted_count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -19,8 +20,9 @@ from gliclass_spark.spark.worker.tag_columns import tag_columns
 from gliclass_spark.spark.worker.usage_meter import Meter
 from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
-# Enough partitions to balance texts of uneven length, few enough to fill the engine's batches.
-_PARTITIONS_PER_SLOT = 4
+# Enough partitions to balance texts of uneven length, few enough to fill the engine's batches. A worker that scores
+# fewer texts takes longer to start than to score them.
+_PARTITIONS_PER_SLOT, _PARTITION_TEXTS = 4, 32
 _ID_COLUMNS = TAGS.names[:2]
 _CLASSIFIED = StructType([*TAGS.fields[:2], *TAG_FIELDS.fields])
 
@@ -33,9 +35,14 @@ def rows_without_scores(contents: DataFrame, tags: DataFrame) -> DataFrame:
 
 
 def tag(
-    contents: DataFrame, label_set: LabelSet, settings: WorkerSettings, run_id: str, meter: Meter | None = None
+    contents: DataFrame,
+    count: int,
+    label_set: LabelSet,
+    settings: WorkerSettings,
+    run_id: str,
+    meter: Meter | None = None,
 ) -> DataFrame:
-    """Return the `tags` rows of `contents` (see `source.with_content`), with labels decided by thresholds.
+    """Return the `tags` rows of the `count` rows of `contents` (see `source.with_content`), labelled by thresholds.
 
     A text that can't be scored, or whose record the source could not read, gives a row with an error. The columns of
     exploration are null; see `exploring.decide_labels`. The workers report to `meter`, if there is one.
@@ -54,7 +61,8 @@ def tag(
             columns["error"] = _with_source_errors(batch, columns["error"])
             yield pa.RecordBatch.from_pydict(columns, schema=arrow_schema)
 
-    partitioned = contents.repartition(task_slots(spark) * _PARTITIONS_PER_SLOT, KEY)
+    partitions = max(1, min(task_slots(spark) * _PARTITIONS_PER_SLOT, ceil(count / _PARTITION_TEXTS)))
+    partitioned = contents.repartition(partitions, KEY)
     classified = partitioned.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
     columns = {"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()}
     nulls = {

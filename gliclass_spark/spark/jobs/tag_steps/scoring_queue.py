@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 from threading import Event, Thread
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
@@ -23,11 +23,14 @@ from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag_steps.tag_input import TagInput
 from gliclass_spark.spark.session import threads_per_task
+from gliclass_spark.spark.source_files import UNREADABLE_FILE
 from gliclass_spark.spark.transforms import tagging
 from gliclass_spark.spark.worker.resource_profile import gpu_sharing
 from gliclass_spark.spark.worker.usage_meter import Meter
 from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
+# The error's code; "" for a row without an error.
+ERROR_CODE = "coalesce(error.code, '')"
 # The most rows that a killed job has to score again.
 _SLICE_ROWS = 100_000
 _PROGRESS_INTERVAL_S = 0.2
@@ -37,10 +40,12 @@ _PROGRESS_INTERVAL_S = 0.2
 class Scored:
     """The rows of `tags` for all pending documents, cached for the job.
 
+    outcomes: code (of the error, "" without one), count and file (with such an error) of the rows, a row per code.
     is_staged: whether the table `staged` holds rows.
     """
 
     rows: DataFrame
+    outcomes: list[Row]
     is_staged: bool
 
 
@@ -59,25 +64,32 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
 
         def score(ids: DataFrame) -> DataFrame:
             contents = tag_input.contents.join(ids.select(KEY), KEY, "left_semi")
-            return tagging.tag(contents, run.pipeline.label_set, settings, run.run_id, meter)
+            return tagging.tag(contents, ceil(total / slice_count), run.pipeline.label_set, settings, run.run_id, meter)
 
         with _measured(job, meter, total):
             if slice_count == 1 and not is_staged:
                 rows = job.cache(score(queue))
-                rows.count()
-                return Scored(rows, is_staged=False)
+                return Scored(rows, _count_outcomes(rows), is_staged=False)
             table_creation.ensure(run.spark, run.lake.table("staged"), run.spec(STAGED_SPEC))
             for index in range(slice_count):
                 if index:  # before more texts are scored in vain
                     run.runs.check_current(job.manifest)
                 job.append("staged", score(queue.where(F.pmod(F.xxhash64(KEY), F.lit(slice_count)) == index)))
-        return Scored(job.cache(_staged_rows(run, tag_input.pending, model)), is_staged=True)
+        rows = job.cache(_staged_rows(run, tag_input.pending, model))
+        return Scored(rows, _count_outcomes(rows), is_staged=True)
 
 
 def keep_scores(job: Job, scored: DataFrame) -> None:
     """Leave the rows without errors in `staged`, and no others: the next run of the job need not score them again."""
     table_creation.ensure(job.run.spark, job.run.lake.table("staged"), job.run.spec(STAGED_SPEC))
     job.overwrite("staged", scored.where("error IS NULL"))
+
+
+def _count_outcomes(rows: DataFrame) -> list[Row]:
+    """Return the outcomes of scored rows (see `Scored`), in the order of their codes."""
+    file = F.regexp_extract("error.message", UNREADABLE_FILE, 1)
+    grouped = rows.groupBy(F.expr(ERROR_CODE).alias("code")).agg(F.count("*").alias("count"), F.min(file).alias("file"))
+    return sorted(grouped.collect(), key=lambda row: row["code"])
 
 
 def _staged_rows(run: PipelineRun, pending: DataFrame, model: ModelRef) -> DataFrame:

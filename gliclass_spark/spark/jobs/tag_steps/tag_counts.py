@@ -13,24 +13,18 @@ from gliclass_spark.errors import ErrorShareError, ManifestError, TableError
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-from gliclass_spark.spark.jobs.tag_steps.scoring_queue import keep_scores
+from gliclass_spark.spark.jobs.tag_steps.scoring_queue import ERROR_CODE, Scored, keep_scores
 from gliclass_spark.spark.jobs.tag_steps.tag_input import live_tags
-from gliclass_spark.spark.source_files import UNREADABLE_FILE, UNREADABLE_ROW
-
-# The error's code; "" for a row without an error.
-_CODE = "coalesce(error.code, '')"
+from gliclass_spark.spark.source_files import UNREADABLE_ROW
 
 
-def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
+def check_errors(job: Job, scored: Scored, expected_count: int) -> None:
     """Check scored rows before they are merged.
 
     Raises TableError if a text is missing, ErrorShareError if more than `max_error_ratio` of the texts failed.
     """
     run = job.run
-    file = F.regexp_extract("error.message", UNREADABLE_FILE, 1)
-    grouped = rows.groupBy(F.expr(_CODE).alias("code")).agg(F.count("*").alias("count"), F.min(file).alias("file"))
-    by_code = grouped.orderBy("code").collect()
-    counts = {row["code"]: row["count"] for row in by_code}
+    counts = {row["code"]: row["count"] for row in scored.outcomes}
     row_count = sum(counts.values())
     if row_count != expected_count:
         raise TableError(
@@ -41,9 +35,9 @@ def check_errors(job: Job, rows: DataFrame, expected_count: int) -> None:
     job.facts["errors"] = errors
     failed, allowed = sum(errors.values()), run.pipeline.max_error_ratio
     if failed > allowed * expected_count:
-        keep_scores(job, rows)  # until the source, or the limit, is fixed
+        keep_scores(job, scored.rows)  # until the source, or the limit, is fixed
         # A file with such a record. Its text stays out of logs and of `runs`.
-        examples = {row["code"]: f", as in {row['file']}" for row in by_code if row["code"] == UNREADABLE_ROW}
+        examples = {row["code"]: f", as in {row['file']}" for row in scored.outcomes if row["code"] == UNREADABLE_ROW}
         listed = ", ".join(f"{code}: {count}{examples.get(code, '')}" for code, count in errors.items())
         raise ErrorShareError(
             f"{failed} of {expected_count} texts could not be scored ({listed}): a share of "
@@ -91,7 +85,7 @@ def _counted_scores(run: PipelineRun) -> list[Row]:
     own = F.col("run_id") == run.run_id
     # One row per score of the run's own rows, and one for any other row: `index` is 0 or null in one row per document.
     scores = F.posexplode_outer(F.when(own, F.col("scores"))).alias("index", "label", "score")
-    exploded = live_tags(run).select(own.alias("own"), F.expr(_CODE).alias("code"), "labels", scores)
+    exploded = live_tags(run).select(own.alias("own"), F.expr(ERROR_CODE).alias("code"), "labels", scores)
     score_bin = F.least(F.floor(F.col("score") * HISTOGRAM_BINS), F.lit(HISTOGRAM_BINS - 1))
     has_label = F.expr("array_contains(labels, label)")
     grouped = exploded.groupBy("own", "code", "label", score_bin.alias("bin"), has_label.alias("has_label"))
