@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from gliclass_spark.model.encoders.bert import BertLayer, LinearFactory
 
-# Products of tokens and distances in one step of attention: on a processor, they stay in its caches.
-_MAX_PRODUCTS = {"cpu": 2**20}
+# Products of tokens and distances in one step of attention: on a processor, few megabytes.
+_MAX_PRODUCTS = {"cpu": 2**22}
 _MAX_PRODUCTS_ELSEWHERE = 2**29
 
 
@@ -157,24 +157,25 @@ class _Attention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, group: _Group) -> Tensor:
         """Return the attended values; all are (rows, tokens, heads, size)."""
-        bias = self._bias(query, key, group.indices)
-        if group.padding is not None:
-            bias = bias.masked_fill_(group.padding, torch.finfo(bias.dtype).min)
+        bias = self._bias(query, key, group)
         query, key, value = (states.transpose(1, 2) for states in (query, key, value))
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale).transpose(
-            1, 2
-        )
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+        return attended.transpose(1, 2)
 
-    def _bias(self, query: Tensor, key: Tensor, indices: Tensor) -> Tensor:
-        """Return what the distances add to the attention logits, (rows, heads, tokens, tokens)."""
+    def _bias(self, query: Tensor, key: Tensor, group: _Group) -> Tensor:
+        """Return what is added to the attention logits for distances and padding, (rows, heads, tokens, tokens)."""
         rows, tokens, heads, _ = query.shape
-        bias = query.new_zeros(rows, heads, tokens, tokens)
+        terms = []
         if self.keys is not None:
-            bias += _products(query, self.keys[indices])
+            terms.append(_products(query, self.keys[group.indices]))
         if self.queries is not None:
-            # Of each key, by the distance to it: from the last token's to the first one's it falls.
-            bias += _products(key, self.queries[indices.flip(0)]).transpose(2, 3)
-        return bias
+            # Of each key, by the distance from it: behind the last token's comes the first one's.
+            terms.append(_products(key, self.queries[group.indices.flip(0)]).transpose(2, 3))
+        if len(terms) == 2:
+            bias = terms[0] + terms[1]
+        else:
+            bias = terms[0].contiguous() if terms else query.new_zeros(rows, heads, tokens, tokens)
+        return bias if group.padding is None else bias.masked_fill_(group.padding, torch.finfo(bias.dtype).min)
 
 
 def _projections(attention: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
