@@ -2,9 +2,9 @@
 
     python benchmarks/base_size.py [--texts N] [--rounds R] [--threads T] [--device cuda] [--only BACKBONE] [--out DIR]
 
-A DeBERTa-v3 and a ModernBERT of base size, but for the vocabulary (the embedded model's), with random weights: speed
-does not depend on them. Texts of 200 tokens, on the CPU unless a device is named. The cross-encoder has the same
-backbone and scores each pair of text and label. Writes results/base_size_DEVICE.json.
+A DeBERTa-v3 and a ModernBERT of base size with random weights. Texts of 200 tokens, on the CPU unless a device is
+named. The bi-encoder and the cross-encoder have the same backbone; the latter scores each pair of text and label.
+Writes results/base_size_DEVICE.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import base_models
 import corpus
 import machine
 import rounds
@@ -32,15 +33,12 @@ from gliclass import GLiClassModel as ReferenceModel  # type: ignore[import-unty
 from gliclass import ZeroShotClassificationPipeline
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from gliclass_spark.inference.device import choose_precision
+from gliclass_spark.inference.device import native_bfloat16
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model import checkpoint
-from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
-from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN, SEP_TOKEN
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.from_encoder import joint_tokenizer
@@ -48,40 +46,10 @@ from gliclass_spark.training.from_encoder import joint_tokenizer
 COUNTS = (1, 8, 32, 128)
 CROSS_ENCODER_LABELS = 32
 REFERENCE_BATCH_SIZE = 8  # the pipeline's default
+# Contenders that don't encode all labels in each text's input.
+LABELS_APART = ("embedded", "engine, bi-encoder", "cross-encoder")
 WORDS = 150  # about 200 tokens
 SEED = 0
-
-# The sizes of microsoft/deberta-v3-base and answerdotai/ModernBERT-base, from their config.json.
-BACKBONES: dict[str, dict[str, Any]] = {
-    "deberta-v2": {
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "relative_attention": True,
-        "position_buckets": 256,
-        "max_relative_positions": -1,
-        "norm_rel_ebd": "layer_norm",
-        "share_att_key": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_biased_input": False,
-        "type_vocab_size": 0,
-    },
-    "modernbert": {
-        "hidden_size": 768,
-        "num_hidden_layers": 22,
-        "num_attention_heads": 12,
-        "intermediate_size": 1152,
-        "cls_token_id": 101,
-        "sep_token_id": 102,
-        "bos_token_id": 101,
-        "eos_token_id": 102,
-    },
-}
-HEADS = {
-    "deberta-v2": {"scorer_type": "weighted-dot", "pooling_strategy": "avg"},
-    "modernbert": {"scorer_type": "simple", "pooling_strategy": "first"},
-}
 
 
 def main() -> None:
@@ -90,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--only", choices=list(BACKBONES))
+    parser.add_argument("--only", choices=list(base_models.BACKBONES))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -100,7 +68,7 @@ def main() -> None:
     words = " ".join(corpus.texts(8 * options.texts, SEED)).split()
     texts = [" ".join(words[start * WORDS : (start + 1) * WORDS]) for start in range(options.texts)]
     rows = []
-    for backbone in [options.only] if options.only else BACKBONES:
+    for backbone in [options.only] if options.only else base_models.BACKBONES:
         with tempfile.TemporaryDirectory() as folder:
             rows += measure(backbone, Path(folder), texts, options.rounds, options.device)
     result = {
@@ -124,10 +92,11 @@ def measure(
     backbone: str, folder: Path, texts: list[str], round_count: int, device: torch.device
 ) -> list[dict[str, Any]]:
     calls: dict[tuple[str, int], Callable[[], object]] = {}
-    model, device_name = uni_encoder(backbone, folder / "joint"), str(device)
+    model, device_name = base_models.save_uni_encoder(backbone, folder / "joint"), str(device)
     engines = {"engine": Engine.from_pretrained(model, device=device_name, precision="float32")}
+    engines["engine, bi-encoder"] = Engine(base_models.bi_encoder(backbone), device=device_name, precision="float32")
     engines["embedded"] = Engine.from_pretrained("embedded", device=device_name, precision="float32")
-    if choose_precision("auto", device) is torch.bfloat16:
+    if native_bfloat16(device):
         engines["engine, bfloat16"] = Engine.from_pretrained(model, device=device_name, precision="bfloat16")
     reference = ZeroShotClassificationPipeline(
         ReferenceModel.from_pretrained(model),
@@ -148,12 +117,14 @@ def measure(
         if count == CROSS_ENCODER_LABELS:
             calls["cross-encoder", count] = partial(cross.logits, texts, LabelSet.of(*labels))
     seconds = rounds.seconds(calls, round_count)
+    allowed = {count: tokens_allow(backbone, texts, [f"topic {number}" for number in range(count)]) for count in COUNTS}
     return [
         {
             "backbone": backbone,
             "contender": name,
             "labels": count,
             "texts_per_s": len(texts) / statistics.median(taken),
+            "tokens_allow": None if name in LABELS_APART else allowed[count],
             "of_one_label": rounds.ratio(seconds[name, 1], taken) if (name, 1) in seconds else None,
             "engine_is_as_fast": rounds.ratio(taken, seconds["engine", count]),
         }
@@ -161,35 +132,28 @@ def measure(
     ]
 
 
-def uni_encoder(backbone: str, folder: Path) -> str:
-    """Save a uni-encoder with random weights and return its folder."""
-    tokenizer = joint_tokenizer()
-    config = UniEncoderConfig(
-        encoder_config=encoder(backbone, tokenizer),
-        class_token_index=tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
-        text_token_index=tokenizer.convert_tokens_to_ids(SEP_TOKEN),
-        vocab_size=len(tokenizer),
-        hidden_size=768,
-        prompt_first=True,
-        **HEADS[backbone],
-    )
-    torch.manual_seed(SEED)
-    return str(checkpoint.save(UniEncoderModel(config), tokenizer, folder))
-
-
 def cross_encoder(backbone: str, folder: Path) -> str:
+    """Save a cross-encoder with random weights and return its folder."""
     tokenizer = joint_tokenizer()
-    config = encoder(backbone, tokenizer)
+    config = base_models.encoder_config(backbone, tokenizer)
     config.num_labels = 1
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
 
-def encoder(backbone: str, tokenizer: PreTrainedTokenizerFast) -> Any:
-    return AutoConfig.for_model(
-        backbone, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **BACKBONES[backbone]
-    )
+def tokens_allow(backbone: str, texts: list[str], labels: list[str]) -> float:
+    """Return one label's floating-point operations over those of these labels: no uni-encoder keeps a larger share."""
+    tokenizer = joint_tokenizer()
+    config = base_models.encoder_config(backbone, tokenizer)
+
+    def flops(some_labels: list[str]) -> float:
+        prompt = "".join(LABEL_TOKEN + label for label in some_labels) + SEP_TOKEN
+        return base_models.flop_count(
+            [len(ids) for ids in tokenizer([prompt + text for text in texts]).input_ids], config
+        )
+
+    return flops(labels[:1]) / flops(labels)
 
 
 def one_by_one(engine: Engine, texts: list[str], labels: list[str]) -> None:
@@ -201,12 +165,22 @@ def show(result: dict[str, Any], console: Console) -> None:
     about = result["machine"]
     device = about.get("gpu") or f"{about['cpu']}, {result['threads']} threads"
     table = Table(title=f"{device}, {result['texts']['count']} texts of 200 tokens, float32 unless stated")
-    for heading in ("backbone", "", "labels", "texts/s", "of one label's speed", "the engine is as fast"):
+    for heading in (
+        "backbone",
+        "",
+        "labels",
+        "texts/s",
+        "of one label's speed",
+        "tokens allow",
+        "the engine is as fast",
+    ):
         table.add_column(heading)
     for row in result["rows"]:
         share = rounds.shown(row["of_one_label"], ".0%") if row["of_one_label"] else ""
         times = rounds.shown(row["engine_is_as_fast"], ".2f")
-        table.add_row(row["backbone"], row["contender"], str(row["labels"]), f"{row['texts_per_s']:.2f}", share, times)
+        allowed = f"{row['tokens_allow']:.0%}" if row["tokens_allow"] else ""
+        speed = f"{row['texts_per_s']:.2f}"
+        table.add_row(row["backbone"], row["contender"], str(row["labels"]), speed, share, allowed, times)
     console.print(table)
 
 

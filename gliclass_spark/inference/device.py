@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
 from gliclass_spark.errors import DeviceError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+ModelPrecision = Literal["float32", "bfloat16", "int8"]
+Precision = Literal["auto"] | ModelPrecision
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# The processor features that multiply bfloat16 matrices in hardware, best first.
+# The precision of what is not computed in 8-bit integers: embeddings, norms, attention and the head.
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
+# The processor features that multiply matrices of bfloat16, or of 8-bit integers, in hardware, best first.
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+_CPU_INT8 = ("amx_int8", "avx512_vnni", "avx_vnni")
 
 _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",  # Linux
@@ -36,15 +40,35 @@ def choose_device(device: str | None) -> torch.device:
     return chosen
 
 
-def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Return the dtype of a precision; for "auto", bfloat16 exactly where the hardware multiplies it natively.
+def choose_precision(precision: Precision, device: torch.device) -> ModelPrecision:
+    """Return the precision of a model on this device. Raises DeviceError for one that the device can't do.
 
-    Emulated bfloat16 is far slower than float32: on a processor with AVX2 alone, a hundred times.
+    "auto" takes the first of bfloat16 and int8 that the hardware multiplies natively, or float32: where it does both,
+    int8 is hardly faster than bfloat16, and less exact (docs/benchmarks.md). Emulated bfloat16 is far slower than
+    float32, on a processor with AVX2 alone a hundred times; and without these instructions oneDNN's products of 8-bit
+    integers may overflow.
     """
     if precision == "auto":
-        return torch.bfloat16 if native_bfloat16(device) else torch.float32
+        if native_bfloat16(device):
+            return "bfloat16"
+        return "int8" if native_int8(device) else "float32"
     if precision not in _DTYPES:
         raise DeviceError(f"precision {precision!r} is unknown; use one of auto, {', '.join(_DTYPES)}")
+    if precision == "int8" and not native_int8(device):
+        raise DeviceError(
+            f'precision "int8" needs an x86 processor with VNNI or AMX, found {_hardware(device)}; '
+            'use "auto", or leave it out'
+        )
+    return precision
+
+
+def float_precision(device: torch.device) -> ModelPrecision:
+    """Return what "auto" takes for a model that can't be computed in integers."""
+    return "bfloat16" if native_bfloat16(device) else "float32"
+
+
+def float_dtype(precision: ModelPrecision) -> torch.dtype:
+    """Return the dtype of weights that are not in 8-bit integers."""
     return _DTYPES[precision]
 
 
@@ -52,7 +76,12 @@ def native_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and _cpu_feature() is not None
+    return device.type == "cpu" and _cpu_feature(_CPU_BFLOAT16) is not None
+
+
+def native_int8(device: torch.device) -> bool:
+    """Return whether the device is a processor that multiplies matrices of 8-bit integers in hardware."""
+    return device.type == "cpu" and _cpu_feature(_CPU_INT8) is not None
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -63,19 +92,29 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(message in str(error) for message in _NO_MEMORY)
 
 
-def describe(device: torch.device, dtype: torch.dtype) -> str:
-    """Return one line for people: the device, the precision, and the hardware feature that decides it."""
-    name = str(dtype).removeprefix("torch.")
+def describe(device: torch.device, precision: ModelPrecision) -> str:
+    """Return one line for people: the device, the precision, and the hardware features that decide it."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {name}"
-    feature = _cpu_feature()
-    hardware = f"bfloat16 is native here, by {feature}" if feature else "bfloat16 is not native here"
-    return f"{device.type}, {torch.get_num_threads()} threads, {name} ({hardware})"
+        return f"{_hardware(device)}, {precision}"
+    features = {"bfloat16": _cpu_feature(_CPU_BFLOAT16), "int8": _cpu_feature(_CPU_INT8)}
+    hardware = "; ".join(
+        f"{name} is native here, by {feature}" if feature else f"{name} is not native here"
+        for name, feature in features.items()
+    )
+    return f"{device.type}, {torch.get_num_threads()} threads, {precision} ({hardware})"
 
 
-def _cpu_feature() -> str | None:
-    # Nothing else in torch uses these features: without oneDNN bfloat16 is emulated on every processor.
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = torch.cpu.get_capabilities().get("cpu_name") if device.type == "cpu" else None
+    return str(name or device)
+
+
+def _cpu_feature(features: Sequence[str]) -> str | None:
+    """Return the first of these features that the processor has and torch uses."""
+    # Nothing else in torch uses them: without oneDNN bfloat16 is emulated on every processor.
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     capabilities = torch.cpu.get_capabilities()
-    return next((feature for feature in _CPU_BFLOAT16 if capabilities.get(feature)), None)
+    return next((feature for feature in features if capabilities.get(feature)), None)

@@ -15,8 +15,17 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import DeviceError, LabelSetError
 from gliclass_spark.inference.aggregation import TextResult, aggregate, stack_results
+from gliclass_spark.inference.allocator import keep_freed_memory
 from gliclass_spark.inference.batching import micro_batches
-from gliclass_spark.inference.device import Precision, choose_device, choose_precision, describe, is_out_of_memory
+from gliclass_spark.inference.device import (
+    Precision,
+    choose_device,
+    choose_precision,
+    describe,
+    float_precision,
+    is_out_of_memory,
+)
+from gliclass_spark.inference.kernels.fast_encoder import Int8Error
 from gliclass_spark.inference.padding import pad
 from gliclass_spark.inference.prefetch import prefetch
 from gliclass_spark.inference.results import BAD_LABELS, Classification, FloatArray, Results, TextError, Usage
@@ -55,11 +64,19 @@ class Engine:
     ) -> None:
         self.ref = checkpoint.ref
         self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
+        self.precision = choose_precision(precision, self.device)
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise DeviceError(f"max_batch_tokens must be at least 1, found {max_batch_tokens}")
         self.max_batch_tokens = max_batch_tokens or _MAX_BATCH_TOKENS.get(self.device.type, 4096)
-        self._runner = runner_for(checkpoint, self.device, self.dtype)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        try:
+            self._runner = runner_for(checkpoint, self.device, self.precision)
+        except Int8Error as error:
+            self.precision = float_precision(self.device)
+            level = logging.INFO if precision == "auto" else logging.WARNING
+            logger.log(level, "%s is used instead of int8: %s", self.precision, error)
+            self._runner = runner_for(checkpoint, self.device, self.precision)
         self.max_length = self._runner.max_length
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
         self._prompt = lru_cache(maxsize=_CACHED_PROMPTS)(self._runner.tokenizer.prompt)
@@ -80,7 +97,8 @@ class Engine:
         model: "embedded", a folder, a hub id (org/name@revision), a folder of an object store (s3://bucket/folder),
             or a registered model (models:/NAME@champion).
         device: "cpu", "cuda", "cuda:1", ...; None takes a GPU if there is one.
-        precision: "auto" takes bfloat16 where the hardware multiplies it natively, float32 elsewhere; `repr(engine)`
+        precision: "float32", "bfloat16", "int8" (large layers in 8-bit integers, on processors with VNNI or AMX), or
+            "auto": the first of bfloat16 and int8 that the hardware multiplies natively, else float32. `repr(engine)`
             shows the choice.
         max_batch_tokens: tokens of one forward pass at most, padding included.
         registry: MLflow tracking URI of a registered model; None takes the environment's.
@@ -91,7 +109,7 @@ class Engine:
         return cls(load(ref), device=device, precision=precision, max_batch_tokens=max_batch_tokens)
 
     def __repr__(self) -> str:
-        return f"Engine({self.ref.uri!r}, {describe(self.device, self.dtype)})"
+        return f"Engine({self.ref.uri!r}, {describe(self.device, self.precision)})"
 
     def logits(self, texts: Sequence[str | None], labels: Labels) -> FloatArray:
         """Return logits (texts, labels), float32; a row of NaN for a text that could not be scored."""
@@ -204,7 +222,7 @@ class Engine:
         """
         logits: list[FloatArray | None] = [None] * len(inputs)
         lengths = [len(model_input) for model_input in inputs]
-        pending = list(micro_batches(lengths, self.max_batch_tokens))
+        pending = list(micro_batches(lengths, self.max_batch_tokens, self._runner.max_padding))
         pending.reverse()
         usage = Usage()
         while pending:

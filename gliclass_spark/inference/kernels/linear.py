@@ -66,8 +66,9 @@ def onednn_packs(device: torch.device, dtype: torch.dtype) -> bool:
 
 def concatenated_bias(linears: Sequence[nn.Linear]) -> Tensor | None:
     """Return the biases of all layers in one vector; None if they have none."""
-    biases = [linear.bias for linear in linears if linear.bias is not None]
-    return torch.cat(biases) if biases else None
+    biases: list[Tensor | None] = [linear.bias for linear in linears]
+    present = [bias for bias in biases if bias is not None]
+    return torch.cat(present) if present else None
 
 
 def _tensor(value: Any) -> Tensor:

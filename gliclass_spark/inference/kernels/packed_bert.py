@@ -7,24 +7,26 @@ from typing import Any
 import torch
 
 from gliclass_spark.inference.kernels.linear import ConcatenatedLinear, PackedLinear, onednn_packs
-from gliclass_spark.model.encoders.bert import Bert
+from gliclass_spark.model.encoders.bert import Bert, LinearFactory
 from gliclass_spark.model.encoders.bert_weights import BertWeights, is_plain_bert
 
 
-def packed_bert(encoder: Any) -> Bert | None:
+def packed_bert(encoder: Any, linear: LinearFactory | None = None) -> Bert | None:
     """Return a faster copy of a BERT, or None if its own forward pass must be used.
 
     It is None for other encoders, and for a BertModel whose device or precision oneDNN does not support. In float32
     the states are those of the encoder up to rounding.
+
+    linear: the linear layers; None takes those of the encoder's precision that are fastest on its device.
     """
     has_no_forward = isinstance(encoder, BertWeights)
     if not has_no_forward and not _is_transformers_bert(encoder):
         return None
     packs = onednn_packs(encoder.device, encoder.dtype)
-    if not packs and not has_no_forward:
+    if linear is None and not packs and not has_no_forward:
         return None
     with torch.no_grad():
-        return Bert(encoder, PackedLinear if packs else ConcatenatedLinear)
+        return Bert(encoder, linear or (PackedLinear if packs else ConcatenatedLinear))
 
 
 def _is_transformers_bert(encoder: Any) -> bool:

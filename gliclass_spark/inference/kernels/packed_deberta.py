@@ -51,11 +51,12 @@ class PackedDeberta:
             BertLayer.of(layer, _projections(layer.attention.self), linear) for layer in encoder.encoder.layer
         ]
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the last states."""
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
+        """See `Encode`."""
         rows, tokens = input_ids.shape
         groups = list(self._groups(attention_mask))
-        states: Tensor = self._embed(input_ids=input_ids, mask=attention_mask).flatten(0, 1)
+        ids = input_ids if words is None else None
+        states: Tensor = self._embed(input_ids=ids, inputs_embeds=words, mask=attention_mask).flatten(0, 1)
         for attention, layer in zip(self._attentions, self._layers, strict=True):
             projected = layer.query_key_value(states).view(rows, tokens, 3, self._heads, -1)
             # Behind the tokens of a group are zeros: nothing reads them, but they must be numbers.

@@ -51,10 +51,10 @@ class PackedModernBert:
             for layer in encoder.layers
         }
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the last states."""
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
+        """See `Encode`."""
         rows, tokens = input_ids.shape
-        states = self._embed(input_ids).flatten(0, 1)
+        states: Tensor = self._embed(input_ids, words).flatten(0, 1)
         rotations = {kind: _rotations(frequencies, tokens) for kind, frequencies in self._frequencies.items()}
         present = None if bool(attention_mask.all()) else attention_mask.bool()
         blocks = {

@@ -36,6 +36,7 @@ class BiEncoderRunner:
             )
         else:
             self.tokenizer = BiEncoderTokenizer(checkpoint.tokenizer, label_tokenizer, self.max_length)
+        self.max_padding: int | None = None
         self._model = model
         self._label_cache = LabelCache(label_tokenizer.label_ids, model.label_vectors, hf_label_tokenizer, device)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_spark.inference.context_window import max_input_tokens
-from gliclass_spark.inference.kernels.packed_bert import packed_bert
+from gliclass_spark.inference.device import ModelPrecision
+from gliclass_spark.inference.kernels.fast_encoder import Int8Error, fast_bert
 from gliclass_spark.inference.runners.label_cache import LabelCache
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelStates
 from gliclass_spark.model.checkpoint import Checkpoint
@@ -25,12 +26,17 @@ _CACHED_LABEL_SETS = 8
 class LabelCachedRunner:
     """Encodes texts alone and scores them against cached label states."""
 
-    def __init__(self, model: LabelCachedModel, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self, model: LabelCachedModel, checkpoint: Checkpoint, device: torch.device, precision: ModelPrecision
+    ) -> None:
         self.max_length = max_input_tokens(model.encoder_model)
         tokenizer = LabelCachedTokenizer(checkpoint.tokenizer, self.max_length)
         self.tokenizer: TextTokenizer = tokenizer
+        self.max_padding: int | None = None
         self._model = model
-        self._bert = packed_bert(model.encoder_model)
+        self._bert = fast_bert(model.encoder_model, precision)
+        if self._bert is None and precision == "int8":
+            raise Int8Error(f"{type(model.encoder_model).__name__} has no path in 8-bit integers beside cached labels")
         self._label_cache = LabelCache(tokenizer.label_ids, self._encode_labels, checkpoint.tokenizer, device)
         self._label_set_states = lru_cache(maxsize=_CACHED_LABEL_SETS)(self._label_states)
 

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gliclass_spark.inference.device import ModelPrecision, float_dtype
+from gliclass_spark.inference.kernels.fast_encoder import Int8Error
 from gliclass_spark.inference.runners.bi_encoder_runner import BiEncoderRunner
 from gliclass_spark.inference.runners.encoder_decoder_runner import EncoderDecoderRunner
 from gliclass_spark.inference.runners.label_cached_runner import LabelCachedRunner
@@ -24,10 +26,12 @@ class ModelRunner(Protocol):
     """A model on its device, with the tokenizer that builds its inputs.
 
     max_length: tokens of one input at most, special tokens included.
+    max_padding: tokens of padding beside one input at most; None for any number.
     """
 
     tokenizer: TextTokenizer
     max_length: int
+    max_padding: int | None
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         """Return logits (inputs, labels) for token ids and their mask, (inputs, tokens) each, padded on the right.
@@ -37,18 +41,21 @@ class ModelRunner(Protocol):
         """
 
 
-def runner_for(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> ModelRunner:
-    """Move the checkpoint's model to the device, its transformers in `dtype`, and return its runner.
+def runner_for(checkpoint: Checkpoint, device: torch.device, precision: ModelPrecision) -> ModelRunner:
+    """Move the checkpoint's model to the device, its transformers in this precision, and return its runner.
 
-    The heads stay in float32: they cost next to nothing, and the scores are rounded once less.
+    The heads stay in float32: they cost next to nothing, and the scores are rounded once less. Raises Int8Error for a
+    model that can't be computed in 8-bit integers.
     """
     model = checkpoint.model.to(device)
     for transformer in model.transformers:
-        transformer.to(dtype)
+        transformer.to(float_dtype(precision))
     if isinstance(model, LabelCachedModel):
-        return LabelCachedRunner(model, checkpoint, device)
+        return LabelCachedRunner(model, checkpoint, device, precision)
+    if isinstance(model, UniEncoderModel):
+        return UniEncoderRunner(model, checkpoint, precision)
+    if precision == "int8":
+        raise Int8Error(f"{type(model).__name__} has no path in 8-bit integers")
     if isinstance(model, BiEncoderModel):
         return BiEncoderRunner(model, checkpoint, device)
-    if isinstance(model, UniEncoderModel):
-        return UniEncoderRunner(model, checkpoint)
     return EncoderDecoderRunner(model, checkpoint, device)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from gliclass_spark.inference.context_window import max_input_tokens
-from gliclass_spark.inference.kernels.fast_encoder import fast_encoder
+from gliclass_spark.inference.device import ModelPrecision
+from gliclass_spark.inference.kernels.fast_encoder import Int8Error, fast_encoder
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.model.encoders.bert import Bert
 from gliclass_spark.model.prompts.prompt import Frame
 from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
@@ -18,13 +20,17 @@ from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokeniz
 class UniEncoderRunner:
     """Encodes the labels again beside every text."""
 
-    def __init__(self, model: UniEncoderModel, checkpoint: Checkpoint) -> None:
+    def __init__(self, model: UniEncoderModel, checkpoint: Checkpoint, precision: ModelPrecision) -> None:
         self.max_length = max_input_tokens(model.encoder_model)
         self.tokenizer: TextTokenizer = UniEncoderTokenizer(
             checkpoint.tokenizer, prompt_first=model.config.prompt_first, max_length=self.max_length
         )
         self._model = model
-        self._encode = fast_encoder(model.encoder_model) if model.config.needs_only_last_states else None
+        if not model.config.needs_only_last_states and precision == "int8":
+            raise Int8Error("the states of several layers are used, and they have no path in 8-bit integers")
+        self._encode = fast_encoder(model.encoder_model, precision) if model.config.needs_only_last_states else None
+        # Padding changes a state's last bits; rounded to an integer, that may be a whole step. A Bert runs without it.
+        self.max_padding: int | None = 0 if precision == "int8" and not isinstance(self._encode, Bert) else None
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         """See `ModelRunner.logits`."""

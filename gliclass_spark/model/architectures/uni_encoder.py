@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from gliclass_spark.model.architectures.published import PublishedModel
 from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.encoders.backbone import build_encoder
+from gliclass_spark.model.encoders.encode import Encode, forward_pass
 from gliclass_spark.model.heads.label_vectors import is_from_separator
-
-# Token ids and their mask, (batch, tokens) each, to the encoder's last states, (batch, tokens, hidden).
-Encode = Callable[[Tensor, Tensor], Tensor]
 
 
 class UniEncoderModel(PublishedModel):
@@ -34,29 +30,30 @@ class UniEncoderModel(PublishedModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, encode: Encode | None = None) -> Tensor:
         """Return logits (batch, labels) for token ids (batch, tokens), padded on the right.
 
-        encode: a faster way to the encoder's last states; used where these are all that the model needs of it.
+        encode: a faster way to the encoder's last states; used where the model needs no others.
 
         Rows may have different numbers of labels: `labels` is then the largest, and the columns behind a row's own
         labels are undefined.
         """
-        if encode is None or not self.config.needs_only_last_states:
-            encode = self._encode
-        states = self._to_head_dtype(encode(input_ids, attention_mask))
+        states = self._to_head_dtype(self._encode(input_ids, attention_mask, encode))
         mask = attention_mask.to(states.dtype)
         text_states, pooling_mask, text_mask = self._text_states(states, mask, input_ids)
         labels = self._encode_labels(states, mask, input_ids)
         text = self._encode_text(text_states, pooling_mask)
         return self._logits(text, labels, text_mask, scaled=self.config.normalize_features)
 
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        inputs = {"input_ids": input_ids}
-        if self.config.use_segment_embeddings:
-            words = self.encoder_model.get_input_embeddings()(input_ids)
-            inputs = {"inputs_embeds": words + self.segment_embeddings(self._segments(input_ids)).to(words.dtype)}
-        layer = self.config.encoder_layer_id
-        outputs = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=layer != -1)
-        states: Tensor = outputs.last_hidden_state if layer == -1 else outputs.hidden_states[layer]
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor, encode: Encode | None) -> Tensor:
+        words = self._words_of_segments(input_ids) if self.config.use_segment_embeddings else None
+        if self.config.needs_only_last_states:
+            return (encode or forward_pass(self.encoder_model))(input_ids, attention_mask, words)
+        inputs = {"input_ids": input_ids} if words is None else {"inputs_embeds": words}
+        outputs = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=True)
+        states: Tensor = outputs.hidden_states[self.config.encoder_layer_id]
         return states
+
+    def _words_of_segments(self, input_ids: Tensor) -> Tensor:
+        words: Tensor = self.encoder_model.get_input_embeddings()(input_ids)
+        return words + self.segment_embeddings(self._segments(input_ids)).to(words.dtype)
 
     def _segments(self, input_ids: Tensor) -> Tensor:
         """Return the segment of each token, (batch, tokens): 0 labels, 1 text.

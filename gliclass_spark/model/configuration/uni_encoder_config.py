@@ -34,8 +34,8 @@ class UniEncoderConfig(PublishedConfig):
 
     @property
     def needs_only_last_states(self) -> bool:
-        """Whether the encoder's last states of plain token ids are all that the model needs of it."""
-        return self.encoder_layer_id == -1 and not self.use_segment_embeddings
+        """Whether the encoder's last states are all that the model needs of it."""
+        return self.encoder_layer_id == -1
 
     @property
     def _needs_separator(self) -> bool:

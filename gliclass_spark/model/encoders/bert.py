@@ -7,13 +7,15 @@ products. The results are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gliclass_spark.model.encoders.token_rows import RowGroup, TokenRows
 
 
 class Linear(Protocol):
@@ -49,6 +51,11 @@ class KeysValues:
         return KeysValues(self.keys[:, row : row + 1], self.values[:, row : row + 1])
 
 
+# Attention of a layer, by number, in a group of rows: from queries, keys and values to attended values, (rows, heads,
+# tokens, size) each.
+_Attend = Callable[[int, Tensor, Tensor, Tensor, RowGroup], Tensor]
+
+
 class PlainLinear:
     """Linear layers by torch, with gradients."""
 
@@ -80,32 +87,27 @@ class Bert:
         self._norm = _Norm.of(embeddings.LayerNorm)
         self._layers = [BertLayer.of(layer, _projections(layer.attention.self), linear) for layer in bert.encoder.layer]
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the last states."""
-        rows, tokens = input_ids.shape
-        mask = _boolean_mask(attention_mask)
-        states = self._embed(input_ids)
-        for layer in self._layers:
-            query, key, value = self._split(layer.query_key_value(states), rows)
-            attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            states = layer.output(attended, states)
-        return states.view(rows, tokens, -1)
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
+        """See `Encode`."""
+
+        def attend(_: int, query: Tensor, key: Tensor, value: Tensor, group: RowGroup) -> Tensor:
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask=_boolean_mask(group))
+
+        return self._encode(input_ids, attention_mask, attend, words)
 
     def encode_with_keys_values(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, KeysValues]:
         """Return the last states, and the mean key and value of each row in every layer."""
-        rows, tokens = input_ids.shape
-        mask = _boolean_mask(attention_mask)
-        present = attention_mask[:, None, :, None]
-        count = present.sum(dim=2)
-        means: list[tuple[Tensor, Tensor]] = []
-        states = self._embed(input_ids)
-        for layer in self._layers:
-            query, key, value = self._split(layer.query_key_value(states), rows)
-            means.append(((key * present).sum(dim=2) / count, (value * present).sum(dim=2) / count))
-            attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            states = layer.output(attended, states)
-        keys, values = zip(*means, strict=True)
-        return states.view(rows, tokens, -1), KeysValues(torch.stack(keys), torch.stack(values))
+        means: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._layers]
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, group: RowGroup) -> Tensor:
+            means[layer].append((_mean_token(key, group), _mean_token(value, group)))
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask=_boolean_mask(group))
+
+        states = self._encode(input_ids, attention_mask, attend)
+        keys, values = (
+            torch.stack([torch.cat([group[part] for group in layer]) for layer in means]) for part in (0, 1)
+        )
+        return states, KeysValues(keys, values)
 
     def encode_attending(self, input_ids: Tensor, attention_mask: Tensor, context: KeysValues, bias: Tensor) -> Tensor:
         """Return the last states of rows whose tokens attend to their own row and to all of `context`.
@@ -113,27 +115,41 @@ class Bert:
         bias: (layers, heads), added to the attention logits of the context, less the log of its number of rows: so
         many rows together weigh as much as one.
         """
-        rows, tokens = input_ids.shape
         count = context.keys.shape[1]
-        own_mask = torch.zeros(attention_mask.shape, dtype=self._words.dtype, device=input_ids.device)
-        own_mask = own_mask.masked_fill(attention_mask == 0, float("-inf"))[:, None, None, :]
-        own_mask = own_mask.expand(-1, self._heads, -1, -1)
-        states = self._embed(input_ids)
-        for number, layer in enumerate(self._layers):
-            query, key, value = self._split(layer.query_key_value(states), rows)
-            context_mask = (bias[number] - math.log(count)).to(own_mask.dtype)[None, :, None, None]
-            attended = functional.scaled_dot_product_attention(
-                query,
-                torch.cat([_for_each_row(context.keys[number], rows), key], dim=2),
-                torch.cat([_for_each_row(context.values[number], rows), value], dim=2),
-                attn_mask=torch.cat([context_mask.expand(rows, -1, -1, count), own_mask], dim=-1),
-            )
-            states = layer.output(attended, states)
-        return states.view(rows, tokens, -1)
+        context_bias = (bias - math.log(count)).to(self._words.dtype)
 
-    def _embed(self, input_ids: Tensor) -> Tensor:
-        embedded = functional.embedding(input_ids, self._words) + self._positions[: input_ids.shape[1]]
-        return self._norm(embedded.flatten(0, 1))
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, group: RowGroup) -> Tensor:
+            rows, _, tokens, _ = key.shape
+            own_mask = query.new_zeros(rows, self._heads, 1, tokens)
+            if group.padding is not None:
+                own_mask = own_mask.masked_fill(group.padding[:, None, None] == 0, float("-inf"))
+            context_mask = context_bias[layer][None, :, None, None].expand(rows, -1, -1, count)
+            return functional.scaled_dot_product_attention(
+                query,
+                torch.cat([_for_each_row(context.keys[layer], rows), key], dim=2),
+                torch.cat([_for_each_row(context.values[layer], rows), value], dim=2),
+                attn_mask=torch.cat([context_mask, own_mask], dim=-1),
+            )
+
+        return self._encode(input_ids, attention_mask, attend)
+
+    def _encode(
+        self, input_ids: Tensor, attention_mask: Tensor, attend: _Attend, words: Tensor | None = None
+    ) -> Tensor:
+        batch = TokenRows.of(input_ids, attention_mask)
+        embedded = functional.embedding(batch.input_ids, self._words) if words is None else batch.picked(words)
+        states = self._norm(embedded + self._positions[batch.positions])
+        for number, layer in enumerate(self._layers):
+            projected = layer.query_key_value(states)
+            attended = []
+            for group in batch.groups:
+                query, key, value = self._split(projected[group.tokens], group.rows)
+                attended.append(attend(number, query, key, value, group).transpose(1, 2).flatten(0, 1))
+            rest = len(states) - batch.groups[-1].tokens.stop
+            if rest:
+                attended.append(attended[0].new_zeros(rest, *attended[0].shape[1:]))
+            states = layer.output(torch.cat(attended)[None].transpose(1, 2), states)
+        return batch.padded(states)
 
     def _split(self, projected: Tensor, rows: int) -> list[Tensor]:
         """Return query, key and value, (rows, heads, tokens, size) each."""
@@ -188,9 +204,16 @@ def _projections(attention: Any) -> Sequence[nn.Linear]:
     return attention.query, attention.key, attention.value
 
 
-def _boolean_mask(attention_mask: Tensor) -> Tensor | None:
-    # Without padding there is nothing to mask, and attention is faster for it.
-    return None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]
+def _boolean_mask(group: RowGroup) -> Tensor | None:
+    return None if group.padding is None else group.padding.bool()[:, None, None, :]
+
+
+def _mean_token(states: Tensor, group: RowGroup) -> Tensor:
+    """Return the mean over each row's tokens, (rows, heads, tokens, size) to (rows, heads, size)."""
+    if group.padding is None:
+        return states.mean(dim=2)
+    present = group.padding[:, None, :, None]
+    return (states * present).sum(dim=2) / present.sum(dim=2)
 
 
 def _for_each_row(context: Tensor, rows: int) -> Tensor:

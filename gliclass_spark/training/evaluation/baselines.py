@@ -19,8 +19,8 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.batching import micro_batches
-from gliclass_spark.inference.device import choose_precision
-from gliclass_spark.inference.kernels.packed_bert import packed_bert
+from gliclass_spark.inference.device import float_dtype, float_precision
+from gliclass_spark.inference.kernels.fast_encoder import fast_bert
 from gliclass_spark.inference.padding import pad
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
@@ -99,8 +99,9 @@ class EmbeddingClassifier:
         model = self.checkpoint.model
         assert isinstance(model, LabelCachedModel)  # noqa: S101
         # With the engine's kernels: a slower baseline than necessary would flatter the engine.
-        model.encoder_model.to(choose_precision("auto", _CPU))
-        bert = packed_bert(model.encoder_model)
+        precision = float_precision(_CPU)
+        model.encoder_model.to(float_dtype(precision))
+        bert = fast_bert(model.encoder_model, precision)
         tokenizer = LabelCachedTokenizer(self.checkpoint.tokenizer, _WINDOW)
         prompt = tokenizer.prompt(LabelSet.of("label"))
         [frame] = prompt.frames

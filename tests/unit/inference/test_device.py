@@ -1,4 +1,4 @@
-"""A missing device or precision is refused with a fix; "auto" takes bfloat16 only where it is native."""
+"""A missing device or precision is refused with a fix; "auto" takes what the hardware multiplies natively."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from gliclass_spark.errors import DeviceError
-from gliclass_spark.inference import device as device_module
 from gliclass_spark.inference.device import (
+    Precision,
     choose_device,
     choose_precision,
     describe,
     is_out_of_memory,
     native_bfloat16,
+    native_int8,
 )
 
 CPU = torch.device("cpu")
@@ -42,32 +43,53 @@ def test_by_default_a_gpu_is_taken_if_there_is_one() -> None:
 def test_an_unknown_precision_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(DeviceError) as refused:
         choose_precision("float16", CPU)  # type: ignore[arg-type]
-    assert str(refused.value) == "precision 'float16' is unknown; use one of auto, float32, bfloat16"
+    assert str(refused.value) == "precision 'float16' is unknown; use one of auto, float32, bfloat16, int8"
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
-def test_the_named_precision_is_taken_native_or_not(precision: str, dtype: torch.dtype) -> None:
-    assert choose_precision(precision, CPU) is dtype  # type: ignore[arg-type]
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_named_precision_is_taken_native_or_not(precision: Precision) -> None:
+    assert choose_precision(precision, CPU) == precision
 
 
-@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_follows_the_hardware(native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_module, "native_bfloat16", lambda device: native)
-    assert choose_precision("auto", CPU) is dtype
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({}, "float32"),
+        ({"avx512_vnni": True}, "int8"),
+        ({"avx_vnni": True}, "int8"),
+        ({"avx512_vnni": True, "avx512_bf16": True}, "bfloat16"),
+        ({"amx_int8": True, "amx_bf16": True, "avx512_vnni": True}, "bfloat16"),
+    ],
+)
+def test_auto_follows_the_hardware(features: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    assert choose_precision("auto", CPU) == expected
+
+
+def test_int8_is_refused_where_the_hardware_lacks_it_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "cpu_name": "Old Processor"})
+    with pytest.raises(DeviceError) as refused:
+        choose_precision("int8", CPU)
+    message = (
+        'precision "int8" needs an x86 processor with VNNI or AMX, found Old Processor; use "auto", or leave it out'
+    )
+    assert str(refused.value) == message
 
 
 @pytest.mark.skipif(
     platform.system() != "Linux" or platform.machine() != "x86_64", reason="needs the flags of an x86 processor"
 )
-def test_bfloat16_is_native_exactly_if_the_processors_flags_say_so() -> None:
+def test_a_precision_is_native_exactly_if_the_processors_flags_say_so() -> None:
     flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     assert native_bfloat16(CPU) == bool(flags & {"amx_bf16", "avx512_bf16"})
+    assert native_int8(CPU) == bool(flags & {"amx_int8", "avx512_vnni", "avx_vnni"})
 
 
 def test_the_description_names_device_threads_precision_and_reason() -> None:
-    description = describe(CPU, torch.float32)
+    description = describe(CPU, "float32")
     assert description.startswith(f"cpu, {torch.get_num_threads()} threads, float32 (")
     assert ("bfloat16 is native here" in description) == native_bfloat16(CPU)
+    assert ("int8 is native here" in description) == native_int8(CPU)
 
 
 def test_torchs_error_on_a_processor_out_of_memory_is_recognized() -> None:

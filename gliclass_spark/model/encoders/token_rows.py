@@ -1,0 +1,85 @@
+"""Token rows: a padded batch as rows of tokens one after another; on a processor, without the padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# A processor's kernels are prepared for each number of tokens that occurs: few numbers shall occur.
+_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Consecutive rows of one length, padding included.
+
+    tokens: where their tokens are among those of the batch. rows: how many.
+    padding: attention mask, (rows, tokens), 1 for a token and 0 for padding; None without any padding.
+    """
+
+    tokens: slice
+    rows: int
+    padding: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """The tokens of a batch, (tokens,), and the groups of rows that they belong to.
+
+    positions: of each token in its row.
+    places: of each token in the flattened batch; None if all are in place. The tokens behind those that have a place
+    belong to no row.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    groups: tuple[RowGroup, ...]
+    places: Tensor | None
+    shape: torch.Size
+
+    @staticmethod
+    def of(input_ids: Tensor, attention_mask: Tensor) -> TokenRows:
+        """Return the rows of a batch, for token ids and mask, (rows, tokens) each, padded on the right.
+
+        On a processor each row has its own length, so what is computed of it does not depend on the other rows. On a
+        GPU, where a group takes as long as a batch, all rows are one group, with the padding.
+        """
+        rows, tokens = input_ids.shape
+        places_in_row = torch.arange(tokens, device=input_ids.device)
+        if input_ids.device.type != "cpu":
+            padding = None if bool(attention_mask.all()) else attention_mask
+            group = RowGroup(slice(0, rows * tokens), rows, padding)
+            return TokenRows(input_ids.flatten(), places_in_row.repeat(rows), (group,), None, input_ids.shape)
+        places = attention_mask.flatten().nonzero().squeeze(1)
+        spare = -len(places) % _MULTIPLE
+        ids = functional.pad(input_ids.flatten()[places], (0, spare))
+        positions = functional.pad(places % tokens, (0, spare))
+        return TokenRows(ids, positions, _groups(attention_mask.sum(dim=1).tolist()), places, input_ids.shape)
+
+    def picked(self, values: Tensor) -> Tensor:
+        """Return values (rows, tokens, size) of a padded batch as (tokens, size); zeros for tokens of no row."""
+        flat = values.flatten(0, 1)
+        if self.places is None:
+            return flat
+        return functional.pad(flat[self.places], (0, 0, 0, len(self.input_ids) - len(self.places)))
+
+    def padded(self, states: Tensor) -> Tensor:
+        """Return states (tokens, hidden) as (rows, tokens, hidden), zeros for padding."""
+        if self.places is not None:
+            zeros = states.new_zeros(self.shape.numel(), states.shape[-1])
+            states = zeros.index_copy(0, self.places, states[: len(self.places)])
+        return states.view(*self.shape, -1)
+
+
+def _groups(lengths: list[int]) -> tuple[RowGroup, ...]:
+    groups = []
+    start = 0
+    for length, rows_of_length in groupby(lengths):
+        rows = len(list(rows_of_length))
+        groups.append(RowGroup(slice(start, start + rows * length), rows))
+        start += rows * length
+    return tuple(groups)
