@@ -15,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.digest import digest_of
 from gliclass_spark.checkpoints.model_ref import ModelRef
@@ -29,10 +27,8 @@ from gliclass_spark.model.checkpoint import load
 from gliclass_spark.retraining.gate import judge
 from gliclass_spark.retraining.gate_comparison import EvaluationSet, GateComparison, compare, is_better
 from gliclass_spark.retraining.retraining_data import RetrainingData, data_versions, read_retraining_data
-from gliclass_spark.training import ppo
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.evaluation.calibrate import calibrate
-from gliclass_spark.training.supervised import train_on
 
 SNAPSHOT = "snapshot"
 _CALIBRATION_ROWS = 2000
@@ -87,11 +83,14 @@ class Retraining:
         return self._once("gate", self._gate)
 
     def _supervised(self) -> Outcome:
+        # Imported here, as PPO is below: the trainers take seconds to import, and the other steps need none.
+        from gliclass_spark.training.supervised import LossCurve, train_on
+
         settings, data = self.config.supervised, self.data
         start = load(self.champion)
         batches = self._judged_batches(settings, settings.max_weight, self.config.seed)
         versions = data_versions(self.config)
-        curve = _LossCurve(lambda updates, metrics: self.on_metrics("supervised", updates, metrics))
+        curve = LossCurve(lambda updates, metrics: self.on_metrics("supervised", updates, metrics))
         config = supervised_training(settings, self.config.seed)
         train_on(batches, start.model, start.tokenizer, config, self.folder / "supervised", [curve])
         evidence = asdict(data.training.evidence(settings.max_weight))
@@ -104,6 +103,8 @@ class Retraining:
         if settings is None or not label_set.multi_label:
             reason = "it is switched off" if settings is None else f"{label_set.name!r} gives each text one label"
             return {"candidate": "supervised", "curve": [], "notes": [f"no PPO: {reason}"]}
+        from gliclass_spark.training import ppo
+
         start = load(resolve_model(str(self.folder / "supervised")))
         judged = self._judged_batches(settings, max_weight=1.0, seed=seed + 1)
         logged = None
@@ -226,17 +227,3 @@ def supervised_training(settings: Supervised, seed: int) -> TrainingConfig:
         save_steps=_SAVE_STEPS,
         seed=seed,
     )
-
-
-class _LossCurve(TrainerCallback):
-    """Collects loss and gradient norm that the trainer logs."""
-
-    def __init__(self, on_point: Callable[[int, Mapping[str, float]], None]) -> None:
-        self._on_point = on_point
-        self.points: list[dict[str, float]] = []
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            point = {name: float(value) for name, value in logs.items() if name in ("loss", "grad_norm")}
-            self.points.append({"step": state.global_step, **point})
-            self._on_point(state.global_step, point)

@@ -136,6 +136,23 @@ class _ModelWithLoss(nn.Module):
         return {"loss": self._loss(logits, targets, weights), "logits": logits}
 
 
+class LossCurve(TrainerCallback):
+    """Collects loss and gradient norm that the trainer logs.
+
+    on_point: called with the number of updates and these two. points: all of them, with `step`.
+    """
+
+    def __init__(self, on_point: Callable[[int, Mapping[str, float]], None]) -> None:
+        self._on_point = on_point
+        self.points: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            point = {name: float(value) for name, value in logs.items() if name in ("loss", "grad_norm")}
+            self.points.append({"step": state.global_step, **point})
+            self._on_point(state.global_step, point)
+
+
 class _StopOnDivergence(TrainerCallback):
     """Checks gradients before each update, so that every checkpoint is finite."""
 

@@ -209,6 +209,13 @@ def test_a_driver_loads_neither_torch_nor_transformers() -> None:
     assert {"torch", "transformers"}.isdisjoint(finished.stdout.split())
 
 
+def test_retraining_steps_load_no_trainer_before_they_train() -> None:
+    program = "import sys, gliclass_spark.retraining.steps; print(*sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert {"peft", "accelerate", "sklearn"}.isdisjoint(finished.stdout.split())
+
+
 def test_dags_name_neither_pyspark_nor_torch_nor_transformers() -> None:
     for path in [*(ROOT / "dags").rglob("*.py"), *modules(PACKAGE / "airflow")]:
         assert {name.split(".")[0] for name in imported(path)}.isdisjoint(HEAVY), path

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.results import FloatArray
@@ -57,6 +56,8 @@ def score(classifier: Classifier, labelled: LabelledSet, *, name: str, shots: in
     A prediction is right if it is one of the text's labels. A text that can't be scored counts as wrong. name: of the
     contender.
     """
+    from sklearn.metrics import f1_score  # takes seconds to import, and a gate without retention sets needs it not
+
     label_set = LabelSet.of(*labelled.labels, name=labelled.name, multi_label=False)
     classifier.logits(labelled.texts[:_WARM_UP_TEXTS], label_set)
     started = time.perf_counter()
