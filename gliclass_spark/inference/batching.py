@@ -30,23 +30,17 @@ class MicroBatch:
         )
 
 
-def micro_batches(
-    lengths: Sequence[int], max_batch_tokens: int, max_padding: int | None = None
-) -> Iterator[MicroBatch]:
+def micro_batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[MicroBatch]:
     """Cut inputs of these lengths (tokens) into batches of at most `max_batch_tokens`, padding included.
 
     Inputs are sorted by length, the longest first: there is little padding, and a device that is too small fails at
     once. An input longer than the budget runs alone.
-
-    max_padding: tokens of padding of one input at most; None for any number.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     start = 0
     while start < len(order):
         longest = lengths[order[start]]
         stop = min(start + max(1, max_batch_tokens // max(longest, 1)), len(order))
-        while max_padding is not None and longest - lengths[order[stop - 1]] > max_padding:
-            stop -= 1
         yield MicroBatch(tuple(order[start:stop]), longest)
         start = stop
 

@@ -222,7 +222,7 @@ class Engine:
         """
         logits: list[FloatArray | None] = [None] * len(inputs)
         lengths = [len(model_input) for model_input in inputs]
-        pending = list(micro_batches(lengths, self.max_batch_tokens, self._runner.max_padding))
+        pending = list(micro_batches(lengths, self.max_batch_tokens))
         pending.reverse()
         usage = Usage()
         while pending:

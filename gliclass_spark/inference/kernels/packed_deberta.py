@@ -9,8 +9,9 @@ distances to the n tokens are consecutive: the term of all pairs is a skewed vie
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gliclass_spark.model.encoders.bert import BertLayer, LinearFactory
-
-# Products of tokens and distances in one step of attention: on a processor, few megabytes.
-_MAX_PRODUCTS = {"cpu": 2**22}
-_MAX_PRODUCTS_ELSEWHERE = 2**29
+from gliclass_spark.model.encoders.token_rows import RowGroup, TokenRows
 
 
 def packed_deberta(encoder: Any, linear: LinearFactory) -> PackedDeberta | None:
@@ -42,8 +40,6 @@ class PackedDeberta:
 
     def __init__(self, encoder: Any, linear: LinearFactory) -> None:
         self._embed = encoder.embeddings
-        self._heads: int = encoder.config.num_attention_heads
-        self._max_products = _MAX_PRODUCTS.get(encoder.device.type, _MAX_PRODUCTS_ELSEWHERE)
         self._distances = _Distances.of(encoder.encoder)
         embeddings = encoder.encoder.get_rel_embedding()
         self._attentions = [_Attention.of(layer.attention.self, embeddings) for layer in encoder.encoder.layer]
@@ -53,52 +49,14 @@ class PackedDeberta:
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
         """See `Encode`."""
-        rows, tokens = input_ids.shape
-        groups = list(self._groups(attention_mask))
+        batch = TokenRows.of(input_ids, attention_mask)
+        indices = self._distances.indices(input_ids.shape[1], input_ids.device)
         ids = input_ids if words is None else None
-        states: Tensor = self._embed(input_ids=ids, inputs_embeds=words, mask=attention_mask).flatten(0, 1)
+        states = batch.picked(self._embed(input_ids=ids, inputs_embeds=words, mask=attention_mask))
         for attention, layer in zip(self._attentions, self._layers, strict=True):
-            projected = layer.query_key_value(states).view(rows, tokens, 3, self._heads, -1)
-            # Behind the tokens of a group are zeros: nothing reads them, but they must be numbers.
-            attended = torch.zeros_like(projected[:, :, 0])
-            for group in groups:
-                query, key, value = projected[group.rows, : group.tokens].unbind(2)
-                attended[group.rows, : group.tokens] = attention(query, key, value, group)
-            states = layer.output(attended.transpose(1, 2), states)
-        return states.view(rows, tokens, -1)
-
-    def _groups(self, attention_mask: Tensor) -> Iterator[_Group]:
-        """Yield groups of consecutive rows, each cut to its longest row."""
-        lengths = attention_mask.sum(dim=1).tolist()
-        indices = self._distances.indices(max(lengths), attention_mask.device)
-        start = 0
-        while start < len(lengths):
-            products = self._heads * lengths[start] * (2 * lengths[start] - 1)
-            rows = slice(start, start + max(1, self._max_products // products))
-            tokens = max(lengths[rows])
-            mask = attention_mask[rows, None, None, :tokens]
-            centre = len(indices) // 2
-            yield _Group(
-                rows,
-                tokens,
-                indices[centre - tokens + 1 : centre + tokens],
-                None if min(lengths[rows]) == tokens else mask == 0,
-            )
-            start = rows.stop
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Rows whose attention is computed at once.
-
-    tokens: of the longest row. indices: of the embeddings of the distances tokens - 1, ..., 1 - tokens.
-    padding: what is padding, (rows, 1, 1, tokens); None without any.
-    """
-
-    rows: slice
-    tokens: int
-    indices: Tensor
-    padding: Tensor | None
+            attended = batch.by_group(layer.query_key_value(states), attention.over(indices))
+            states = layer.output(attended, states)
+        return batch.padded(states)
 
 
 @dataclass(frozen=True)
@@ -136,6 +94,7 @@ class _Attention:
     keys, queries: of all embeddings of distances, (embeddings, heads, size) each, times the scale.
     """
 
+    heads: int
     scale: float
     keys: Tensor | None
     queries: Tensor | None
@@ -154,29 +113,34 @@ class _Attention:
             keys = projected(attention.key_proj if attention.share_att_key else attention.pos_key_proj)
         if embeddings is not None and "p2c" in terms:
             queries = projected(attention.query_proj if attention.share_att_key else attention.pos_query_proj)
-        return _Attention(scale, keys, queries)
+        return _Attention(attention.num_attention_heads, scale, keys, queries)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, group: _Group) -> Tensor:
-        """Return the attended values; all are (rows, tokens, heads, size)."""
-        bias = self._bias(query, key, group)
-        query, key, value = (states.transpose(1, 2) for states in (query, key, value))
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
-        return attended.transpose(1, 2)
+    def over(self, indices: Tensor) -> Callable[[Tensor, RowGroup], Tensor]:
+        """Return the attention of groups, from queries, keys and values in one, for `TokenRows.by_group`.
 
-    def _bias(self, query: Tensor, key: Tensor, group: _Group) -> Tensor:
-        """Return what is added to the attention logits for distances and padding, (rows, heads, tokens, tokens)."""
-        rows, tokens, heads, _ = query.shape
+        indices: see `_Distances.indices`, for the longest group or more.
+        """
+        keys = None if self.keys is None else self.keys[indices]
+        # Of each key, by the distance from it: behind the last token's comes the first one's.
+        queries = None if self.queries is None else self.queries[indices.flip(0)]
+        return partial(self._attend, keys, queries)
+
+    def _attend(self, keys: Tensor | None, queries: Tensor | None, projected: Tensor, group: RowGroup) -> Tensor:
+        query, key, value = projected.view(*projected.shape[:2], 3, self.heads, -1).unbind(2)
         terms = []
-        if self.keys is not None:
-            terms.append(_products(query, self.keys[group.indices]))
-        if self.queries is not None:
-            # Of each key, by the distance from it: behind the last token's comes the first one's.
-            terms.append(_products(key, self.queries[group.indices.flip(0)]).transpose(2, 3))
+        if keys is not None:
+            terms.append(_products(query, keys))
+        if queries is not None:
+            terms.append(_products(key, queries).transpose(2, 3))
+        query, key, value = (states.transpose(1, 2) for states in (query, key, value))
         if len(terms) == 2:
             bias = terms[0] + terms[1]
         else:
-            bias = terms[0].contiguous() if terms else query.new_zeros(rows, heads, tokens, tokens)
-        return bias if group.padding is None else bias.masked_fill_(group.padding, torch.finfo(bias.dtype).min)
+            bias = terms[0].contiguous() if terms else query.new_zeros(*query.shape[:3], query.shape[2])
+        if group.padding is not None:
+            bias = bias.masked_fill_(group.padding[:, None, None] == 0, torch.finfo(bias.dtype).min)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+        return attended.transpose(1, 2)
 
 
 def _projections(attention: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
@@ -186,11 +150,12 @@ def _projections(attention: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
 def _products(states: Tensor, embeddings: Tensor) -> Tensor:
     """Return the product of each token's state with the embedding for each token, (rows, heads, tokens, tokens).
 
-    states: (rows, tokens, heads, size). embeddings: (2 * tokens - 1, heads, size); that of token j for token i is
-    number tokens - 1 - i + j.
+    states: (rows, tokens, heads, size). embeddings: (2 * n - 1, heads, size) for some n of at least `tokens`; that of
+    token j for token i is number n - 1 - i + j.
     """
     rows, tokens, heads, _ = states.shape
-    width = len(embeddings)
+    start, width = len(embeddings) // 2 - tokens + 1, 2 * tokens - 1
+    embeddings = embeddings[start : start + width]
     products = torch.bmm(states.flatten(0, 1).transpose(0, 1), embeddings.permute(1, 2, 0))
     strides = (tokens * width, rows * tokens * width, width - 1, 1)
     return products.as_strided((rows, heads, tokens, tokens), strides, tokens - 1)

@@ -6,7 +6,7 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gliclass_spark.model.encoders.bert import Linear, LinearFactory
+from gliclass_spark.model.encoders.token_rows import RowGroup, TokenRows
 
 _LOCAL = "sliding_attention"
 # Tokens of a block of local attention, or twice the window if that is more: a block attends to a window more on each
@@ -53,23 +54,20 @@ class PackedModernBert:
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
         """See `Encode`."""
-        rows, tokens = input_ids.shape
-        states: Tensor = self._embed(input_ids, words).flatten(0, 1)
-        rotations = {kind: _rotations(frequencies, tokens) for kind, frequencies in self._frequencies.items()}
-        present = None if bool(attention_mask.all()) else attention_mask.bool()
-        blocks = {
-            kind: _blocks(present, tokens, self._window if kind == _LOCAL else tokens, states)
+        batch = TokenRows.of(input_ids, attention_mask)
+        states = batch.picked(self._embed(input_ids, words))
+        rotations = {kind: _rotations(inverse, batch.positions) for kind, inverse in self._frequencies.items()}
+        attends = {
+            kind: _Attention(self._heads, self._window if kind == _LOCAL else None, batch.groups, states)
             for kind in self._frequencies
         }
         for layer in self._layers:
-            projected = layer.query_key_value(layer.attention_norm(states)).view(rows, tokens, 3, self._heads, -1)
-            _rotate(projected[:, :, :2], rotations[layer.kind])
-            attended = _attend(projected, blocks[layer.kind])
-            states = layer.attention_out.add(attended.view(rows * tokens, -1), states)
+            projected = layer.query_key_value(layer.attention_norm(states))
+            _rotate(projected.view(len(states), 3, self._heads, -1)[:, :2], rotations[layer.kind])
+            states = layer.attention_out.add(batch.by_group(projected, attends[layer.kind]), states)
             gate, value = layer.up(layer.norm(states)).chunk(2, dim=-1)
             states = layer.down.add(functional.gelu(gate).mul_(value), states)
-        last: Tensor = self._final_norm(states).view(rows, tokens, -1)
-        return last
+        return batch.padded(self._final_norm(states))
 
 
 @dataclass(frozen=True)
@@ -116,14 +114,14 @@ def _with_adjacent_pairs(query_key_value: nn.Linear, size: int) -> nn.Linear:
     return ordered
 
 
-def _rotations(frequencies: Tensor, tokens: int) -> Tensor:
-    """Return the rotation of each position, (tokens, 1, 1, size / 2), complex (RoPE, arXiv 2104.09864)."""
-    angles = torch.arange(tokens, device=frequencies.device, dtype=torch.float32)[:, None] * frequencies
+def _rotations(frequencies: Tensor, positions: Tensor) -> Tensor:
+    """Return the rotation of each token, (tokens, 1, 1, size / 2), complex (RoPE, arXiv 2104.09864)."""
+    angles = positions[:, None] * frequencies
     return torch.polar(torch.ones_like(angles), angles)[:, None, None]
 
 
 def _rotate(queries_keys: Tensor, rotations: Tensor) -> None:
-    """Rotate queries and keys (rows, tokens, 2, heads, size) in place."""
+    """Rotate queries and keys (tokens, 2, heads, size) in place."""
     *shape, size = queries_keys.shape
     rotated = torch.view_as_complex(queries_keys.float().view(*shape, size // 2, 2)).mul_(rotations)
     if queries_keys.dtype != torch.float32:
@@ -142,38 +140,46 @@ class _Block:
     mask: Tensor | None
 
 
-def _blocks(present: Tensor | None, tokens: int, window: int, states: Tensor) -> list[_Block]:
-    """Return the blocks of attention to the tokens at most `window` away.
+class _Attention:
+    """Attention of groups to the tokens at most `window` away, or to all, for `TokenRows.by_group`.
 
-    present: which tokens are no padding, (rows, tokens); None if none is. states: of the precision and the device.
+    states: of the precision and on the device of the masks, which are made once for all layers.
     """
-    size = tokens if window + 1 >= tokens else max(2 * window, _MIN_BLOCK_TOKENS)
+
+    def __init__(self, heads: int, window: int | None, groups: Sequence[RowGroup], states: Tensor) -> None:
+        self._heads = heads
+        self._blocks = {group.tokens.start: list(_blocks(group, window, states)) for group in groups}
+
+    def __call__(self, projected: Tensor, group: RowGroup) -> Tensor:
+        """Return the attended values (rows, tokens, heads, size)."""
+        parts = projected.view(*projected.shape[:2], 3, self._heads, -1).unbind(2)
+        query, key, value = (part.transpose(1, 2) for part in parts)
+        attended = [
+            functional.scaled_dot_product_attention(
+                query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys], attn_mask=block.mask
+            ).transpose(1, 2)
+            for block in self._blocks[group.tokens.start]
+        ]
+        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
+
+
+def _blocks(group: RowGroup, window: int | None, states: Tensor) -> Iterator[_Block]:
+    tokens = (group.tokens.stop - group.tokens.start) // group.rows
+    is_local = window is not None and window + 1 < tokens
+    reach = window if window is not None and is_local else tokens
+    size = max(2 * reach, _MIN_BLOCK_TOKENS)
     positions = torch.arange(tokens, device=states.device)
-    blocks = []
     for start in range(0, tokens, size):
         queries = slice(start, min(start + size, tokens))
-        keys = slice(max(start - window, 0), min(queries.stop + window, tokens))
-        allowed = None if present is None else present[:, None, None, keys]
-        if window + 1 < tokens:
-            near = (positions[queries, None] - positions[keys]).abs() <= window
+        keys = slice(max(start - reach, 0), min(queries.stop + reach, tokens))
+        allowed = None if group.padding is None else group.padding[:, None, None, keys] != 0
+        if is_local:
+            near = (positions[queries, None] - positions[keys]).abs() <= reach
             allowed = near[None, None] if allowed is None else allowed & near
-        blocks.append(_Block(queries, keys, None if allowed is None else _additive(allowed, states.dtype)))
-    return blocks
+        yield _Block(queries, keys, None if allowed is None else _additive(allowed, states.dtype))
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     # Not minus infinity: a query of padding may have no key at all, and its states must be numbers.
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return mask.masked_fill_(~allowed, torch.finfo(dtype).min)
-
-
-def _attend(projected: Tensor, blocks: Sequence[_Block]) -> Tensor:
-    """Return the attended values (rows, tokens, heads, size) of queries, keys and values in dimension 2."""
-    query, key, value = (part.transpose(1, 2) for part in projected.unbind(2))
-    attended = [
-        functional.scaled_dot_product_attention(
-            query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys], attn_mask=block.mask
-        ).transpose(1, 2)
-        for block in blocks
-    ]
-    return attended[0].contiguous() if len(attended) == 1 else torch.cat(attended, dim=1)

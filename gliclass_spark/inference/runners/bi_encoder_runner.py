@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_spark.inference.context_window import max_input_tokens
+from gliclass_spark.inference.device import ModelPrecision
+from gliclass_spark.inference.kernels.fast_encoder import fast_encoder
 from gliclass_spark.inference.runners.label_cache import LabelCache
 from gliclass_spark.model.architectures.bi_encoder import BiEncoderModel, FusedBiEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
@@ -22,7 +25,9 @@ from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 class BiEncoderRunner:
     """Encodes texts, and scores them against cached label vectors; runs the fused bi-encoder, too."""
 
-    def __init__(self, model: BiEncoderModel, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self, model: BiEncoderModel, checkpoint: Checkpoint, device: torch.device, precision: ModelPrecision
+    ) -> None:
         self.max_length = max_input_tokens(model.encoder_model)
         hf_label_tokenizer = checkpoint.label_tokenizer or checkpoint.tokenizer
         label_tokenizer = LabelCachedTokenizer(hf_label_tokenizer, max_input_tokens(model.label_encoder))
@@ -36,14 +41,15 @@ class BiEncoderRunner:
             )
         else:
             self.tokenizer = BiEncoderTokenizer(checkpoint.tokenizer, label_tokenizer, self.max_length)
-        self.max_padding: int | None = None
         self._model = model
-        self._label_cache = LabelCache(label_tokenizer.label_ids, model.label_vectors, hf_label_tokenizer, device)
+        self._encode = fast_encoder(model.encoder_model, precision)
+        encode_labels = partial(model.label_vectors, encode=fast_encoder(model.label_encoder, precision))
+        self._label_cache = LabelCache(label_tokenizer.label_ids, encode_labels, hf_label_tokenizer, device)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         """See `ModelRunner.logits`."""
         rows = [torch.stack(self._label_cache.states(frame.label_texts)) for frame in frames]
         present = pad_sequence([row.new_ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
         labels = LabelVectors(pad_sequence(rows, batch_first=True), present)
-        logits: Tensor = self._model(input_ids, attention_mask, labels)
+        logits: Tensor = self._model(input_ids, attention_mask, labels, self._encode)
         return logits

@@ -26,7 +26,6 @@ class EncoderDecoderRunner:
         self.tokenizer: TextTokenizer = EncoderDecoderTokenizer(
             checkpoint.tokenizer, prompt_first=False, max_length=self.max_length
         )
-        self.max_padding: int | None = None
         self._model = model
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
         self._device = device

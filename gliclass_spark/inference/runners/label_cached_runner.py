@@ -32,7 +32,6 @@ class LabelCachedRunner:
         self.max_length = max_input_tokens(model.encoder_model)
         tokenizer = LabelCachedTokenizer(checkpoint.tokenizer, self.max_length)
         self.tokenizer: TextTokenizer = tokenizer
-        self.max_padding: int | None = None
         self._model = model
         self._bert = fast_bert(model.encoder_model, precision)
         if self._bert is None and precision == "int8":

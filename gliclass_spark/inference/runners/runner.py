@@ -26,12 +26,10 @@ class ModelRunner(Protocol):
     """A model on its device, with the tokenizer that builds its inputs.
 
     max_length: tokens of one input at most, special tokens included.
-    max_padding: tokens of padding beside one input at most; None for any number.
     """
 
     tokenizer: TextTokenizer
     max_length: int
-    max_padding: int | None
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         """Return logits (inputs, labels) for token ids and their mask, (inputs, tokens) each, padded on the right.
@@ -54,8 +52,8 @@ def runner_for(checkpoint: Checkpoint, device: torch.device, precision: ModelPre
         return LabelCachedRunner(model, checkpoint, device, precision)
     if isinstance(model, UniEncoderModel):
         return UniEncoderRunner(model, checkpoint, precision)
+    if isinstance(model, BiEncoderModel):
+        return BiEncoderRunner(model, checkpoint, device, precision)
     if precision == "int8":
         raise Int8Error(f"{type(model).__name__} has no path in 8-bit integers")
-    if isinstance(model, BiEncoderModel):
-        return BiEncoderRunner(model, checkpoint, device)
     return EncoderDecoderRunner(model, checkpoint, device)

@@ -11,7 +11,6 @@ from gliclass_spark.inference.device import ModelPrecision
 from gliclass_spark.inference.kernels.fast_encoder import Int8Error, fast_encoder
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.checkpoint import Checkpoint
-from gliclass_spark.model.encoders.bert import Bert
 from gliclass_spark.model.prompts.prompt import Frame
 from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
@@ -29,8 +28,6 @@ class UniEncoderRunner:
         if not model.config.needs_only_last_states and precision == "int8":
             raise Int8Error("the states of several layers are used, and they have no path in 8-bit integers")
         self._encode = fast_encoder(model.encoder_model, precision) if model.config.needs_only_last_states else None
-        # Padding changes a state's last bits; rounded to an integer, that may be a whole step. A Bert runs without it.
-        self.max_padding: int | None = 0 if precision == "int8" and not isinstance(self._encode, Bert) else None
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
         """See `ModelRunner.logits`."""

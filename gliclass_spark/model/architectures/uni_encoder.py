@@ -53,7 +53,8 @@ class UniEncoderModel(PublishedModel):
 
     def _words_of_segments(self, input_ids: Tensor) -> Tensor:
         words: Tensor = self.encoder_model.get_input_embeddings()(input_ids)
-        return words + self.segment_embeddings(self._segments(input_ids)).to(words.dtype)
+        segments: Tensor = self.segment_embeddings(self._segments(input_ids))
+        return words + segments.to(words.dtype)
 
     def _segments(self, input_ids: Tensor) -> Tensor:
         """Return the segment of each token, (batch, tokens): 0 labels, 1 text.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -140,21 +141,16 @@ class Bert:
         embedded = functional.embedding(batch.input_ids, self._words) if words is None else batch.picked(words)
         states = self._norm(embedded + self._positions[batch.positions])
         for number, layer in enumerate(self._layers):
-            projected = layer.query_key_value(states)
-            attended = []
-            for group in batch.groups:
-                query, key, value = self._split(projected[group.tokens], group.rows)
-                attended.append(attend(number, query, key, value, group).transpose(1, 2).flatten(0, 1))
-            rest = len(states) - batch.groups[-1].tokens.stop
-            if rest:
-                attended.append(attended[0].new_zeros(rest, *attended[0].shape[1:]))
-            states = layer.output(torch.cat(attended)[None].transpose(1, 2), states)
+            attend_in = partial(self._attend, partial(attend, number))
+            states = layer.output(batch.by_group(layer.query_key_value(states), attend_in), states)
         return batch.padded(states)
 
-    def _split(self, projected: Tensor, rows: int) -> list[Tensor]:
-        """Return query, key and value, (rows, heads, tokens, size) each."""
-        parts = projected.view(rows, -1, 3, self._heads, projected.shape[-1] // (3 * self._heads)).unbind(2)
-        return [part.transpose(1, 2) for part in parts]
+    def _attend(
+        self, attend: Callable[[Tensor, Tensor, Tensor, RowGroup], Tensor], projected: Tensor, group: RowGroup
+    ) -> Tensor:
+        parts = projected.view(*projected.shape[:2], 3, self._heads, -1).unbind(2)
+        query, key, value = (part.transpose(1, 2) for part in parts)
+        return attend(query, key, value, group).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -195,8 +191,8 @@ class BertLayer:
         )
 
     def output(self, attended: Tensor, states: Tensor) -> Tensor:
-        """Return the layer's output, from attention's (rows, heads, tokens, size) and the layer's input."""
-        states = self.attention_norm(self.attention_out.add(attended.transpose(1, 2).reshape(len(states), -1), states))
+        """Return the layer's output, from attention's and the layer's input, (tokens, hidden) each."""
+        states = self.attention_norm(self.attention_out.add(attended, states))
         return self.norm(self.down.add(self.up.gelu(states), states))
 
 

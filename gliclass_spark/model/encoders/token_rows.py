@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -48,16 +49,26 @@ class TokenRows:
         On a processor each row has its own length, so what is computed of it does not depend on the other rows. On a
         GPU, where a group takes as long as a batch, all rows are one group, with the padding.
         """
+        if input_ids.device.type == "cpu":
+            return TokenRows.without_padding(input_ids, attention_mask)
+        return TokenRows.with_padding(input_ids, attention_mask)
+
+    @staticmethod
+    def with_padding(input_ids: Tensor, attention_mask: Tensor) -> TokenRows:
+        """Return all rows in one group, which has the padding."""
         rows, tokens = input_ids.shape
-        places_in_row = torch.arange(tokens, device=input_ids.device)
-        if input_ids.device.type != "cpu":
-            padding = None if bool(attention_mask.all()) else attention_mask
-            group = RowGroup(slice(0, rows * tokens), rows, padding)
-            return TokenRows(input_ids.flatten(), places_in_row.repeat(rows), (group,), None, input_ids.shape)
+        positions = torch.arange(tokens, device=input_ids.device).repeat(rows)
+        padding = None if bool(attention_mask.all()) else attention_mask
+        group = RowGroup(slice(0, rows * tokens), rows, padding)
+        return TokenRows(input_ids.flatten(), positions, (group,), None, input_ids.shape)
+
+    @staticmethod
+    def without_padding(input_ids: Tensor, attention_mask: Tensor) -> TokenRows:
+        """Return a group for each run of rows of one length."""
         places = attention_mask.flatten().nonzero().squeeze(1)
         spare = -len(places) % _MULTIPLE
         ids = functional.pad(input_ids.flatten()[places], (0, spare))
-        positions = functional.pad(places % tokens, (0, spare))
+        positions = functional.pad(places % input_ids.shape[1], (0, spare))
         return TokenRows(ids, positions, _groups(attention_mask.sum(dim=1).tolist()), places, input_ids.shape)
 
     def picked(self, values: Tensor) -> Tensor:
@@ -66,6 +77,20 @@ class TokenRows:
         if self.places is None:
             return flat
         return functional.pad(flat[self.places], (0, 0, 0, len(self.input_ids) - len(self.places)))
+
+    def by_group(self, projected: Tensor, attend: Callable[[Tensor, RowGroup], Tensor]) -> Tensor:
+        """Return what `attend` returns for all groups, (tokens, size); zeros for tokens of no row.
+
+        projected: (tokens, ...). attend: from a group's part of it, (rows, tokens, ...), to (rows, tokens, ...).
+        """
+        attended = [
+            attend(projected[group.tokens].view(group.rows, -1, *projected.shape[1:]), group).flatten(2).flatten(0, 1)
+            for group in self.groups
+        ]
+        rest = len(projected) - self.groups[-1].tokens.stop
+        if rest:
+            attended.append(attended[0].new_zeros(rest, attended[0].shape[1]))
+        return torch.cat(attended)
 
     def padded(self, states: Tensor) -> Tensor:
         """Return states (tokens, hidden) as (rows, tokens, hidden), zeros for padding."""

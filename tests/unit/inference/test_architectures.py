@@ -172,9 +172,9 @@ def test_a_bi_encoder_encodes_each_label_once(
     encoded: list[int] = []
     vectors = BiEncoderModel.label_vectors
 
-    def counted(self: BiEncoderModel, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def counted(self: BiEncoderModel, input_ids: torch.Tensor, mask: torch.Tensor, **named: Any) -> torch.Tensor:
         encoded.append(len(input_ids))
-        return vectors(self, input_ids, mask)
+        return vectors(self, input_ids, mask, **named)
 
     monkeypatch.setattr(BiEncoderModel, "label_vectors", counted)
     own = engine("modernbert", **BI_ENCODERS[name])
