@@ -43,7 +43,7 @@ format: setup  ## Format the code.
 	@$(BIN)/ruff format .
 
 bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, base-size models, Spark, a run's overhead.
-	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/throughput.py --texts 100
 	@$(BIN)/python benchmarks/labels.py
 	@$(BIN)/python benchmarks/base_size.py --texts 2 --rounds 2
 	@$(BIN)/python benchmarks/spark_share.py

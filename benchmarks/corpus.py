@@ -7,6 +7,7 @@ import re
 from importlib import metadata
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 # Words per text: log-normal, as in most corpora, with many short texts and few long ones.
 MEDIAN_WORDS, SIGMA, MIN_WORDS, MAX_WORDS = 60, 1.0, 5, 400
@@ -21,6 +22,19 @@ def texts(count: int, seed: int) -> list[str]:
     lengths = np.clip(rng.lognormal(np.log(MEDIAN_WORDS), SIGMA, count), MIN_WORDS, MAX_WORDS).astype(int)
     starts = rng.integers(0, len(words) - MAX_WORDS, count)
     return [" ".join(words[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
+
+
+def cut_to_window(corpus: list[str], prompt: str, tokenizer: PreTrainedTokenizerFast, window: int) -> list[str]:
+    """Cut each text so that it has room behind the prompt, in `window` tokens: all contenders score the same tokens."""
+    cut = []
+    lengths = [len(ids) for ids in tokenizer([prompt + text for text in corpus]).input_ids]
+    for text, tokens in zip(corpus, lengths, strict=True):
+        words = text.split()
+        while tokens > window:
+            words = words[: len(words) * window // tokens]
+            tokens = len(tokenizer(prompt + " ".join(words)).input_ids)
+        cut.append(" ".join(words))
+    return cut
 
 
 def digest(corpus: list[str]) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from torch import Tensor, nn
 
-_SIZE = 2048  # of the square matrices
+from gliclass_spark.inference.kernels.linear import ConcatenatedLinear, PackedLinear, onednn_packs
+
+_SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 _REPEATS = 3
-_FEATURES = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "bf16")
+_FEATURES = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "bf16")
 
 
 def describe() -> dict[str, Any]:
@@ -44,16 +50,57 @@ def device() -> str:
 
 
 @torch.inference_mode()
-def matrix_rate(dtype: torch.dtype) -> float:
-    """Return the FLOP/s of torch's product of two large matrices, the best of a few."""
-    left, right = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
-    torch.matmul(left, right)
+def matrix_rate(dtype: torch.dtype, device: torch.device | None = None) -> float:
+    """Return the FLOP/s of the device's product of two large matrices, the best of a few.
+
+    On processors the better of torch's own product and of oneDNN's, which the engine uses, too.
+    """
+    device = device or torch.device("cpu")
+    size = _SIZES.get(device.type, _SIZES["cpu"])
+    left = torch.randn(size, size, device=device).to(dtype)
+    layer = nn.Linear(size, size, bias=False, device=device, dtype=dtype)
+    products = [ConcatenatedLinear(layer)]
+    if onednn_packs(device, dtype):
+        products.append(PackedLinear(layer))
+    return max(2 * size**3 / _seconds(product, left) for product in products)
+
+
+def _seconds(product: Callable[[Tensor], Tensor], left: Tensor) -> float:
+    product(left)
     best = float("inf")
     for _ in range(_REPEATS):
+        synchronize(left.device)
         started = time.perf_counter()
-        torch.matmul(left, right)
+        product(left)
+        synchronize(left.device)
         best = min(best, time.perf_counter() - started)
-    return float(2 * _SIZE**3 / best)
+    return best
+
+
+@dataclass
+class GpuPeak:
+    """The peak of a GPU's memory within a block, in MiB beyond what was allocated before; 0 on a processor."""
+
+    mib: float = 0.0
+
+
+@contextmanager
+def gpu_peak(device: torch.device) -> Iterator[GpuPeak]:
+    """Measure the block's peak of GPU memory."""
+    peak = GpuPeak()
+    if device.type != "cuda":
+        yield peak
+        return
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    yield peak
+    peak.mib = (torch.cuda.max_memory_allocated(device) - before) / 2**20
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU; return at once on a processor."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _cpu_model() -> str:

@@ -17,6 +17,7 @@ The figures are read from the files of `benchmarks/results` when this site is bu
 the date, and links to its file. [How the figures are measured](../benchmarks/README.md) explains the columns and has
 the commands for your machine. Compare ratios: seconds also depend on what else ran on the machine.
 """
+_THROUGHPUT = "throughput-"  # what the names of the files of all devices begin with
 Row = Sequence[object]
 # Title, introduction, and the function that prints the table.
 Printer = tuple[str, str, Callable[[Any], str]]
@@ -25,10 +26,10 @@ Printer = tuple[str, str, Callable[[Any], str]]
 def page() -> str:
     """Return the page in Markdown, with a section for each result file."""
     results = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
-    engine_names = [name for name, result in results.items() if "contenders" in result]
+    by_device = [name for name in results if name.startswith(_THROUGHPUT)]
     named = [name for name in PRINTERS if name in results]
-    others = [name for name in results if name not in {*engine_names, *named}]
-    return "\n\n".join([_HEAD, *(section(name, results[name]) for name in (*engine_names, *named, *others))]) + "\n"
+    others = [name for name in results if name not in {*by_device, *named}]
+    return "\n\n".join([_HEAD, *(section(name, results[name]) for name in (*by_device, *named, *others))]) + "\n"
 
 
 def section(name: str, result: Any) -> str:
@@ -39,10 +40,10 @@ def section(name: str, result: Any) -> str:
 
 
 def _printer(name: str, result: Any) -> Printer:
-    if "contenders" in result:
+    if name.startswith(_THROUGHPUT):
         threads = result["threads"]
-        model, many = result["model"], "" if threads == 1 else "s"
-        return f"The engine against the gliclass library, {threads} thread{many}", f"The model is {model}.", engine
+        on = "a GPU" if "device" in result else f"a processor, {threads} thread{'s' * (threads > 1)}"
+        return f"The engine against the gliclass library, on {on}", "From strings to scores, ten labels.", throughput
     return PRINTERS.get(name, (name.removesuffix(".json").replace("_", " ").replace("-", " ").capitalize(), "", plain))
 
 
@@ -77,19 +78,29 @@ def _spread(summary: dict[str, float], digits: int = 2) -> str:
     return f"{summary['median']:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def engine(result: Any) -> str:
-    rows = [
-        (
-            row["name"],
-            _spread(row["speedup"]),
-            f"{row['texts_per_s']:.1f}",
-            f"{row['padding_share']:.1%}" if "padding_share" in row else "",
-            f"{row['largest_score_difference']:.1e}" if "largest_score_difference" in row else "",
-            f"{row['peak_rss_mib']:.0f}" if "peak_rss_mib" in row else "",
-        )
-        for row in result["contenders"]
-    ]
-    return table(("contender", "times as fast", "texts/s", "padding", "differs by", "RSS, MiB"), rows)
+def throughput(result: Any) -> str:
+    """Print a table for each model."""
+    parts = []
+    for model in result["models"]:
+        rows = [
+            (
+                row["contender"],
+                _spread(row["of_default"]),
+                _spread(row["of_best"]),
+                f"{row['texts_per_s']:.1f}",
+                f"{row['share_of_matrix_rate']['median']:.0%}" if "share_of_matrix_rate" in row else "",
+                f"{row['largest_score_difference']:.1e}" if "largest_score_difference" in row else "",
+                f"{row.get('peak_rss_mib', row.get('gpu_mib_beyond_weights')):.0f}"
+                if "peak_rss_mib" in row or "gpu_mib_beyond_weights" in row
+                else "",
+            )
+            for row in model["contenders"]
+        ]
+        head = ("times its default", "times its best", "texts/s", "of matrix rate", "differs by", "MiB")
+        texts = model["texts"]
+        introduction = f"{texts['count']} texts of {texts['median_tokens']:.0f} tokens (median, labels included)."
+        parts.append(f"{introduction}\n\n{table((model['model'], *head), rows)}")
+    return "\n\n".join(parts)
 
 
 def spark_share(result: Any) -> str:
@@ -246,11 +257,17 @@ def base_size(result: Any) -> str:
             for row in rows_of_backbone
             if row["labels"] == counts[-1] and row["of_one_label"]
         }
+        allowed = {
+            row["contender"]: f"{row['tokens_allow']:.2f}"
+            for row in rows_of_backbone
+            if row["labels"] == counts[-1] and row.get("tokens_allow")
+        }
         rows = [
-            (name, *(speed.get((name, count), "") for count in counts), kept.get(name, ""))
+            (name, *(speed.get((name, count), "") for count in counts), kept.get(name, ""), allowed.get(name, ""))
             for name in dict.fromkeys(row["contender"] for row in rows_of_backbone)
         ]
-        head = (backbone, *(f"{count} label{'s' * (count > 1)}" for count in counts), f"kept at {counts[-1]}")
+        labels_of = (f"{count} label{'s' * (count > 1)}" for count in counts)
+        head = (backbone, *labels_of, f"kept at {counts[-1]}", "tokens allow")
         parts.append(table(head, rows))
     return "\n\n".join(parts)
 
