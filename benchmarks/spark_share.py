@@ -2,7 +2,8 @@
 
     python benchmarks/spark_share.py [--texts N] [--rounds R] [--out FOLDER]
 
-The embedded model, ten labels, the same texts, two threads: two workers with one each, and one engine with two.
+The embedded model, ten labels, two threads: two workers with one each, and one engine with two. A job tags the texts
+into new tables, and a second one as many others into the same tables, as a nightly run does.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.spark.jobs import tag_step
 
 THREADS = 2
+JOBS = ("first job", "later job")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--texts", type=int, default=6000)
+    parser.add_argument("--texts", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
@@ -56,23 +58,30 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     spark = lake_runs.session(folder)
     engine = Engine.from_pretrained("embedded", device="cpu")
     engine.run(texts[:64], LABELS)
-    lake_runs.add(spark, folder, [(str(number), text) for number, text in enumerate(texts)])
-    measured = []
+    measured: list[dict[str, dict[str, float]]] = []
     for number in range(-1, rounds):  # the first round loads the workers' models, and is not counted
+        lake = folder / f"round{number}"
+        lake.mkdir()
         started = time.perf_counter()
         engine.run(texts, LABELS)
-        engine_seconds = time.perf_counter() - started
-        started = time.perf_counter()
-        manifest = tag_step(lake_runs.run(spark, folder, f"round-{number}", LABELS, tables=f"lake-{number}"))
+        seconds = {"engine": {"job": time.perf_counter() - started}}
+        for job in JOBS:
+            lake_runs.add(spark, lake, [(f"{job} {position}", text) for position, text in enumerate(texts)])
+            started = time.perf_counter()
+            manifest = tag_step(lake_runs.run(spark, lake, job, LABELS))
+            seconds[job] = {"job": time.perf_counter() - started, **manifest.step_seconds}
         if number >= 0:
-            spark_seconds = time.perf_counter() - started
-            measured.append({"engine": engine_seconds, "spark": spark_seconds, **manifest.step_seconds})
-    shares = {part: [seconds["engine"] / seconds[part] for seconds in measured] for part in ("spark", "score")}
+            measured.append(seconds)
     return {
         "machine": machine.describe(),
         "texts": {"count": count, "labels": len(LABELS), "digest": corpus.digest(texts)},
-        "share": {"median": statistics.median(shares["spark"]), "all": shares["spark"]},
-        "share_while_scoring": {"median": statistics.median(shares["score"]), "all": shares["score"]},
+        "shares": {
+            job: {
+                name: [seconds["engine"]["job"] / seconds[job][part] for seconds in measured]
+                for name, part in (("of the whole job", "job"), ("while scoring", "score"))
+            }
+            for job in JOBS
+        },
         "seconds": measured,
     }
 
@@ -80,16 +89,17 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
 def show(result: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{result['texts']['count']} texts, Delta to Delta", title_justify="left")
     table.add_column("seconds (median)")
-    table.add_column("", justify="right")
-    for part in result["seconds"][0]:
-        table.add_row(part, f"{statistics.median(seconds[part] for seconds in result['seconds']):.1f}")
+    for name in ("engine", *JOBS):
+        table.add_column(name, justify="right")
+    for part in result["seconds"][0][JOBS[0]]:
+        cells = ([seconds[name].get(part) for seconds in result["seconds"]] for name in ("engine", *JOBS))
+        table.add_row(part, *("" if None in values else f"{statistics.median(values):.1f}" for values in cells))
     console.print(table)
-    for name in ("share", "share_while_scoring"):
-        share = result[name]
-        spread = f"{min(share['all']):.2f}-{max(share['all']):.2f}"
-        console.print(
-            f"{name.replace('_', ' ')} of the engine's speed: {share['median']:.2f} ({spread})", highlight=False
-        )
+    for job, shares in result["shares"].items():
+        for name, values in shares.items():
+            spread = f"{min(values):.2f}-{max(values):.2f}"
+            share = f"{statistics.median(values):.2f} ({spread})"
+            console.print(f"{job}, share of the engine's speed {name}: {share}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from replaced_tables import create_again, forget_logs
 
 # Documents of the first version, and of each addition.
-ROWS = 3000
+ROWS = 1000
 _ADDED = 100
 _TEXT = (
     "CASE WHEN n % 97 = 0 THEN NULL WHEN n % 89 = 0 THEN '  ' WHEN n % 7 = 0 THEN 'short' "

@@ -104,7 +104,7 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
 
 
 def _score_sample(run: PipelineRun, contents: DataFrame, count: int, model: ModelRef) -> tuple[DataFrame, int, Usage]:
-    """Return the `tags` rows of the `count` sampled documents, how many were scored, and the engine's usage for them."""
+    """Return the `tags` rows of the `count` sampled documents, how many were scored, and the engine's usage."""
     label_set = run.pipeline.label_set
     meter = Meter(run.spark.sparkContext)
     settings = worker_settings(run, model)
