@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from reference_cells import BACKBONES
+from reference_models import PUBLISHED, Reference
 from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
@@ -18,6 +20,7 @@ from gliclass_spark.inference.kernels.fast_encoder import fast_encoder
 from gliclass_spark.inference.kernels.linear import ConcatenatedLinear, PackedLinear
 from gliclass_spark.inference.kernels.packed_deberta import PackedDeberta, packed_deberta
 from gliclass_spark.inference.kernels.packed_modernbert import PackedModernBert, packed_modernbert
+from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.encoders.token_rows import TokenRows
 
 TOLERANCE = 1e-5  # between two features of size 1, float32
@@ -175,7 +178,33 @@ def test_a_fast_pass_that_differs_is_not_used_and_the_log_says_so(
     assert record.getMessage().startswith(f"{type(encoder).__name__} runs slowly, by its plain forward pass: ")
 
 
-@pytest.mark.parametrize("backbone", PACKED)
-def test_the_engine_takes_the_fast_pass(backbone: str, engine: Callable[..., Engine]) -> None:
-    encode = engine(backbone)._runner._encode  # type: ignore[attr-defined]
-    assert isinstance(encode, (PackedDeberta, PackedModernBert))
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param({}, id="uni-encoder"),
+        pytest.param({"use_segment_embeddings": True}, id="uni-encoder with segments"),
+        pytest.param({"architecture_type": "bi-encoder", "pooling_strategy": "avg"}, id="bi-encoder"),
+        pytest.param({"architecture_type": "bi-encoder-fused", "pooling_strategy": "avg"}, id="fused bi-encoder"),
+    ],
+)
+@pytest.mark.parametrize(("backbone", "kind"), [("deberta-v2", PackedDeberta), ("modernbert", PackedModernBert)])
+def test_the_engine_takes_the_fast_pass(
+    backbone: str, kind: type, head: dict[str, Any], engine: Callable[..., Engine]
+) -> None:
+    assert isinstance(engine(backbone, **head)._runner._encode, kind)  # type: ignore[attr-defined]
+
+
+def test_a_model_that_reads_another_layer_runs_by_transformers(engine: Callable[..., Engine]) -> None:
+    assert engine("deberta-v2", encoder_layer_id=1)._runner._encode is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_long_text_among_short_ones_has_the_references_logits(
+    backbone: str, reference: Callable[..., Reference], engine: Callable[..., Engine]
+) -> None:
+    labels = LabelSet.of("sport", "machine learning", "web")
+    texts = ["spark", "deep water and a river " * 60, "a table", "deep river " * 20]
+    of_reference = reference(backbone, **PUBLISHED["base-v3"][1])
+    expected = [of_reference.logits(of_reference.input_ids(text, labels.texts)).tolist() for text in texts]
+    logits = engine(backbone, **PUBLISHED["base-v3"][1]).logits(texts, labels)
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE, rtol=0)
