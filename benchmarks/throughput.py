@@ -56,9 +56,9 @@ EMBEDDED = "the embedded model itself"
 MODELS = (SMALL, *base_models.BACKBONES)
 WINDOW = 512
 TEXTS = {"cpu": 2_000, "cuda": 20_000}
-MINUTES = {"cpu": float("inf"), "cuda": 8.0}
+MINUTES = {"cpu": float("inf"), "cuda": 7.0}
 # Texts to warm up on, and to choose the library's best batch size by.
-SAMPLE = {"cpu": 12, "cuda": 1_024}
+SAMPLE = {"cpu": 12, "cuda": 512}
 AGREEMENT_TEXTS = 20
 PADDING_TEXTS = 200
 MEMORY_TEXTS = 32
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--texts", type=int, help="default: 2,000 on a processor, 20,000 on a GPU")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, help="default: 8 on a GPU, no limit on a processor")
+    parser.add_argument("--minutes", type=float, help="default: 7 on a GPU, no limit on a processor")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", choices=MODELS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
