@@ -35,7 +35,9 @@ class LabelCachedRunner:
         self._model = model
         self._bert = fast_bert(model.encoder_model, precision)
         if self._bert is None and precision == "int8":
-            raise Int8Error(f"{type(model.encoder_model).__name__} has no path in 8-bit integers beside cached labels")
+            raise Int8Error(
+                f"with cached labels {type(model.encoder_model).__name__} has no forward pass in 8-bit integers"
+            )
         self._label_cache = LabelCache(tokenizer.label_ids, self._encode_labels, checkpoint.tokenizer, device)
         self._label_set_states = lru_cache(maxsize=_CACHED_LABEL_SETS)(self._label_states)
 

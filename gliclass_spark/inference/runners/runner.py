@@ -55,5 +55,5 @@ def runner_for(checkpoint: Checkpoint, device: torch.device, precision: ModelPre
     if isinstance(model, BiEncoderModel):
         return BiEncoderRunner(model, checkpoint, device, precision)
     if precision == "int8":
-        raise Int8Error(f"{type(model).__name__} has no path in 8-bit integers")
+        raise Int8Error(f"{type(model).__name__} has no forward pass in 8-bit integers")
     return EncoderDecoderRunner(model, checkpoint, device)

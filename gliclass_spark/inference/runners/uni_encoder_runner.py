@@ -26,7 +26,7 @@ class UniEncoderRunner:
         )
         self._model = model
         if not model.config.needs_only_last_states and precision == "int8":
-            raise Int8Error("the states of several layers are used, and they have no path in 8-bit integers")
+            raise Int8Error("the states of several layers are used, and they have no forward pass in 8-bit integers")
         self._encode = fast_encoder(model.encoder_model, precision) if model.config.needs_only_last_states else None
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
