@@ -21,6 +21,7 @@ from gliclass_spark.spark.jobs.run_date import date_settings
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import worker_settings
 from gliclass_spark.spark.jobs.tag_steps.tag_check import check
 from gliclass_spark.spark.jobs.tag_steps.tag_input import (
+    count_pending,
     live_tags,
     pending_documents,
     source_range,
@@ -84,7 +85,7 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
         changes = read_changes(run.spark, source, last_read, commit, version, run.documents.select_columns)
     contents = with_content(changes.rows, pipeline.source.text)
     pending = pending_documents(run, contents, model, recent).persist()
-    pending_count = pending.count()
+    pending_count, text_count = count_pending(pending)
 
     sample_ids = pending.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
     sample_contents = contents.join(sample_ids, KEY, "left_semi")
@@ -99,7 +100,8 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
         sample_documents = documents.join(sample_ids, KEY, "left_semi")
         sample = _with_outcomes(run, sample_documents, sample_tags.withColumn("deleted_at", F.lit(None)))
         outcomes = _count_outcomes(run, scored, sample, scale)
-    estimates = _estimate(usage, scale, task_slots(run.spark))
+    # Equal texts are scored once.
+    estimates = _estimate(usage, text_count / sampled if sampled else 0.0, task_slots(run.spark))
     return Plan(documents.count(), pending_count, sampled, *estimates, outcomes)
 
 

@@ -73,6 +73,12 @@ def tag(
     return classified.withColumns(columns | nulls).select(*TAGS.names)
 
 
+def with_equal_texts(rows: DataFrame, texts: DataFrame, documents: DataFrame) -> DataFrame:
+    """Return a row for each of `documents`, from the rows of `texts`: one document of each text_id."""
+    scored = rows.drop("content_hash").join(texts.select(KEY, "text_id"), KEY).drop(KEY)
+    return documents.join(scored, "text_id").select(*TAGS.names)
+
+
 def _texts(batch: pa.RecordBatch) -> list[bytes | None]:
     """Return the texts; null for a row that the source could not read, so that it is not scored."""
     texts: list[bytes | None] = batch.column("text").to_pylist()

@@ -21,7 +21,7 @@ from gliclass_spark.spark.delta import table_creation
 from gliclass_spark.spark.delta.schema import KEY, STAGED_SPEC
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-from gliclass_spark.spark.jobs.tag_steps.tag_input import TagInput
+from gliclass_spark.spark.jobs.tag_steps.tag_input import TagInput, count_pending
 from gliclass_spark.spark.session import threads_per_task
 from gliclass_spark.spark.source_files import UNREADABLE_FILE
 from gliclass_spark.spark.transforms import tagging
@@ -53,20 +53,26 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
     """Score the pending documents, but for those that an earlier attempt staged; add the speed to the job's facts."""
     run = job.run
     with job.timed("score"):
-        queue, total = tag_input.pending, tag_input.pending_count
+        queue, count, text_count = tag_input.pending, tag_input.pending_count, tag_input.text_count
         is_staged = run.lake.exists(run.spark, "staged") and not run.lake.read(run.spark, "staged").isEmpty()
         if is_staged:
             queue = job.cache(tagging.rows_without_scores(queue, _staged_rows(run, tag_input.pending, model)))
-            total = queue.count()
-        slice_count = ceil(total / _SLICE_ROWS)
+            count, text_count = count_pending(queue)
+        slice_count = ceil(count / _SLICE_ROWS)
+        if text_count < count:
+            job.notes.append(f"{count} documents with {text_count} distinct texts: equal texts were scored once")
         meter = Meter(run.spark.sparkContext)
         settings = worker_settings(run, model)
 
-        def score(ids: DataFrame) -> DataFrame:
-            contents = tag_input.contents.join(ids.select(KEY), KEY, "left_semi")
-            return tagging.tag(contents, ceil(total / slice_count), run.pipeline.label_set, settings, run.run_id, meter)
+        def score(documents: DataFrame) -> DataFrame:
+            # The smallest id, so that a query that is computed again takes the same documents.
+            texts = documents.groupBy("text_id").agg(F.min(KEY).alias(KEY)) if text_count < count else documents
+            contents = tag_input.contents.join(texts.select(KEY), KEY, "left_semi")
+            slice_texts = ceil(text_count / slice_count)
+            rows = tagging.tag(contents, slice_texts, run.pipeline.label_set, settings, run.run_id, meter)
+            return tagging.with_equal_texts(rows, texts, documents) if text_count < count else rows
 
-        with _measured(job, meter, total):
+        with _measured(job, meter, text_count):
             if slice_count == 1 and not is_staged:
                 rows = job.cache(score(queue))
                 return Scored(rows, _count_outcomes(rows), is_staged=False)
@@ -74,7 +80,9 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
             for index in range(slice_count):
                 if index:  # before more texts are scored in vain
                     run.runs.check_current(job.manifest)
-                job.append("staged", score(queue.where(F.pmod(F.xxhash64(KEY), F.lit(slice_count)) == index)))
+                # Equal texts are in one slice.
+                slice_documents = queue.where(F.pmod(F.xxhash64("text_id"), F.lit(slice_count)) == index)
+                job.append("staged", score(slice_documents))
         rows = job.cache(_staged_rows(run, tag_input.pending, model))
         return Scored(rows, _count_outcomes(rows), is_staged=True)
 

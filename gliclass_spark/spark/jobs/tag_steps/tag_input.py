@@ -18,6 +18,7 @@ from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.source import with_content
+from gliclass_spark.spark.source_files import SOURCE_ERROR
 from gliclass_spark.spark.transforms.tagging import rows_without_scores
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,9 @@ class TagInput:
     """The documents that a tag job handles.
 
     version: the version of the source. documents: all of them at that version. contents: doc_id,
-    content_hash and text of the changed ones (see `with_content`). pending: doc_id and content_hash of those
-    without scores. deleted: doc_id of documents that left the source.
-    tags_exist: whether the table `tags` existed before.
+    content_hash and text of the changed ones (see `with_content`). pending: those without scores (see
+    `pending_documents`). text_count: the number of their distinct texts. deleted: doc_id of documents that left the
+    source. tags_exist: whether the table `tags` existed before.
     """
 
     version: VersionRange
@@ -41,6 +42,7 @@ class TagInput:
     full_scan: bool
     changed_count: int
     pending_count: int
+    text_count: int
     deleted_count: int
     tags_exist: bool
 
@@ -95,9 +97,9 @@ def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:
         deleted = _deleted_documents(run, changes)
         deleted_count = deleted.count() if tags_exist else 0
         # Until there are tags, every changed document is pending.
-        pending_count = pending.count()
+        pending_count, text_count = count_pending(pending)
         changed_count = changes.rows.count() if tags_exist else pending_count
-        counts = changed_count, pending_count, deleted_count
+        counts = changed_count, pending_count, text_count, deleted_count
     return TagInput(version, documents, contents, pending, deleted, changes.full_scan, *counts, tags_exist)
 
 
@@ -108,8 +110,14 @@ def live_tags(run: PipelineRun) -> DataFrame:
 
 
 def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef, recent: list[Manifest]) -> DataFrame:
-    """Return doc_id and content_hash of the documents to score; `run.retag` decides which tags are current."""
-    documents = contents.select(KEY, "content_hash")
+    """Return doc_id, content_hash and text_id of the documents to score; `run.retag` decides which tags are current.
+
+    text_id: equal for documents with equal texts, which the model scores once. Documents that the source could not read
+    have errors of their own.
+    """
+    is_text = F.col(SOURCE_ERROR).isNull() if SOURCE_ERROR in contents.columns else F.lit(True)
+    text_id = F.coalesce(F.when(is_text, F.col("content_hash")), KEY)
+    documents = contents.select(KEY, "content_hash", text_id.alias("text_id"))
     if not run.lake.exists(run.spark, "tags"):
         return documents
     current: dict[str, Column] = {
@@ -118,6 +126,13 @@ def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef, re
         "all": _tagged_by_unfinished_attempt(run, recent),
     }
     return rows_without_scores(documents, live_tags(run).where(current[run.retag]))
+
+
+def count_pending(pending: DataFrame) -> tuple[int, int]:
+    """Return the number of pending documents, and of their distinct texts."""
+    counts = pending.agg(F.count("*").alias("documents"), F.count_distinct("text_id").alias("texts"))
+    [row] = counts.collect()
+    return row["documents"], row["texts"]
 
 
 def _tagged_by_unfinished_attempt(run: PipelineRun, recent: list[Manifest]) -> Column:
