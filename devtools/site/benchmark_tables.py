@@ -156,6 +156,35 @@ def _of_seeds(values: Sequence[float], mean_only: bool = False) -> str:
     return f"{fmean(values):.3f}{spread}"
 
 
+def precisions(result: Any) -> str:
+    """Print macro-F1 of each precision on each set, and the share of the labels that float32 decides otherwise."""
+    names = list(result["means"])
+    by_set: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in result["sets"]:
+        by_set[row["name"]].append(row)
+    rows = [
+        (
+            name,
+            of_set[0]["labels"],
+            of_set[0]["texts"],
+            *(f"{row['macro_f1']:.4f} ({row['changed']:.2%})" for row in of_set),
+        )
+        for name, of_set in by_set.items()
+    ]
+    means = (f"{mean['macro_f1']:.4f} ({mean['changed']:.2%})" for mean in result["means"].values())
+    every = (f"({mean['changed_of_all_labels']:.2%})" for mean in result["means"].values())
+    last_rows = [("**mean**", "", "", *means), ("of all labels", "", "", *every)]
+    return table(("set", "labels", "texts", *names), [*rows, *last_rows])
+
+
+def int8_ways(result: Any) -> str:
+    rows = [
+        (row["case"], row["way"], _spread(row["speedup"]), f"{row['error']:.1e}", f"{row['company']:.1e}")
+        for row in result["rows"]
+    ]
+    return table(("", "", "times torch's float32", "error", "company"), rows, text_columns=2)
+
+
 def recipes(result: Any) -> str:
     """Print a table for each device and number of texts, best recipe first."""
     parts = []
@@ -314,6 +343,18 @@ PRINTERS: dict[str, Printer] = {
         "Long texts and many labels",
         "Macro-F1 of the best label of each text. Speed is not compared here.",
         windows_and_groups,
+    ),
+    "precisions.json": (
+        "Precisions on processors",
+        "Macro-F1 of the embedded model, and in parentheses the share of the labels whose score is on the other side "
+        "of 0.5 than in float32.",
+        precisions,
+    ),
+    "int8_trial.json": (
+        "Ways to compute in 8-bit integers",
+        "**error**: of the outputs, relative to those in float32. **company**: of a text alone, relative to its own "
+        "among others; what is not about zero breaks *one text, one score*.",
+        int8_ways,
     ),
     "embedded.json": ("Quality of the embedded model", "Macro-F1 of the best label of each text.", quality),
     "few_shot.json": ("Eight examples of each label", "Macro-F1: mean and range of the draws.", quality),
