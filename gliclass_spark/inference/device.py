@@ -44,7 +44,7 @@ def choose_precision(precision: Precision, device: torch.device) -> ModelPrecisi
     """Return the precision of a model on this device. Raises DeviceError for one that the device can't do.
 
     "auto" takes the first of bfloat16 and int8 that the hardware multiplies natively, or float32: where it does both,
-    int8 is hardly faster than bfloat16, and less exact. Emulated bfloat16 is far slower than
+    int8 is little faster than bfloat16, and less exact. Emulated bfloat16 is far slower than
     float32, on a processor with AVX2 alone a hundred times; and without these instructions oneDNN's products of 8-bit
     integers may overflow.
     """
