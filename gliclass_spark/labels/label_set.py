@@ -118,8 +118,17 @@ class LabelSet(BaseModel):
         if isinstance(labels, Mapping):
             return cls.of(labels)
         if isinstance(labels, str):
-            raise LabelSetError(f"labels must be a list of names or a LabelSet, found the text {labels!r}")
-        return cls.of(*labels)
+            raise LabelSetError(
+                f"labels must be a list of names or a LabelSet, found the text {labels!r}; for one label write "
+                f"[{labels!r}]"
+            )
+        try:
+            names = tuple(labels)
+        except TypeError:
+            raise LabelSetError(
+                f"labels must be a list of names, a tree or a LabelSet, found {labels!r}; write them as ['spam', 'ham']"
+            ) from None
+        return cls.of(*names)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelSet:

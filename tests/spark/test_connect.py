@@ -13,6 +13,7 @@ pytestmark = pytest.mark.long
 PROGRAM = """
 import sys
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from gliclass_spark import gliclass_udf, register_gliclass
 
 spark = SparkSession.builder.remote("local[1]").getOrCreate()
@@ -24,6 +25,9 @@ assert set(by_id[1]) == {"spam", "lake"} and by_id[2] is None, by_id
 register_gliclass(spark, "tag_text", ["spam", "lake"], model=sys.argv[1], output="scores")
 texts.createOrReplaceTempView("texts")
 assert {row["id"]: row["s"] for row in spark.sql("SELECT id, tag_text(text) AS s FROM texts").collect()} == by_id
+tag_by = gliclass_udf(model=sys.argv[1], output="best", threshold=0.0)
+best = texts.select("id", tag_by("text", F.array(F.lit("spam"), F.lit("lake"))).alias("best")).collect()
+assert {row["id"]: row["best"] for row in best} == {1: max(by_id[1], key=by_id[1].get), 2: None}, best
 print("same scores")
 """
 

@@ -9,6 +9,7 @@ import pytest
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.types import StringType
 from pyspark.testing import assertDataFrameEqual
 
 from gliclass_spark import Engine, Label, LabelSet, gliclass_udf, nested_scores, register_gliclass
@@ -145,11 +146,32 @@ def test_reading_two_fields_runs_the_model_once(frame: DataFrame, tiny_bi_encode
     assert physical.count("classify(") == 1
 
 
+def test_options_of_the_function_stand_in_place_of_the_label_sets(
+    spark: SparkSession, frame: DataFrame, tiny_bi_encoder: str
+) -> None:
+    settings: dict[str, Any] = {"model": tiny_bi_encoder, "precision": "float32", "multi_label": False}
+    label_set = LabelSet.of(*LABELS, multi_label=False)
+    expected = Engine.from_pretrained(tiny_bi_encoder, precision="float32").scores(TEXTS, label_set)
+    # The best score of half of the texts reaches the threshold.
+    threshold = float(np.median(expected.max(axis=1)))
+    best = [LABELS[scores.argmax()] if scores.max() >= threshold else None for scores in expected]
+    assert None in best
+    frame.createOrReplaceTempView("mail")
+    register_gliclass(spark, "ai_classify", **settings, threshold=threshold, output="best")
+    functions = {
+        "best": gliclass_udf(LABELS, **settings, threshold=threshold, output="best")("text"),
+        "one": gliclass_udf(LABELS, **settings, threshold=0.0, top_k=1)("text"),
+        "in_sql": F.expr(f"ai_classify(text, array({', '.join(map(repr, LABELS))}))"),
+    }
+    rows = frame.select("id", *(function.alias(name) for name, function in functions.items()))
+    assert rows.schema["best"].dataType == rows.schema["in_sql"].dataType == StringType()
+    for row, label, scores in zip(rows.orderBy("id").collect(), best, expected, strict=True):
+        assert row["best"] == row["in_sql"] == label
+        assert [scored["label"] for scored in row["one"]] == [LABELS[scores.argmax()]]
+        assert row["one"][0]["score"] == pytest.approx(scores.max(), abs=1e-5)
+
+
 def test_invalid_arguments_are_refused_before_spark_runs(spark: SparkSession, tiny_bi_encoder: str) -> None:
-    with pytest.raises(LabelSetError, match="'spam' appears twice; remove one"):
-        gliclass_udf(["spam", "spam"])
-    with pytest.raises(ConfigError, match="output 'label' is unknown; use one of labels, scores, full"):
-        gliclass_udf(LABELS, output="label")  # type: ignore[arg-type]
     with pytest.raises(ModelNotFoundError, match="no/such-model"):
         gliclass_udf(LABELS, model="no/such-model")
     with pytest.raises(ConfigError, match="can't be the name of a SQL function"):
@@ -210,6 +232,19 @@ class TestWhereSparkTakesTheFunction:
         )
         teams = {row["id"]: row["team"] for row in joined.collect()}
         assert teams == {id_: label.upper() for id_, label in best.items() if label is not None}
+
+    def test_a_row_for_each_label(self, spark: SparkSession, tiny_bi_encoder: str) -> None:
+        mail = spark.table("mail")
+        label_mail = gliclass_udf(LABELS, model=tiny_bi_encoder, precision="float32", threshold=0.0)
+        rows = mail.select("id", F.explode(label_mail("text")).alias("label")).select("id", "label.*")
+        assert sorted(rows.groupBy("id").count().collect()) == [("a", len(LABELS)), ("b", len(LABELS))]
+        with pytest.raises(AnalysisException, match="UNSUPPORTED_SQL_UDF_USAGE"):
+            spark.sql("SELECT id, explode(label_mail(text)) FROM mail")
+        by_sql = spark.sql(
+            "WITH labelled AS (SELECT id, label_mail(text) AS labels FROM mail) "
+            "SELECT id, label, score FROM labelled, LATERAL inline(labels)"
+        )
+        assert_same_scores(by_sql, rows)
 
     def test_the_first_label_of_a_text_without_labels_is_null_by_get(self, spark: SparkSession) -> None:
         rows = spark.sql("SELECT get(label_none(text), 0).label AS label FROM mail").collect()

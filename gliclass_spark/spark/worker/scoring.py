@@ -21,7 +21,7 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.aggregation import TextResult
 from gliclass_spark.inference.device import choose_device
-from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.engine import Engine, Labels
 from gliclass_spark.inference.results import Classification, Results
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.spark.worker import gpu, late_imports
@@ -62,7 +62,7 @@ def classify(
 
 
 def classify_each(
-    batches: Iterator[tuple[Sequence[str | bytes | None], Sequence[Sequence[str] | None]]], settings: WorkerSettings
+    batches: Iterator[tuple[Sequence[str | bytes | None], Sequence[Labels | None]]], settings: WorkerSettings
 ) -> Generator[list[TextResult], None, None]:
     """Score batches of texts, each with its own labels, as `classify` does, and yield the results of each batch."""
     first = list(islice(batches, 1))

@@ -68,7 +68,10 @@ def test_coerce_keeps_a_label_set_and_reads_a_list_of_names() -> None:
 def test_coerce_refuses_a_string_instead_of_splitting_it_into_letters() -> None:
     with pytest.raises(LabelSetError) as caught:
         LabelSet.coerce("web")
-    assert str(caught.value) == "labels must be a list of names or a LabelSet, found the text 'web'"
+    assert (
+        str(caught.value)
+        == "labels must be a list of names or a LabelSet, found the text 'web'; for one label write ['web']"
+    )
 
 
 def test_the_canonical_json_is_sorted_compact_and_without_absent_values() -> None:
