@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from gliclass_spark import __version__
 from gliclass_spark.cli import (
     classify_command,
     feedback_commands,
@@ -18,6 +20,7 @@ from gliclass_spark.cli import (
     training_commands,
 )
 from gliclass_spark.cli.console import tolerate_encodings
+from gliclass_spark.cli.environment_options import CommandGroup
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 from gliclass_spark.inference.openmp import limit_spinning
 
@@ -26,7 +29,9 @@ app = typer.Typer(
     "Start with `gliclass-spark demo`, or try labels on a text: "
     '`gliclass-spark classify --labels "spam,invoice" "Invoice 42 is attached."`',
     no_args_is_help=True,
-    add_completion=False,
+    cls=CommandGroup,
+    epilog="Every option is also read from an environment variable: `plan --sample` from GLICLASS_SPARK_PLAN_SAMPLE; "
+    "--conf, --registry and --verbose of all commands from GLICLASS_SPARK_CONF and so on. NO_COLOR turns colors off.",
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -42,12 +47,29 @@ for _panel, _modules in _PANELS.items():
         app.add_typer(_module.app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"gliclass-spark {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options that stand before a command."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 for success, 1 for a run that was stopped, 2 for invalid input."""
+    """Run a command and return its exit code: 0 for success, 1 for a run that was stopped, 2 for invalid input, 141 if
+    whoever read its output has closed the pipe.
+    """
     limit_spinning()
     tolerate_encodings()
     try:
-        app(args=None if argv is None else list(argv))
+        app(args=None if argv is None else list(argv), prog_name="gliclass-spark")
     except GliclassSparkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,14 +1,20 @@
-"""The command that classifies a few texts without Spark."""
+"""The command that classifies texts without Spark: arguments for people, standard input for pipes."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import TextColumn, TimeElapsedColumn
 
-from gliclass_spark.cli.console import console
+from gliclass_spark.cli.console import console, messages, progress
+from gliclass_spark.cli.output.json_output import print_json
 from gliclass_spark.config.model_uri import MODEL_URI_FORMS
+
+if TYPE_CHECKING:
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.labels import LabelSet
 
 app = typer.Typer()
 
@@ -16,21 +22,48 @@ app = typer.Typer()
 @app.command()
 def classify(
     labels: Annotated[str, typer.Option(help="Label names, separated by commas, or a label set's YAML file.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts. Default: the lines of standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts. Default: the lines of standard input, as JSON lines.")
+    ] = None,
     model: Annotated[str, typer.Option(help=f"{MODEL_URI_FORMS}.")] = "embedded",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each text. Always so for standard input.")
+    ] = False,
 ) -> None:
-    """Classify texts without Spark, to try labels and their wording.
+    """Classify texts without Spark, to try labels and their wording, or in a shell's pipe.
 
     gliclass-spark classify --labels "spam,invoice,complaint" "Your parcel never arrived!"
+
+    Without texts, each line of standard input is a text, and each line of the output its JSON, in the same order:
+
+    gliclass-spark classify --labels "spam,invoice" < mails.txt | jq -r "select(.labels == []) | .text"
     """
-    from gliclass_spark.cli.output.model_output import show_classification
+    from gliclass_spark.cli.output.model_output import classification_document, show_classification
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.labels import LabelSet
 
     is_file = labels.endswith((".yaml", ".yml"))
     label_set = LabelSet.from_yaml(labels) if is_file else LabelSet.of(*labels.split(","))
     engine = Engine.from_pretrained(model)
-    console.print(f"{engine}", style="dim", highlight=False, markup=False)
-    lines = texts or [line.rstrip("\n") for line in sys.stdin]
-    for text, classification in zip(lines, engine.classify(lines, label_set), strict=True):
-        show_classification(console, text, classification, label_set)
+    messages.print(f"{engine}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    if not texts:
+        _classify_input(engine, label_set)
+        return
+    for text, classification in zip(texts, engine.classify(texts, label_set), strict=True):
+        if as_json:
+            print_json(classification_document(text, classification))
+        else:
+            show_classification(console, text, classification, label_set)
+
+
+def _classify_input(engine: Engine, label_set: LabelSet) -> None:
+    """Print the JSON of each line of standard input as it arrives, and the progress unless the JSON shows it."""
+    from gliclass_spark.cli.output.model_output import classification_document
+    from gliclass_spark.cli.text_stream import line_batches
+
+    with progress(TextColumn("{task.completed:,} texts"), TextColumn("{task.speed:.0f}/s"), TimeElapsedColumn()) as bar:
+        task = bar.add_task("", total=None, visible=not console.is_terminal)
+        for batch in line_batches(sys.stdin):
+            for text, classification in zip(batch, engine.classify(batch, label_set), strict=True):
+                print_json(classification_document(text, classification))
+            bar.advance(task, len(batch))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliclass_spark.cli.console import console
+from gliclass_spark.cli.output.json_output import AsJson, print_json
 from gliclass_spark.config.model_uri import CHALLENGER, MODEL_URI_FORMS
 
 # MLflow and torch take seconds to import: each command imports what it needs.
@@ -27,15 +28,19 @@ RegistryUri = Annotated[
 
 
 @app.command(name="models")
-def list_models(name: Name, registry: RegistryUri = None) -> None:
+def list_models(name: Name, registry: RegistryUri = None, as_json: AsJson = False) -> None:
     """List the versions of a registered model, with their aliases: champion, challenger, previous.
 
     A pipeline with "model: models:/NAME@champion" tags with the version that is the champion when its run starts.
     """
     from gliclass_spark.checkpoints.registry import Registry
-    from gliclass_spark.cli.output.model_output import show_versions
+    from gliclass_spark.cli.output.model_output import show_versions, versions_document
 
-    show_versions(console, name, Registry(registry).versions(name))
+    versions = Registry(registry).versions(name)
+    if as_json:
+        print_json(versions_document(name, versions))
+    else:
+        show_versions(console, name, versions)
 
 
 @app.command()

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from gliclass_spark.cli.console import console, step
+from gliclass_spark.cli.output.json_output import AsJson, print_json
+from gliclass_spark.cli.output.run_metrics import MetricsFile, write_metrics
 from gliclass_spark.cli.run_session import Full, RetagChoice, open_run
 from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
 from gliclass_spark.config.pipeline import Pipeline
@@ -36,6 +38,7 @@ def plan(
     spark_share: Annotated[
         float, typer.Option(help="With --cluster: share of the engine's speed that a job on Spark reaches.")
     ] = 0.8,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Show what a run would tag, keep, reject and route, from a sample. Writes nothing.
@@ -45,16 +48,21 @@ def plan(
     gliclass-spark plan corpus.yaml --cluster --documents 1000000000 --texts-per-s 2000 --slots 4 --price 12
     """
     from gliclass_spark.cli.cluster_size import Executor, Workload
-    from gliclass_spark.cli.output.plan_output import show_plan, show_sizing
+    from gliclass_spark.cli.output.plan_output import plan_document, show_plan, show_sizing
     from gliclass_spark.spark.jobs.plan import plan as plan_run
 
     executor = Executor(slots, price)
-    with open_run(pipeline, None, conf, retag, full, verbose=verbose) as run:
-        with step("loading the model and scoring a sample"):
-            result = plan_run(run, sample)
-        show_plan(console, run.pipeline.name, result)
+    scoring = step("loading the model and scoring a sample")
+    with open_run(pipeline, None, conf, retag, full, verbose=verbose) as run, scoring:
+        result = plan_run(run, sample)
+    workload = None
     if cluster:
         workload = Workload(documents or result.to_tag, texts_per_s or result.texts_per_s or 0.0, hours, spark_share)
+    if as_json:
+        print_json(plan_document(run.pipeline.name, result, workload, executor))
+        return
+    show_plan(console, run.pipeline.name, result)
+    if workload is not None:
         show_sizing(console, workload, executor)
 
 
@@ -63,6 +71,7 @@ def report(
     pipeline: PipelineFile,
     run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The run's id. Default: the latest.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file to write. Default: RUN.html in this folder.")] = None,
+    metrics: MetricsFile = None,
 ) -> None:
     """Write a run's report as one HTML page: counts, score histograms, drift, throughput, samples."""
     from gliclass_spark.report.run.run_report import run_report
@@ -73,6 +82,8 @@ def report(
     target = out or Path(f"{file_name(reported_id)}.html")
     target.write_text(html_report.html, encoding="utf-8")
     console.print(f"Report of run {reported_id}: {target}", soft_wrap=True, highlight=False)
+    if metrics is not None:
+        write_metrics(metrics, html_report.manifests)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from uuid import uuid4
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gliclass_spark.cli.console import console
+from gliclass_spark.cli.console import console, step
 from gliclass_spark.cli.spark_options import SparkConf, Verbose, open_spark
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
@@ -64,7 +64,7 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose
 
     with open_spark(conf, verbose, f"the retraining of {config.model_name!r}") as spark:
         folder = str(config.run_folder(run_id) / "snapshot")
-        with console.status("taking the snapshot"):
+        with step("taking the snapshot"):
             taken = snapshot(spark, config.pipeline, folder, config.holdout_share)
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
     console.print(f"snapshot: {counts}", highlight=False)
@@ -75,7 +75,13 @@ def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep
     from gliclass_spark.cli.output.retraining_output import show_verdict
     from gliclass_spark.retraining.promotion import open_retraining
 
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
         task = progress.add_task("", total=None)
 
         def show_metrics(step: str, updates: int, metrics: Mapping[str, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gliclass_spark.cli.console import console
+from gliclass_spark.cli.console import console, messages
+from gliclass_spark.cli.output.json_output import print_json
+from gliclass_spark.cli.output.run_metrics import MetricsFile, write_metrics
 from gliclass_spark.cli.run_session import (
     Full,
     RetagChoice,
@@ -30,6 +33,7 @@ from gliclass_spark.errors import ConfigError
 
 # Torch and Spark take seconds to import: commands import them inside their functions, to keep --help fast.
 if TYPE_CHECKING:
+    from gliclass_spark.runs.manifest import Manifest
     from gliclass_spark.spark.jobs import PipelineRun
 
 app = typer.Typer()
@@ -60,27 +64,48 @@ def run_all(
         str | None,
         typer.Option(help="Keep running: look for new documents at this interval, such as 30s, 5m or 2h."),
     ] = None,
+    metrics: MetricsFile = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the steps' manifests as one JSON object on standard output, and nothing else there. "
+            "With --every, one for each run.",
+        ),
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Tag, filter and route new and changed documents, then print the counts and some samples.
 
     To finish a run that was stopped, run the command again.
+
+    gliclass-spark run mail.yaml --json | jq ".steps[].status"
     """
-    from gliclass_spark.cli.output.run_output import show_empty_run, show_run
+    from gliclass_spark.cli.output.run_output import run_document, show_empty_run, show_line, show_run
 
     interval_s = _seconds(every) if every is not None else None
     if interval_s is not None and until is not None:
         raise ConfigError("--every runs on with new documents, --until ends at a time; give one of them")
     settings = Pipeline.from_yaml(pipeline)
     empty = None if full or interval_s is not None else finish_empty(settings, settings.steps, run_id, retag)
+
+    def report(manifests: Sequence[Manifest], show: Callable[[], None]) -> None:
+        if metrics is not None:
+            write_metrics(metrics, manifests)
+        if as_json:
+            print_json(run_document(manifests))
+        else:
+            show()
+
     if empty is not None:
-        show_empty_run(console, empty)
+        report(empty, lambda: show_empty_run(console, empty))
         return
     with open_run(pipeline, run_id, conf, retag, full, until, verbose) as run:
         if interval_s is None:
-            show_run(console, run, run_steps(run, announce=True))
+            manifests = run_steps(run, announce=True)
+            report(manifests, lambda: show_run(console, run, manifests))
         else:
-            _run_repeatedly(run, interval_s)
+            _run_repeatedly(run, interval_s, lambda manifests: report(manifests, lambda: show_line(console, manifests)))
 
 
 @app.command()
@@ -149,19 +174,18 @@ def _run_one_step(
     console.print_json(data=asdict(manifest), default=str, indent=2 if console.is_terminal else None)
 
 
-def _run_repeatedly(run: PipelineRun, interval_s: float) -> None:
-    """Run whenever the source has changed, until interrupted. The next run finishes an interrupted one."""
-    from gliclass_spark.cli.output.run_output import show_line
+def _run_repeatedly(run: PipelineRun, interval_s: float, report: Callable[[list[Manifest]], None]) -> None:
+    """Run and report whenever the source has changed, until interrupted. The next run finishes an interrupted one."""
     from gliclass_spark.spark.jobs import is_up_to_date
 
-    console.print(f"Looking for new documents every {interval_s:g} s; Ctrl-C ends it.", highlight=False)
+    messages.print(f"Looking for new documents every {interval_s:g} s; Ctrl-C ends it.", highlight=False)
     try:
         while True:
             if not is_up_to_date(run):
-                show_line(console, run_steps(replace(run, run_id=new_run_id())))
+                report(run_steps(replace(run, run_id=new_run_id())))
             time.sleep(interval_s)
     except KeyboardInterrupt:
-        console.print("stopped")
+        messages.print("stopped")
 
 
 def _seconds(interval: str) -> float:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from gliclass_spark.cli.console import console, step
+from gliclass_spark.cli.console import messages, progress, step
 from gliclass_spark.cli.spark_options import open_spark
 from gliclass_spark.config.catalog import folder_of
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
@@ -106,7 +106,7 @@ def run_step(run: PipelineRun, name: Step) -> Manifest:
 
     description = TextColumn("{task.description}")
     columns = SpinnerColumn(), description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task(name, total=None)
 
         def update(done: int, total: int) -> None:
@@ -119,10 +119,10 @@ def run_step(run: PipelineRun, name: Step) -> Manifest:
 def run_steps(run: PipelineRun, announce: bool = False) -> list[Manifest]:
     """Run all steps of the pipeline, in order, and return their manifests.
 
-    announce: print a line for each step where there is no terminal for a progress bar.
+    announce: print a line for each step where standard error is no terminal for a progress bar.
     """
     manifests = []
     for name in run.pipeline.steps:
-        with step(_DESCRIPTIONS[name]) if announce and not console.is_terminal else nullcontext():
+        with step(_DESCRIPTIONS[name]) if announce and not messages.is_terminal else nullcontext():
             manifests.append(run_step(run, name))
     return manifests

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TimeElapsedColumn
 
-from gliclass_spark.cli.console import console
+from gliclass_spark.cli.console import console, messages, progress, step
+from gliclass_spark.cli.output.json_output import AsJson, print_json
 from gliclass_spark.config.model_uri import MODEL_URI_FORMS
 from gliclass_spark.errors import ConfigError
 
@@ -102,6 +103,7 @@ def evaluate(
         bool, typer.Option("--allow-overlap", help="Evaluate also on texts that are among the examples.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="A folder for scores.json and the figure quality.png.")] = None,
+    as_json: AsJson = False,
     text_column: TextColumnName = "text",
     labels_column: LabelsColumnName = "labels",
 ) -> None:
@@ -125,12 +127,15 @@ def evaluate(
         allow_overlap=allow_overlap,
     )
     scores = []
-    with _progress() as progress:
-        task = progress.add_task("", total=None)
+    with progress(SpinnerColumn(), "{task.completed} scores, {task.description}", TimeElapsedColumn()) as bar:
+        task = bar.add_task("", total=None)
         for score in comparison.scores(model or ["embedded"], baselines, cross_encoder, shots or 0, seeds):
             scores.append(score)
-            progress.update(task, advance=1, description=f"{score.contender} on {score.name}: {score.macro_f1:.3f}")
-    show_scores(console, scores)
+            bar.update(task, advance=1, description=f"{score.contender} on {score.name}: {score.macro_f1:.3f}")
+    if as_json:
+        print_json({"scores": [asdict(score) for score in scores]})
+    else:
+        show_scores(console, scores)
     if out is not None:
         from gliclass_spark.report.evaluation_plots import quality_beside_speed
 
@@ -138,7 +143,7 @@ def evaluate(
         document = json.dumps([asdict(score) for score in scores], indent=2)
         (out / "scores.json").write_text(document + "\n", encoding="utf-8")
         quality_beside_speed(scores).savefig(out / "quality.png", dpi=150)
-        console.print(f"written: {out}/scores.json, {out}/quality.png", soft_wrap=True, highlight=False)
+        messages.print(f"written: {out}/scores.json, {out}/quality.png", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -170,7 +175,7 @@ def calibrate(
     if len(sets) > 1:
         raise ConfigError(f"--data {data} holds {len(sets)} tables, and a label set is calibrated on one; name it")
     [labelled] = sets
-    with console.status("scoring"):
+    with step("scoring"):
         engine = Engine.from_pretrained(model)
         calibration = fit_and_evaluate(engine, label_set, labelled, max_rows=max_rows, seed=seed)
     out.write_text(calibration.label_set.to_yaml(), encoding="utf-8")
@@ -202,13 +207,7 @@ def _warn_of_rare_labels(sets: Sequence[LabelledSet], shots: int) -> None:
             listed = ", ".join(f"{name} ({count})" for name, count in list(rare.items())[:_MAX_LISTED])
             more = ", ..." if len(rare) > _MAX_LISTED else ""
             count = f"{labelled.name}: {len(rare)} of {len(labelled.labels)} labels have fewer than {shots} texts"
-            console.print(f"{count}: {listed}{more}", style="yellow", highlight=False, soft_wrap=True, markup=False)
-
-
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(), TextColumn("{task.completed} scores, {task.description}"), TimeElapsedColumn(), console=console
-    )
+            messages.print(f"{count}: {listed}{more}", style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def _columns(text: str, labels: str) -> Columns:

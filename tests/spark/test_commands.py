@@ -156,10 +156,24 @@ def test_an_invalid_interval_is_refused(every: str, pipeline: Path, capsys: pyte
     assert "write a number and s, m or h" in capsys.readouterr().err
 
 
-def test_a_step_prints_its_manifest(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_prints_its_manifest_and_a_run_all_of_them(
+    pipeline: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     printed = json.loads(command(capsys, "tag", pipeline))
     assert printed["job"] == "tag"
     assert printed["status"] == "succeeded"
+    metrics = tmp_path / "mail.prom"
+    ran = json.loads(command(capsys, "run", pipeline, "--run-id", "scripted", "--json", "--metrics", metrics))
+    assert (ran["run_id"], ran["pipeline"]) == ("scripted", "mail")
+    assert [(step["job"], step["status"]) for step in ran["steps"]] == [
+        (job, "succeeded") for job in ("tag", "filter", "route")
+    ]
+    written = metrics.read_text()
+    assert 'gliclass_spark_rejected_rows{pipeline="mail",job="filter",reason="too_short"} 1\n' in written
+    again = json.loads(command(capsys, "run", pipeline, "--json"))  # nothing to do: without Spark
+    assert [step["message"] for step in again["steps"]] == ["nothing to do since run scripted"] * 3
+    command(capsys, "report", pipeline, "scripted", "--out", tmp_path / "page.html", "--metrics", metrics)
+    assert sorted(metrics.read_text().splitlines()) == sorted(written.splitlines())
 
 
 def test_a_wrong_input_is_one_line_and_a_row_of_runs(
@@ -173,7 +187,8 @@ def test_a_wrong_input_is_one_line_and_a_row_of_runs(
     document = {"name": "mail", "source": source, "label_set": ["spam", "lake"], "tables": "lake", "steps": ["tag"]}
     (tmp_path / "mail.yaml").write_text(yaml.safe_dump({**document, "model": tiny_bi_encoder}))
     assert main(["run", str(tmp_path / "mail.yaml")]) == 2
-    [error] = capsys.readouterr().err.splitlines()
+    tagging, error = capsys.readouterr().err.splitlines()
+    assert tagging == "tag: loading the model and scoring new and changed documents"
     damaged = f"file://{tmp_path}/mail/b.parquet can't be read; it is damaged, cut short or of another format"
     assert error.startswith(f"error: tag of pipeline 'mail': {damaged}")
     runs = spark.read.format("delta").load(str(tmp_path / "lake" / "runs")).where("status = 'failed'").collect()
@@ -197,11 +212,10 @@ def test_a_process_of_its_own_prints_no_chatter_and_takes_any_path_and_locale(
     environment = {name: value for name, value in os.environ.items() if name != "LANG"}
     environment |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "COLUMNS": "160"}
     done = subprocess.run(command, capture_output=True, env=environment, cwd=folder, timeout=500)
-    assert (done.returncode, done.stderr.decode("ascii")) == (0, "")
-    shown = done.stdout.decode("ascii")
-    steps = [line.split(":")[0].split(" (")[0] for line in shown.splitlines()[:4]]
-    assert steps == ["starting Spark", "tag", "filter", "route"]
-    assert shown.splitlines()[4].strip().startswith("Run ")
+    shown, progress = done.stdout.decode("ascii"), done.stderr.decode("ascii")
+    steps = [line.split(":")[0].split(" (")[0] for line in progress.splitlines()]
+    assert (done.returncode, steps) == (0, ["starting Spark", "tag", "filter", "route"])
+    assert shown.strip().startswith("Run ")
     assert "Where is my parcel? ?" in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["straße"]
     assert (folder / "lake" / "kept" / "_delta_log").is_dir()

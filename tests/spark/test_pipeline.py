@@ -270,9 +270,9 @@ def test_bad_configuration_is_one_line_exit_2_and_nothing_written(
 ) -> None:
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump({**config, **change}))
     assert main(["run", str(tmp_path / "pipeline.yaml")]) == 2
-    error = capsys.readouterr().err
+    *progress, error = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in progress] in ([], ["tag"])
     assert error.startswith("error: ")
-    assert error.count("\n") == 1
     assert message in error
     assert not (tmp_path / "lake").exists()
 

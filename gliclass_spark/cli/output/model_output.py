@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,12 +17,25 @@ if TYPE_CHECKING:
     from gliclass_spark.labels import LabelSet
 
 _TEXT_CHARS = 80
+_DECIMALS = 6
 
 
 def show_classification(console: Console, text: str, classification: Classification, label_set: LabelSet) -> None:
     """Print a text's scores, best first, one line per branch of the label tree. A star marks an assigned label."""
     lines = [classification.error.message] if classification.error else _branch_lines(classification, label_set)
     console.print("\n  ".join([text[:_TEXT_CHARS], *lines]), markup=False, highlight=False)
+
+
+def classification_document(text: str, classification: Classification) -> dict[str, Any]:
+    """Return a text's record as JSON, with the names of the `tags` table: its labels best first, and all scores."""
+    return {
+        "text": text,
+        "labels": [scored.label for scored in classification.labels],
+        "scores": {label: round(score, _DECIMALS) for label, score in classification.scores.items()},
+        "error": asdict(classification.error) if classification.error else None,
+        "token_count": classification.token_count,
+        "chunk_count": classification.chunk_count,
+    }
 
 
 def _branch_lines(classification: Classification, label_set: LabelSet) -> list[str]:
@@ -36,6 +50,12 @@ def _branch_lines(classification: Classification, label_set: LabelSet) -> list[s
         line = "  ".join(entry for _, entry in sorted(entries, key=lambda scored: -scored[0]))
         lines.append(f"{'.'.join(branches)}: {line}" if branches else line)
     return lines
+
+
+def versions_document(name: str, versions: Sequence[ModelVersion]) -> dict[str, Any]:
+    """Return the versions of a registered model as JSON, latest first."""
+    listed = [{"uri": version.uri, **asdict(version)} for version in reversed(versions)]
+    return {"name": name, "versions": listed}
 
 
 def show_versions(console: Console, name: str, versions: Sequence[ModelVersion]) -> None:

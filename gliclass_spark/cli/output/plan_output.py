@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,6 +43,12 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
         estimate = f"~{expected.estimated:,}" if expected.estimated else "0"
         table.add_row(expected.outcome, f"{expected.scored:,}", estimate, escape("\n".join(lines)))
     console.print(table)
+
+
+def plan_document(name: str, plan: Plan, workload: Workload | None, executor: Executor) -> dict[str, Any]:
+    """Return a plan as JSON. cluster: the size for the workload, null without one."""
+    cluster = {**asdict(workload), **asdict(executor), **asdict(sizing(workload, executor))} if workload else None
+    return {"pipeline": name, **asdict(plan), "cluster": cluster}
 
 
 def show_sizing(console: Console, workload: Workload, executor: Executor) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +37,12 @@ def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) 
     rows = f'spark.table("{table.table}")' if table.table else f'spark.read.format("delta").load("{table.path}")'
     query = f'{rows}.select("doc_id", "labels", "scores").show()'
     console.print(f"  {query}", soft_wrap=True, highlight=False)
+
+
+def run_document(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    """Return a run's manifests as JSON, in the order of its steps; see the table `runs`."""
+    first = manifests[0]
+    return {"run_id": first.run_id, "pipeline": first.pipeline, "steps": [asdict(manifest) for manifest in manifests]}
 
 
 def show_empty_run(console: Console, manifests: Sequence[Manifest]) -> None:
