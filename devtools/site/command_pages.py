@@ -13,7 +13,15 @@ _HEAD = """# Commands
 
 `gliclass-spark COMMAND --help` prints the same in a terminal. The [runbook](../runbook.md#exit-codes) explains the exit
 codes. `jobs/tag.py`, `jobs/filter.py`, `jobs/route.py` and `jobs/retrain.py` are the commands of these names for
-spark-submit, with the same arguments.
+spark-submit, with the same arguments. [Use it in scripts](../howto/scripts.md) has JSON, pipes and metrics.
+
+Every option is also read from an environment variable, named by the command and the option: `plan --sample 500` is
+`GLICLASS_SPARK_PLAN_SAMPLE=500`, `run --json` is `GLICLASS_SPARK_RUN_JSON=1`. `--conf`, `--registry` and `--verbose`
+are also read from `GLICLASS_SPARK_CONF`, `GLICLASS_SPARK_REGISTRY` and `GLICLASS_SPARK_VERBOSE`, for all commands. The
+command line goes first.
+
+`gliclass-spark --version` prints the version, `gliclass-spark --install-completion` teaches the shell (bash, zsh, fish,
+PowerShell) to complete commands and options.
 """
 _CODE = "gliclass-spark "
 
