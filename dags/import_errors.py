@@ -4,7 +4,6 @@ The DAGs of the valid files are in pipelines.py and retraining.py: an error ther
 """
 
 import os
-from functools import partial
 from pathlib import Path
 
 from gliclass_spark.airflow.dags.dag_files import build_dags
@@ -19,9 +18,9 @@ pipelines = read_pipelines(os.environ.get("GLICLASS_PIPELINES", ROOT / "conf" / 
 retrainings = read_retrainings(ROOT)
 errors = [
     *pipelines.errors,
-    *build_dags(pipelines.scheduled, partial(pipeline_dag, jobs=ROOT / "jobs")).errors,
+    *build_dags(pipelines.scheduled, pipeline_dag).errors,
     *retrainings.errors,
-    *build_dags(retrainings.configs, partial(retrain_dag, jobs=ROOT / "jobs")).errors,
+    *build_dags(retrainings.configs, retrain_dag).errors,
 ]
 if errors:
     raise ConfigError("\n".join(errors))

@@ -1,6 +1,5 @@
 """A DAG for each file of conf/retrain with an `airflow:` part. import_errors.py reports invalid files."""
 
-from functools import partial
 from pathlib import Path
 
 from gliclass_spark.airflow.dags.dag_files import build_dags
@@ -8,4 +7,4 @@ from gliclass_spark.airflow.dags.retraining_dag import retrain_dag
 from gliclass_spark.airflow.dags.retraining_files import read_retrainings
 
 ROOT = Path(__file__).resolve().parents[1]
-globals().update(build_dags(read_retrainings(ROOT).configs, partial(retrain_dag, jobs=ROOT / "jobs")).dags)
+globals().update(build_dags(read_retrainings(ROOT).configs, retrain_dag).dags)

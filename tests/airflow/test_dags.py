@@ -18,9 +18,10 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from dag_files import HEAVY, ROOT, dag_bag, parse
 
-from gliclass_spark.airflow.dags.pipeline_dag import RUN_DATE, UNTIL, pipeline_dag
+from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
 from gliclass_spark.airflow.dags.pipeline_files import read_pipelines
 from gliclass_spark.airflow.dags.scheduled_dag import asset
+from gliclass_spark.airflow.operators.spark_step import APPLICATION, RUN_DATE, UNTIL
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError
 
@@ -43,7 +44,7 @@ def write(folder: Path, file_name: str, **parts: Any) -> Path:
 
 def dag_of(folder: Path, **parts: Any) -> DAG:
     file = write(folder, "mail", **parts)
-    return pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs")
+    return pipeline_dag(file, Pipeline.from_yaml(file))
 
 
 def bag_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DagBag:
@@ -104,10 +105,12 @@ def test_the_airflow_part_sets_schedule_retries_and_pool(tmp_path: Path) -> None
     assert tag._conn_id == "cluster"
     assert {"spark.executor.cores": "4", "spark.log.level": "WARN"}.items() <= tag.conf.items()
     assert set(tag.conf) - {"spark.jars.excludes"} == {"spark.executor.cores", "spark.log.level"}
-    assert tag.application == str(ROOT / "jobs" / "tag.py")
-    assert tag.application_args[:3] == [str(tmp_path / "mail.yaml"), "--run-id", "{{ run_id }}"]
-    assert tag.application_args[3] == "--until"
-    assert "--until" not in filter_.application_args
+    assert tag.application == APPLICATION
+    assert Path(APPLICATION).is_file()
+    file = str(tmp_path / "mail.yaml")
+    assert tag.arguments() == ["tag", file, "--run-id", "{{ run_id }}", "--until", UNTIL]
+    assert filter_.arguments() == ["filter", file, "--run-id", "{{ run_id }}"]
+    assert {"pipeline_file", "run_id", "until", "run_date"} <= set(tag.template_fields)
 
 
 def test_a_scheduled_run_reads_up_to_its_due_time_and_a_manual_run_up_to_when_it_may_start(tmp_path: Path) -> None:
@@ -121,10 +124,11 @@ def test_a_scheduled_run_reads_up_to_its_due_time_and_a_manual_run_up_to_when_it
 
 
 def test_rules_that_use_the_date_of_the_run_get_that_of_its_due_time(tmp_path: Path) -> None:
-    plain, dated = dag_of(tmp_path), dag_of(tmp_path, reject=[{"reason": "old", "when": "run_date > published"}])
     steps = ("filter", "route")
-    assert not any("--run-date" in plain.get_task(step).application_args for step in steps)
-    assert [dated.get_task(step).application_args[-2:] for step in steps] == [["--run-date", RUN_DATE]] * 2
+    plain = dag_of(tmp_path)
+    assert not any("--run-date" in plain.get_task(step).arguments() for step in steps)
+    dated = dag_of(tmp_path, reject=[{"reason": "old", "when": "run_date > published"}])
+    assert [dated.get_task(step).arguments()[-2:] for step in steps] == [["--run-date", RUN_DATE]] * 2
     due = datetime(2026, 11, 23, 2, tzinfo=UTC)
     template = dated.get_template_env().from_string(RUN_DATE)
     assert template.render(dag_run=SimpleNamespace(run_after=None), data_interval_end=due) == "2026-11-23"
@@ -132,7 +136,7 @@ def test_rules_that_use_the_date_of_the_run_get_that_of_its_due_time(tmp_path: P
 
 def test_a_source_without_versions_is_read_as_it_is(tmp_path: Path) -> None:
     source = {"path": "documents", "id": "id", "text": "body", "format": "parquet"}
-    assert "--until" not in dag_of(tmp_path, source=source).get_task("tag").application_args
+    assert "--until" not in dag_of(tmp_path, source=source).get_task("tag").arguments()
 
 
 def test_tables_are_assets_that_can_trigger_other_pipelines(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def job_pids(airflow: LocalAirflow, job: str) -> list[int]:
     for process in psutil.process_iter():
         try:
             if (
-                f"jobs/{job}.py" in " ".join(process.cmdline())
+                f"spark_application.py {job} " in " ".join(process.cmdline())
                 and process.environ().get("AIRFLOW_HOME") == airflow.env["AIRFLOW_HOME"]
             ):
                 pids.append(process.pid)

@@ -27,6 +27,7 @@ from slack_api import slack
 from gliclass_spark.airflow.checks import retraining_checks
 from gliclass_spark.airflow.dags.retraining_dag import retrain_dag
 from gliclass_spark.airflow.dags.retraining_files import read_retrainings
+from gliclass_spark.airflow.operators.spark_step import APPLICATION
 from gliclass_spark.airflow.operators.training_step import Promotion, TrainingStep
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.retraining import RetrainConfig
@@ -52,7 +53,7 @@ def work(file: Path) -> Path:
 
 
 def dag_of(file: Path) -> DAG:
-    return retrain_dag(file, RetrainConfig.from_yaml(file), ROOT / "jobs")
+    return retrain_dag(file, RetrainConfig.from_yaml(file))
 
 
 def scheduled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], dict[str, str]]:
@@ -83,8 +84,8 @@ def test_only_training_and_evaluation_steps_take_a_gpu_slot(tmp_path: Path) -> N
     commands = {step: dag.get_task(step).command() for step in ORDER[3:8]}
     for step, command in commands.items():
         assert command[0] == "/opt/train/bin/python"
-        assert command[-6:] == [
-            str(ROOT / "jobs" / "retrain.py"),
+        assert command[-7:] == [
+            *(APPLICATION, "retrain"),
             str(tmp_path / "retrain" / "mail.yaml"),
             *("--run-id", "{{ run_id }}", "--step", step),
         ]
@@ -158,8 +159,8 @@ def test_a_retraining_without_an_airflow_part_has_no_dag_and_the_folder_is_optio
 def stand_in(file: Path, program: str, step: str = "gate") -> TrainingStep:
     """Return a step's task that runs this program instead of the job."""
     task = dag_of(file).get_task(step)
-    task.run_id, task.job = RUN, str(file.parent / "job.py")
-    Path(task.job).write_text(program)
+    task.run_id, task.application = RUN, str(file.parent / "application.py")
+    Path(task.application).write_text(program)
     return task
 
 
@@ -167,7 +168,7 @@ def test_a_step_with_its_outcome_file_succeeds_with_any_exit_code(
     file: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     writes_outcome = (
-        f"import sys; print('step', *sys.argv[2:]); open({str(work / 'gate.json')!r}, 'w').write('{{}}'); sys.exit(3)"
+        f"import sys; print('step', *sys.argv[3:]); open({str(work / 'gate.json')!r}, 'w').write('{{}}'); sys.exit(3)"
     )
     stand_in(file, writes_outcome).execute({})
     log = capsys.readouterr().out

@@ -20,13 +20,14 @@ from aiosmtpd.controller import Controller
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, ParamValidationError
 from deltalake import write_deltalake
 from slack_api import slack
+from spark_submit_stand_in import fake_spark_submit
 from written_runs import manifest, run_manifests, write_runs
 
 from gliclass_spark.airflow import run_pages
 from gliclass_spark.airflow.alerts import send_alert
 from gliclass_spark.airflow.checks import run_checks
-from gliclass_spark.airflow.dags.pipeline_dag import UNTIL, pipeline_dag
-from gliclass_spark.airflow.operators.spark_step import SparkStep
+from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
+from gliclass_spark.airflow.operators.spark_step import UNTIL, SparkStep
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.runs.manifest import VersionRange
@@ -49,31 +50,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def step(file: Path, name: str) -> SparkStep:
-    task = pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs").get_task(name)
+    task = pipeline_dag(file, Pipeline.from_yaml(file)).get_task(name)
     task.run_id = "run-1"
     return task
-
-
-_SPARK_SUBMIT = """#!{python}
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from written_runs import manifest, run_manifests, write_runs
-Path({folder!r}, "arguments").write_text("\\n".join(sys.argv[1:]))
-if rows := {rows}:
-    write_runs(Path({folder!r}), rows)
-sys.exit({code})
-"""
-
-
-def fake_spark_submit(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, rows: str = "[]") -> None:
-    """Replace spark-submit by a program that appends these rows to `runs`, and exits with the code."""
-    program = folder / "bin" / "spark-submit"
-    program.parent.mkdir(exist_ok=True)
-    variables = {"python": sys.executable, "tests": str(ROOT / "tests"), "folder": str(folder)}
-    program.write_text(_SPARK_SUBMIT.format(rows=rows, code=code, **variables))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
 
 
 def test_success_without_a_manifest_is_a_failure(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +130,7 @@ def test_the_parameters_of_a_dag_run_are_options_of_its_jobs(
 
 
 def test_a_dag_accepts_only_known_parameters(file: Path) -> None:
-    dag = pipeline_dag(file, Pipeline.from_yaml(file), ROOT / "jobs")
+    dag = pipeline_dag(file, Pipeline.from_yaml(file))
     assert dag.params.dump() == {"full": False, "retag": "changed"}
     for name, value in (("full", "yes"), ("retag", "some")):
         with pytest.raises(ParamValidationError):

@@ -13,6 +13,7 @@ from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.errors import GliclassSparkError, ManifestError, TableError
 from gliclass_spark.runs import history
 from gliclass_spark.runs.delta_reader import creation_time, delta_table
+from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest, check_run
 from gliclass_spark.runs.settings import filter_settings, route_settings, tag_settings
 
@@ -33,6 +34,27 @@ def plan(file: str, until: datetime) -> bool:
         return _plan(pipeline, until)
     except GliclassSparkError as error:
         raise AirflowFailException(str(error)) from None
+
+
+def has_new_documents(file: str) -> bool:
+    """Return whether the pipeline's source has a version that no successful tag job has read.
+
+    Fails the task if the source can't be read, or keeps no versions.
+    """
+    try:
+        pipeline = Pipeline.from_yaml(file)
+        if pipeline.source.path is None or pipeline.source.format != "delta":
+            source = pipeline.source.path or pipeline.source.table
+            raise TableError(f"{source} keeps no versions that can be read here; schedule the run by time instead")
+        options = storage_options(pipeline)
+        table = delta_table(pipeline.source.path, storage_options=options)
+        last = last_success(history.recent_manifests(pipeline, options), "tag")
+    except GliclassSparkError as error:
+        raise AirflowFailException(str(error)) from None
+    if last is None:
+        return True
+    read = last.inputs["source"]
+    return (str(table.metadata().id), table.version()) != (read.table_id, read.until)
 
 
 def last_sequence(file: str, run_id: str, step: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -10,24 +11,22 @@ from typing import get_args
 from airflow.sdk import DAG, Param, TriggerRule, task
 
 from gliclass_spark.airflow.dags.description import describe
-from gliclass_spark.airflow.dags.scheduled_dag import RUN_ID, asset, scheduled_dag
-from gliclass_spark.airflow.operators.spark_step import SparkStep
+from gliclass_spark.airflow.dags.scheduled_dag import asset, scheduled_dag
+from gliclass_spark.airflow.operators.pipeline_operators import FilterOperator, GLiClassTagOperator, RouteOperator
+from gliclass_spark.airflow.operators.spark_step import RUN_ID, UNTIL, SparkStep
 from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.errors import ConfigError
 
-# A scheduled run reads the documents as of its due time, however late it runs. A manual or asset-triggered run has no
-# interval, and reads the documents as of when it may start.
-UNTIL = "{{ (data_interval_end | default(none) or dag_run.run_after).isoformat() }}"
-# The date of that time, for rules: a backfill decides as the run of that day would have.
-RUN_DATE = "{{ (data_interval_end | default(none) or dag_run.run_after).strftime('%Y-%m-%d') }}"
+_OPERATORS: dict[str, Callable[..., SparkStep]] = {
+    "tag": GLiClassTagOperator,
+    "filter": FilterOperator,
+    "route": RouteOperator,
+}
 
 
-def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
-    """Return the DAG of a pipeline file. jobs: the folder of the job scripts.
-
-    Raises ConfigError for a pipeline without an `airflow:` part.
-    """
+def pipeline_dag(file: Path, pipeline: Pipeline) -> DAG:
+    """Return the DAG of a pipeline file. Raises ConfigError for a pipeline without an `airflow:` part."""
     schedule = pipeline.airflow
     if schedule is None:
         raise ConfigError(f"{file}: there is no 'airflow' part; add one to schedule this pipeline")
@@ -40,7 +39,7 @@ def pipeline_dag(file: Path, pipeline: Pipeline, jobs: Path) -> DAG:
         doc_md=describe(file, pipeline),
     )
     with dag:
-        steps = [_step(file, pipeline, schedule, step, jobs) for step in pipeline.steps]
+        steps = [_step(file, pipeline, schedule, step) for step in pipeline.steps]
         tasks = [_plan(str(file), UNTIL), *steps, _verify(str(file), RUN_ID), _report(str(file), RUN_ID)]
         for task_, next_task in pairwise(tasks):
             task_ >> next_task
@@ -63,26 +62,20 @@ def _params() -> dict[str, Param]:
     }
 
 
-def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str, jobs: Path) -> SparkStep:
+def _step(file: Path, pipeline: Pipeline, schedule: Schedule, step: str) -> SparkStep:
     tables = {
         "tag": ["tags"],
         "filter": ["kept", "rejected", "quarantined"],
         "route": list(pipeline.rules.destinations),
     }[step]
-    # A source without versions is read as it is.
-    until = ["--until", UNTIL] if step == "tag" and pipeline.source.format == "delta" else []
-    run_date = ["--run-date", RUN_DATE] if step != "tag" and pipeline.rules.uses_run_date else []
-    return SparkStep(
+    return _OPERATORS[step](
         task_id=step,
         pipeline_file=str(file),
-        step=step,
-        application=str(jobs / f"{step}.py"),
-        application_args=[str(file), "--run-id", RUN_ID, *until, *run_date],
         conn_id=schedule.connection,
         name=f"{pipeline.name}.{step}",
         pool=schedule.pool if step == "tag" else "default_pool",
         outlets=[asset(pipeline, table) for table in tables],
-        **SparkStep.spark_settings(schedule.spark_conf),
+        spark_conf=schedule.spark_conf,
     )
 
 

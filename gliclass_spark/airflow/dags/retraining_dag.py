@@ -12,7 +12,8 @@ from typing import Any
 from airflow.sdk import DAG, Asset, task
 
 from gliclass_spark.airflow.dags.description import describe_retraining
-from gliclass_spark.airflow.dags.scheduled_dag import RUN_ID, asset, scheduled_dag
+from gliclass_spark.airflow.dags.scheduled_dag import asset, scheduled_dag
+from gliclass_spark.airflow.operators.spark_step import RUN_ID
 from gliclass_spark.airflow.operators.training_step import Promotion, SnapshotJob, TrainingStep
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import RetrainSchedule
@@ -21,11 +22,8 @@ from gliclass_spark.errors import ConfigError
 _GPU_STEPS = ("supervised", "ppo", "calibrate", "gate")
 
 
-def retrain_dag(file: Path, config: RetrainConfig, jobs: Path) -> DAG:
-    """Return the DAG `PIPELINE.retrain` of a retraining file. jobs: the folder of the job scripts.
-
-    Raises ConfigError for a file without an `airflow:` part.
-    """
+def retrain_dag(file: Path, config: RetrainConfig) -> DAG:
+    """Return the DAG `PIPELINE.retrain` of a retraining file. Raises ConfigError for one without an `airflow:` part."""
     schedule = config.airflow
     if schedule is None:
         raise ConfigError(f"{file}: there is no 'airflow' part; add one to schedule this retraining")
@@ -39,12 +37,12 @@ def retrain_dag(file: Path, config: RetrainConfig, jobs: Path) -> DAG:
         doc_md=describe_retraining(file, config),
     )
     with dag:
-        arguments = _step_arguments(file, schedule, jobs)
+        arguments = _step_arguments(file, schedule)
         gpu_steps = [TrainingStep(task_id=step, step=step, pool=schedule.pool, **arguments) for step in _GPU_STEPS]
         promotion = Promotion(task_id="promote", step="promote", model=_model(config), **arguments)
         tasks = [
             _plan(str(file)),
-            _snapshot(file, config, schedule, jobs),
+            _snapshot(file, config, schedule),
             _check_feedback(str(file), RUN_ID),
             *gpu_steps,
             promotion,
@@ -60,28 +58,25 @@ def _model(config: RetrainConfig) -> Asset:
     return Asset(f"{config.pipeline.name}.model", uri=config.pipeline.model)
 
 
-def _step_arguments(file: Path, schedule: RetrainSchedule, jobs: Path) -> dict[str, Any]:
+def _step_arguments(file: Path, schedule: RetrainSchedule) -> dict[str, Any]:
     return {
         "config_file": str(file),
         "run_id": RUN_ID,
-        "job": str(jobs / "retrain.py"),
         "python": schedule.python,
         "processes": schedule.processes,
     }
 
 
-def _snapshot(file: Path, config: RetrainConfig, schedule: RetrainSchedule, jobs: Path) -> SnapshotJob:
+def _snapshot(file: Path, config: RetrainConfig, schedule: RetrainSchedule) -> SnapshotJob:
     return SnapshotJob(
         task_id="snapshot",
         config_file=str(file),
         run_id=RUN_ID,
-        application=str(jobs / "retrain.py"),
-        application_args=[str(file), "--run-id", RUN_ID, "--step", "snapshot"],
         conn_id=schedule.connection,
         name=f"{config.pipeline.name}.retrain.snapshot",
         # Inlets, so that Airflow knows two assets that no task lists as an outlet.
         inlets=[asset(config.pipeline, "feedback"), _model(config)],
-        **SnapshotJob.spark_settings(schedule.spark_conf),
+        spark_conf=schedule.spark_conf,
     )
 
 

@@ -14,9 +14,6 @@ from gliclass_spark.config.paths import has_scheme
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.config.schedule import Timing
 
-# The jobs' run id is that of the DAG run: a retry resumes the attempt before it.
-RUN_ID = "{{ run_id }}"
-
 
 def scheduled_dag(dag_id: str, timing: Timing, **arguments: Any) -> DAG:
     """Return a DAG without tasks. arguments: further arguments of DAG."""

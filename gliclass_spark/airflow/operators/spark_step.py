@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException
 
+import gliclass_spark
 from gliclass_spark.config.delta_jars import delta_settings
+from gliclass_spark.config.pipeline import Pipeline, Step
 from gliclass_spark.config.spark import read_conf
 from gliclass_spark.errors import GliclassSparkError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+# The jobs' run id is that of the DAG run: a retry resumes the attempt before it.
+RUN_ID = "{{ run_id }}"
+# A scheduled run reads the documents as of its due time, however late it runs. A manual or asset-triggered run has no
+# interval, and reads the documents as of when it may start.
+UNTIL = "{{ (data_interval_end | default(none) or dag_run.run_after).isoformat() }}"
+# The date of that time, for rules: a backfill decides as the run of that day would have.
+RUN_DATE = "{{ (data_interval_end | default(none) or dag_run.run_after).strftime('%Y-%m-%d') }}"
+# The program that is submitted: its first argument is a command of gliclass-spark. A path, because to import it would
+# load the commands.
+APPLICATION = str(Path(gliclass_spark.__file__).parent / "cli" / "application" / "spark_application.py")
 
 
 class SubmittedJob(SparkSubmitOperator):
@@ -72,16 +86,43 @@ class SubmittedJob(SparkSubmitOperator):
 class SparkStep(SubmittedJob):
     """A step of a pipeline: it succeeds when its manifest in `runs` does.
 
-    The parameters `full` and `retag` of the DAG run become options of the job.
+    The parameters `full` and `retag` of the DAG run, if it has them, become options of the job. The pipeline's file is
+    read when the task runs, on this worker and by the job: both need the same path.
+
+    pipeline_file: the pipeline's YAML file. run_id: names the run; a retry with the same one finishes it. until: the
+    time as of which `tag` reads a Delta source; None reads its latest version. run_date: the date that rules see as
+    `run_date`. spark_conf: a file of Spark settings beyond those of the connection. kwargs: SparkSubmitOperator's, as
+    conn_id.
     """
 
-    template_fields = (*SubmittedJob.template_fields, "run_id")
+    template_fields = (*SubmittedJob.template_fields, "pipeline_file", "run_id", "until", "run_date")
 
-    def __init__(self, *, pipeline_file: str, step: str, run_id: str = "{{ run_id }}", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        pipeline_file: str,
+        step: Step,
+        run_id: str = RUN_ID,
+        until: str | None = UNTIL,
+        run_date: str = RUN_DATE,
+        spark_conf: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"application": APPLICATION, **self.spark_settings(spark_conf), **kwargs})
         self.pipeline_file = pipeline_file
         self.step = step
         self.run_id = run_id
+        self.until = until
+        self.run_date = run_date
+
+    def arguments(self) -> list[str]:
+        """Return the job's command and its arguments. Raises ConfigError for an invalid pipeline file."""
+        pipeline = Pipeline.from_yaml(self.pipeline_file)
+        # A source without versions is read as it is.
+        reads_versions = self.step == "tag" and self.until is not None and pipeline.source.format == "delta"
+        until = ["--until", str(self.until)] if reads_versions else []
+        run_date = ["--run-date", self.run_date] if self.step != "tag" and pipeline.rules.uses_run_date else []
+        return [self.step, self.pipeline_file, "--run-id", self.run_id, *until, *run_date]
 
     def execute(self, context: Context) -> None:
         params = context.get("params") or {}
@@ -89,7 +130,10 @@ class SparkStep(SubmittedJob):
         options = ["--retag", retag] if self.step == "tag" and retag else []
         # What was decided by an earlier attempt of the run is decided again, from the new tags.
         full = full or (retag == "all" and self.step != "tag")
-        self.application_args = [*(self.application_args or []), *options, *(["--full"] if full else [])]
+        try:
+            self.application_args = [*self.arguments(), *options, *(["--full"] if full else [])]
+        except GliclassSparkError as error:
+            raise AirflowException(str(error)) from error
         # The job then works, even if an earlier attempt of the run succeeded.
         self.requires_new_output = full or retag == "all"
         super().execute(context)

@@ -12,7 +12,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from gliclass_spark.airflow.operators.process_group import ProcessGroup
-from gliclass_spark.airflow.operators.spark_step import SubmittedJob
+from gliclass_spark.airflow.operators.spark_step import APPLICATION, RUN_ID, SubmittedJob
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import TableError
 
@@ -42,8 +42,10 @@ class SnapshotJob(SubmittedJob):
 
     template_fields = (*SubmittedJob.template_fields, "run_id")
 
-    def __init__(self, *, config_file: str, run_id: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, config_file: str, run_id: str = RUN_ID, spark_conf: str | None = None, **kwargs: Any) -> None:
+        arguments = ["retrain", config_file, "--run-id", run_id, "--step", "snapshot"]
+        settings = {"application": APPLICATION, "application_args": arguments, **self.spark_settings(spark_conf)}
+        super().__init__(**{**settings, **kwargs})
         self.config_file = config_file
         self.run_id = run_id
 
@@ -67,26 +69,26 @@ class TrainingStep(BaseOperator):
     with exit code 0: then the step itself saw that nothing was left to do. A retry resumes a stopped step.
     """
 
-    template_fields = ("run_id",)
+    template_fields = ("config_file", "run_id")
 
     def __init__(
         self,
         *,
         config_file: str,
         step: str,
-        run_id: str,
-        job: str,
+        run_id: str = RUN_ID,
         python: str | None = None,
         processes: int = 1,
+        application: str = APPLICATION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.config_file = config_file
         self.step = step
         self.run_id = run_id
-        self.job = job
         self.python = python
         self.processes = processes
+        self.application = application
         self._group: ProcessGroup | None = None
 
     def command(self) -> list[str]:
@@ -94,7 +96,11 @@ class TrainingStep(BaseOperator):
         distributed = self.processes > 1 and self.step in _DISTRIBUTED_STEPS
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes)]
         python = [self.python or sys.executable, *(torchrun if distributed else [])]
-        return [*python, self.job, self.config_file, "--run-id", self.run_id, "--step", self.step]
+        return [*python, self.application, "retrain", self.config_file, "--run-id", self.run_id, *self.options()]
+
+    def options(self) -> list[str]:
+        """Return the options that say what to do of the retraining."""
+        return ["--step", self.step]
 
     def execute(self, context: Context) -> None:
         message = "no output"

@@ -1,0 +1,1 @@
+"""The Spark application: a folder of its own, because spark-submit makes it the first entry of `sys.path`."""
