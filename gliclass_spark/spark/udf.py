@@ -39,7 +39,7 @@ def gliclass_udf(
     threshold: float | None = None,
     multi_label: bool | None = None,
     top_k: int | None = None,
-    model: str = "embedded",
+    model: str | ModelRef = "embedded",
     output: Output = "labels",
     device: str | None = None,
     precision: Precision = "auto",
@@ -106,7 +106,7 @@ def register_gliclass(
     threshold: float | None = None,
     multi_label: bool | None = None,
     top_k: int | None = None,
-    model: str = "embedded",
+    model: str | ModelRef = "embedded",
     output: Output = "labels",
     device: str | None = None,
     precision: Precision = "auto",
@@ -149,7 +149,7 @@ def register_gliclass(
 def _prepare(
     labels: LabelSet | Sequence[str] | Tree | None,
     options: LabelOptions,
-    model: str,
+    model: str | ModelRef,
     output: Output,
     device: str | None,
     precision: Precision,
@@ -162,7 +162,7 @@ def _prepare(
     if device is not None:
         check_device(device)
     check_model(model)
-    ref = resolve_model(model, registry=registry)
+    ref = model if isinstance(model, ModelRef) else resolve_model(model, registry=registry)
 
     def with_session(spark: SparkSession) -> Any:
         settings = WorkerSettings(ref, device, precision, threads_per_task(spark), gpu_sharing(spark))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.sql.types import DataType, FloatType, MapType, StringType
 
+from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.spark.delta.schema import SCORED_LABELS, TAG_FIELDS
@@ -28,6 +29,9 @@ OUTPUT_TYPES: dict[str, DataType] = {
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "int8")
 # Whether a worker has the device is seen there; a driver need not have it.
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -74,30 +78,36 @@ def check_threshold(value: Any) -> None:
         )
 
 
-def check_multi_label(value: Any) -> None:
-    """Raise ConfigError unless the value is True or False."""
+def check_multi_label(value: Any, name: str = "multi_label") -> None:
+    """Raise ConfigError unless the value of the parameter `name` is True or False."""
     if not isinstance(value, bool):
         raise ConfigError(
-            f"multi_label must be True or False, found {value!r}; give False for labels of which exactly one is right"
+            f"{name} must be True or False, found {value!r}; give False for labels of which exactly one is right"
         )
 
 
-def check_top_k(value: Any) -> None:
-    """Raise ConfigError unless the value is a positive whole number."""
+def check_top_k(value: Any, name: str = "top_k") -> None:
+    """Raise ConfigError unless the value of the parameter `name` is a positive whole number."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ConfigError(
-            f"top_k must be a whole number from 1 on, found {value!r}; give the number of labels a text may have at "
+            f"{name} must be a whole number from 1 on, found {value!r}; give the number of labels a text may have at "
             "most, or leave it out"
         )
 
 
 def check_model(value: Any) -> None:
-    """Raise ConfigError unless the value is a text that is not empty."""
-    if not isinstance(value, str) or not value:
+    """Raise ConfigError unless the value is a text that is not empty, or a model that was resolved already."""
+    if not isinstance(value, ModelRef) and (not isinstance(value, str) or not value):
         raise ConfigError(
             f"model must be a model URI, found {value!r}; give a text such as 'embedded', './folder' or "
             "'org/name@revision'"
         )
+
+
+def check_digest(value: Any) -> None:
+    """Raise ConfigError unless the value is a SHA-256 in hexadecimal."""
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ConfigError(f"modelDigest must be 64 hexadecimal digits, found {value!r}; leave it out, `save` adds it")
 
 
 def check_output(value: Any) -> None:
