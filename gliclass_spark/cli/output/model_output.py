@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from gliclass_spark.cli.output.result_table import ResultTable
 
 if TYPE_CHECKING:
     from gliclass_spark.checkpoints.registry import ModelVersion
@@ -60,18 +61,17 @@ def versions_document(name: str, versions: Sequence[ModelVersion]) -> dict[str, 
 
 def show_versions(console: Console, name: str, versions: Sequence[ModelVersion]) -> None:
     """Print the versions of a registered model, latest first."""
-    table = Table(title=f"Versions of {name}", title_justify="left")
-    table.add_column("version", justify="right")
-    table.add_column("aliases")
-    table.add_column("digest")
-    table.add_column("created (UTC)")
-    table.add_column("macro-F1", justify="right")
+    table = ResultTable(f"Versions of {escape(name)}")
+    table.number("version")
+    table.text("aliases")
+    for heading in ("digest", "created (UTC)", "macro-F1"):
+        table.number(heading)
     for version in reversed(versions):
-        table.add_row(
+        table.row(
             str(version.number),
             escape(", ".join(version.aliases)),
             version.digest[:12],
             f"{version.created_at:%Y-%m-%d %H:%M}",
             escape(version.tags.get("macro_f1", "")),
         )
-    console.print(table)
+    table.print(console)

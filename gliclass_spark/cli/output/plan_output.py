@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from gliclass_spark.cli.cluster_size import Executor, Workload, sizing
+from gliclass_spark.cli.output.result_table import ResultTable
 
 if TYPE_CHECKING:
     from gliclass_spark.spark.jobs.plan import Plan
@@ -30,19 +30,19 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
         )
     if not plan.outcomes:
         return
-    table = Table(title="Expected outcomes", title_justify="left")
-    table.add_column("outcome", no_wrap=True)
-    table.add_column("scored", justify="right")
-    table.add_column("estimated", justify="right")
-    table.add_column("examples", no_wrap=True, overflow="ellipsis")
+    table = ResultTable("Expected outcomes")
+    table.text("outcome")
+    table.number("scored")
+    table.number("estimated")
+    table.line("examples")
     for expected in plan.outcomes:
         lines = [
             f"{document.doc_id}: {' '.join((document.text or '').split())}"[:_LINE_CHARS]
             for document in expected.samples
         ]
         estimate = f"~{expected.estimated:,}" if expected.estimated else "0"
-        table.add_row(expected.outcome, f"{expected.scored:,}", estimate, escape("\n".join(lines)))
-    console.print(table)
+        table.row(escape(expected.outcome), f"{expected.scored:,}", estimate, "\n".join(lines))
+    table.print(console)
 
 
 def plan_document(name: str, plan: Plan, workload: Workload | None, executor: Executor) -> dict[str, Any]:
@@ -54,12 +54,10 @@ def plan_document(name: str, plan: Plan, workload: Workload | None, executor: Ex
 def show_sizing(console: Console, workload: Workload, executor: Executor) -> None:
     """Print the cluster for a workload, with the arithmetic of each line."""
     size = sizing(workload, executor)
-    table = Table(
-        title=f"A cluster for {workload.documents:,} documents within {workload.hours:g} hours", title_justify="left"
-    )
-    table.add_column("what")
-    table.add_column("how", justify="right")
-    table.add_column("", justify="right")
+    table = ResultTable(f"A cluster for {workload.documents:,} documents within {workload.hours:g} hours")
+    table.text("what")
+    table.number("how")
+    table.number("")
     slot_speed = workload.texts_per_s * workload.spark_share
     slots = size.executors * executor.slots
     rows = [
@@ -84,8 +82,8 @@ def show_sizing(console: Console, workload: Workload, executor: Executor) -> Non
         cost = f"{size.executors:,} x {size.hours:,.4g} x {executor.price_per_hour:g}"
         rows.append(("cost", cost, f"{size.cost:,.2f}"))
     for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        table.row(*row)
+    table.print(console)
 
 
 def _duration(seconds: float) -> str:

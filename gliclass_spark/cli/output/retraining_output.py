@@ -8,38 +8,39 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from gliclass_spark.cli.output.result_table import ResultTable
 
 
 def show_verdict(console: Console, verdict: Mapping[str, Any], page: Path) -> None:
     """Print the result of each rule, the gain on each set, and the path of the page. verdict: content of gate.json."""
     word = "[bold green]promoted[/]" if verdict["promoted"] else "[bold red]refused[/]"
-    console.print(_rules(verdict["findings"]))
-    console.print(_gains(verdict["comparisons"]))
+    _rules(verdict["findings"]).print(console)
+    _gains(verdict["comparisons"]).print(console)
     console.print(f"The candidate is {word}.", highlight=False)
     console.print(f"The page of the verdict: {escape(str(page))}", highlight=False, soft_wrap=True)
 
 
-def _rules(findings: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="The gate's rules", title_justify="left")
-    table.add_column("")
-    table.add_column("rule", no_wrap=True)
-    table.add_column("measured, and limit")
+def _rules(findings: Sequence[Mapping[str, Any]]) -> ResultTable:
+    table = ResultTable("The gate's rules")
+    table.number("")
+    table.text("rule")
+    table.text("measured, and limit")
     for finding in findings:
         mark = "[green]✓[/]" if finding["passed"] else "[red]✗[/]"
-        table.add_row(mark, escape(finding["rule"]), escape(finding["message"]))
+        table.row(mark, escape(finding["rule"]), escape(finding["message"]))
     return table
 
 
-def _gains(comparisons: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="Macro-F1, champion -> candidate", title_justify="left")
-    table.add_column("set")
-    for heading in ("texts", "macro-F1", "gain", "95% interval", "calibration error"):
-        table.add_column(heading, justify="right")
+def _gains(comparisons: Sequence[Mapping[str, Any]]) -> ResultTable:
+    table = ResultTable("Macro-F1, champion -> candidate")
+    table.text("set")
+    for heading in ("texts", "macro-F1", "gain", "95% interval", "calibration\nerror"):
+        table.number(heading)
     for comparison in comparisons:
         champion, candidate = comparison["champion"], comparison["candidate"]
         low, high = comparison["f1_interval"]
-        table.add_row(
+        table.row(
             escape(comparison["name"]),
             f"{comparison['texts']:,}",
             f"{champion['macro_f1']:.3f} -> {candidate['macro_f1']:.3f}",

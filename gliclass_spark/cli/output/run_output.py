@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from gliclass_spark.cli.output.result_table import ResultTable
 from gliclass_spark.config.catalog import place_of
 
 if TYPE_CHECKING:
@@ -17,16 +18,17 @@ if TYPE_CHECKING:
 
 _SAMPLES = 6
 _SAMPLE_CHARS = 34
+_SAMPLE_ID_CHARS = 16
 
 
 def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) -> None:
     """Print the counts of every step, some documents with their labels, the speed, and a query to start from."""
     by_job = {manifest.job: manifest for manifest in manifests}
-    console.print(_counts(run, by_job))
+    run_table(run, by_job).print(console)
     if "filter" in by_job:
         samples = _samples(run)
         if samples.row_count:
-            console.print(samples)
+            samples.print(console)
     _print_speed(console, by_job["tag"])
     decision_tables = {"filter": "kept, rejected, quarantined, ", "route": "one for each route, "}
     tables = "".join(names for job, names in decision_tables.items() if job in by_job)
@@ -65,46 +67,47 @@ def show_line(console: Console, manifests: Sequence[Manifest]) -> None:
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def _counts(run: PipelineRun, by_job: dict[str, Manifest]) -> Table:
-    table = Table(title=f"Run {run.run_id} of pipeline {run.pipeline.name}", title_justify="left")
-    table.add_column("step")
-    table.add_column("outcome")
-    table.add_column("rows", justify="right")
+def run_table(run: PipelineRun, by_job: dict[str, Manifest]) -> ResultTable:
+    """Return the counts of each step."""
+    table = ResultTable(f"Run {escape(run.run_id)} of pipeline {escape(run.pipeline.name)}")
+    table.text("step")
+    table.text("outcome")
+    table.number("rows")
     tag = by_job["tag"]
-    table.add_row("documents", "in the source", str(tag.documents))
+    table.row("documents", "in the source", str(tag.documents))
     if not tag.full_scan:
-        table.add_row("", "new or changed since the last run", str(tag.rows_in))
-    table.add_row("tag", "tagged in this run", str(tag.tagged))
+        table.row("", "new or changed since the last run", str(tag.rows_in))
+    table.row("tag", "tagged in this run", str(tag.tagged))
     if tag.tombstoned:
-        table.add_row("", "deleted from the source", str(tag.tombstoned))
+        table.row("", "deleted from the source", str(tag.tombstoned))
     if filtered := by_job.get("filter"):
-        table.add_section()
-        table.add_row("filter", "evaluated", str(filtered.rows_in))
+        table.section()
+        table.row("filter", "evaluated", str(filtered.rows_in))
         if filtered.waiting:
-            table.add_row("", "not tagged yet", str(filtered.waiting))
-        table.add_row("", "[green]kept[/]", str(filtered.kept))
+            table.row("", "not tagged yet", str(filtered.waiting))
+        table.row("", "[green]kept[/]", str(filtered.kept))
         for rule in run.pipeline.reject:
-            table.add_row("", f"[yellow]rejected: {rule.reason}[/]", str(filtered.rejected.get(rule.reason, 0)))
-        table.add_row("", "[red]quarantined: could not be scored[/]", str(filtered.quarantined))
+            table.row("", f"[yellow]rejected: {escape(rule.reason)}[/]", str(filtered.rejected.get(rule.reason, 0)))
+        table.row("", "[red]quarantined: could not be scored[/]", str(filtered.quarantined))
     if routed := by_job.get("route"):
-        table.add_section()
+        table.section()
         for position, (route, count) in enumerate(routed.routed.items()):
-            table.add_row("" if position else "route", f"to {route}", str(count))
+            table.row("" if position else "route", f"to {escape(route)}", str(count))
     return table
 
 
-def _samples(run: PipelineRun) -> Table:
+def _samples(run: PipelineRun) -> ResultTable:
     """Kept documents with one to three labels, in a fixed order, so that each run shows the same ones."""
     text = run.pipeline.source.text
-    table = Table(title="Some of the documents", title_justify="left")
-    table.add_column("doc_id", overflow="ellipsis", no_wrap=True, max_width=16)
-    table.add_column("text", no_wrap=True, overflow="ellipsis")
-    table.add_column("labels, best first")
+    table = ResultTable("Some of the documents")
+    table.line("doc_id")
+    table.line("text")
+    table.text("labels, best first")
     kept = run.lake.read(run.spark, "kept").where("size(labels) between 1 and 3")
     rows = kept.orderBy("content_hash").select("doc_id", text, "labels", "scores").limit(_SAMPLES).collect()
     for row in rows:
         labels = ", ".join(f"{label} {row['scores'][label]:.2f}" for label in row["labels"])
-        table.add_row(row["doc_id"], " ".join(str(row[text]).split())[:_SAMPLE_CHARS], labels)
+        table.row(row["doc_id"][:_SAMPLE_ID_CHARS], " ".join(str(row[text]).split())[:_SAMPLE_CHARS], escape(labels))
     return table
 
 
