@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliclass_spark.cli.console import console, step
+from gliclass_spark.cli.console import console, messages, step
 from gliclass_spark.cli.output.json_output import AsJson, print_json
 from gliclass_spark.cli.output.run_metrics import MetricsFile, write_metrics
 from gliclass_spark.cli.run_session import Full, RetagChoice, open_run
@@ -43,18 +43,20 @@ def plan(
 ) -> None:
     """Show what a run would tag, keep, reject and route, from a sample. Writes nothing.
 
+    Before the whole source is read, it prints a first estimate, from the first few documents.
+
     With --cluster it also sizes a cluster:
 
     gliclass-spark plan corpus.yaml --cluster --documents 1000000000 --texts-per-s 2000 --slots 4 --price 12
     """
     from gliclass_spark.cli.cluster_size import Executor, Workload
-    from gliclass_spark.cli.output.plan_output import plan_document, show_plan, show_sizing
+    from gliclass_spark.cli.output.plan_output import plan_document, show_first_estimate, show_plan, show_sizing
     from gliclass_spark.spark.jobs.plan import plan as plan_run
 
     executor = Executor(slots, price)
     scoring = step("loading the model and scoring a sample")
     with open_run(pipeline, None, conf, retag, full, verbose=verbose) as run, scoring:
-        result = plan_run(run, sample)
+        result = plan_run(run, sample, lambda first: show_first_estimate(messages, first))
     workload = None
     if cluster:
         workload = Workload(documents or result.to_tag, texts_per_s or result.texts_per_s or 0.0, hours, spark_share)
@@ -74,6 +76,7 @@ def report(
     metrics: MetricsFile = None,
 ) -> None:
     """Write a run's report as one HTML page: counts, score histograms, drift, throughput, samples."""
+    from gliclass_spark.cli.output.run_output import show_unlabelled
     from gliclass_spark.report.run.run_report import run_report
     from gliclass_spark.runs.file_names import file_name
 
@@ -82,6 +85,7 @@ def report(
     target = out or Path(f"{file_name(reported_id)}.html")
     target.write_text(html_report.html, encoding="utf-8")
     console.print(f"Report of run {reported_id}: {target}", soft_wrap=True, highlight=False)
+    show_unlabelled(console, html_report.manifests)
     if metrics is not None:
         write_metrics(metrics, html_report.manifests)
 

@@ -176,6 +176,24 @@ def test_a_step_prints_its_manifest_and_a_run_all_of_them(
     assert sorted(metrics.read_text().splitlines()) == sorted(written.splitlines())
 
 
+def test_a_plan_first_prints_an_estimate_from_a_few_documents(
+    pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gliclass_spark.spark.jobs.plan.FIRST_SAMPLE", 4)
+    assert main(["plan", str(pipeline), "--retag", "all", "--sample", "8", "--json"]) == 0
+    printed = capsys.readouterr()
+    planned = json.loads(printed.out)
+    assert (planned["documents"] >= 10, planned["sampled"], planned["cluster"]) == (True, 8, None)
+    outcomes = {outcome["outcome"]: outcome for outcome in planned["outcomes"]}
+    assert list(outcomes)[:3] == ["kept", "rejected: too_short", "rejected: never"]
+    documents = outcomes["kept"]["samples"]
+    assert all(document["text"] == TEXTS[document["doc_id"]] for document in documents if document["doc_id"] in TEXTS)
+    assert len({document["doc_id"] for document in documents}) == len(documents) > 1
+    [_, first] = printed.err.splitlines()
+    assert first.startswith(f"from the first 4 texts: {planned['documents']} documents, 0 s of scoring; kept ~")
+    assert first.endswith(" (reading the source for a better estimate)")
+
+
 def test_a_wrong_input_is_one_line_and_a_row_of_runs(
     spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

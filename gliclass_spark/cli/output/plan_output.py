@@ -45,6 +45,16 @@ def show_plan(console: Console, name: str, plan: Plan) -> None:
     table.print(console)
 
 
+def show_first_estimate(console: Console, plan: Plan) -> None:
+    """Print on one line what the first few documents say about all."""
+    if plan.seconds is None:
+        return
+    outcomes = ", ".join(f"{expected.outcome} ~{expected.estimated:,}" for expected in plan.outcomes)
+    line = f"from the first {plan.sampled} texts: {plan.documents:,} documents, {_duration(plan.seconds)} of scoring"
+    shown = f"{line}; {outcomes}" if outcomes else line
+    console.print(f"{shown} (reading the source for a better estimate)", markup=False, highlight=False, soft_wrap=True)
+
+
 def plan_document(name: str, plan: Plan, workload: Workload | None, executor: Executor) -> dict[str, Any]:
     """Return a plan as JSON. cluster: the size for the workload, null without one."""
     cluster = {**asdict(workload), **asdict(executor), **asdict(sizing(workload, executor))} if workload else None

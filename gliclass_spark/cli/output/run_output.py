@@ -11,18 +11,28 @@ from rich.markup import escape
 
 from gliclass_spark.cli.output.result_table import ResultTable
 from gliclass_spark.config.catalog import place_of
+from gliclass_spark.runs.unlabelled import MOST, unlabelled_share
 
 if TYPE_CHECKING:
     from gliclass_spark.runs.manifest import Manifest
     from gliclass_spark.spark.jobs import PipelineRun
 
+_UNLABELLED = """\
+{share} or more of the tagged documents got no label. If you expect more:
+- gliclass-spark report PIPELINE.yaml: each label's scores beside its threshold
+- gliclass-spark calibrate --help: fit the thresholds to labelled texts
+- top_k: 1 and threshold: 0 in the label set: each text's best label, whatever
+  its score; in Python gliclass_udf(labels, threshold=0, output="best")"""
 _SAMPLES = 6
 _SAMPLE_CHARS = 34
 _SAMPLE_ID_CHARS = 16
 
 
 def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) -> None:
-    """Print the counts of every step, some documents with their labels, the speed, and a query to start from."""
+    """Print the counts of every step, some documents with their labels, the speed, and a query to start from.
+
+    Where most documents got no label, also what to do about it.
+    """
     by_job = {manifest.job: manifest for manifest in manifests}
     run_table(run, by_job).print(console)
     if "filter" in by_job:
@@ -30,6 +40,7 @@ def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) 
         if samples.row_count:
             samples.print(console)
     _print_speed(console, by_job["tag"])
+    show_unlabelled(console, manifests)
     decision_tables = {"filter": "kept, rejected, quarantined, ", "route": "one for each route, "}
     tables = "".join(names for job, names in decision_tables.items() if job in by_job)
     console.print(f"Tables: {place_of(run.lake.root)} (tags, {tables}runs)", soft_wrap=True)
@@ -45,6 +56,13 @@ def run_document(manifests: Sequence[Manifest]) -> dict[str, Any]:
     """Return a run's manifests as JSON, in the order of its steps; see the table `runs`."""
     first = manifests[0]
     return {"run_id": first.run_id, "pipeline": first.pipeline, "steps": [asdict(manifest) for manifest in manifests]}
+
+
+def show_unlabelled(console: Console, manifests: Sequence[Manifest]) -> None:
+    """Print what to do if most of a run's documents got no label; nothing otherwise."""
+    share = max((unlabelled_share(manifest) for manifest in manifests if manifest.job == "tag"), default=0.0)
+    if share > MOST:
+        console.print(_UNLABELLED.format(share=f"{share:.0%}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_empty_run(console: Console, manifests: Sequence[Manifest]) -> None:

@@ -12,6 +12,7 @@ from gliclass_spark.report.run.drift import Level
 from gliclass_spark.report.run.facts import ReportedRun, RunFacts
 from gliclass_spark.runs.manifest import FAILED, SUCCEEDED
 from gliclass_spark.runs.outcomes import QUARANTINED
+from gliclass_spark.runs.unlabelled import MOST, unlabelled_share
 
 Severity = Literal["bad", "warn", "note"]
 _SEVERITIES: tuple[Severity, ...] = ("bad", "warn", "note")
@@ -82,7 +83,14 @@ def _speed(run: ReportedRun) -> str:
 
 def notices(facts: RunFacts) -> list[Notice]:
     """Return what needs attention, most severe first; empty if nothing does."""
-    unsorted = [*_unfinished(facts.run), *_waiting(facts.run), *_errors(facts), *_drift(facts), *_slow(facts)]
+    unsorted = [
+        *_unfinished(facts.run),
+        *_waiting(facts.run),
+        *_errors(facts),
+        *_unlabelled(facts.run),
+        *_drift(facts),
+        *_slow(facts),
+    ]
     return sorted(unsorted, key=lambda notice: _SEVERITIES.index(notice.severity))
 
 
@@ -113,6 +121,19 @@ def _errors(facts: RunFacts) -> Iterator[Notice]:
     share = number_format.share(failed, tag.tagged)
     text = f"{number_format.counted(failed, 'document')} ({share} of the tagged) could not be scored ({codes})"
     yield Notice(severity, "Errors", text, facts.link(QUARANTINED) or "#flow")
+
+
+def _unlabelled(run: ReportedRun) -> Iterator[Notice]:
+    if run.tag is None or run.tag.status != SUCCEEDED:
+        return
+    share = unlabelled_share(run.tag)
+    if share > MOST:
+        text = (
+            f"{number_format.share(share)} or more of the tagged documents got none. If you expect more: compare the "
+            "scores below with the thresholds, fit these with “gliclass-spark calibrate”, or give each text its best "
+            "label (top_k: 1 and threshold: 0)"
+        )
+        yield Notice("note", "Few labels", text, "#labels")  # may be right: the labels of some pipelines are rare
 
 
 def _drift(facts: RunFacts) -> Iterator[Notice]:

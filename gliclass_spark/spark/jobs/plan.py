@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
@@ -32,8 +34,8 @@ from gliclass_spark.spark.transforms import exploring, filtering, routing, taggi
 from gliclass_spark.spark.transforms.rule_expressions import lenient_sql
 from gliclass_spark.spark.worker.usage_meter import Meter
 
-DEFAULT_SAMPLE = 200
-_OUTCOMES, _OUTCOME = helper("outcomes"), helper("outcome")
+DEFAULT_SAMPLE, FIRST_SAMPLE = 200, 16
+_OUTCOMES, _OUTCOME, _RANK = helper("outcomes"), helper("outcome"), helper("rank")
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,14 @@ class Plan:
     outcomes: list[PlannedOutcome]
 
 
-def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
-    """Return what a run would tag and decide. Scores `sample_rows` of the texts that it would tag."""
+def plan(
+    run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE, on_first_estimate: Callable[[Plan], None] | None = None
+) -> Plan:
+    """Return what a run would tag and decide. Scores `sample_rows` of the texts that it would tag.
+
+    on_first_estimate: called, if the run reads the whole source, before that is read: with a plan of the first
+    FIRST_SAMPLE documents that Spark finds, in which every document is to be tagged.
+    """
     run = run.in_own_session()
     recent = run.runs.recent()
     model = check(run, recent)
@@ -83,6 +91,8 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
     if source is not None and base is not None and not run.full and run.retag != "all":
         last_read, commit = base.inputs["source"], base.commits.get("source")
         changes = read_changes(run.spark, source, last_read, commit, version, run.documents.select_columns)
+    elif on_first_estimate is not None and sample_rows > FIRST_SAMPLE:
+        on_first_estimate(_first_estimate(run, documents, model))
     contents = with_content(changes.rows, pipeline.source.text)
     pending = pending_documents(run, contents, model, recent).persist()
     pending_count, text_count = count_pending(pending)
@@ -98,11 +108,23 @@ def plan(run: PipelineRun, sample_rows: int = DEFAULT_SAMPLE) -> Plan:
             current_tags = exploring.decide_labels(live_tags(run), pipeline.label_set, pipeline.exploration)
             scored = _with_outcomes(run, scored_documents, current_tags)
         sample_documents = documents.join(sample_ids, KEY, "left_semi")
-        sample = _with_outcomes(run, sample_documents, sample_tags.withColumn("deleted_at", F.lit(None)))
+        sample = _with_outcomes(run, sample_documents, sample_tags).persist()
         outcomes = _count_outcomes(run, scored, sample, scale)
     # Equal texts are scored once.
     estimates = _estimate(usage, text_count / sampled if sampled else 0.0, task_slots(run.spark))
     return Plan(documents.count(), pending_count, sampled, *estimates, outcomes)
+
+
+def _first_estimate(run: PipelineRun, documents: DataFrame, model: ModelRef) -> Plan:
+    """Return a plan from a few documents that Spark finds first: it reads one file, and no tags."""
+    count = documents.count()
+    first = documents.limit(FIRST_SAMPLE).persist()
+    contents = with_content(first, run.pipeline.source.text)
+    tags, sampled, usage = _score_sample(run, contents, min(FIRST_SAMPLE, count), model)
+    scale = count / sampled if sampled else 0.0
+    with lenient_sql(run.spark):
+        outcomes = _count_outcomes(run, None, _with_outcomes(run, first, tags), scale)
+    return Plan(count, count, sampled, *_estimate(usage, scale, task_slots(run.spark)), outcomes)
 
 
 def _score_sample(run: PipelineRun, contents: DataFrame, count: int, model: ModelRef) -> tuple[DataFrame, int, Usage]:
@@ -111,7 +133,8 @@ def _score_sample(run: PipelineRun, contents: DataFrame, count: int, model: Mode
     meter = Meter(run.spark.sparkContext)
     settings = worker_settings(run, model)
     scored = tagging.tag(contents, count, label_set, settings, run.run_id, meter)
-    tags = exploring.decide_labels(scored, label_set, run.pipeline.exploration).persist()
+    tags = exploring.decide_labels(scored, label_set, run.pipeline.exploration)
+    tags = tags.withColumn("deleted_at", F.lit(None)).persist()
     return tags, tags.count(), meter.total.usage  # in this order: the meter sums what has been computed
 
 
@@ -152,22 +175,27 @@ def _count_outcomes(
     frames = [(sample, scale)] if scored is None else [(scored, 0.0), (sample, scale)]
     for frame, factor in frames:
         rows = frame.select("*", F.explode(_OUTCOMES).alias(_OUTCOME))
-        for name, count in count_by(rows, _OUTCOME).items():
-            outcome = outcomes.get(name, PlannedOutcome(name))
+        counts = count_by(rows, _OUTCOME)
+        current = {name: outcomes.get(name, PlannedOutcome(name)) for name in counts}
+        samples = _samples(run, rows, [name for name in counts if len(current[name].samples) < SAMPLES])
+        for name, count in counts.items():
+            outcome = current[name]
             scored_count, estimated_count = (0, round(count * factor)) if factor else (count, 0)
             outcomes[name] = PlannedOutcome(
                 name,
                 outcome.scored + scored_count,
                 outcome.estimated + estimated_count,
-                _with_samples(run, outcome.samples, rows.where(F.col(_OUTCOME) == name)),
+                [*outcome.samples, *samples[name]][:SAMPLES],
             )
     return list(outcomes.values())
 
 
-def _with_samples(run: PipelineRun, samples: list[SampleDocument], rows: DataFrame) -> list[SampleDocument]:
-    """Return the samples, filled up with documents of `rows`."""
-    if len(samples) >= SAMPLES:
-        return samples
-    first = rows.orderBy("content_hash", KEY).limit(SAMPLES).collect()
-    text = run.pipeline.source.text
-    return [*samples, *(SampleDocument.of(row, text) for row in first)][:SAMPLES]
+def _samples(run: PipelineRun, rows: DataFrame, names: list[str]) -> dict[str, list[SampleDocument]]:
+    """Return the first SAMPLES documents of each of these outcomes, by their hashes, in one Spark job."""
+    samples: defaultdict[str, list[SampleDocument]] = defaultdict(list)
+    if names:
+        rank = F.row_number().over(Window.partitionBy(_OUTCOME).orderBy("content_hash", KEY))
+        ranked = rows.where(F.col(_OUTCOME).isin(names)).withColumn(_RANK, rank)
+        for row in ranked.where(F.col(_RANK) <= SAMPLES).orderBy(_RANK).collect():
+            samples[row[_OUTCOME]].append(SampleDocument.of(row, run.pipeline.source.text))
+    return samples

@@ -21,7 +21,7 @@ from gliclass_spark.cli.output.model_output import show_versions
 from gliclass_spark.cli.output.plan_output import show_plan, show_sizing
 from gliclass_spark.cli.output.result_table import ResultTable
 from gliclass_spark.cli.output.retraining_output import show_verdict
-from gliclass_spark.cli.output.run_output import run_table
+from gliclass_spark.cli.output.run_output import run_table, show_unlabelled
 from gliclass_spark.cli.output.training_output import show_scores
 from gliclass_spark.runs.outcomes import SampleDocument
 from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, RefusedSignals
@@ -177,3 +177,18 @@ def test_a_terminal_shows_colors_and_no_color_and_a_pipe_do_not(monkeypatch: pyt
     assert not any("\x1b" in line for line in printed(show, 80))
     monkeypatch.setenv("NO_COLOR", "1")
     assert not any("\x1b[32m" in line for line in printed(show, 80, force_terminal=True, color_system="standard"))
+
+
+def test_a_run_whose_documents_mostly_got_no_label_says_what_to_do() -> None:
+    few = run_of(tag(1, {"invoice": 200, "complaint": 60}), {}, {})
+    assert printed(lambda console: show_unlabelled(console, few), 80) == [
+        "74% or more of the tagged documents got no label. If you expect more:",
+        "- gliclass-spark report PIPELINE.yaml: each label's scores beside its threshold",
+        "- gliclass-spark calibrate --help: fit the thresholds to labelled texts",
+        "- top_k: 1 and threshold: 0 in the label set: each text's best label, whatever",
+        '  its score; in Python gliclass_udf(labels, threshold=0, output="best")',
+    ]
+    half = run_of(tag(1, {"invoice": 400, "complaint": 100}), {}, {})
+    assert printed(lambda console: show_unlabelled(console, half), 80) == []
+    nothing_new = run_of(tag(1, {}, documents=0), {}, {})
+    assert printed(lambda console: show_unlabelled(console, nothing_new), 80) == []

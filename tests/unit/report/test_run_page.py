@@ -14,7 +14,7 @@ from sample_runs import LABELS, daily_runs, run_of, samples, tag, usual_run
 
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.report.run.run_report import render
+from gliclass_spark.report.run.run_report import render, warnings
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import Sample, SampleDocument, outcomes
 
@@ -186,6 +186,13 @@ def test_errors_and_waiting_documents_are_warnings() -> None:
     page = page_of([manifests[0], replace(manifests[1], waiting=1234)])
     assert "▲ Errors 10 documents (1.0% of the tagged) could not be scored (null_text: 9 and too_large: 1)" in page.text
     assert "▲ Waiting 1,234 documents of the source not tagged yet" in page.text
+
+
+def test_a_run_whose_documents_mostly_got_no_label_says_what_to_do_and_warns_nobody() -> None:
+    few = run_of(tag(0, {"complaint": 200, "invoice": 60}), {}, {})
+    assert "Few labels 74% or more of the tagged documents got none." in page_of(few).text
+    assert warnings(few, []) == []
+    assert "Few labels" not in page_of(run_of(tag(0, {"complaint": 400}), {}, {})).text
 
 
 def test_less_than_half_the_usual_speed_is_a_warning() -> None:
