@@ -191,9 +191,9 @@ def test_the_evaluate_command_writes_scores_and_a_figure(
         "logistic",
     ]
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
-    output = capsys.readouterr().out
-    assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in output
-    assert "texts/s" in output
+    captured = capsys.readouterr()
+    assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in captured.err
+    assert "texts/s" in captured.out
 
 
 def test_the_calibrate_command_writes_a_label_set(tiny_model: str, tmp_path: Path) -> None:
