@@ -1,5 +1,7 @@
 """Paths in configuration files: a relative path is resolved from the folder of its file.
 
+Without a file, in Python, it is resolved from the working directory.
+
 Absolute paths and URIs (s3a://, dbfs:/, file:/) stay as they are.
 """
 
@@ -30,7 +32,7 @@ def has_scheme(path: str) -> bool:
 
 
 def resolve_path(value: str, info: ValidationInfo) -> str:
-    """Return the path resolved from the folder of the configuration file, if the validation has one.
+    """Return the path resolved from the folder of the configuration file, or without one from the working directory.
 
     Symbolic links are not followed, so that a path through a link (git-sync, a config map) stays valid when the
     link moves.
@@ -41,9 +43,9 @@ def resolve_path(value: str, info: ValidationInfo) -> str:
         raise ValueError(f"{value!r} starts with ~, which differs from machine to machine; write the full path")
     folder = (info.context or {}).get("folder")
     refuse_secrets(value)
-    if folder is None or has_scheme(value):
+    if has_scheme(value) or (folder is None and Path(value).is_absolute()):
         return value
-    return os.path.normpath(Path(folder, value))
+    return os.path.normpath(Path(folder or Path.cwd(), value))
 
 
 def refuse_secrets(value: str) -> str:

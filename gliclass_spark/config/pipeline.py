@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     PrivateAttr,
     StringConstraints,
     ValidationError,
@@ -180,7 +181,11 @@ class Source(BaseModel):
 
 
 class Pipeline(BaseModel):
-    """One file of conf/pipelines."""
+    """A pipeline: one file of conf/pipelines, or `Pipeline(name=..., source={...}, label_set=[...], tables=...)`.
+
+    The arguments are the keys of the file; relative paths begin at the working directory. Raises ConfigError,
+    LabelSetError or RulesError with the key and the fix.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
@@ -238,6 +243,18 @@ class Pipeline(BaseModel):
             raise ConfigError(describe_validation(error, str(path))) from None
         except (LabelSetError, RulesError) as error:
             raise type(error)(f"{path}: {error}") from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_in_one_line(
+        cls, values: Any, handler: ModelWrapValidatorHandler[Pipeline], info: ValidationInfo
+    ) -> Pipeline:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if info.context is not None:
+                raise  # from_yaml names the file
+            raise ConfigError(describe_validation(error, "Pipeline")) from None
 
     def check_unchanged(self) -> None:
         """Raise ConfigError if the file, or its label set, has other contents than when it was read."""

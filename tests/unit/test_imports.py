@@ -38,8 +38,10 @@ MAY_IMPORT = {
     "spark": {"inference", "feedback", "runs", "checkpoints", "config", "labels"},
     "training": {"inference", "model", "runs", "checkpoints", "config", "labels"},
     "retraining": {"training", "inference", "model", "feedback", "runs", "checkpoints", "config", "labels"},
+    "mlflow": {"inference", "model", "checkpoints", "labels"},
     "report": {"runs", "config", "labels"},
     "airflow": {"report", "runs", "checkpoints", "config"},
+    "interactive": {"spark", "report", "runs", "config"},
     "demo": set(),
     "cli": {
         *("spark", "retraining", "training", "report", "demo", "inference", "model", "feedback", "runs"),

@@ -225,7 +225,7 @@ def test_every_share_from_zero_to_one_is_accepted(share: float) -> None:
 
 @given(st.floats().filter(lambda value: not 0.0 <= value <= 1.0))
 def test_every_other_share_is_refused(share: float) -> None:
-    with pytest.raises(ValidationError, match="max_error_ratio"):
+    with pytest.raises(ConfigError, match="max_error_ratio"):
         Pipeline.model_validate(merged(max_error_ratio=share))
 
 
