@@ -112,6 +112,13 @@ class Registry:
             created = client.create_model_version(name, source, run_id, tags={**(tags or {}), **known})
         return self.version(name, str(created.version))
 
+    def record_digests(self, name: str, number: str, folder: Path) -> None:
+        """Tag a version that MLflow itself registered with the digests of its files, so that runs can verify them."""
+        digests = {_DIGEST_TAG: digest_of(folder), _LABEL_SET_TAG: _label_set_digest(folder)}
+        with server.registry_errors(self.uri):
+            for tag, digest in digests.items():
+                self._client.set_model_version_tag(name, number, tag, digest)
+
     def registered(self, name: str, folder: Path) -> ModelVersion | None:
         """Return the latest version with the files of this checkpoint and its label set, None if there is none.
 

@@ -1,0 +1,73 @@
+"""GLiClass as an MLflow model: logged, registered, and loaded by `mlflow.pyfunc` and by pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from docs_blocks import DOCS, blocks
+
+import gliclass_spark.mlflow
+from gliclass_spark.checkpoints.registry import Registry
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.errors import ConfigError, LabelSetError
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.labels import LabelSet
+
+LABELS = LabelSet.of("parcel", "invoice", name="mail")
+TEXTS = ["Where is my parcel?", None, "Invoice 42", " "]
+
+
+@pytest.fixture
+def tracked(registry: Registry, tmp_path: Path) -> Registry:
+    mlflow.set_tracking_uri(registry.uri)
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("mail", (tmp_path / "artifacts").as_uri()))
+    return registry
+
+
+def test_a_registered_model_is_loaded_by_pyfunc_and_by_pipelines(tracked: Registry, tiny_model: str) -> None:
+    info = gliclass_spark.mlflow.log_model(tiny_model, LABELS, registered_model_name="mail")
+    assert info.registered_model_version == 1
+    loaded = mlflow.pyfunc.load_model("models:/mail/1")
+    predicted = loaded.predict(pd.DataFrame({"text": TEXTS}))
+    expected = Engine.from_pretrained(tiny_model).classify(TEXTS, LABELS)
+    assert list(predicted["labels"]) == [[label.label for label in row.labels] for row in expected]
+    assert list(predicted["scores"]) == [row.scores for row in expected]
+    messages = [row.error.message if row.error else "" for row in expected]
+    assert list(predicted["error"]) == messages
+    assert list(map(bool, messages)) == [False, True, False, True]
+    assert resolve_model("models:/mail/1").digest == resolve_model(tiny_model).digest
+
+
+def test_the_code_of_models_md_runs(tracked: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    [code, *_] = [block.text for block in blocks(DOCS / "models.md") if "mlflow.pyfunc.load_model" in block.text]
+    exec(code, {})  # noqa: S102 - our own documentation
+    assert "[parcel]" in capsys.readouterr().out
+
+
+def test_the_files_have_a_signature_an_example_and_no_pickle(tiny_model: str, tmp_path: Path) -> None:
+    gliclass_spark.mlflow.save_model(tiny_model, tmp_path / "model", LABELS)
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    assert [column.name for column in loaded.metadata.get_input_schema()] == ["text"]
+    assert [column.name for column in loaded.metadata.get_output_schema()] == ["labels", "scores", "error"]
+    example = loaded.metadata.load_input_example(str(tmp_path / "model"))
+    assert list(loaded.predict(example).columns) == ["labels", "scores", "error"]
+    suffixes = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert suffixes <= {"", ".json", ".safetensors", ".yaml", ".txt"}
+    assert loaded.metadata.flavors["python_function"]["loader_module"] == "gliclass_spark.mlflow"
+    assert loaded.metadata.flavors["gliclass"]["digest"] == resolve_model(tiny_model).digest
+
+
+def test_a_frame_without_a_column_of_texts_and_a_full_folder_are_refused(tiny_model: str, tmp_path: Path) -> None:
+    model = gliclass_spark.mlflow.TextClassifier(Engine.from_pretrained(tiny_model), LABELS)
+    assert len(model.predict(pd.DataFrame({"body": TEXTS}))) == len(TEXTS)
+    with pytest.raises(ConfigError, match=r"must have a column 'text', found \['a', 'b'\]"):
+        model.predict(pd.DataFrame({"a": TEXTS, "b": TEXTS}))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is not empty"):
+        gliclass_spark.mlflow.save_model(tiny_model, tmp_path, LABELS)
+    with pytest.raises(LabelSetError, match="appears twice"):
+        gliclass_spark.mlflow.save_model(tiny_model, tmp_path / "new", ["a", "a"])
+    assert not (tmp_path / "new").exists()
