@@ -22,7 +22,6 @@ from gliclass_spark.cli.run_session import (
     RunId,
     Until,
     finish_empty,
-    new_run_id,
     open_run,
     run_step,
     run_steps,
@@ -30,6 +29,7 @@ from gliclass_spark.cli.run_session import (
 from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 from gliclass_spark.errors import ConfigError
+from gliclass_spark.runs.manifest import new_run_id
 
 # Torch and Spark take seconds to import: commands import them inside their functions, to keep --help fast.
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from uuid import uuid4
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -18,6 +17,7 @@ from gliclass_spark.cli.console import messages, progress, step
 from gliclass_spark.cli.spark_options import open_spark
 from gliclass_spark.config.catalog import folder_of
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
+from gliclass_spark.runs.manifest import new_run_id
 
 if TYPE_CHECKING:
     from gliclass_spark.runs.manifest import Manifest
@@ -53,11 +53,6 @@ _DESCRIPTIONS: dict[Step, str] = {
     "filter": "filter: applying the reject rules",
     "route": "route: writing the routes' tables",
 }
-
-
-def new_run_id() -> str:
-    """Return a new run id: the time in UTC and four random hex digits."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}"
 
 
 def finish_empty(pipeline: Pipeline, steps: Sequence[Step], run_id: str | None, retag: Retag) -> list[Manifest] | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
-from uuid import uuid4
 
 from gliclass_spark.config.catalog import folder_of
 from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.interactive.run_record import RunRecord
+from gliclass_spark.runs.manifest import new_run_id
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -62,7 +61,7 @@ def run(
         )
     paths = {"source.path": settings.source.path, "tables": folder_of(settings.tables)}
     check_paths(java_encoding(session), paths)
-    identity = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}"
+    identity = run_id or new_run_id()
     pipeline_run = PipelineRun(
         session, settings, identity, device=device, precision=precision, retag=retag, full=full, registry=registry
     )

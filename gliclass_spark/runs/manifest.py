@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from gliclass_spark.errors import ManifestError
 
@@ -117,6 +118,11 @@ class Manifest:
                 f"run {self.run_id!r}, {self.job}: expected {terms} = {self.rows_in} rows in, found {total} = "
                 f"{sum(counts)}; another writer changed these tables: run {self.job} again with --full"
             )
+
+
+def new_run_id() -> str:
+    """Return a new run id: the time in UTC and four random hex digits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:4]}"
 
 
 def check_run(manifests: Sequence[Manifest], run_id: str, steps: Sequence[str]) -> None:
