@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import SpinnerColumn, TimeElapsedColumn
 
 from gliclass_spark.cli.console import console, messages, progress, step
+from gliclass_spark.cli.model_commands import RegistryUri
 from gliclass_spark.cli.output.json_output import AsJson, print_json
 from gliclass_spark.config.model_uri import MODEL_URI_FORMS
 from gliclass_spark.errors import ConfigError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from gliclass_spark.config.training import Attention
     from gliclass_spark.model.checkpoint import Model
     from gliclass_spark.training.data.labelled_text import Columns, LabelledSet
+    from gliclass_spark.training.evaluation.evaluate import Score
 
 app = typer.Typer()
 _MAX_LISTED = 5
@@ -103,6 +106,10 @@ def evaluate(
         bool, typer.Option("--allow-overlap", help="Evaluate also on texts that are among the examples.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="A folder for scores.json and the figure quality.png.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Also log a run for each contender in this MLflow experiment.")
+    ] = None,
+    registry: RegistryUri = None,
     as_json: AsJson = False,
     text_column: TextColumnName = "text",
     labels_column: LabelsColumnName = "labels",
@@ -136,14 +143,19 @@ def evaluate(
         print_json({"scores": [asdict(score) for score in scores]})
     else:
         show_scores(console, scores)
-    if out is not None:
-        from gliclass_spark.report.evaluation_plots import quality_beside_speed
+    with TemporaryDirectory() as temporary:
+        folder = out or (Path(temporary) if experiment is not None else None)
+        files = _write_scores(folder, scores) if folder is not None else []
+        if out is not None:
+            messages.print(f"written: {out}/scores.json, {out}/quality.png", soft_wrap=True, highlight=False)
+        if experiment is not None:
+            from gliclass_spark.checkpoints.registry import Registry
+            from gliclass_spark.training.evaluation.tracked_scores import log_scores
 
-        out.mkdir(parents=True, exist_ok=True)
-        document = json.dumps([asdict(score) for score in scores], indent=2)
-        (out / "scores.json").write_text(document + "\n", encoding="utf-8")
-        quality_beside_speed(scores).savefig(out / "quality.png", dpi=150)
-        messages.print(f"written: {out}/scores.json, {out}/quality.png", soft_wrap=True, highlight=False)
+            parameters = {"data": data, "split": split, "max_rows": max_rows, "seeds": seeds}
+            runs = log_scores(Registry(registry), experiment, scores, parameters, files)
+            shown = f"logged in MLflow's experiment {experiment}: {', '.join(runs)}"
+            messages.print(shown, soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -185,6 +197,16 @@ def calibrate(
         from gliclass_spark.report.evaluation_plots import reliability_diagram
 
         reliability_diagram(calibration.before, calibration.after).savefig(picture, dpi=150)
+
+
+def _write_scores(folder: Path, scores: Sequence[Score]) -> list[Path]:
+    from gliclass_spark.report.evaluation_plots import quality_beside_speed
+
+    folder.mkdir(parents=True, exist_ok=True)
+    document, figure = folder / "scores.json", folder / "quality.png"
+    document.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")
+    quality_beside_speed(scores).savefig(figure, dpi=150)
+    return [document, figure]
 
 
 def _load_start(model: str, attention: Attention) -> tuple[Model, PreTrainedTokenizerFast]:

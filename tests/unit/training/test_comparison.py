@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from rich.console import Console
 from transformers import BertConfig, BertForSequenceClassification
 
+from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.app import main
 from gliclass_spark.cli.output.training_output import show_scores
@@ -194,6 +196,24 @@ def test_the_evaluate_command_writes_scores_and_a_figure(
     captured = capsys.readouterr()
     assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in captured.err
     assert "texts/s" in captured.out
+
+
+def test_the_evaluate_command_logs_each_contender_in_mlflow_and_prints_json(
+    registry: Registry, tiny_label_cached_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(write(tmp_path)), "--model", tiny_label_cached_model, "--baselines", "--json"]
+    assert main(["evaluate", *options, "--experiment", "mail", "--registry", registry.uri]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    client = MlflowClient(registry.uri)
+    experiment = client.get_experiment_by_name("mail")
+    runs = {run.data.params["contender"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {score["contender"] for score in scores}
+    for each in scores:
+        run = runs[each["contender"]]
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["macro_f1/animals"] == pytest.approx(each["macro_f1"])
+        assert run.data.metrics["texts_per_s"] == pytest.approx(each["texts_per_s"])
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"scores.json", "quality.png"}
 
 
 def test_the_calibrate_command_writes_a_label_set(tiny_model: str, tmp_path: Path) -> None:
