@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import TextColumn, TimeElapsedColumn
+from rich.progress import ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from gliclass_spark.cli.console import console, messages, progress
 from gliclass_spark.cli.output.json_output import print_json
@@ -56,13 +57,21 @@ def classify(
             show_classification(console, text, classification, label_set)
 
 
+class _Speed(ProgressColumn):
+    """Texts per second; nothing before the first texts."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} texts/s" if task.speed else "")
+
+
 def _classify_input(engine: Engine, label_set: LabelSet) -> None:
     """Print the JSON of each line of standard input as it arrives, and the progress unless the JSON shows it."""
     from gliclass_spark.cli.output.model_output import classification_document
     from gliclass_spark.cli.text_stream import line_batches
 
-    with progress(TextColumn("{task.completed:,} texts"), TextColumn("{task.speed:.0f}/s"), TimeElapsedColumn()) as bar:
-        task = bar.add_task("", total=None, visible=not console.is_terminal)
+    columns = TextColumn("{task.completed:,} texts"), _Speed(), TimeElapsedColumn()
+    with progress(*columns, disable=console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
         for batch in line_batches(sys.stdin):
             for text, classification in zip(batch, engine.classify(batch, label_set), strict=True):
                 print_json(classification_document(text, classification))

@@ -39,9 +39,11 @@ def step(description: str, announce: bool = True) -> Iterator[None]:
     yield
 
 
-def progress(*columns: ProgressColumn | str) -> Progress:
+def progress(*columns: ProgressColumn | str, disable: bool = False) -> Progress:
     """Return a progress bar that vanishes at its end. It shows nothing where standard error is no terminal."""
-    return Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal, redirect_stdout=False)
+    return Progress(
+        *columns, console=messages, transient=True, disable=disable or not messages.is_terminal, redirect_stdout=False
+    )
 
 
 def end_of_pipe() -> NoReturn:

@@ -7,9 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
-from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.training.evaluation.evaluate import Score
+
+if TYPE_CHECKING:
+    from gliclass_spark.checkpoints.registry import Registry
 
 
 def log_scores(

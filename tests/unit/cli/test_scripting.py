@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,6 +147,21 @@ def test_a_closed_pipe_ends_classify_silently_with_the_code_of_sigpipe() -> None
         assert (classify.wait(timeout=60), engine.split("(")[0]) == (141, "Engine")
     finally:
         classify.kill()
+
+
+def test_progress_is_on_a_terminal_of_standard_error_and_not_in_the_output(tmp_path: Path) -> None:
+    (tmp_path / "mails.txt").write_text("Where is my parcel?\n" * 100)
+    ours, theirs = pty.openpty()
+    with (tmp_path / "mails.txt").open() as mails:
+        program = [*PROGRAM, "classify", *LABELS]
+        classify = subprocess.Popen(program, stdin=mails, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    printed, _ = classify.communicate(timeout=120)
+    shown = os.read(ours, 65_536).decode()
+    os.close(ours)
+    assert (classify.returncode, len(printed.splitlines())) == (0, 100), shown
+    assert "100 texts" in shown
+    assert all(json.loads(line)["labels"] == ["parcel"] for line in printed.splitlines())
 
 
 def test_every_option_has_a_variable_named_by_its_command_and_flag() -> None:
