@@ -7,6 +7,7 @@ QUICK_SPARK: dict[str, str] = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
+    "spark.sql.lightweightPlanChangeValidation": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.ui.enabled": "false",
 }

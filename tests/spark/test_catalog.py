@@ -63,6 +63,7 @@ def detail(run: PipelineRun, table: str) -> Row:
     return run.lake.table(table).handle(run.spark).detail().collect()[0]
 
 
+@pytest.mark.long
 def test_a_pipeline_runs_over_a_schema_of_the_catalog(
     spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, schemas: None, delta_run: PipelineRun
 ) -> None:

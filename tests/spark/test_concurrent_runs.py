@@ -82,6 +82,7 @@ def test_a_file_that_changed_after_it_was_read_stops_the_run(run: PipelineRun, t
         tag_step(replace(run, run_id="run-2"))
 
 
+@pytest.mark.long
 def test_promise_4_a_superseded_run_brings_nothing_back_that_was_taken_out(run: PipelineRun, tmp_path: Path) -> None:
     """The later run has nothing to write: only its fence keeps the scores of the earlier one out of `tags`."""
     run = replace(run, pipeline=run.pipeline.model_copy(update={"steps": ("tag", "filter"), "routes": ()}))

@@ -50,6 +50,7 @@ def with_columns(rows: DataFrame) -> DataFrame:
     return rows.withColumns({name: F.expr(sql) for name, sql in COLUMNS.items()})
 
 
+@pytest.mark.long
 def test_columns_of_any_name_and_type_go_along_and_follow_their_changes(make: Any, tmp_path: Path) -> None:
     run = make(with_columns(documents(_spark(), range(3))))
     run_all(run, "run-1")
@@ -146,6 +147,7 @@ def test_a_column_that_delta_cannot_store_stops_the_run_before_any_text_is_score
     assert not (tmp_path / "lake").exists()
 
 
+@pytest.mark.long
 def test_hostile_column_names_stay_names_at_every_depth(unrouted_run: PipelineRun, tmp_path: Path) -> None:
     run = unrouted_run
     name = "a:int>,injected:struct<b"
@@ -184,6 +186,7 @@ def test_defaults_of_a_cluster_do_not_reach_the_tables(spark: SparkSession, tmp_
     assert not {"typeWidening", "typeWidening-preview", "icebergCompatV2"} & set(features)
 
 
+@pytest.mark.long
 def test_maintain_vacuums_the_tables_of_former_routes(
     delta_run: PipelineRun, tmp_path: Path, tiny_bi_encoder: str
 ) -> None:

@@ -35,7 +35,7 @@ def tags(run: PipelineRun) -> dict[str, dict[str, Any]]:
     return {row["doc_id"]: row.asDict(recursive=True) for row in rows}
 
 
-@pytest.mark.parametrize("slice_rows", [100, 4])
+@pytest.mark.parametrize("slice_rows", [100, pytest.param(4, marks=pytest.mark.long)])
 def test_equal_texts_are_scored_once(
     spark: SparkSession, tmp_path: Path, tiny_bi_encoder: str, slice_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,8 @@ def test_a_tensor_of_megabytes_is_not_cleared_by_the_kernel_each_time() -> None:
     for _ in range(REPEATS):
         batch()
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    assert faults < REPEATS * TENSORS * ELEMENTS * 4 / resource.getpagesize() / 10
+    # Threads of other libraries have some, too.
+    assert faults < REPEATS * TENSORS * ELEMENTS * 4 / resource.getpagesize() / 4
 
 
 def batch() -> None:
