@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from devtools.site.links import ROOT
@@ -105,10 +105,11 @@ def throughput(result: Any) -> str:
 
 def spark_share(result: Any) -> str:
     rows = [
-        (what, f"{result[key]['median']:.2f}", ", ".join(f"{share:.2f}" for share in result[key]["all"]))
-        for key, what in (("share", "share"), ("share_while_scoring", "share while scoring"))
+        (job, part, f"{median(values):.2f}", ", ".join(f"{share:.2f}" for share in values))
+        for job, shares in result["shares"].items()
+        for part, values in shares.items()
     ]
-    return table(("", "median", "each round"), rows)
+    return table(("", "share", "median", "each round"), rows)
 
 
 def run_overhead(result: Any) -> str:
