@@ -47,8 +47,8 @@ for _panel, _modules in _PANELS.items():
         app.add_typer(_module.app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         print(f"gliclass-spark {__version__}")
         raise typer.Exit
 

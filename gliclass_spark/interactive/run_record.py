@@ -21,7 +21,7 @@ class RunRecord:
     """What a run of a pipeline did.
 
     manifests: one for each step, in order; see the table `runs`. tables: the tables' places by name: paths, or names in
-    the catalog. report: the HTML page, if it was asked for.
+    the catalog. report: the HTML page; None if none was written.
     """
 
     run_id: str

@@ -212,8 +212,8 @@ class GLiClassTransformer(
             columns = ", ".join(schema.names)
             raise ValueError(f"inputCol {name!r} is not among the columns {columns}; call setInputCol with one of them")
         if not isinstance(fields[0].dataType, StringType):
-            found = fields[0].dataType.simpleString()
-            raise ValueError(f"inputCol {name!r} must be a string, found {found}; cast it, or call setInputCol")
+            column_type = fields[0].dataType.simpleString()
+            raise ValueError(f"inputCol {name!r} must be a string, found {column_type}; cast it, or call setInputCol")
         return fields[0]
 
     def _value(self, param: Param[Any]) -> Any:
