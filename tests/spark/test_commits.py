@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,13 @@ def test_a_log_with_any_other_file_is_not_removed(name: str, spark: SparkSession
     with pytest.raises(TableError, match="tags holds files, but is no Delta table"):
         ensure(spark, TableRef(path=str(tmp_path / "tags")), TAGS_SPEC)
     assert note.exists()
+
+
+def test_properties_of_any_name_are_set_once(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark redacts values of some names where it shows properties."""
+    table = TableRef(path=str(tmp_path / "tags"))
+    spec = replace(TAGS_SPEC, settings={"team.docs_url": "https://example.com", "team.token_owner": "lake"})
+    ensure(spark, table, spec)
+    version = table.latest(spark).until
+    ensure(spark, table, spec)
+    assert table.latest(spark).until == version

@@ -113,12 +113,11 @@ def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, 
         # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
         no_rows = spark.createDataFrame([], spec.schema)
         retry_conflicts(lambda: table.append(no_rows, mergeSchema="true"), table.name)
-    if not spec.constraints and not spec.settings:
-        return missing
-    properties = table.properties(spark)
-    apply_settings(spark, table, spec, properties)
+    if spec.settings:
+        apply_settings(spark, table, spec, table.properties(spark))
+    names = {name.lower() for name in table.property_names(spark)} if spec.constraints else set()
     for name, condition in spec.constraints.items():
-        if f"delta.constraints.{name}" not in {key.lower() for key in properties}:
+        if f"delta.constraints.{name}" not in names:
             _alter(spark, table, f"ADD CONSTRAINT {name} CHECK ({condition})")
     return missing
 

@@ -113,8 +113,16 @@ class TableRef:
             ) from None
 
     def properties(self, spark: SparkSession) -> dict[str, str]:
-        """Return the properties of the existing table; `detail` would compute the table's whole state, too."""
-        return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {self.identifier}").collect()}
+        """Return the properties of the existing table."""
+        properties: dict[str, str] = self.handle(spark).detail().select("properties").collect()[0]["properties"]
+        return properties
+
+    def property_names(self, spark: SparkSession) -> set[str]:
+        """Return the names of the properties of the existing table, without computing its state, as `detail` does.
+
+        Their values would be redacted where a name looks like that of a secret or a URL.
+        """
+        return {row["key"] for row in spark.sql(f"SHOW TBLPROPERTIES {self.identifier}").collect()}
 
     def latest(self, spark: SparkSession, until: datetime | None = None) -> VersionRange:
         """Return the range of all versions up to the latest one, or to the latest at the time `until`.
