@@ -97,9 +97,10 @@ class Usage:
 def probabilities(logits: FloatArray, label_set: LabelSet) -> FloatArray:
     """Return probabilities (texts, labels) in [0, 1] of logits (texts, labels); NaN stays NaN.
 
-    Each logit is divided by its label's temperature; then a sigmoid, or for a single-label set a softmax over the set.
+    Each logit is divided by its label's temperature and its label's bias is added; then a sigmoid, or for a
+    single-label set a softmax over the set.
     """
-    scaled = logits.astype(np.float64) / np.array(label_set.temperatures)
+    scaled = logits.astype(np.float64) / np.array(label_set.temperatures) + np.array(label_set.biases)
     if label_set.multi_label:
         with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0
             scores = 1.0 / (1.0 + np.exp(-scaled))

@@ -14,6 +14,7 @@ SEPARATOR = "."
 # Strict, because otherwise `true` would be accepted as 1.0.
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Temperature = Annotated[float, Field(gt=0.0, lt=float("inf"), strict=True)]
+Bias = Annotated[float, Field(gt=float("-inf"), lt=float("inf"), strict=True)]
 
 
 class Label(BaseModel):
@@ -33,6 +34,8 @@ class Label(BaseModel):
     """The score from which the label is assigned; without it, the label set's."""
     temperature: Temperature | None = None
     """Divides the label's logits; without it, the label set's."""
+    bias: Bias | None = None
+    """Added to the divided logits; without it, the label set's."""
     group: str | tuple[str, ...] | None = None
     """The branch of the label in a tree, or several from the root. It shapes `LabelSet.nested`; the model does not
     read it."""

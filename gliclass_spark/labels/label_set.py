@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from gliclass_spark import yaml_loader
 from gliclass_spark.errors import ConfigError, LabelSetError, describe_validation
 from gliclass_spark.labels.example import Example
-from gliclass_spark.labels.label import Label, Probability, Temperature
+from gliclass_spark.labels.label import Bias, Label, Probability, Temperature
 from gliclass_spark.labels.retrieved import RetrievedExample
 from gliclass_spark.labels.tree import Tree, flatten, nest
 
@@ -39,6 +39,8 @@ class LabelSet(BaseModel):
     """The score from which a label is assigned, for labels without their own."""
     temperature: Temperature | None = None
     """Divides the logits, for labels without their own. Without it, 1."""
+    bias: Bias | None = None
+    """Added to the divided logits, for labels without their own. Without it, 0."""
     top_k: Count | None = None
     """At most this many labels per text, the best of those that reach their threshold."""
     prompt: str | None = None
@@ -201,6 +203,11 @@ class LabelSet(BaseModel):
     def temperatures(self) -> tuple[float, ...]:
         default = self.temperature or 1.0
         return tuple(default if label.temperature is None else label.temperature for label in self.labels)
+
+    @property
+    def biases(self) -> tuple[float, ...]:
+        default = self.bias or 0.0
+        return tuple(default if label.bias is None else label.bias for label in self.labels)
 
     def nested(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Return the scores in the shape of the set's tree: {"sentiment": {"positive": 0.9}}; flat for a flat set.

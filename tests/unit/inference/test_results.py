@@ -45,6 +45,20 @@ def test_a_single_label_set_uses_a_softmax() -> None:
     np.testing.assert_allclose(scores, [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
 
 
+def test_a_labels_bias_is_added_to_its_divided_logit() -> None:
+    own = Label(name="b", temperature=4.0, bias=logit(0.9))
+    label_set = LabelSet(labels=(Label(name="a"), own, Label(name="c", bias=0.0)), temperature=2.0, bias=-1.0)
+    assert label_set.biases == (-1.0, pytest.approx(logit(0.9)), 0.0)
+    scores = results(label_set, [2.0, 0.0, 2 * logit(0.2)]).scores
+    np.testing.assert_allclose(scores, [[0.5, 0.9, 0.2]], rtol=1e-6)
+
+
+def test_a_bias_shifts_the_softmax_of_a_single_label_set() -> None:
+    labels = (Label(name="a", bias=math.log(3)), Label(name="b"))
+    scores = results(LabelSet(labels=labels, multi_label=False), [0.0, 0.0]).scores
+    np.testing.assert_allclose(scores, [[3 / 4, 1 / 4]], rtol=1e-6)
+
+
 @given(st.lists(FINITE, min_size=3, max_size=3), st.booleans())
 def test_scores_of_any_logits_are_probabilities_and_give_no_warning(row: list[float], multi_label: bool) -> None:
     with warnings.catch_warnings():

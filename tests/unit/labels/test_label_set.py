@@ -118,6 +118,9 @@ def test_the_order_of_labels_changes_the_hash() -> None:
         {"prompt": "Sort the mail"},
         {"labels": ("web", Label(name="art", description="paintings"))},
         {"labels": ("web", Label(name="art", threshold=0.5))},
+        {"temperature": 2.0},
+        {"bias": 0.0},
+        {"labels": ("web", Label(name="art", bias=-1.5))},
     ],
 )
 def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:
@@ -193,6 +196,30 @@ def test_a_set_without_optional_fields_keeps_the_hash_of_earlier_versions() -> N
     )
     unset = {"examples": [], "long_texts": None, "labels_per_pass": None}
     assert LabelSet.model_validate({**MAIL, **unset}).hash == LabelSet.model_validate(MAIL).hash
+
+
+def test_a_calibrated_set_without_biases_keeps_the_hash_of_earlier_versions() -> None:
+    labels = (Label(name="spam", temperature=4.0, threshold=0.3), Label(name="invoice"))
+    calibrated = LabelSet(labels=labels, temperature=2.0, threshold=0.4, top_k=1)
+    assert calibrated.hash == "f46a0651bfbf52f25b2aea50c30488e7d2690cbd3f421b556c9c2b63736b6218"
+
+
+def test_a_bias_is_in_the_file_the_json_and_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "mail.yaml"
+    path.write_text("bias: -0.5\nlabels: [{name: spam, bias: 1.25}, invoice]\n", encoding="utf-8")
+    label_set = LabelSet.from_yaml(path)
+    assert label_set.biases == (1.25, -0.5)
+    assert LabelSet.from_json(label_set.canonical_json) == label_set
+    again = tmp_path / "again.yaml"
+    again.write_text(label_set.to_yaml(), encoding="utf-8")
+    assert LabelSet.from_yaml(again).hash == label_set.hash
+    assert label_set.replace(prompt="Sort: ").biases == (1.25, -0.5)
+
+
+@pytest.mark.parametrize("bias", ["Infinity", "-Infinity", "NaN", '"2"', "true"])
+def test_a_bias_is_a_finite_number(bias: str) -> None:
+    with pytest.raises(LabelSetError, match="bias"):
+        LabelSet.from_json(f'{{"labels": [{{"name": "spam", "bias": {bias}}}, {{"name": "invoice"}}]}}')
 
 
 @pytest.mark.parametrize("change", [{"examples": [PARCEL]}, {"long_texts": "mean"}, {"labels_per_pass": 1}])
