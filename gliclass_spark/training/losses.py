@@ -23,7 +23,7 @@ def classification_loss(logits: Tensor, targets: Tensor, weights: Tensor | None,
         label_smoothing=config.label_smoothing,
         weights=weights,
     )
-    return config.focal_weight * focal * logits.shape[1] + softmax_loss(logits, targets)
+    return config.focal_weight * focal * logits.shape[1] + softmax_loss(logits, targets, weights)
 
 
 def focal_loss(
@@ -54,11 +54,20 @@ def focal_loss(
     return (loss * present).sum() / present.sum().clamp(min=1)
 
 
-def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return -log of the softmax probability of a text's true labels together, averaged over texts that have any."""
+def softmax_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return -log of the softmax probability of a text's true labels together, averaged over texts that have any.
+
+    `weights`, of the shape of logits, multiply the loss of a text by the mean weight of its true labels; the denominator
+    of the average stays the number of texts. A label of weight 0 is left out, as an unknown one.
+    """
     present = targets >= 0
-    true = targets > 0
+    if weights is not None:
+        present = present & (weights > 0)
+    true = (targets > 0) & present
     log_total = torch.logsumexp(logits.masked_fill(~present, float("-inf")), dim=1)
     has_true = true.any(dim=1)
     log_true = torch.logsumexp(logits[has_true].masked_fill(~true[has_true], float("-inf")), dim=1)
-    return (log_total[has_true] - log_true).sum() / has_true.sum().clamp(min=1)
+    loss = log_total[has_true] - log_true
+    if weights is not None:
+        loss = loss * ((weights * true).sum(dim=1) / true.sum(dim=1).clamp(min=1))[has_true]
+    return loss.sum() / has_true.sum().clamp(min=1)

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from gliclass_spark.training.losses import focal_loss, softmax_loss
+from gliclass_spark.config.training import TrainingConfig
+from gliclass_spark.training.losses import classification_loss, focal_loss, softmax_loss
 
 PADDING = -1.0
 
@@ -75,3 +76,28 @@ def test_gradients_agree_with_finite_differences() -> None:
     targets = torch.tensor([[1, 0, 0, -1], [0, 1, 1, 0], [1, 0, -1, -1]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: focal_loss(x, targets, focal_alpha=0.6, focal_gamma=2.0), logits)
     assert torch.autograd.gradcheck(lambda x: softmax_loss(x, targets), logits)
+
+
+def test_the_softmax_loss_weighs_a_text_by_its_true_labels() -> None:
+    logits = torch.tensor([[1.0, 0.0, 2.0], [0.5, -1.0, 0.0]])
+    targets = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    first, second = (softmax_loss(logits[[row]], targets[[row]]) for row in (0, 1))
+    weights = torch.tensor([[0.5, 1.0, 1.5], [1.0, 0.05, 1.0]])
+    torch.testing.assert_close(softmax_loss(logits, targets, weights), (1.0 * first + 0.05 * second) / 2)
+    torch.testing.assert_close(softmax_loss(logits, targets, torch.ones_like(logits)), softmax_loss(logits, targets))
+
+
+def test_a_label_of_weight_0_is_unknown_to_the_softmax_loss() -> None:
+    logits, targets = torch.tensor([[2.0, -1.0, 9.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    weights = torch.tensor([[1.0, 1.0, 0.0]])
+    unknown = torch.tensor([[1.0, 0.0, PADDING]])
+    torch.testing.assert_close(softmax_loss(logits, targets, weights), softmax_loss(logits, unknown))
+
+
+def test_the_training_loss_hands_its_weights_to_both_parts() -> None:
+    logits, targets = torch.tensor([[2.0, -1.0], [0.0, 0.5]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    config = TrainingConfig(steps=1)
+    once, twice = (
+        classification_loss(logits, targets, torch.full_like(logits, weight), config) for weight in (1.0, 2.0)
+    )
+    torch.testing.assert_close(twice, 2 * once)
