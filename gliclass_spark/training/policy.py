@@ -27,10 +27,10 @@ class Policy(nn.Module):
         self.value = nn.Sequential(nn.Linear(_VALUE_FEATURES, 16), nn.Tanh(), nn.Linear(16, 1))
 
     def forward(
-        self, inputs: dict[str, Tensor], temperatures: Tensor, features: Tensor | None = None
+        self, inputs: dict[str, Tensor], temperatures: Tensor, biases: Tensor, features: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return logits and, if there are value features, values: (texts, labels) each."""
-        logits = self.trainable.logits(inputs).float() / temperatures
+        """Return calibrated logits and, if there are value features, values: (texts, labels) each."""
+        logits = self.trainable.logits(inputs).float() / temperatures + biases
         return logits, None if features is None else self.value(features).squeeze(-1)
 
 

@@ -71,8 +71,8 @@ def train(
 ) -> Path:
     """Train `model` in place, save it in `folder` and return the folder.
 
-    The model before the training is the frozen reference policy. `label_set` has temperatures and thresholds of its
-    labels; those of others are 1 and 0.5. `on_step` is called with the number of finished steps and the metrics of
+    The model before the training is the frozen reference policy. `label_set` has temperatures, biases and thresholds of
+    its labels; those of others are 1, 0 and 0.5. `on_step` is called with the number of finished steps and the metrics of
     the last one. Checkpoints go to `folder/steps`; a training that was stopped continues from the latest one, to the
     same weights. Under torchrun each process trains on batches of its own, and gradients are averaged. Raises
     TrainingError when the loss or its gradient is not finite; the last checkpoint is then kept.
@@ -103,14 +103,15 @@ def train(
         inputs = {name: tensor.to(accelerator.device) for name, tensor in policy.trainable.inputs(batch).items()}
         inputs.pop("weights", None)
         targets = inputs.pop("targets")
-        temperatures, thresholds = _label_settings(label_set, batch.labels[: targets.shape[1]], accelerator.device)
+        labels = batch.labels[: targets.shape[1]]
+        temperatures, biases, thresholds = _label_settings(label_set, labels, accelerator.device)
         with torch.no_grad(), accelerator.autocast():
-            ref_logits, _ = ref_policy(inputs, temperatures)
+            ref_logits, _ = ref_policy(inputs, temperatures, biases)
         features = value_features(ref_logits, isinstance(batch, LoggedBatch))
 
         rollout = None
         for _ in range(config.epochs):
-            logits, values = parallel_policy(inputs, temperatures, features)
+            logits, values = parallel_policy(inputs, temperatures, biases, features)
             if rollout is None:
                 # From the forward pass of the first epoch itself: its ratio is exactly 1.
                 old_logits = logits.detach()
@@ -208,14 +209,16 @@ def _reward_metrics(rollout: Rollout) -> Metrics:
     return {"logged_reward": reward, "effective_sample_size": effective_sample_size(weights)}
 
 
-def _label_settings(label_set: LabelSet | None, labels: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Temperatures and thresholds, (labels,) each."""
-    by_label: dict[str, tuple[float, float]] = {}
+def _label_settings(
+    label_set: LabelSet | None, labels: Sequence[str], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Temperatures, biases and thresholds, (labels,) each."""
+    by_label: dict[str, tuple[float, float, float]] = {}
     if label_set is not None:
-        settings = zip(label_set.temperatures, label_set.thresholds, strict=True)
+        settings = zip(label_set.temperatures, label_set.biases, label_set.thresholds, strict=True)
         by_label = dict(zip(label_set.texts, settings, strict=True))
-    table = torch.tensor([by_label.get(label, (1.0, DEFAULT_THRESHOLD)) for label in labels]).to(device)
-    return table[:, 0], table[:, 1]
+    table = torch.tensor([by_label.get(label, (1.0, 0.0, DEFAULT_THRESHOLD)) for label in labels]).to(device)
+    return table[:, 0], table[:, 1], table[:, 2]
 
 
 def _optimizer(policy: Policy, config: Ppo) -> torch.optim.Optimizer:
