@@ -171,7 +171,7 @@ def calibrate(
     labels_column: LabelsColumnName = "labels",
     seed: Annotated[int, typer.Option(help="Seed of the split into halves.")] = 0,
 ) -> None:
-    """Fit each label's temperature and threshold to labelled texts, so that scores are probabilities.
+    """Fit each label's temperature, bias and threshold to labelled texts, so that scores are probabilities.
 
     They are fitted to half of the texts and evaluated on the other. The calibrated label set has another hash:
     documents are tagged with it anew.

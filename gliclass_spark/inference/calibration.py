@@ -1,4 +1,4 @@
-"""Calibration: temperatures and thresholds fitted on labelled texts, and the reliability of probabilities."""
+"""Calibration: temperatures, biases and thresholds fitted on labelled texts; the reliability of probabilities."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp
 
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.results import FloatArray, probabilities
 from gliclass_spark.labels import LabelSet
 
-# Temperatures are searched between exp(-3) and exp(3), about 1/20 and 20.
-_LOG_RANGE = (-3.0, 3.0)
-# Weight of the squared distance between a label's log temperature and that of the set, in units of the log-likelihood:
-# a label with a dozen texts stays close to it, one with hundreds need not.
-_PRIOR_WEIGHT = 10.0
+# Bounds of slopes, so that a temperature is a positive number: a label whose logits say nothing has a flat score.
+_SLOPES = (0.05, 20.0)
+# Weights of the squared distances of slope and bias from the set's, in units of the log loss (nats).
+SLOPE_RIDGE, BIAS_RIDGE = 1.0, 0.3
 _SIGNIFICANT_DIGITS = 4
 
 Truth = NDArray[np.bool_]
@@ -62,38 +61,100 @@ def reliability(
     return Reliability(confidence.astype(np.float32), accuracy.astype(np.float32), counts)
 
 
+def mean_label_error(scores: FloatArray, truth: Truth) -> float:
+    """Return the expected calibration error of each label alone, averaged over the labels, in [0, 1].
+
+    scores, truth: (texts, labels), as in `reliability`.
+    """
+    errors = [reliability(scores[:, label], truth[:, label]).error for label in range(scores.shape[1])]
+    return float(np.mean(errors))
+
+
+def is_one_sided(truth: Truth) -> NDArray[np.bool_]:
+    """Return for each label, (labels,), whether none or all of the texts have it."""
+    one_sided: NDArray[np.bool_] = truth.all(axis=0) | ~truth.any(axis=0)
+    return one_sided
+
+
 def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth) -> LabelSet:
-    """Return the label set with temperatures and thresholds fitted to these texts.
+    """Return the label set with temperatures, biases and thresholds fitted to these texts.
 
     logits: (texts, labels). truth: (texts, labels), whether the label is true.
 
-    Temperatures maximize the likelihood of `truth` (temperature scaling, arXiv 1706.04599, section 4.2): one for the
-    set, and in a multi-label set one for each label, with a prior centred on that of the set. Thresholds maximize
-    each label's F1; a label without a text keeps its threshold. Raises TrainingError if fewer than two labels have a
-    text.
+    A score is the sigmoid of slope * logit + bias (Platt scaling, 1999), with the slope as its inverse, the
+    temperature. Slope and bias of the set minimize the log loss over all pairs of text and label; those of each label
+    its own, with a ridge penalty on their distance from the set's (partial pooling), so that a label with few texts
+    stays close to the set. In a single-label set the slope is the set's and the biases are the labels' (bias-corrected
+    temperature scaling, arXiv 1901.06852). Each fit is convex and has one solution.
+
+    Thresholds maximize each label's F1; a label that none or all of the texts have keeps its threshold. Raises
+    TrainingError if that holds for all labels.
     """
-    if int(truth.any(axis=0).sum()) < 2:
+    one_sided = is_one_sided(truth)
+    if one_sided.all():
         raise TrainingError("the texts to calibrate with have fewer than two labels; give some of each label")
-    logits64 = logits.astype(np.float64)
-    loss = _sigmoid_loss if label_set.multi_label else _softmax_loss
-    shared_log = _minimize(lambda log: loss(logits64 / np.exp(log), truth))
-    fitted = label_set.model_copy(update={"temperature": _round(np.exp(shared_log))})
-    if label_set.multi_label:
-        label_logs = [
-            _label_log_temperature(logits64[:, [column]], truth[:, [column]], shared_log)
-            for column in range(len(label_set))
-        ]
-        fitted = _with_label_values(fitted, "temperature", [_round(np.exp(log)) for log in label_logs])
+    fit = _fit_sigmoids if label_set.multi_label else _fit_softmax
+    fitted = fit(label_set, logits.astype(np.float64), truth)
     scores = probabilities(logits, fitted)
     thresholds = [
-        _best_threshold(scores[:, column], truth[:, column]) if truth[:, column].any() else label.threshold
+        label.threshold if one_sided[column] else _best_threshold(scores[:, column], truth[:, column])
         for column, label in enumerate(label_set.labels)
     ]
     return _with_label_values(fitted, "threshold", thresholds)
 
 
-def _label_log_temperature(logits: FloatArray64, truth: Truth, shared_log: float) -> float:
-    return _minimize(lambda log: _sigmoid_loss(logits / np.exp(log), truth) + _PRIOR_WEIGHT * (log - shared_log) ** 2)
+def _fit_sigmoids(label_set: LabelSet, logits: FloatArray64, truth: Truth) -> LabelSet:
+    shared_slope, shared_bias = _fit_lines(logits.reshape(-1, 1), truth.reshape(-1, 1))
+    shared = logits * shared_slope + shared_bias
+    slopes, biases = _fit_lines(shared, truth)
+    fitted = _with_set_values(label_set, float(shared_slope[0]), float(shared_bias[0]))
+    fitted = _with_label_values(fitted, "temperature", [_round(1 / slope) for slope in slopes * shared_slope])
+    return _with_label_values(fitted, "bias", [_round(bias) for bias in slopes * shared_bias + biases])
+
+
+def _fit_lines(logits: FloatArray64, truth: Truth) -> tuple[FloatArray64, FloatArray64]:
+    """Return slope and bias of each column, (columns,) each, with a ridge penalty towards slope 1 and bias 0."""
+
+    def loss(parameters: FloatArray64) -> tuple[float, FloatArray64]:
+        slopes, biases = parameters.reshape(2, -1)
+        scaled = logits * slopes + biases
+        error = expit(scaled) - truth
+        penalty = SLOPE_RIDGE * (slopes - 1) ** 2 + BIAS_RIDGE * biases**2
+        gradient = [
+            (error * logits).sum(axis=0) + 2 * SLOPE_RIDGE * (slopes - 1),
+            error.sum(axis=0) + 2 * BIAS_RIDGE * biases,
+        ]
+        return float(np.logaddexp(0, np.where(truth, -scaled, scaled)).sum() + penalty.sum()), np.concatenate(gradient)
+
+    columns = logits.shape[1]
+    slopes, biases = _minimize(loss, [_SLOPES] * columns + [(None, None)] * columns).reshape(2, -1)
+    return slopes, biases
+
+
+def _fit_softmax(label_set: LabelSet, logits: FloatArray64, truth: Truth) -> LabelSet:
+    rows = truth.any(axis=1)
+    logits = logits[rows]
+    # A text with several labels is as much of one as of the other: then the loss is convex, too.
+    target = truth[rows] / truth[rows].sum(axis=1, keepdims=True)
+
+    def loss(parameters: FloatArray64) -> tuple[float, FloatArray64]:
+        slope, biases = parameters[0], parameters[1:]
+        scaled = slope * logits + biases
+        log_total = logsumexp(scaled, axis=1, keepdims=True)
+        error = np.exp(scaled - log_total) - target
+        penalty = SLOPE_RIDGE * (slope - 1) ** 2 + BIAS_RIDGE * (biases**2).sum()
+        slope_gradient = (error * logits).sum() + 2 * SLOPE_RIDGE * (slope - 1)
+        gradient = np.concatenate([[slope_gradient], error.sum(axis=0) + 2 * BIAS_RIDGE * biases])
+        return float((target * (log_total - scaled)).sum() + penalty), gradient
+
+    slope, *biases = _minimize(loss, [_SLOPES, *[(None, None)] * len(label_set)])
+    return _with_label_values(_with_set_values(label_set, slope, None), "bias", [_round(bias) for bias in biases])
+
+
+def _with_set_values(label_set: LabelSet, slope: float, bias: float | None) -> LabelSet:
+    return label_set.model_copy(
+        update={"temperature": _round(1 / slope), "bias": None if bias is None else _round(bias)}
+    )
 
 
 def _with_label_values(label_set: LabelSet, field: str, values: Sequence[float | None]) -> LabelSet:
@@ -103,20 +164,14 @@ def _with_label_values(label_set: LabelSet, field: str, values: Sequence[float |
     return label_set.model_copy(update={"labels": labels})
 
 
-def _sigmoid_loss(logits: FloatArray64, truth: Truth) -> float:
-    """Return the negative log-likelihood, summed over texts and labels."""
-    return float(np.logaddexp(0.0, np.where(truth, -logits, logits)).sum())
-
-
-def _softmax_loss(logits: FloatArray64, truth: Truth) -> float:
-    """Return the negative log-likelihood of the set of true labels, summed over the texts that have one."""
-    rows = truth.any(axis=1)
-    all_labels = logsumexp(logits[rows], axis=1)
-    return float((all_labels - logsumexp(logits[rows], axis=1, b=truth[rows])).sum())
-
-
-def _minimize(loss: Callable[[float], float]) -> float:
-    return float(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x)
+def _minimize(
+    loss: Callable[[FloatArray64], tuple[float, FloatArray64]], bounds: Sequence[tuple[float | None, float | None]]
+) -> FloatArray64:
+    """Return the minimum of a convex loss, which returns its value and gradient; slopes start at 1, biases at 0."""
+    start = [1.0 if bound == _SLOPES else 0.0 for bound in bounds]
+    options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7}
+    result: FloatArray64 = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return result
 
 
 def _best_threshold(scores: FloatArray, truth: Truth) -> float:

@@ -108,22 +108,28 @@ def _table(title: str, left: Sequence[str], columns: Sequence[_Column]) -> Resul
 
 
 def show_calibration(console: Console, calibration: Calibration) -> None:
-    """Print each label's temperature and threshold, and the calibration error before and after."""
+    """Print each label's temperature, bias and threshold, and the calibration errors before and after."""
     label_set = calibration.label_set
     table = ResultTable(f"Calibrated {escape(label_set.name)}")
     table.text("label")
-    for heading in ("temperature", "threshold"):
+    for heading in ("temperature", "bias", "threshold"):
         table.number(heading)
-    rows = zip(label_set.names, label_set.temperatures, label_set.thresholds, strict=True)
-    for label, temperature, threshold in rows:
-        table.row(escape(label), f"{temperature:.3f}", f"{threshold:.3f}")
+    columns = (label_set.names, label_set.temperatures, label_set.biases, label_set.thresholds)
+    for label, temperature, bias, threshold in zip(*columns, strict=True):
+        table.row(escape(label), f"{temperature:.3f}", f"{bias:+.3f}", f"{threshold:.3f}")
     table.print(console)
-    console.print(
+    errors = ResultTable(
         f"Expected calibration error on {calibration.evaluated_on:,} held-out texts "
-        f"({calibration.fitted_on:,} were fitted to): "
-        f"{calibration.before.error:.3f} before, [bold]{calibration.after.error:.3f}[/] after",
-        highlight=False,
+        f"({calibration.fitted_on:,} were fitted to)"
     )
+    errors.text("over")
+    errors.number("before")
+    errors.number("after")
+    errors.row("all scores", f"{calibration.before.error:.3f}", f"{calibration.after.error:.3f}")
+    errors.row("mean of labels", f"{calibration.label_error_before:.3f}", f"{calibration.label_error_after:.3f}")
+    errors.print(console)
+    for note in calibration.notes:
+        console.print(note, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def _mean_and_range(values: Sequence[float]) -> str:

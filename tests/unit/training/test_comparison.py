@@ -224,7 +224,17 @@ def test_the_calibrate_command_writes_a_label_set(tiny_model: str, tmp_path: Pat
     before, after = LabelSet.from_yaml(labels), LabelSet.from_yaml(out)
     assert after.names == before.names
     assert after.hash != before.hash
+    assert after.bias is not None
+    assert all(label.bias is not None for label in after.labels)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_calibration_notes_few_texts_and_labels_that_none_of_them_has(tiny_model: str) -> None:
+    engine = Engine.from_pretrained(tiny_model)
+    label_set = LabelSet.of(*_KINDS, "unicorn", name="animals")
+    notes = calibrate(engine, label_set, ANIMALS, max_rows=60, seed=0).notes
+    assert notes[0] == "fitted to 30 texts; with 100 or more the scores are more reliable"
+    assert notes[1].startswith(f"none or all of the texts have 1 of {len(label_set)} labels (unicorn)")
 
 
 def test_labels_that_the_label_set_lacks_are_refused(tiny_model: str) -> None:
