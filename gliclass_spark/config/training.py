@@ -31,10 +31,14 @@ class SamplingConfig(BaseModel):
     """Most labels of a batch; their number is drawn log-uniformly between the two."""
     negative_share: Share = 0.15
     """Share of a batch's labels that are taken from other sets, as negatives."""
+    same_source_share: Share = 0.0
+    """Share of the batches of a set with sources whose texts and labels are from one source: harder negatives."""
     joined_share: Share = 0.0
     """Share of the texts that are two texts of the batch joined, with the labels of both."""
     reworded_share: Share = 0.0
     """Share of the batches whose labels are put into a template ("this text is about {}") and spelled another way."""
+    full_window_share: Share = 0.0
+    """Share of the batches whose texts are truncated at the model's window alone, not at `max_text_tokens`."""
     size_power: Share = 0.5
     """Sets are drawn in proportion to their size to this power: 0 draws all sets alike, 1 all texts."""
 
@@ -78,6 +82,8 @@ class TrainingConfig(BaseModel):
     """Share s of label smoothing in the focal loss: a target y becomes y (1 - s) + s / 2."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Rank of low-rank adapters (LoRA, arXiv 2106.09685), trained instead of the encoder and merged at the end."""
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of each step in an exponential moving average of the weights, which is saved in place of the last ones."""
     start_weight_share: Share = 0.0
     """Share of the starting weights in the weight average that is saved (WiSE-FT, arXiv 2109.01903)."""
     max_text_tokens: int = Field(default=128, ge=8)

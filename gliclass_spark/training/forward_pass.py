@@ -65,7 +65,7 @@ class _TrainableUniEncoder:
 
     def inputs(self, batch: TrainingBatch) -> dict[str, Tensor]:
         prompt = self._tokenizer.prompt(_label_set(batch.labels))
-        texts = _text_inputs(self._tokenizer, batch.texts, prompt, self._max_text_tokens)
+        texts = _text_inputs(self._tokenizer, batch, prompt, self._max_text_tokens)
         input_ids, attention_mask = _pad(texts, self._pad_id)
         # Labels beyond the window would take a second pass with another prompt: they are left out.
         label_count = len(prompt.frames[0].labels)
@@ -86,7 +86,7 @@ class _TrainableLabelCached:
     def inputs(self, batch: TrainingBatch) -> dict[str, Tensor]:
         label_set = _label_set(batch.labels)
         prompt = self._tokenizer.prompt(label_set)
-        texts = _text_inputs(self._tokenizer, batch.texts, prompt, self._max_text_tokens)
+        texts = _text_inputs(self._tokenizer, batch, prompt, self._max_text_tokens)
         input_ids, attention_mask = _pad(texts, self._pad_id)
         label_ids, label_mask = _pad([self._tokenizer.label_ids(text) for text in label_set.texts], self._pad_id)
         return {
@@ -117,11 +117,11 @@ def _label_set(texts: Sequence[str]) -> LabelSet:
 
 
 def _text_inputs(
-    tokenizer: TextTokenizer, texts: Sequence[str], prompt: Prompt, max_text_tokens: int
+    tokenizer: TextTokenizer, batch: TrainingBatch, prompt: Prompt, max_text_tokens: int
 ) -> list[list[int]]:
     """Token ids of the first window of each text, with the first group of labels."""
-    max_tokens = min(max_text_tokens, prompt.max_text_tokens)
-    return [prompt.frames[0].input_ids(ids[:max_tokens]) for ids in tokenizer.text_ids(texts, repeat(prompt))]
+    max_tokens = prompt.max_text_tokens if batch.full_window else min(max_text_tokens, prompt.max_text_tokens)
+    return [prompt.frames[0].input_ids(ids[:max_tokens]) for ids in tokenizer.text_ids(batch.texts, repeat(prompt))]
 
 
 def _pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

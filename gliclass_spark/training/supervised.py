@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -71,8 +72,13 @@ def train_on(
     encoder.get_input_embeddings().requires_grad_(False)
     trainable = trainable_model(model, tokenizer, config.max_text_tokens)
     steps_folder = folder / "steps"
+    module = _ModelWithLoss(model, trainable, loss or partial(classification_loss, config=config))
+    average = None
+    if config.ema_decay is not None:
+        average = module.weight_average = _moving_average(model, config.ema_decay)
+        callbacks = [_UpdateAverage(average, model), *callbacks]
     trainer = Trainer(
-        model=_ModelWithLoss(model, trainable, loss or partial(classification_loss, config=config)),
+        model=module,
         args=_arguments(config, steps_folder),
         train_dataset=batches,
         data_collator=lambda batches: trainable.inputs(batches[0]),
@@ -81,6 +87,8 @@ def train_on(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_latest_complete_checkpoint(steps_folder))
+    if average is not None:
+        model.load_state_dict(average.module.state_dict())
     if config.lora_rank is not None:
         merge_adapters(encoder)
     _average_weights(model, start_weights, config.start_weight_share)
@@ -123,10 +131,16 @@ def _latest_complete_checkpoint(steps_folder: Path) -> str | None:
 
 
 class _ModelWithLoss(nn.Module):
-    """A model whose forward pass returns the loss, as transformers' Trainer expects."""
+    """A model whose forward pass returns the loss, as transformers' Trainer expects.
+
+    weight_average: a moving average of the model's weights; as part of the module it is in its checkpoints.
+    """
+
+    weight_average: AveragedModel | None
 
     def __init__(self, model: Model, trainable: TrainableModel, loss: Loss) -> None:
         super().__init__()
+        self.weight_average = None
         self.gliclass = model
         self._trainable = trainable
         self._loss = loss
@@ -151,6 +165,23 @@ class LossCurve(TrainerCallback):
             point = {name: float(value) for name, value in logs.items() if name in ("loss", "grad_norm")}
             self.points.append({"step": state.global_step, **point})
             self._on_point(state.global_step, point)
+
+
+def _moving_average(model: Model, decay: float) -> AveragedModel:
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average.requires_grad_(False)
+    return average
+
+
+class _UpdateAverage(TrainerCallback):
+    """Adds the weights after each update to their moving average."""
+
+    def __init__(self, average: AveragedModel, model: Model) -> None:
+        self._average = average
+        self._model = model
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._average.update_parameters(self._model)
 
 
 class _StopOnDivergence(TrainerCallback):

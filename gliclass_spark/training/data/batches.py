@@ -7,7 +7,8 @@ random order, labels of other sets as negatives, and a few texts of that set.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +30,29 @@ class TrainingBatch:
 
     targets: (texts, labels) float32; 1 if the label holds, 0 if not, -1 if that is unknown.
     weights: (texts, labels) float32; how much each target counts. None: all alike.
+    full_window: texts are truncated at the model's window alone, not at the training's `max_text_tokens`.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     targets: NDArray[np.float32]
     weights: NDArray[np.float32] | None = None
+    full_window: bool = False
+
+
+class _Candidates:
+    """Labels that batches are drawn from, and the rows of each: of a whole set, or of one source of it."""
+
+    def __init__(self, rows_by_label: Mapping[int, Sequence[int]]) -> None:
+        self._rows_by_label = rows_by_label
+        self._labels = np.array(list(rows_by_label), dtype=int)
+
+    def draw_labels(self, count: int, rng: np.random.Generator) -> list[int]:
+        return [int(label) for label in rng.permutation(self._labels)[:count]]
+
+    def draw_row(self, label: int, rng: np.random.Generator) -> int:
+        rows = self._rows_by_label[label]
+        return rows[int(rng.integers(len(rows)))]
 
 
 class BatchSampler(Dataset[TrainingBatch]):
@@ -51,10 +69,8 @@ class BatchSampler(Dataset[TrainingBatch]):
         self._config = config
         self._size = size
         self._seed = seed
-        self._rows_by_label = [labelled.by_label() for labelled in sets]
-        self._labels_with_texts = [
-            np.array([label for label, rows in enumerate(by_label) if rows]) for by_label in self._rows_by_label
-        ]
+        self._candidates = [_of_set(labelled) for labelled in sets]
+        self._candidates_of_sources = [_of_sources(labelled) for labelled in sets]
         weights = np.array([len(labelled) for labelled in sets], dtype=float) ** config.size_power
         self._probabilities = weights / weights.sum()
 
@@ -67,21 +83,27 @@ class BatchSampler(Dataset[TrainingBatch]):
         labelled = self._sets[set_index]
         label_count = self._draw_label_count(rng)
         negatives = self._draw_negatives(labelled, int(rng.binomial(label_count, self._config.negative_share)), rng)
-        own_labels = self._draw_own_labels(set_index, max(2, label_count - len(negatives)), rng)
-        rows = self._draw_rows(set_index, own_labels, rng)
+        candidates = self._draw_candidates(set_index, rng)
+        own_labels = candidates.draw_labels(max(2, label_count - len(negatives)), rng)
+        rows = self._draw_rows(labelled, candidates, own_labels, rng)
         names = rng.permutation([*(labelled.labels[label] for label in own_labels), *negatives]).tolist()
         texts, text_labels = self._join_texts(labelled, rows, rng)
         targets = _targets(names, [[labelled.labels[label] for label in labels] for labels in text_labels])
         if rng.random() < self._config.reworded_share:
             names = reword(names, rng)
-        return TrainingBatch(tuple(texts), tuple(names), targets)
+        full_window = bool(rng.random() < self._config.full_window_share)
+        return TrainingBatch(tuple(texts), tuple(names), targets, full_window=full_window)
 
     def _draw_label_count(self, rng: np.random.Generator) -> int:
         """Log-uniform: few labels as often as many."""
         return round(math.exp(rng.uniform(math.log(self._config.min_labels), math.log(self._config.max_labels))))
 
-    def _draw_own_labels(self, set_index: int, count: int, rng: np.random.Generator) -> list[int]:
-        return [int(label) for label in rng.permutation(self._labels_with_texts[set_index])[:count]]
+    def _draw_candidates(self, set_index: int, rng: np.random.Generator) -> _Candidates:
+        """Those of one source, drawn uniformly, in a `same_source_share` of the batches; else those of the set."""
+        of_sources = self._candidates_of_sources[set_index]
+        if of_sources and rng.random() < self._config.same_source_share:
+            return of_sources[int(rng.integers(len(of_sources)))]
+        return self._candidates[set_index]
 
     def _draw_negatives(self, labelled: LabelledSet, count: int, rng: np.random.Generator) -> list[str]:
         """Labels of other sets. They are taken as false, which for a text of another set they nearly always are."""
@@ -95,13 +117,13 @@ class BatchSampler(Dataset[TrainingBatch]):
                 negatives.append(name)
         return negatives
 
-    def _draw_rows(self, set_index: int, labels: Sequence[int], rng: np.random.Generator) -> list[int]:
+    def _draw_rows(
+        self, labelled: LabelledSet, candidates: _Candidates, labels: Sequence[int], rng: np.random.Generator
+    ) -> list[int]:
         """Texts of similar length that have at least one of the labels."""
-        pool: set[int] = set()
-        for label in rng.choice(labels, size=self._config.texts * _LENGTH_POOL):
-            rows = self._rows_by_label[set_index][int(label)]
-            pool.add(rows[int(rng.integers(len(rows)))])
-        by_length = sorted(pool, key=lambda row: (len(self._sets[set_index].texts[row]), row))
+        drawn = rng.choice(labels, size=self._config.texts * _LENGTH_POOL)
+        pool = {candidates.draw_row(int(label), rng) for label in drawn}
+        by_length = sorted(pool, key=lambda row: (len(labelled.texts[row]), row))
         start = int(rng.integers(max(1, len(by_length) - self._config.texts + 1)))
         return by_length[start : start + self._config.texts]
 
@@ -116,6 +138,24 @@ class BatchSampler(Dataset[TrainingBatch]):
             texts[index] = f"{texts[index]} {labelled.texts[other]}"
             labels[index] |= set(labelled.targets[other])
         return texts, labels
+
+
+def _of_set(labelled: LabelledSet) -> _Candidates:
+    return _Candidates({label: rows for label, rows in enumerate(labelled.by_label()) if rows})
+
+
+def _of_sources(labelled: LabelledSet) -> list[_Candidates]:
+    """Candidates of each source that has two labels or more, without labels that hold for all of its texts."""
+    sources = []
+    for rows in labelled.by_source().values():
+        rows_by_label: defaultdict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            for label in labelled.targets[row]:
+                rows_by_label[label].append(row)
+        telling = {label: of_label for label, of_label in rows_by_label.items() if len(of_label) < len(rows)}
+        if len(telling) > 1:
+            sources.append(_Candidates(telling))
+    return sources
 
 
 def _targets(names: Sequence[str], text_labels: Sequence[Sequence[str]]) -> NDArray[np.float32]:

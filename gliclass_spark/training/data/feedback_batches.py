@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from gliclass_spark.config.retraining import NotGiven
 from gliclass_spark.config.training import SamplingConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
@@ -23,21 +24,24 @@ _MAX_LABELS = 64
 class LoggedBatch(TrainingBatch):
     """Logged decisions and their rewards: (texts, labels) float32 each, NaN where there is no rewarded decision.
 
-    actions: 1 if the text was given the label, 0 if not.
-    propensities: probability of giving the label under the behaviour policy; 1 or 0 without exploration.
-    rewards: in [-1, 1].
+    actions: 1 if the text was given the label, 0 if not. rewards: in [-1, 1].
+    inverse_propensities: 1 / b(a) of the action under the behaviour policy b, clipped and normalized.
+    rewards_both_actions: whether giving and not giving a label are both rewarded, in all of the feedback.
     """
 
     actions: Matrix | None = None
-    propensities: Matrix | None = None
+    inverse_propensities: Matrix | None = None
     rewards: Matrix | None = None
+    rewards_both_actions: bool = True
 
 
 class JudgedBatches(Dataset[TrainingBatch]):
     """A fixed number of batches of judged documents and of replayed sets, each determined by seed and position.
 
-    `replay_share` of the batches are drawn from the replayed sets, if there are any. A judgement is weighted by the
-    inverse propensity of the judged decision, at most `max_weight`: labels that are rarely given are rarely judged.
+    `replay_share` of the batches are drawn from the replayed sets, if there are any. A document is judged by verdicts
+    and by what rewards imply. A judgement counts by the inverse propensity of the judged decision (see
+    `LoggedDecisions.weights` for `max_weight`), because labels that are rarely given are rarely judged, and by the size
+    of its reward: half a minute's reading says less than a verdict.
     """
 
     def __init__(
@@ -47,14 +51,17 @@ class JudgedBatches(Dataset[TrainingBatch]):
         *,
         texts: int,
         replay_share: float,
-        max_weight: float,
+        max_weight: float | None,
         size: int,
         seed: int,
     ) -> None:
-        self._decisions = decisions.where(np.count_nonzero(decisions.judged, axis=1) > 0)
+        is_judged = decisions.training_targets >= 0
+        rows = np.count_nonzero(is_judged, axis=1) > 0
+        self._decisions = decisions.where(rows)
         if not len(self._decisions) and not replay:
             raise TrainingError("no document is judged, and there is nothing to replay; bring feedback, or wait for it")
-        self._weights = self._decisions.weights(max_weight)
+        self._is_judged, self._targets = is_judged[rows], decisions.training_targets[rows]
+        self._weights = decisions.training_weights(max_weight)[rows]
         config = SamplingConfig(texts=texts, max_labels=_MAX_LABELS)
         self._replayed = BatchSampler(replay, config, size=size, seed=seed) if replay else None
         self._replay_share = replay_share if len(self._decisions) else 1.0
@@ -67,23 +74,42 @@ class JudgedBatches(Dataset[TrainingBatch]):
         rng = np.random.default_rng((self._seed, position, 1))
         if self._replayed is not None and rng.random() < self._replay_share:
             return self._replayed[position]
-        rows, columns = _draw(self._decisions.judged, self._texts, rng)
+        rows, columns = _draw(self._is_judged, self._texts, rng)
         cells = np.ix_(rows, columns)
         return TrainingBatch(
             tuple(self._decisions.texts[row] for row in rows),
             tuple(self._decisions.label_set.texts[column] for column in columns),
-            self._decisions.targets[cells],
+            self._targets[cells],
             self._weights[cells],
         )
 
 
 class LoggedBatches(Dataset[LoggedBatch]):
-    """A fixed number of batches of rewarded decisions, each determined by seed and position."""
+    """A fixed number of batches of rewarded decisions, each determined by seed and position.
 
-    def __init__(self, decisions: LoggedDecisions, *, texts: int, size: int, seed: int) -> None:
+    max_weight: see `LoggedDecisions.weights`. not_given: "zero" rewards labels that are known to be not given with 0,
+    where they have no reward; "unknown" leaves them out.
+    """
+
+    def __init__(
+        self,
+        decisions: LoggedDecisions,
+        *,
+        texts: int,
+        size: int,
+        seed: int,
+        max_weight: float | None = None,
+        not_given: NotGiven = "unknown",
+    ) -> None:
+        if not_given == "zero":
+            decisions = decisions.with_reward_of_not_given()
         self._decisions = decisions.where(np.count_nonzero(decisions.rewarded, axis=1) > 0)
         if not len(self._decisions):
             raise TrainingError("no decision was rewarded; bring feedback, or wait for it")
+        self._rewards_both_actions = self._decisions.rewards_both_actions
+        # Over all actions of a behaviour policy, the mean of 1 / b(a) is their number.
+        action_count = 2 if self._rewards_both_actions else 1
+        self._inverse_propensities = self._decisions.weights(max_weight) * np.float32(action_count)
         self._texts, self._size, self._seed = texts, size, seed
 
     def __len__(self) -> int:
@@ -94,19 +120,18 @@ class LoggedBatches(Dataset[LoggedBatch]):
         decisions = self._decisions
         rows, columns = _draw(decisions.rewarded, self._texts, rng)
         cells = np.ix_(rows, columns)
-        rewarded, actions, propensities = (
-            matrix[cells] for matrix in (decisions.rewarded, decisions.actions, decisions.propensities)
+        actions, inverse_propensities, rewards = (
+            np.where(decisions.rewarded[cells], matrix[cells], np.float32(np.nan))
+            for matrix in (decisions.actions, self._inverse_propensities, decisions.rewards)
         )
-        # Without exploration the logged action was certain.
-        propensities = np.where(np.isnan(propensities), actions, propensities)
-        nan = np.float32(np.nan)
         return LoggedBatch(
             tuple(decisions.texts[row] for row in rows),
             tuple(decisions.label_set.texts[column] for column in columns),
             decisions.targets[cells],
-            actions=np.where(rewarded, actions, nan),
-            propensities=np.where(rewarded, propensities, nan),
-            rewards=np.where(rewarded, decisions.rewards[cells], nan),
+            actions=actions,
+            inverse_propensities=inverse_propensities,
+            rewards=rewards,
+            rewards_both_actions=self._rewards_both_actions,
         )
 
 

@@ -18,12 +18,17 @@ _MAX_LISTED = 5
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Texts with their labels. targets: indices into `labels`, a tuple for each text."""
+    """Texts with their labels. targets: indices into `labels`, a tuple for each text.
+
+    sources: the list, site or product that each text is from, whose labels tell texts of that source apart; "" for
+    none. Empty if the set has no sources.
+    """
 
     name: str
     labels: tuple[str, ...]
     texts: tuple[str, ...]
     targets: tuple[tuple[int, ...], ...]
+    sources: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -36,6 +41,7 @@ class LabelledSet:
             self.labels,
             tuple(self.texts[row] for row in chosen),
             tuple(self.targets[row] for row in chosen),
+            tuple(self.sources[row] for row in chosen) if self.sources else (),
         )
 
     def by_label(self) -> list[list[int]]:
@@ -46,14 +52,26 @@ class LabelledSet:
                 rows_by_label[label].append(row)
         return rows_by_label
 
+    def by_source(self) -> dict[str, list[int]]:
+        """Return the positions of each source's texts, in their order."""
+        rows_by_source: defaultdict[str, list[int]] = defaultdict(list)
+        for row, source in enumerate(self.sources):
+            if source:
+                rows_by_source[source].append(row)
+        return dict(rows_by_source)
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names of a labelled table. The column `labels` holds strings, or lists of strings."""
+    """Column names of a labelled table. The column `labels` holds strings, or lists of strings.
+
+    A table may lack the column `source`.
+    """
 
     text: str = "text"
     labels: str = "labels"
     split: str = "split"
+    source: str = "source"
 
 
 def read_sets(path: Path, split: str | None = None, columns: Columns | None = None) -> list[LabelledSet]:
@@ -87,12 +105,20 @@ def shared_texts(one: LabelledSet, other: LabelledSet) -> frozenset[int]:
 
 def _read_table(path: Path, split: str | None, columns: Columns) -> LabelledSet:
     names = [columns.text, columns.labels, *([columns.split] if split else [])]
-    rows = read_rows(path, names)
-    kept = [(row[columns.text] or "", _label_names(row[columns.labels], path), row.get(columns.split)) for row in rows]
-    if not all(isinstance(text, str) for text, _, _ in kept):
+    rows = read_rows(path, names, [] if columns.source in names else [columns.source])
+    kept = [
+        (
+            row[columns.text] or "",
+            _label_names(row[columns.labels], path),
+            row.get(columns.split),
+            row.get(columns.source),
+        )
+        for row in rows
+    ]
+    if not all(isinstance(text, str) for text, *_ in kept):
         raise TrainingError(f"the column {columns.text!r} of {path} holds values that are no strings; name another")
     kept = [row for row in kept if row[0].strip() and row[1]]
-    labels = tuple(sorted({name for _, row_labels, _ in kept for name in row_labels}))
+    labels = tuple(sorted({name for _, row_labels, *_ in kept for name in row_labels}))
     if len(labels) < 2:
         raise TrainingError(f"{path} has {len(labels)} label(s); at least two are needed")
     _refuse_two_spellings(labels, path)
@@ -101,8 +127,10 @@ def _read_table(path: Path, split: str | None, columns: Columns) -> LabelledSet:
     if not chosen:
         splits = ", ".join(sorted({str(row[2]) for row in kept}))
         raise TrainingError(f"{path} has no row of the split {split!r}; it has {splits}")
-    targets = tuple(tuple(sorted({index[name] for name in row_labels})) for _, row_labels, _ in chosen)
-    return LabelledSet(path.stem, labels, tuple(text for text, _, _ in chosen), targets)
+    targets = tuple(tuple(sorted({index[name] for name in row_labels})) for _, row_labels, *_ in chosen)
+    sources = tuple("" if source is None else str(source) for *_, source in chosen)
+    texts = tuple(text for text, *_ in chosen)
+    return LabelledSet(path.stem, labels, texts, targets, sources if any(sources) else ())
 
 
 def _label_names(value: object, path: Path) -> tuple[str, ...]:
@@ -120,8 +148,8 @@ def _label_names(value: object, path: Path) -> tuple[str, ...]:
 def _refuse_two_spellings(labels: Sequence[str], path: Path) -> None:
     by_letters: defaultdict[str, list[str]] = defaultdict(list)
     for name in labels:
-        # Labels of symbols alone ("+", "-") have no letters to compare.
-        by_letters[re.sub(r"[\W_]+", "", name.casefold()) or name].append(name)
+        # Labels of symbols alone ("+", "-") have no letters to compare; C, C++ and C# are different names.
+        by_letters[re.sub(r"[^\w+#]+|_", "", name.casefold()) or name].append(name)
     ambiguous = [names for names in by_letters.values() if len(names) > 1]
     if ambiguous:
         examples = "; ".join(" and ".join(map(repr, names)) for names in ambiguous[:_MAX_LISTED])

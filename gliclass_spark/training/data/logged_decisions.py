@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.labelled_text import LabelledSet
-from gliclass_spark.training.importance_weights import effective_sample_size
+from gliclass_spark.training.importance_weights import effective_sample_size, largest_weight
 
 Matrix = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -26,22 +26,33 @@ Mask = NDArray[np.bool_]
 class Evidence:
     """How much the judgements are worth under inverse-propensity weights.
 
-    judgements: their number. effective_sample_size: number of judgements of equal weight with the same variance.
-    clipped: judgements whose weight is held to the upper bound.
+    judgements: their number, explicit and implied by rewards. explicit: those of a verdict. explored: those of a
+    decision that thresholds would have made the other way. effective_sample_size: number of judgements of equal weight
+    with the same variance. max_weight: the upper bound of a weight, before they are normalized. clipped: judgements
+    whose weight is held to it. impossible: decisions that were made although their propensity says that they could not
+    be.
     """
 
     judgements: int
+    explicit: int
+    explored: int
     effective_sample_size: float
+    max_weight: float
     clipped: int
+    impossible: int
 
 
 @dataclass(frozen=True)
 class LoggedDecisions:
     """One row for each document, one column for each label of the label set: (documents, labels) float32.
 
-    targets: 1 if the label holds, 0 if not, -1 if unknown. rewards: of the decision, in [-1, 1]. actions: 1 if the
-    document was given the label, 0 if not. propensities: probability of giving the label under the behaviour policy.
-    The latter three are NaN where there is none. held_out (documents,): held out for the gate.
+    targets: 1 if a verdict says that the label holds, 0 if one says that it does not, -1 if there is none. rewards: of
+    the decision, in [-1, 1]. actions: 1 if the document was given the label, 0 if not. propensities: probability of
+    giving the label under the behaviour policy. The latter three are NaN where there is none. held_out (documents,):
+    held out for the gate.
+
+    Targets are the truth, as far as people stated it: a gate may rely on them. What rewards imply is in
+    `training_targets` alone.
     """
 
     label_set: LabelSet
@@ -69,7 +80,7 @@ class LoggedDecisions:
 
     @cached_property
     def judged(self) -> Mask:
-        """(documents, labels): whether it is known if the label holds."""
+        """(documents, labels): whether a verdict states if the label holds."""
         mask: Mask = self.targets >= 0
         return mask
 
@@ -79,32 +90,82 @@ class LoggedDecisions:
         mask: Mask = ~np.isnan(self.rewards) & ~np.isnan(self.actions)
         return mask
 
+    @cached_property
+    def training_targets(self) -> Matrix:
+        """(documents, labels): the targets, and where there is none, what the reward implies; -1 if unknown.
+
+        A reward above 0 implies that the decision was right, one below 0 that it was wrong.
+        """
+        right = (self.actions > 0) == (self.rewards > 0)
+        implied = np.where(self.rewarded & (self.rewards != 0), right.astype(np.float32), np.float32(-1))
+        return np.where(self.judged, self.targets, implied)
+
+    @cached_property
+    def reward_sizes(self) -> Matrix:
+        """(documents, labels): the size of a decision's reward; 1 without one, and for a verdict with a reward of 0."""
+        known = self.rewarded & ((self.rewards != 0) | ~self.judged)
+        return np.where(known, np.abs(self.rewards), np.float32(1)).astype(np.float32)
+
+    @cached_property
+    def rewards_both_actions(self) -> bool:
+        """Whether giving and not giving a label were both rewarded: otherwise not giving is worth 0, by definition."""
+        return len(np.unique(self.actions[self.rewarded])) > 1
+
     @property
     def explored(self) -> bool:
         """Whether some of the decisions were drawn at random."""
         return bool((~np.isnan(self.propensities)).any())
 
+    def with_reward_of_not_given(self) -> LoggedDecisions:
+        """Return the decisions with a reward of 0 for each label that is known to be not given, and has none."""
+        return replace(self, rewards=np.where((self.actions == 0) & np.isnan(self.rewards), 0, self.rewards))
+
     def action_propensities(self) -> Matrix:
-        """Return the probability of each action that was taken, (documents, labels); 1 without exploration."""
-        propensities: Matrix = np.where(self.actions > 0, self.propensities, 1 - self.propensities)
-        return np.where(np.isnan(propensities), np.float32(1), propensities)
+        """Return the probability of each action that was taken, (documents, labels).
 
-    def weights(self, max_weight: float) -> Matrix:
-        """Return inverse-propensity weights, (documents, labels), `max_weight` at most.
-
-        A label that is rarely given is rarely judged: its judgements stand in for those that are missing.
+        It is 1 without exploration, and where the log says that the action was impossible: it was taken, so the log is
+        wrong, and an infinite weight would be, too.
         """
-        weights: Matrix = np.minimum(1 / self.action_propensities(), max_weight).astype(np.float32)
-        return weights
+        propensities: Matrix = np.where(self.actions > 0, self.propensities, 1 - self.propensities)
+        known = ~np.isnan(propensities) & (propensities > 0) & (propensities <= 1)
+        return np.where(known, propensities, np.float32(1))
 
-    def evidence(self, max_weight: float) -> Evidence:
+    def weights(self, max_weight: float | None = None) -> Matrix:
+        """Return inverse-propensity weights of all actions, (documents, labels).
+
+        A label that is rarely given is rarely judged: its judgements stand in for those that are missing. Weights are
+        at most `max_weight`; for None, the bound that leaves a tenth of the judgements effective (`largest_weight`).
+        Then those of the judged or rewarded decisions are normalized to a mean of 1.
+        """
+        raw = 1 / self.action_propensities()
+        used = self.rewarded | (self.training_targets >= 0)
+        bound = largest_weight(raw[used]) if max_weight is None else max_weight
+        weights = np.minimum(raw, bound).astype(np.float32)
+        mean = float(weights[used].mean(dtype=np.float64)) if used.any() else 1.0
+        return weights / np.float32(mean)
+
+    def training_weights(self, max_weight: float | None = None) -> Matrix:
+        """Return how much each of the training targets counts: its weight times the size of its reward."""
+        return self.weights(max_weight) * self.reward_sizes
+
+    def evidence(self, max_weight: float | None = None) -> Evidence:
         """Return how much the judgements are worth under `weights(max_weight)`."""
-        weights = self.weights(max_weight)[self.judged]
-        is_clipped = self.action_propensities()[self.judged] < 1 / max_weight
-        return Evidence(len(weights), effective_sample_size(weights), int(is_clipped.sum()))
+        known = self.training_targets >= 0
+        propensities = self.action_propensities()[known]
+        bound = largest_weight(1 / propensities) if max_weight is None else max_weight
+        taken = np.where(self.actions > 0, self.propensities, 1 - self.propensities)
+        return Evidence(
+            judgements=len(propensities),
+            explicit=int(self.judged.sum()),
+            explored=int((propensities < 0.5).sum()),
+            effective_sample_size=effective_sample_size(np.minimum(1 / propensities, bound)),
+            max_weight=bound,
+            clipped=int((1 / propensities > bound * (1 + 1e-6)).sum()),
+            impossible=int((taken <= 0).sum()),
+        )
 
     def labelled(self, name: str) -> LabelledSet:
-        """Return the documents with a label that is known to hold, as a labelled set."""
+        """Return the documents with a label that holds by a verdict, as a labelled set."""
         targets = tuple(tuple(np.flatnonzero(row > 0).tolist()) for row in self.targets)
         rows = [row for row, labels in enumerate(targets) if labels]
         return LabelledSet(name, self.label_set.names, self.texts, targets).rows(rows)
@@ -113,9 +174,8 @@ class LoggedDecisions:
 def read_decisions(folder: Path) -> LoggedDecisions:
     """Return the snapshot in a folder: snapshot.json, and feedback.parquet with one row for each decision.
 
-    An explicit verdict states whether a label holds. Without one, a reward above 0 means that the decision was right,
-    and one below 0 that it was wrong. Raises TrainingError if there is no snapshot, or if it has a label that its
-    label set lacks.
+    A row has a target if a verdict stated whether the label holds, and a reward alone if only implicit signals came.
+    Raises TrainingError if there is no snapshot, or if it has a label that its label set lacks.
     """
     try:
         snapshot = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
@@ -142,13 +202,6 @@ def _decisions(label_set: LabelSet, rows: list[dict[str, Any]]) -> LoggedDecisio
         for matrix, name in ((rewards, "reward"), (actions, "chosen"), (propensities, "propensity")):
             if row[name] is not None:
                 matrix[document, column] = row[name]
-        targets[document, column] = _target(row)
+        if row["target"] is not None:
+            targets[document, column] = row["target"]
     return LoggedDecisions(label_set, tuple(texts), targets, rewards, actions, propensities, held_out)
-
-
-def _target(row: dict[str, Any]) -> float:
-    if row["target"] is not None:
-        return float(row["target"])
-    if row["chosen"] is None or not row["reward"]:
-        return -1.0
-    return float(row["chosen"] == (row["reward"] > 0))

@@ -45,21 +45,24 @@ def find_tables(path: Path) -> list[Path]:
     return sorted(tables)
 
 
-def read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def read_rows(table: Path, columns: Sequence[str], optional_columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return the rows of a table with these columns. Raises TrainingError if it can't be read, or lacks a column.
 
-    A column in the names of folders, as in split=test, holds text.
+    Of the optional columns, those that the table has are among the rows' keys. A column in the names of folders, as in
+    split=test, holds text.
     """
     if _is_delta(table):
         delta = delta_table(str(table))
-        _refuse_missing_columns(columns, [field.name for field in delta.schema().fields], table)
-        return query(delta, f"select {', '.join(_quoted(name) for name in columns)} from t")  # noqa: S608
+        present = [field.name for field in delta.schema().fields]
+        _refuse_missing_columns(columns, present, table)
+        chosen = [*columns, *(name for name in optional_columns if name in present)]
+        return query(delta, f"select {', '.join(_quoted(name) for name in chosen)} from t")  # noqa: S608
     rows: list[dict[str, Any]] = []
     for file in _files(table):
         of_folders = _columns_of_folders(file.relative_to(table)) if table.is_dir() else {}
         in_file = [name for name in columns if name not in of_folders]
         read = _parquet_rows if file.suffix == ".parquet" else _json_rows
-        rows += [{**row, **of_folders} for row in read(file, in_file, list(of_folders))]
+        rows += [{**row, **of_folders} for row in read(file, in_file, optional_columns, list(of_folders))]
     return rows
 
 
@@ -105,24 +108,32 @@ def _columns_of_folders(file: Path) -> dict[str, str | None]:
     return {unquote(name): None if value == _NULL_FOLDER else unquote(value) for name, value in pairs}
 
 
-def _parquet_rows(file: Path, columns: Sequence[str], more_columns: Sequence[str]) -> list[dict[str, Any]]:
+def _parquet_rows(
+    file: Path, columns: Sequence[str], optional_columns: Sequence[str], folder_columns: Sequence[str]
+) -> list[dict[str, Any]]:
     try:
         with pq.ParquetFile(file) as parquet:
-            _refuse_missing_columns(columns, [*parquet.schema_arrow.names, *more_columns], file)
-            rows: list[dict[str, Any]] = parquet.read(columns=list(columns)).to_pylist()
+            present = parquet.schema_arrow.names
+            _refuse_missing_columns(columns, [*present, *folder_columns], file)
+            chosen = [*columns, *(name for name in optional_columns if name in present)]
+            rows: list[dict[str, Any]] = parquet.read(columns=chosen).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"{file} can't be read: {str(error).splitlines()[0]}") from None
     return rows
 
 
-def _json_rows(file: Path, columns: Sequence[str], more_columns: Sequence[str]) -> list[dict[str, Any]]:
+def _json_rows(
+    file: Path, columns: Sequence[str], optional_columns: Sequence[str], folder_columns: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the rows of a file of JSON lines, or of one array of objects."""
-    rows, present = [], dict.fromkeys(more_columns)
+    rows, present = [], dict.fromkeys(folder_columns)
     for place, row in _json_objects(file):
         if not isinstance(row, dict):
             raise TrainingError(f"{file}: {place} is no JSON object, as in {{{json.dumps(columns[0])}: ...}}")
         present |= dict.fromkeys(row)
-        rows.append({name: row.get(name) for name in columns})
+        rows.append(
+            {name: row.get(name) for name in columns} | {name: row[name] for name in optional_columns if name in row}
+        )
     if rows:
         _refuse_missing_columns(columns, list(present), file)
     return rows

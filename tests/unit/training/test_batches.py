@@ -85,3 +85,33 @@ def test_sets_are_drawn_in_proportion_to_a_power_of_their_size(power: float, exp
     sampler = BatchSampler([many, few], config, size=600, seed=1)
     drawn = [sampler[position].texts[0].startswith("a ") for position in range(len(sampler))]
     assert np.mean(drawn) == pytest.approx(expected, abs=0.06)
+
+
+def test_batches_of_one_source_have_its_labels_and_texts_only() -> None:
+    lists = LabelledSet(
+        "lists",
+        ("c compilers", "c editors", "rust compilers", "rust crates", "rust", "only"),
+        ("gcc", "vim", "rustc", "serde", "tokio", "alone"),
+        ((0,), (1,), (2, 4), (3, 4), (3, 4), (5,)),
+        ("c", "c", "rust", "rust", "rust", "single"),
+    )
+
+    def drawn(share: float) -> list[TrainingBatch]:
+        config = SamplingConfig(texts=4, min_labels=6, max_labels=6, negative_share=0, same_source_share=share)
+        sampler = BatchSampler([lists], config, size=40, seed=1)
+        return [sampler[position] for position in range(len(sampler))]
+
+    assert all(len(batch.labels) == 6 for batch in drawn(0))
+    # "rust" holds for every text of its source, so it tells none apart; "single" has one label.
+    sources = {frozenset({"c compilers", "c editors"}): {"gcc", "vim"}}
+    sources[frozenset({"rust compilers", "rust crates"})] = {"rustc", "serde", "tokio"}
+    assert {frozenset(batch.labels) for batch in drawn(1)} == sources.keys()
+    assert all(set(batch.texts) <= sources[frozenset(batch.labels)] for batch in drawn(1))
+    of_one_source = [len(batch.labels) == 2 for batch in drawn(0.5)]
+    assert 0.2 < np.mean(of_one_source) < 0.8
+
+
+def test_the_share_of_batches_with_the_full_window_is_the_configured_one() -> None:
+    assert not any(batch.full_window for batch in batches())
+    config = CONFIG.model_copy(update={"full_window_share": 0.25})
+    assert 0.1 < np.mean([batch.full_window for batch in batches(config, size=200)]) < 0.4

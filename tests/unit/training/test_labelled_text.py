@@ -30,8 +30,8 @@ ROWS: dict[str, list[Any]] = {
 LETTERS = LabelledSet("letters", ("a", "b", "c"), ("y", "z"), ((0, 1), (2,)))
 
 
-def written(folder: Path, kind: str) -> Path:
-    table = pa.table(ROWS)
+def written(folder: Path, kind: str, rows: dict[str, list[Any]] = ROWS) -> Path:
+    table = pa.table(rows)
     if kind == "parquet":
         pq.write_table(table, folder / "letters.parquet")
         return folder / "letters.parquet"
@@ -53,6 +53,15 @@ def test_a_folder_gives_one_set_for_each_table(tmp_path: Path) -> None:
         written(tmp_path, kind)
     (tmp_path / "README.md").write_text("not a table")
     assert read_sets(tmp_path, "test") == [LETTERS, LETTERS]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "delta"])
+def test_the_source_of_each_text_is_read_where_a_table_has_one(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, kind, {**ROWS, "source": ["one", None, "two", "two", "one"]})
+    [letters] = read_sets(path)
+    assert letters.sources == ("one", "", "two")
+    assert letters.by_source() == {"one": [0], "two": [2]}
+    assert letters.rows([2]).sources == ("two",)
 
 
 def test_columns_may_have_other_names_and_labels_may_be_strings(tmp_path: Path) -> None:
@@ -83,6 +92,11 @@ def test_a_table_without_usable_labels_is_refused(tmp_path: Path, columns: dict[
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(TrainingError, match=message):
         read_sets(tmp_path)
+
+
+def test_names_with_plus_or_number_sign_are_different_labels(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["x", "y", "z"], "labels": ["C", "C++", "C#"]}), tmp_path / "t.parquet")
+    assert read_sets(tmp_path)[0].labels == ("C", "C#", "C++")
 
 
 def test_labels_of_symbols_are_different_labels(tmp_path: Path) -> None:

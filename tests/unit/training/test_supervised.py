@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils.data import Dataset
+from transformers import TrainerCallback
 
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.app import main
@@ -89,10 +91,14 @@ def test_untrained_adapters_change_no_logit_and_merging_removes_them(start: Star
     assert all(torch.equal(merged[name], weight) for name, weight in expected.items())
 
 
-def test_a_training_that_was_stopped_continues_to_the_same_weights(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema_decay", [None, 0.5], ids=["last", "average"])
+def test_a_training_that_was_stopped_continues_to_the_same_weights(
+    start: Start, ema_decay: float | None, tmp_path: Path
+) -> None:
     def trained(folder: Path) -> dict[str, torch.Tensor]:
         loaded = start()
-        train(loaded.model, loaded.tokenizer, SETS, CONFIG, folder)
+        config = CONFIG.model_copy(update={"ema_decay": ema_decay})
+        train(loaded.model, loaded.tokenizer, SETS, config, folder)
         return loaded.model.state_dict()
 
     uninterrupted = trained(tmp_path / "uninterrupted")
@@ -147,6 +153,30 @@ def test_saved_weights_are_averaged_with_the_starting_weights(start: Start, tmp_
     for name, weight in averaged.items():
         torch.testing.assert_close(weight, 0.25 * before[name] + 0.75 * plain[name], rtol=0, atol=1e-6, msg=name)
     assert any(not torch.equal(plain[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize("lora_rank", [None, 4], ids=["full", "lora"])
+def test_saved_weights_are_the_moving_average_of_those_after_each_step(
+    start: Start, lora_rank: int | None, tmp_path: Path
+) -> None:
+    after_steps: list[dict[str, torch.Tensor]] = []
+
+    class CollectWeights(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            after_steps.append({name: weight.clone() for name, weight in model.gliclass.state_dict().items()})
+
+    loaded = start()
+    config = CONFIG.model_copy(update={"ema_decay": 0.75, "lora_rank": lora_rank})
+    train(loaded.model, loaded.tokenizer, SETS, config, tmp_path, [CollectWeights()])
+    expected, *later = after_steps
+    for weights in later:
+        expected = {name: 0.75 * average + 0.25 * weights[name] for name, average in expected.items()}
+    saved = checkpoint.load(resolve_model(str(tmp_path))).model.state_dict()
+    same_names = saved.keys() & expected.keys()
+    assert lora_rank is not None or same_names == saved.keys()
+    assert any(not torch.equal(expected[name], after_steps[-1][name]) for name in same_names)
+    for name in same_names:
+        torch.testing.assert_close(saved[name], expected[name], rtol=1e-6, atol=1e-6, msg=name)
 
 
 class WeightedBatches(Dataset[TrainingBatch]):
