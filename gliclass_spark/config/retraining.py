@@ -31,6 +31,7 @@ RETRAINING_STEPS: tuple[RetrainingStep, ...] = ("snapshot", "supervised", "ppo",
 
 Weight = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0)]
+NotGiven = Literal["zero", "unknown"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _RENAMED_KEYS = {"remembered": "retention"}
@@ -51,8 +52,9 @@ class Supervised(BaseModel):
     """Peak learning rate of projections and scorer."""
     replay_share: Share = 0.5
     """Share of the batches that are drawn from the sets under `replay`, so that other labels aren't forgotten."""
-    max_weight: float = Field(default=10.0, ge=1.0)
-    """Upper bound of a judgement's weight, which is the inverse of the propensity of the judged decision."""
+    max_weight: Annotated[float, Field(ge=1.0)] | None = None
+    """Upper bound of a judgement's weight, which is the inverse of the propensity of the judged decision. null: the
+    largest one that leaves a tenth of the judgements effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
 
@@ -115,8 +117,13 @@ class Ppo(BaseModel):
     """Reward of a text whose labels are known."""
     logged_share: Share = 0.5
     """Share of the steps that replay logged decisions with their rewards; the others use judged labels."""
-    max_weight: float = Field(default=10.0, ge=1.0)
-    """Upper bound of the importance weight of a logged decision."""
+    not_given: NotGiven = "unknown"
+    """Reward of a label that was not given, and has none. "zero": it is 0, as for clicks, which only given labels can
+    earn; "unknown": the decision is left out. Where one action alone is ever rewarded, PPO compares it with a reward
+    of 0, whichever it is."""
+    max_weight: Annotated[float, Field(ge=1.0)] | None = None
+    """Upper bound of the inverse propensity of a logged decision. null: the largest one that leaves a tenth of the
+    decisions effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
     save_steps: int = Field(default=25, ge=1)

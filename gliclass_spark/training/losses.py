@@ -57,8 +57,8 @@ def focal_loss(
 def softmax_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return -log of the softmax probability of a text's true labels together, averaged over texts that have any.
 
-    `weights`, of the shape of logits, multiply the loss of a text by the mean weight of its true labels; the denominator
-    of the average stays the number of texts. A label of weight 0 is left out, as an unknown one.
+    `weights`, of the shape of logits, multiply the loss of a text by the mean weight of its true labels; the
+    denominator of the average stays the number of texts. A label of weight 0 is left out, as an unknown one.
     """
     present = targets >= 0
     if weights is not None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.config.retraining import NotGiven
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.forward_pass import trainable_model
 
@@ -18,20 +19,23 @@ _VALUE_FEATURES = 4
 
 
 class Policy(nn.Module):
-    """The model, whose logits are the policy's, and a value head that predicts the reward of an action."""
+    """The model, whose logits are the policy's, and a value head that predicts the reward of both actions."""
 
     def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, max_text_tokens: int) -> None:
         super().__init__()
         self.model = model
         self.trainable = trainable_model(model, tokenizer, max_text_tokens)
-        self.value = nn.Sequential(nn.Linear(_VALUE_FEATURES, 16), nn.Tanh(), nn.Linear(16, 1))
+        self.value = nn.Sequential(nn.Linear(_VALUE_FEATURES, 16), nn.Tanh(), nn.Linear(16, 2))
 
     def forward(
         self, inputs: dict[str, Tensor], temperatures: Tensor, biases: Tensor, features: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return calibrated logits and, if there are value features, values: (texts, labels) each."""
+        """Return calibrated logits, (texts, labels), and, if there are value features, q-values, (texts, labels, 2).
+
+        q-values: the expected rewards of not giving the label (action 0) and of giving it (action 1).
+        """
         logits = self.trainable.logits(inputs).float() / temperatures + biases
-        return logits, None if features is None else self.value(features).squeeze(-1)
+        return logits, None if features is None else self.value(features)
 
 
 def value_features(ref_logits: Tensor, logged: bool) -> Tensor:
@@ -44,6 +48,20 @@ def value_features(ref_logits: Tensor, logged: bool) -> Tensor:
     text_mean = probabilities.mean(dim=1, keepdim=True).expand_as(probabilities)
     is_logged = torch.full_like(probabilities, float(logged))
     return torch.stack([torch.tanh(ref_logits / 4), probabilities, text_mean, is_logged], dim=-1)
+
+
+def action_values(q_values: Tensor, actions: Tensor) -> Tensor:
+    """Return q(a) of each action, (texts, labels). q_values: (texts, labels, 2)."""
+    return q_values.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
+
+
+def state_values(q_values: Tensor, logits: Tensor, not_given: NotGiven = "unknown") -> Tensor:
+    """Return v = pi(1) q(1) + pi(0) q(0) of each text and label, (texts, labels): the baseline of an advantage.
+
+    not_given: with "zero" the reward of not giving a label is known to be 0, so v = pi(1) q(1).
+    """
+    pi, (q_not_given, q_given) = torch.sigmoid(logits), q_values.unbind(-1)
+    return pi * q_given if not_given == "zero" else pi * q_given + (1 - pi) * q_not_given
 
 
 def sample_actions(logits: Tensor, seed: tuple[int, int]) -> Tensor:

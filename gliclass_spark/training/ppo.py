@@ -8,6 +8,10 @@ Actions come from two sources. Where labels are judged, the policy samples actio
 well they match its labels (`rewards`). Where only rewards of decisions are known, the logged decisions are the
 actions. They were drawn by another behaviour policy; importance weights correct for that, apart from the clipped
 ratio, which stays one between the policy and itself before the step (arXiv 2110.00641).
+
+The value head predicts the rewards q of both actions. The baseline of an advantage is the state's value under the
+policy, pi q(1) + (1 - pi) q(0), and not q of the action that was taken: where only given labels earn rewards, that
+would leave no advantage (`rollouts.baseline`).
 """
 
 from __future__ import annotations
@@ -34,8 +38,16 @@ from gliclass_spark.training.data.batches import TrainingBatch
 from gliclass_spark.training.data.feedback_batches import LoggedBatch
 from gliclass_spark.training.forward_pass import require_trainable
 from gliclass_spark.training.importance_weights import effective_sample_size
-from gliclass_spark.training.policy import Policy, entropy, kl_divergence, log_prob, sample_actions, value_features
-from gliclass_spark.training.rollouts import Rollout, logged_rollout, sampled_rollout
+from gliclass_spark.training.policy import (
+    Policy,
+    action_values,
+    entropy,
+    kl_divergence,
+    log_prob,
+    sample_actions,
+    value_features,
+)
+from gliclass_spark.training.rollouts import Rollout, baseline, logged_rollout, sampled_rollout
 from gliclass_spark.training.training_state import TrainingState
 
 Metrics = Mapping[str, float]
@@ -71,11 +83,11 @@ def train(
 ) -> Path:
     """Train `model` in place, save it in `folder` and return the folder.
 
-    The model before the training is the frozen reference policy. `label_set` has temperatures, biases and thresholds of
-    its labels; those of others are 1, 0 and 0.5. `on_step` is called with the number of finished steps and the metrics of
-    the last one. Checkpoints go to `folder/steps`; a training that was stopped continues from the latest one, to the
-    same weights. Under torchrun each process trains on batches of its own, and gradients are averaged. Raises
-    TrainingError when the loss or its gradient is not finite; the last checkpoint is then kept.
+    The model before the training is the frozen reference policy. `label_set` has temperatures, biases and thresholds
+    of its labels; those of others are 1, 0 and 0.5. `on_step` is called with the number of finished steps and the
+    metrics of the last one. Checkpoints go to `folder/steps`; a training that was stopped continues from the latest
+    one, to the same weights. Under torchrun each process trains on batches of its own, and gradients are averaged.
+    Raises TrainingError when the loss or its gradient is not finite; the last checkpoint is then kept.
     """
     if sources.judged is None and sources.logged is None:
         raise TrainingError("there is neither a judged label nor a rewarded decision to train on; bring feedback")
@@ -101,8 +113,7 @@ def train(
         position = step * accelerator.num_processes + accelerator.process_index
         batch = sources.batch(position, config.logged_share, seed)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in policy.trainable.inputs(batch).items()}
-        inputs.pop("weights", None)
-        targets = inputs.pop("targets")
+        targets, weights = inputs.pop("targets"), inputs.pop("weights", None)
         labels = batch.labels[: targets.shape[1]]
         temperatures, biases, thresholds = _label_settings(label_set, labels, accelerator.device)
         with torch.no_grad(), accelerator.autocast():
@@ -111,19 +122,21 @@ def train(
 
         rollout = None
         for _ in range(config.epochs):
-            logits, values = parallel_policy(inputs, temperatures, biases, features)
+            logits, q_values = parallel_policy(inputs, temperatures, biases, features)
             if rollout is None:
                 # From the forward pass of the first epoch itself: its ratio is exactly 1.
                 old_logits = logits.detach()
                 if isinstance(batch, LoggedBatch):
                     rollout = logged_rollout(old_logits, batch, config)
                 elif config.actions == "sample":
-                    rollout = sampled_rollout(old_logits, sample_actions(old_logits, (seed, position)), targets, config)
+                    actions = sample_actions(old_logits, (seed, position))
+                    rollout = sampled_rollout(old_logits, actions, targets, config, weights)
                 else:
                     actions = (torch.sigmoid(old_logits) >= thresholds).float()
-                    rollout = sampled_rollout(old_logits, actions, targets, config)
-                advantages = rollout.rewards - values.detach()
+                    rollout = sampled_rollout(old_logits, actions, targets, config, weights)
+                advantages = rollout.rewards - baseline(q_values, old_logits, rollout, config.not_given)
 
+            values = action_values(q_values, rollout.actions)
             loss, metrics = ppo_loss(logits, values, rollout, advantages, ref_logits, config)
 
             optimizer.zero_grad()
@@ -153,8 +166,8 @@ def ppo_loss(
 ) -> tuple[Tensor, Metrics]:
     """Return the loss of arXiv 1707.06347, eq. 9, with a KL penalty towards the reference policy, and its metrics.
 
-    logits, values, advantages, ref_logits: (texts, labels). Policy and value loss are means over the actions with a
-    reward, entropy and KL divergence over all. A term whose weight is 0 is left out.
+    logits, values, advantages, ref_logits: (texts, labels); values: q(a) of the actions. Policy and value loss are
+    means over the actions with a reward, entropy and KL divergence over all. A term whose weight is 0 is left out.
     """
     logratio = log_prob(logits, rollout.actions, config.label_smoothing) - rollout.logprobs
     ratio = logratio.exp()

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gliclass_spark.config.retraining import NotGiven
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.labelled_text import LabelledSet
@@ -115,6 +116,14 @@ class LoggedDecisions:
     def explored(self) -> bool:
         """Whether some of the decisions were drawn at random."""
         return bool((~np.isnan(self.propensities)).any())
+
+    def rewards_differ(self, not_given: NotGiven) -> bool:
+        """Return whether there is anything to learn from the rewards.
+
+        Equal ones of given labels say something only if those of labels that are not given are known to be 0.
+        """
+        rewards = np.unique(self.rewards[self.rewarded])
+        return len(rewards) > 1 or (not_given == "zero" and bool(rewards.any()))
 
     def with_reward_of_not_given(self) -> LoggedDecisions:
         """Return the decisions with a reward of 0 for each label that is known to be not given, and has none."""

@@ -70,7 +70,7 @@ class EmbeddingClassifier:
         """
         self._multi_label = any(len(labels) > 1 for labels in labelled.targets)
         regression = LogisticRegression(max_iter=1000, C=10.0, random_state=self.seed)
-        vectors = self._embed(labelled.texts)
+        vectors = self.embed(labelled.texts)
         self._fitted_labels = [label for label, rows in enumerate(labelled.by_label()) if rows]
         if len(self._fitted_labels) < 2:
             raise TrainingError(
@@ -87,7 +87,7 @@ class EmbeddingClassifier:
 
     def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
         """Return logits, (texts, labels), of the labels that it was fitted to, in their order."""
-        decisions = np.asarray(self._classifier.decision_function(self._embed(texts)), dtype=np.float32)
+        decisions = np.asarray(self._classifier.decision_function(self.embed(texts)), dtype=np.float32)
         # For two classes scikit-learn returns one column, the logit of the second.
         fitted = np.stack([-decisions, decisions], axis=1) if decisions.ndim == 1 else decisions
         logits = np.full((len(texts), len(labels)), -np.inf, dtype=np.float32)
@@ -95,7 +95,8 @@ class EmbeddingClassifier:
         return logits
 
     @torch.inference_mode()
-    def _embed(self, texts: Sequence[str]) -> FloatArray:
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Return the mean embeddings of texts, (texts, hidden size)."""
         model = self.checkpoint.model
         assert isinstance(model, LabelCachedModel)  # noqa: S101
         # With the engine's kernels: a slower baseline than necessary would flatter the engine.

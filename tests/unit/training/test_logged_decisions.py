@@ -70,25 +70,46 @@ def test_each_document_is_a_row_and_each_label_a_column(tmp_path: Path) -> None:
     assert decisions.held_out.tolist() == [False, True]
     assert decisions.judged.sum() == 3
     assert decisions.rewarded.sum() == 2
+    assert decisions.rewards_both_actions
     assert decisions.labelled("x").targets == ((1,),)
 
 
 @pytest.mark.parametrize(
-    ("facts", "target"),
+    ("facts", "target", "implied", "size"),
     [
-        ({"target": 0, "chosen": True, "reward": 1.0}, 0),
-        ({"chosen": True, "reward": 0.2}, 1),
-        ({"chosen": True, "reward": -0.2}, 0),
-        ({"chosen": False, "reward": 0.2}, 0),
-        ({"chosen": False, "reward": -0.2}, 1),
-        ({"chosen": True, "reward": 0.0}, -1),
-        ({"reward": 1.0}, -1),
+        ({"target": 0, "chosen": True, "reward": 1.0}, 0, 0, 1.0),
+        ({"target": 1, "chosen": True, "reward": 0.3}, 1, 1, 0.3),
+        ({"target": 1, "chosen": True, "reward": 0.0}, 1, 1, 1.0),
+        ({"target": 1}, 1, 1, 1.0),
+        ({"chosen": True, "reward": 0.05}, -1, 1, 0.05),
+        ({"chosen": True, "reward": -0.2}, -1, 0, 0.2),
+        ({"chosen": False, "reward": 0.2}, -1, 0, 0.2),
+        ({"chosen": False, "reward": -0.2}, -1, 1, 0.2),
+        ({"chosen": True, "reward": 0.0}, -1, -1, 0.0),
+        ({"reward": 1.0}, -1, -1, 1.0),
     ],
 )
-def test_without_a_verdict_the_reward_tells_whether_the_label_holds(
-    facts: dict[str, Any], target: float, tmp_path: Path
+def test_only_a_verdict_is_truth_and_a_reward_implies_a_target_of_its_size(
+    facts: dict[str, Any], target: float, implied: float, size: float, tmp_path: Path
 ) -> None:
-    assert snapshot(tmp_path, row("a", "dog", **facts)).targets[0, 1] == target
+    decisions = snapshot(tmp_path, row("a", "dog", **facts))
+    assert decisions.targets[0, 1] == target
+    assert decisions.judged[0, 1] == (target >= 0)
+    assert decisions.training_targets[0, 1] == implied
+    assert decisions.reward_sizes[0, 1] == pytest.approx(size)
+
+
+def test_a_short_dwell_counts_less_than_a_long_one_and_a_verdict_most(tmp_path: Path) -> None:
+    decisions = snapshot(
+        tmp_path,
+        row("a", "cat", chosen=True, reward=0.05),
+        row("a", "dog", chosen=True, reward=0.95),
+        row("a", "owl", target=1, chosen=True, reward=1.0),
+    )
+    batch = JudgedBatches(decisions, (), texts=4, replay_share=0, max_weight=None, size=1, seed=0)[0]
+    weights = dict(zip(batch.labels, batch.weights[0].tolist(), strict=True))
+    assert weights == pytest.approx({"cat": 0.05, "dog": 0.95, "owl": 1.0})
+    assert batch.targets.tolist() == [[1.0, 1.0, 1.0]]
 
 
 def test_a_snapshot_that_is_damaged_or_of_another_label_set_is_refused(tmp_path: Path) -> None:
@@ -105,13 +126,74 @@ def test_a_judgement_is_weighted_by_inverse_propensity(tmp_path: Path) -> None:
         row("a", "dog", target=0, chosen=False, propensity=0.2),
         row("a", "owl", target=1, chosen=True, propensity=0.01),
     )
+    total, squares = 2 + 1.25 + 10, 4 + 1.25**2 + 100
     batches = JudgedBatches(decisions, (), texts=4, replay_share=0.5, max_weight=10, size=3, seed=0)
     for batch in (batches[position] for position in range(3)):
         weights = dict(zip(batch.labels, batch.weights[0].tolist(), strict=True))
-        assert weights == {"cat": 2.0, "dog": 1.25, "owl": 10.0}
-    total, squares = 2 + 1.25 + 10, 4 + 1.25**2 + 100
-    assert decisions.evidence(10) == Evidence(3, pytest.approx(total**2 / squares, rel=1e-6), clipped=1)
-    assert decisions.where(np.array([False])).evidence(10) == Evidence(0, 0.0, 0)
+        assert weights == pytest.approx({"cat": 6 / total, "dog": 3.75 / total, "owl": 30 / total})
+    size = pytest.approx(total**2 / squares, rel=1e-6)
+    assert decisions.evidence(10) == Evidence(3, 3, 1, size, 10, clipped=1, impossible=0)
+    assert decisions.where(np.array([False])).evidence(10) == Evidence(0, 0, 0, 0.0, 10, 0, 0)
+
+
+def test_weights_are_clipped_where_a_tenth_of_the_judgements_is_effective(tmp_path: Path) -> None:
+    rows = [row(str(number), "cat", target=1, chosen=True, propensity=0.98) for number in range(1000)]
+    rows += [row(f"x{number}", "dog", target=1, chosen=True, propensity=0.002) for number in range(20)]
+    decisions = snapshot(tmp_path, *rows)
+    evidence = decisions.evidence()
+    assert (evidence.judgements, evidence.explored, evidence.clipped) == (1020, 20, 20)
+    assert evidence.effective_sample_size == pytest.approx(102, rel=1e-3)
+    assert 30 < evidence.max_weight < 500
+    weights = decisions.weights()
+    assert weights[decisions.judged].mean() == pytest.approx(1.0, abs=1e-4)
+    assert weights[-1, 1] / weights[0, 0] == pytest.approx(evidence.max_weight * 0.98, rel=1e-3)
+
+
+@pytest.mark.parametrize(("chosen", "propensity"), [(True, 0.0), (False, 1.0), (True, 1.5), (True, None)])
+def test_a_propensity_that_is_missing_or_impossible_counts_as_1(
+    chosen: bool, propensity: float | None, tmp_path: Path
+) -> None:
+    decisions = snapshot(
+        tmp_path,
+        row("a", "cat", target=1, chosen=chosen, propensity=propensity, reward=1.0),
+        row("b", "cat", target=0, chosen=True, propensity=0.5, reward=-1.0),
+    )
+    assert decisions.action_propensities()[:, 0].tolist() == [1.0, 0.5]
+    assert decisions.evidence().impossible == int(propensity in (0.0, 1.0))
+    assert np.isfinite(decisions.weights()).all()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "unknown", "zero"), [([], False, False), ([-0.6, -0.6], False, True), ([0.1, -0.6], True, True)]
+)
+def test_equal_rewards_teach_something_only_if_not_giving_is_worth_0(
+    rewards: list[float], unknown: bool, zero: bool, tmp_path: Path
+) -> None:
+    rewarded = [row(str(number), "cat", chosen=True, reward=reward) for number, reward in enumerate(rewards)]
+    decisions = snapshot(tmp_path, row("a", "owl", target=1), *rewarded)
+    assert (decisions.rewards_differ("unknown"), decisions.rewards_differ("zero")) == (unknown, zero)
+
+
+def test_a_label_that_is_not_given_earns_nothing_if_the_file_says_so(tmp_path: Path) -> None:
+    decisions = snapshot(
+        tmp_path,
+        row("a", "cat", chosen=True, reward=0.8, propensity=0.9),
+        row("a", "dog", chosen=False, target=1, propensity=0.1),
+    )
+    assert not decisions.rewards_both_actions
+    unknown, zero = (
+        LoggedBatches(decisions, texts=1, size=1, seed=0, not_given=not_given)[0] for not_given in ("unknown", "zero")
+    )
+    nan = np.nan
+    for batch, rewards, inverse_propensities in (
+        (unknown, {"cat": 0.8, "dog": nan}, {"cat": 1.0, "dog": nan}),
+        # The same propensity, 0.9 of the action that was taken: a mean of 2, for two actions.
+        (zero, {"cat": 0.8, "dog": 0.0}, {"cat": 2.0, "dog": 2.0}),
+    ):
+        columns = [batch.labels.index(label) for label in rewards]
+        np.testing.assert_allclose(batch.rewards[0, columns], [*rewards.values()])
+        np.testing.assert_allclose(batch.inverse_propensities[0, columns], [*inverse_propensities.values()])
+    assert (unknown.rewards_both_actions, zero.rewards_both_actions) == (False, True)
 
 
 def test_batches_are_determined_by_seed_and_position_and_some_are_replayed(tmp_path: Path) -> None:

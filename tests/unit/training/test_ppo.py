@@ -16,11 +16,13 @@ from torch.distributions import Bernoulli
 from torch.distributions import kl_divergence as exact_kl
 
 from gliclass_spark.config.retraining import Ppo
-from gliclass_spark.training.data.feedback_batches import LoggedBatch
-from gliclass_spark.training.importance_weights import effective_sample_size
-from gliclass_spark.training.policy import entropy, kl_divergence, log_prob, sample_actions
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.training.data.feedback_batches import LoggedBatch, LoggedBatches
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
+from gliclass_spark.training.importance_weights import effective_sample_size, largest_weight
+from gliclass_spark.training.policy import action_values, entropy, kl_divergence, log_prob, sample_actions
 from gliclass_spark.training.ppo import focal_weights, ppo_loss
-from gliclass_spark.training.rollouts import Rollout, logged_rollout, sampled_rollout
+from gliclass_spark.training.rollouts import Rollout, baseline, logged_rollout, sampled_rollout
 
 PLAIN = Ppo(value_weight=0, kl_weight=0, entropy_weight=0)
 LOGITS = torch.tensor([[0.4, -1.2, 2.0], [0.0, 3.0, -0.5]], dtype=torch.float64)
@@ -198,7 +200,7 @@ def logged_batch() -> LoggedBatch:
         ("cat", "dog", "owl"),
         np.full((2, 3), -1.0, dtype=np.float32),
         actions=np.array([[1, 0, nan], [0, nan, 1]], dtype=np.float32),
-        propensities=np.array([[0.5, 0.2, nan], [0.9, nan, 0.01]], dtype=np.float32),
+        inverse_propensities=np.array([[2, 1.25, nan], [10, nan, 30]], dtype=np.float32),
         rewards=np.array([[1, 0.5, nan], [-1, nan, 0.25]], dtype=np.float32),
     )
 
@@ -217,13 +219,13 @@ def test_actions_have_the_policys_probabilities_and_are_the_same_for_the_same_st
 
 
 def test_importance_weights_are_policy_probability_over_logged_propensity() -> None:
-    logged = logged_rollout(LOGITS, logged_batch(), Ppo(max_weight=10))
+    logged = logged_rollout(LOGITS, logged_batch(), Ppo())
     assert logged.mask.tolist() == [[True, True, False], [True, False, True]]
     expected = [
         sigmoid(0.4) / 0.5,
         (1 - sigmoid(-1.2)) / 0.8,
         (1 - sigmoid(0.0)) / 0.1,
-        10.0,  # sigmoid(-0.5) / 0.01, clipped
+        sigmoid(-0.5) * 30,
     ]
     assert logged.importance_weights[logged.mask].tolist() == pytest.approx(expected, rel=1e-5)
     assert logged.rewards[logged.mask].tolist() == [1.0, 0.5, -1.0, 0.25]
@@ -234,3 +236,86 @@ def test_the_effective_sample_size_is_kishs() -> None:
     assert effective_sample_size(np.array([1.0, 3.0])) == pytest.approx(16 / 10)
     assert effective_sample_size(np.ones(5, dtype=np.float32)) == pytest.approx(5.0)
     assert effective_sample_size(np.ones(0)) == 0.0
+
+
+@given(st.lists(st.floats(1, 1e4), min_size=1, max_size=50), st.floats(0.05, 1.0))
+def test_the_largest_weight_is_as_large_as_the_effective_sample_size_allows(weights: list[float], share: float) -> None:
+    array = np.array(weights)
+    bound = largest_weight(array, share)
+    needed = share * len(array)
+    assert array.min() <= bound <= array.max()
+    assert effective_sample_size(np.minimum(array, bound)) >= needed * (1 - 1e-6)
+    if bound < array.max() * (1 - 1e-6):
+        assert effective_sample_size(np.minimum(array, bound * 1.01)) < needed * (1 + 1e-6)
+
+
+def test_weights_that_leave_enough_samples_effective_are_not_clipped() -> None:
+    assert largest_weight(np.array([1.0, 2.0, 5.0]), 0.5) == 5.0
+    assert largest_weight(np.ones(0)) == 1.0
+
+
+def test_the_baseline_is_the_states_value_under_the_policy() -> None:
+    q_values = torch.stack([VALUES - 1, VALUES], dim=-1)
+    pi = torch.sigmoid(OLD)
+    torch.testing.assert_close(baseline(q_values, OLD, rollout(), "unknown"), pi * VALUES + (1 - pi) * (VALUES - 1))
+    logged = replace(rollout(), logged=True)
+    torch.testing.assert_close(baseline(q_values, OLD, logged, "zero"), pi * VALUES)
+    one_sided = replace(logged, rewards_both_actions=False)
+    for not_given in ("zero", "unknown"):
+        assert (baseline(q_values, OLD, one_sided, not_given) == 0).all()
+    torch.testing.assert_close(action_values(q_values, ACTIONS), torch.where(ACTIONS > 0, VALUES, VALUES - 1))
+
+
+BANDITS: dict[str, tuple[float, float | None, str]] = {
+    "bad, given alone": (-0.6, None, "unknown"),
+    "good, given alone": (0.6, None, "unknown"),
+    "bad, not given is worth 0": (-0.6, None, "zero"),
+    "good, not given is worth 0": (0.6, None, "zero"),
+    "bad, both rewarded": (-0.6, 0.1, "unknown"),
+    "good, both rewarded": (0.2, -0.3, "unknown"),
+}
+
+
+@pytest.mark.parametrize("bandit", BANDITS)
+def test_the_policy_reaches_the_optimum_of_a_bandit_with_a_known_answer(bandit: str) -> None:
+    """Maximal pi q(1) + (1 - pi) q(0) - beta KL(pi || ref): its logit is logit_ref + (q(1) - q(0)) / beta."""
+    q_given, q_not_given, not_given = BANDITS[bandit]
+    config = Ppo(kl_weight=0.2, entropy_weight=0.0, not_given=not_given)
+    ref_logits = torch.full((1, 1), 0.84)
+    logits = ref_logits.clone().requires_grad_()
+    q_values = torch.zeros(1, 1, 2, requires_grad=True)
+    optimizer = torch.optim.SGD([{"params": [logits], "lr": 1.0}, {"params": [q_values], "lr": 0.1}])
+    actions = np.array([[0.0], [1.0]], dtype=np.float32)  # as often given as not
+    rewards = np.array([[np.nan if q_not_given is None else q_not_given], [q_given]], dtype=np.float32)
+    nothing = np.full_like(actions, -1)
+    half, kept = np.full_like(actions, 0.5), np.zeros(2, dtype=bool)
+    decisions = LoggedDecisions(LabelSet.of("a"), ("x", "y"), nothing, rewards, actions, half, kept)
+    batches = LoggedBatches(decisions, texts=2, size=300, seed=0, not_given=not_given)
+    for step in range(300):
+        batch = batches[step]
+        rows = len(batch.texts)
+        old_logits = logits.detach().expand(rows, 1)
+        sampled = logged_rollout(old_logits, batch, config)
+        both = q_values.expand(rows, 1, 2)
+        advantages = sampled.rewards - baseline(both, old_logits, sampled, config.not_given)
+        values = action_values(both, sampled.actions)
+        total, _ = ppo_loss(logits.expand(rows, 1), values, sampled, advantages, ref_logits.expand(rows, 1), config)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    expected = sigmoid(0.84 + (q_given - (q_not_given or 0.0)) / 0.2)
+    assert sigmoid(logits.item()) == pytest.approx(expected, abs=0.01)
+
+
+def test_weights_of_judgements_count_in_the_reward_and_in_the_loss() -> None:
+    targets = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([[1.0, 3.0, 0.0], [1.0, 2.0, 0.5]], dtype=torch.float64)
+    sampled = sampled_rollout(LOGITS, ACTIONS, targets, PLAIN, weights)
+    assert sampled.rewards[0, 0].item() == pytest.approx(1.0)
+    assert sampled.rewards[1, 0].item() == pytest.approx(1.0)
+    wrong = sampled_rollout(LOGITS, 1 - ACTIONS, targets, PLAIN, weights)
+    assert wrong.rewards[0, 0].item() == 0.0
+    half = sampled_rollout(LOGITS, torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]), targets, PLAIN, weights)
+    assert half.rewards[0, 0].item() == pytest.approx(2 * 1 / (4 + 1))
+    assert half.rewards[1, 0].item() == pytest.approx(2 * 2 / (3 + 2.5))
+    assert torch.equal(half.importance_weights, weights)

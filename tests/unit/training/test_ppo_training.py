@@ -184,3 +184,23 @@ def test_a_training_without_feedback_is_refused(start: Start, tmp_path: Path) ->
     loaded = start()
     with pytest.raises(TrainingError, match="neither a judged label nor a rewarded decision"):
         train(loaded.model, loaded.tokenizer, Sources(None, None), CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize("reward", [-0.6, 0.6])
+def test_rewards_of_given_labels_alone_move_the_policy_their_way(start: Start, reward: float, tmp_path: Path) -> None:
+    """A value that predicts the reward of giving would leave no advantage."""
+    loaded = start()
+    before = given(loaded)
+    decisions = replace(DECISIONS, rewards=np.full_like(TRUTH, reward), actions=np.ones_like(TRUTH))
+    config = CONFIG.model_copy(update={"steps": 10, "kl_weight": 0.0})
+    batches = LoggedBatches(decisions, texts=8, size=99, seed=0)
+    folder = train(loaded.model, loaded.tokenizer, Sources(None, batches), config, tmp_path)
+    after = given(checkpoint.load(resolve_model(str(folder))))
+    assert after < 0.1 * before if reward < 0 else 1 - after < 0.1 * (1 - before)
+
+
+def given(loaded: Checkpoint) -> float:
+    """Return the mean probability of giving a label."""
+    from gliclass_spark.inference.engine import Engine
+
+    return float(Engine(loaded, device="cpu", precision="float32").scores(TEXTS, LABELS).mean())
