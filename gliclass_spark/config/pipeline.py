@@ -212,9 +212,9 @@ class Pipeline(BaseModel):
     max_error_ratio: Share = 0.01
     """The share of rows, in [0, 1], that may fail. Above it, the job stops and commits nothing."""
     exploration: Share = 0.0
-    """The share of documents, in [0, 1], whose labels are drawn at random with their scores as probabilities, instead
-    of by thresholds, so that feedback also covers labels that the model does not expect. `explored` marks their rows,
-    and `propensities` in `tags` holds the probability of each label. Rules see the drawn `labels`; `scores` are not
+    """The share of documents, in [0, 1], whose labels are drawn at random, instead of by thresholds, so that feedback
+    also covers labels that the model does not expect: with a probability of one half at the threshold and of at least
+    0.02 elsewhere. `explored` marks their rows, and `propensities` in `tags` holds the probability of each label. Rules see the drawn `labels`; `scores` are not
     affected. After a change of the share, `tag` decides all labels again from the existing scores, without a model."""
     output: Output = Output()
     """Properties and layout of the tables."""

@@ -1,6 +1,8 @@
 """Exploration policy: a share of the documents gets labels sampled from the scores instead of decided by thresholds.
 
-Without exploration, feedback covers only labels that the model was sure of. The sampling is a pure function of the
+Without exploration, feedback covers only labels that the model was sure of. Labels are sampled near their threshold,
+where a judgement says most about the model, and each with a probability of at least PROBABILITY_FLOOR: what the model
+does not expect is judged, too, and no judgement has to stand in for thousands. The sampling is a pure function of the
 document, its text, the label set and the model: a retry, another order or another partitioning samples the same labels.
 A larger share explores all documents of a smaller one.
 """
@@ -19,6 +21,10 @@ from gliclass_spark.labels.thresholds import FloatArray, Mask, keep_top_k, passi
 
 FloatArray64 = NDArray[np.float64]
 
+# An explored label's least probability of being given, and of not being given.
+PROBABILITY_FLOOR = 0.02
+# Distances to the threshold, in logits, are divided by this: 2 samples more labels near it than the scores themselves.
+TEMPERATURE = 2.0
 _BYTES_PER_UNIFORM = 8
 _MANTISSA_BITS = 53  # of a float64: the precision of a number in [0, 1)
 
@@ -44,21 +50,40 @@ def decide(scores: FloatArray, keys: Sequence[bytes], label_set: LabelSet, share
     scores: probabilities (documents, labels). keys: the `sampling_key` of each document. share: the share of explored
     documents, in [0, 1].
 
-    For an explored document each label of a multi-label set is sampled independently with its score as probability,
-    and the best `top_k` of the sampled labels are chosen; of a single-label set one label is sampled from the softmax.
+    For an explored document each label of a multi-label set is sampled independently with its
+    `sampling_probabilities`, and the best `top_k` of the sampled labels are chosen; of a single-label set one label is
+    sampled.
     """
+    sampling = sampling_probabilities(scores, label_set)
     reached = passing_labels(scores, label_set)
     uniforms = _uniform(keys, 1 + len(label_set))
     explored = uniforms[:, 0] < share
     if label_set.multi_label:
-        sampled = keep_top_k(uniforms[:, 1:] < scores, scores, label_set.top_k)
-        probabilities = _top_k_probabilities(scores, label_set.top_k)
+        sampled = keep_top_k(uniforms[:, 1:] < sampling, scores, label_set.top_k)
+        probabilities = _top_k_probabilities(sampling, scores, label_set.top_k)
     else:
-        sampled = _sample_one(scores, uniforms[:, 1])
-        probabilities = scores.astype(np.float64)
+        sampled = _sample_one(sampling, uniforms[:, 1])
+        probabilities = sampling
     chosen = np.where(explored[:, np.newaxis], sampled, reached)
     propensities = (1.0 - share) * reached + share * probabilities
     return ExploredDecisions(chosen, explored, propensities)
+
+
+def sampling_probabilities(scores: FloatArray, label_set: LabelSet) -> FloatArray64:
+    """Return the probabilities that labels of explored documents are sampled, (documents, labels).
+
+    Multi-label: sigmoid((logit(score) - logit(threshold)) / TEMPERATURE), from PROBABILITY_FLOOR to 1 minus it: one
+    half at the threshold. Single-label: the softmax at that temperature, mixed with PROBABILITY_FLOOR of the uniform
+    distribution.
+    """
+    exact = scores.astype(np.float64)
+    if label_set.multi_label:
+        distance = (_logit(exact) - _logit(np.array(label_set.thresholds))) / TEMPERATURE
+        return np.clip(1.0 / (1.0 + np.exp(-distance)), PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+    tempered = exact ** (1.0 / TEMPERATURE)
+    softmax = tempered / tempered.sum(axis=1, keepdims=True)
+    mixed: FloatArray64 = (1.0 - PROBABILITY_FLOOR) * softmax + PROBABILITY_FLOOR / scores.shape[1]
+    return mixed
 
 
 def sampling_key(doc_id: bytes, content_hash: str, label_set_hash: str, model_digest: str) -> bytes:
@@ -66,19 +91,26 @@ def sampling_key(doc_id: bytes, content_hash: str, label_set_hash: str, model_di
     return "\n".join((label_set_hash, model_digest, content_hash, "")).encode() + doc_id
 
 
-def _top_k_probabilities(scores: FloatArray, top_k: int | None) -> FloatArray64:
+def _logit(probabilities: FloatArray64) -> FloatArray64:
+    """Finite for 0 and 1, too."""
+    inside = np.clip(probabilities, 1e-12, 1.0 - 1e-12)
+    logits: FloatArray64 = np.log(inside) - np.log1p(-inside)
+    return logits
+
+
+def _top_k_probabilities(sampling: FloatArray64, scores: FloatArray, top_k: int | None) -> FloatArray64:
     """Return (documents, labels): the probability that a label is sampled and fewer than `top_k` better ones are."""
     if top_k is None:
-        return scores.astype(np.float64)
+        return sampling
     ranking = rank_labels(scores)
-    ranked_scores = np.take_along_axis(scores, ranking, axis=1).astype(np.float64)
-    ranked_probabilities = np.empty_like(ranked_scores)
+    ranked_sampling = np.take_along_axis(sampling, ranking, axis=1)
+    ranked_probabilities = np.empty_like(ranked_sampling)
     # (documents, top_k): the probabilities that 0, 1, ... of the better labels are sampled.
     better = np.zeros((len(scores), min(top_k, scores.shape[1])))
     better[:, 0] = 1.0
     for rank in range(scores.shape[1]):
-        ranked_probabilities[:, rank] = ranked_scores[:, rank] * better.sum(axis=1)
-        one_more = better * ranked_scores[:, rank, np.newaxis]
+        ranked_probabilities[:, rank] = ranked_sampling[:, rank] * better.sum(axis=1)
+        one_more = better * ranked_sampling[:, rank, np.newaxis]
         better -= one_more
         better[:, 1:] += one_more[:, :-1]
     probabilities = np.empty_like(ranked_probabilities)
@@ -86,11 +118,11 @@ def _top_k_probabilities(scores: FloatArray, top_k: int | None) -> FloatArray64:
     return probabilities
 
 
-def _sample_one(scores: FloatArray, uniforms: FloatArray64) -> Mask:
-    """Return (documents, labels): True for one label of each document, sampled in proportion to the scores."""
-    cumulative = np.cumsum(scores, axis=1, dtype=np.float64)
+def _sample_one(sampling: FloatArray64, uniforms: FloatArray64) -> Mask:
+    """Return (documents, labels): True for one label of each document, sampled by the probabilities."""
+    cumulative = np.cumsum(sampling, axis=1)
     position = (cumulative <= uniforms[:, np.newaxis] * cumulative[:, -1:]).sum(axis=1)
-    sampled: Mask = np.arange(scores.shape[1]) == position[:, np.newaxis]
+    sampled: Mask = np.arange(sampling.shape[1]) == position[:, np.newaxis]
     return sampled
 
 

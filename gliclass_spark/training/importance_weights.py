@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Clipped weights keep at least this share of the samples effective.
-MIN_EFFECTIVE_SHARE = 0.1
+MIN_EFFECTIVE_SHARE = 0.05
 
 
 def effective_sample_size(weights: NDArray[np.floating]) -> float:

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
 from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.feedback.exploration import sampling_probabilities
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, is_up_to_date, tag_step
@@ -87,8 +89,12 @@ def test_a_changed_share_changes_labels_without_loading_a_model(new_run: RunFact
         assert row["scores"] == before[key]["scores"]
         if row["explored"] is False:
             assert row["labels"] == before[key]["labels"]
-        for label, score in row["scores"].items():
-            assert row["propensities"][label] == 0.5 * (label in before[key]["labels"]) + 0.5 * score
+        if row["scores"]:
+            label_set = explored.pipeline.label_set
+            scores = np.array([[row["scores"][label] for label in label_set.names]], dtype=np.float32)
+            rates = sampling_probabilities(scores, label_set)[0].tolist()
+            for label, rate in zip(label_set.names, rates, strict=True):
+                assert row["propensities"][label] == 0.5 * (label in before[key]["labels"]) + 0.5 * rate
     # The filter uses the sampled labels.
     kept = decisions(explored, "kept")
     assert {key: row["labels"] for key, row in kept.items()} == {key: rows[key]["labels"] for key in kept}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gliclass_spark.feedback.exploration import decide, sampling_key
+from gliclass_spark.feedback.exploration import PROBABILITY_FLOOR, decide, sampling_key, sampling_probabilities
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.labels.thresholds import passing_labels
 
@@ -54,10 +54,11 @@ def test_a_document_gets_at_most_top_k_labels_and_propensities_account_for_it(
 
 @given(st.lists(probability, min_size=3, max_size=3))
 def test_top_k_propensities_match_an_enumeration_of_all_samples(scores: list[float]) -> None:
+    rates = sampling_probabilities(np.array([scores], dtype=np.float32), BEST)[0].tolist()
     best_first = sorted(range(3), key=lambda label: -scores[label])
     expected = [0.0, 0.0, 0.0]
     for sampled in itertools.product((False, True), repeat=3):
-        chance = math.prod(score if taken else 1 - score for score, taken in zip(scores, sampled, strict=True))
+        chance = math.prod(rate if taken else 1 - rate for rate, taken in zip(rates, sampled, strict=True))
         for label in [label for label in best_first if sampled[label]][:2]:
             expected[label] += chance
     decisions = decide(np.array([scores], dtype=np.float32), keys(1), BEST, 1.0)
@@ -66,11 +67,34 @@ def test_top_k_propensities_match_an_enumeration_of_all_samples(scores: list[flo
 
 @given(st.lists(probability, min_size=3, max_size=3), st.floats(0.0, 1.0))
 def test_propensities_are_those_of_the_mixed_policy(scores: list[float], share: float) -> None:
-    decisions = decide(np.array([scores], dtype=np.float32), keys(1), SEVERAL, share)
+    array = np.array([scores], dtype=np.float32)
+    decisions = decide(array, keys(1), SEVERAL, share)
     reached = [score >= threshold for score, threshold in zip(scores, SEVERAL.thresholds, strict=True)]
-    expected = [(1 - share) * passed + share * score for passed, score in zip(reached, scores, strict=True)]
+    rates = sampling_probabilities(array, SEVERAL)[0]
+    expected = [(1 - share) * passed + share * rate for passed, rate in zip(reached, rates, strict=True)]
     assert decisions.propensities[0].tolist() == expected
     assert all(0.0 <= propensity <= 1.0 for propensity in expected)
+
+
+def test_labels_are_sampled_near_their_threshold_and_each_with_a_least_probability() -> None:
+    scores = np.array([[0.7, 0.5, 0.2], [0.0, 0.1, 1.0]], dtype=np.float32)
+    rates = sampling_probabilities(scores, SEVERAL)  # thresholds .7, .5, .2
+    np.testing.assert_allclose(rates[0], 0.5, atol=1e-6)
+    assert rates[1].tolist() == pytest.approx([PROBABILITY_FLOOR, 0.25, 1 - PROBABILITY_FLOOR])  # sqrt(1 / 9) = 1 / 3
+    single = sampling_probabilities(np.array([[0.0, 0.8, 0.2]], dtype=np.float32), SINGLE)[0]
+    assert single.sum() == pytest.approx(1.0)
+    assert single[0] == pytest.approx(PROBABILITY_FLOOR / 3)
+    assert single[1] < 0.8
+
+
+@given(st.lists(probability, min_size=3, max_size=3), st.floats(0.01, 1.0), st.sampled_from([SEVERAL, SINGLE]))
+def test_no_action_of_an_explored_label_has_a_weight_beyond_the_floor(
+    scores: list[float], share: float, label_set: LabelSet
+) -> None:
+    array = np.array([scores], dtype=np.float32) + np.float32(1e-3)
+    propensities = decide(array, keys(1), label_set, share).propensities
+    floor = PROBABILITY_FLOOR if label_set.multi_label else PROBABILITY_FLOOR / 3
+    assert (propensities >= share * floor * (1 - 1e-9)).all()
 
 
 @given(st.floats(0.0, 1.0), st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3))
@@ -115,13 +139,6 @@ def test_a_larger_share_explores_the_documents_of_a_smaller_one() -> None:
 
 
 def test_another_model_samples_independently() -> None:
-    scores = repeated([0.5, 0.5, 0.5])
+    scores = repeated([*SEVERAL.thresholds])
     first, second = (decide(scores, keys(MANY, digest), SEVERAL, 1.0) for digest in ("m", "n"))
     assert (first.chosen == second.chosen).mean() == pytest.approx(0.5, abs=CLOSE)
-
-
-@pytest.mark.parametrize("label_set", [SEVERAL, BEST, SINGLE], ids=["several", "best", "single"])
-def test_labels_of_score_0_and_1_are_certain(label_set: LabelSet) -> None:
-    decisions = decide(repeated([0.0, 1.0, 0.0]), keys(MANY), label_set, 1.0)
-    assert decisions.chosen.all(axis=0).tolist() == [False, True, False]
-    assert decisions.chosen.any(axis=0).tolist() == [False, True, False]

@@ -136,13 +136,13 @@ def test_a_judgement_is_weighted_by_inverse_propensity(tmp_path: Path) -> None:
     assert decisions.where(np.array([False])).evidence(10) == Evidence(0, 0, 0, 0.0, 10, 0, 0)
 
 
-def test_weights_are_clipped_where_a_tenth_of_the_judgements_is_effective(tmp_path: Path) -> None:
+def test_weights_are_clipped_where_a_twentieth_of_the_judgements_is_effective(tmp_path: Path) -> None:
     rows = [row(str(number), "cat", target=1, chosen=True, propensity=0.98) for number in range(1000)]
     rows += [row(f"x{number}", "dog", target=1, chosen=True, propensity=0.002) for number in range(20)]
     decisions = snapshot(tmp_path, *rows)
     evidence = decisions.evidence()
     assert (evidence.judgements, evidence.explored, evidence.clipped) == (1020, 20, 20)
-    assert evidence.effective_sample_size == pytest.approx(102, rel=1e-3)
+    assert evidence.effective_sample_size == pytest.approx(51, rel=1e-3)
     assert 30 < evidence.max_weight < 500
     weights = decisions.weights()
     assert weights[decisions.judged].mean() == pytest.approx(1.0, abs=1e-4)
