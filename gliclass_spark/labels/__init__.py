@@ -1,5 +1,6 @@
 """Label sets: the labels that every text is scored for, with thresholds, prompt and examples."""
 
+from gliclass_spark.labels.calibration_file import calibrated, read_calibration
 from gliclass_spark.labels.example import MAX_EXAMPLE_CHARS, Example
 from gliclass_spark.labels.label import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Label, Probability
 from gliclass_spark.labels.label_set import DEFAULT_THRESHOLD, LabelSet, LongTexts
@@ -19,6 +20,8 @@ __all__ = [
     "Probability",
     "RetrievedExample",
     "Tree",
+    "calibrated",
+    "read_calibration",
     "retrieval_pieces",
     "retrieval_text",
 ]

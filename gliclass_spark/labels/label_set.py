@@ -164,10 +164,28 @@ class LabelSet(BaseModel):
         document.update({name: value for name, value in changes.items() if value is not None})
         return self._validated(document, "LabelSet.replace")
 
+    def calibrated_by(self, calibration: LabelSet) -> LabelSet:
+        """Return this label set with the temperatures, biases and thresholds of another one, label by label.
+
+        What this label set states itself stays, for a label or for the set; so does a label that the other one lacks.
+        """
+        values = zip(calibration.temperatures, calibration.biases, calibration.thresholds, strict=True)
+        by_name = dict(zip(calibration.names, values, strict=True))
+        stated = (self.temperature is not None, self.bias is not None, self.threshold != DEFAULT_THRESHOLD)
+
+        def calibrated(label: Label) -> Label:
+            own = (label.temperature, label.bias, label.threshold)
+            fields = zip(("temperature", "bias", "threshold"), own, stated, by_name.get(label.name, own), strict=True)
+            return label.model_copy(
+                update={name: new for name, value, is_stated, new in fields if value is None and not is_stated}
+            )
+
+        return self.model_copy(update={"labels": tuple(calibrated(label) for label in self.labels)})
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with unvalidated changes, without the cached JSON and hash of the original."""
         copy = super().model_copy(update=update, deep=deep)
-        for cached in ("canonical_json", "hash"):  # pydantic copies cached properties, too
+        for cached in ("canonical_json", "hash", "question_hash"):  # pydantic copies cached properties, too
             copy.__dict__.pop(cached, None)
         return copy
 
@@ -235,3 +253,18 @@ class LabelSet(BaseModel):
     def hash(self) -> str:
         """SHA-256 of `canonical_json`, in hexadecimal."""
         return hashlib.sha256(self.canonical_json.encode()).hexdigest()
+
+    @cached_property
+    def question_hash(self) -> str:
+        """SHA-256 of what is asked: labels with their descriptions, prompt and examples.
+
+        Temperatures, biases, thresholds, `top_k` and the name are no part of it: they change how an answer is read.
+        """
+        question = {
+            "multi_label": self.multi_label,
+            "prompt": self.prompt,
+            "labels": sorted(self.texts),
+            "examples": [example.model_dump(mode="json") for example in self.examples],
+            "retrieved": [example.model_dump(mode="json") for example in self.retrieved],
+        }
+        return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()

@@ -46,6 +46,14 @@ def claimed_destinations(path: str, pipeline: str) -> set[str]:
     return {row["name"] for row in query(delta_table(path), f"select distinct name from ({keys})")}  # noqa: S608
 
 
+def used_label_sets(path: str, pipeline: str, storage_options: StorageOptions = None) -> set[str]:
+    """Return the hash of every label set that a run of the pipeline has used, from the table `runs` at a path."""
+    if not table_exists(path, storage_options):
+        return set()
+    sql = f"select distinct label_set_hash from t where pipeline = '{pipeline}'"  # noqa: S608 - a name of a-z, 0-9, _, -
+    return {row["label_set_hash"] for row in query(delta_table(path, storage_options=storage_options), sql)}
+
+
 def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
     """Return `recent_manifests`. Raises TableError if the pipeline has not run yet."""
     manifests = recent_manifests(pipeline, storage_options)

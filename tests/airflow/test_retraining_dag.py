@@ -300,12 +300,28 @@ def test_too_few_decisions_skip_the_training_which_counts_them_alike(
     assert not retraining_checks.has_enough_decisions(str(file), RUN)
 
 
+def feedback_of(hashes: list[str], label: str = "spam") -> pa.Table:
+    return pa.table({"label_set_hash": hashes, "label": [label] * len(hashes)})
+
+
+def test_signals_about_earlier_label_sets_count_for_labels_that_are_left(file: Path, tmp_path: Path) -> None:
+    earlier, other = "1" * 64, "2" * 64
+    runs = pa.table({"pipeline": ["mail", "contracts"], "label_set_hash": [earlier, other]})
+    write_deltalake(str(tmp_path / "lake" / "runs"), runs)
+    feedback = str(tmp_path / "lake" / "feedback")
+    write_deltalake(feedback, feedback_of([earlier, earlier, other, other]))
+    write_deltalake(feedback, feedback_of([earlier, earlier], "a label of last year's"), mode="append")
+    assert not retraining_checks.plan(str(file)), "two signals; three are needed"
+    write_deltalake(feedback, feedback_of([earlier]), mode="append")
+    assert retraining_checks.plan(str(file))
+
+
 def test_without_enough_signals_the_run_is_skipped(file: Path, tmp_path: Path) -> None:
     assert not retraining_checks.plan(str(file))
     current = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set.hash
-    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.table({"label_set_hash": [current, current, "0" * 64]}))
+    write_deltalake(str(tmp_path / "lake" / "feedback"), feedback_of([current, current, "0" * 64]))
     assert not retraining_checks.plan(str(file))
-    more = pa.table({"label_set_hash": [current]})
+    more = feedback_of([current])
     write_deltalake(str(tmp_path / "lake" / "feedback"), more, mode="append")
     assert retraining_checks.plan(str(file))
     file.write_text("pipeline: none.yaml\n")
@@ -318,7 +334,7 @@ def test_without_new_signals_the_run_is_skipped(
 ) -> None:
     label_set = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set
     feedback = str(tmp_path / "lake" / "feedback")
-    write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash] * 3}))
+    write_deltalake(feedback, feedback_of([label_set.hash] * 3))
     facts = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": 3}}
     (work / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
     assert retraining_checks.plan(str(file)), "the last retraining is unfinished"
@@ -326,7 +342,7 @@ def test_without_new_signals_the_run_is_skipped(
     with caplog.at_level("INFO"):
         assert not retraining_checks.plan(str(file))
     assert "0 of the 3 signals are new since the last retraining, 1 are needed (min_new_signals)" in caplog.text
-    write_deltalake(feedback, pa.table({"label_set_hash": [label_set.hash]}), mode="append")
+    write_deltalake(feedback, feedback_of([label_set.hash]), mode="append")
     assert retraining_checks.plan(str(file))
     write_retraining(tmp_path, min_new_signals=2)
     assert not retraining_checks.plan(str(file))

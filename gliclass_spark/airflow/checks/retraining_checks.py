@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +20,7 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import GliclassSparkError
 from gliclass_spark.runs.delta_reader import delta_table, query, table_exists
+from gliclass_spark.runs.history import used_label_sets
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +66,16 @@ def notify(file: str, run_id: str) -> None:
 
 
 def _count_signals(config: RetrainConfig) -> int:
-    """Return the number of signals about the pipeline's current label set."""
+    """Return the number of signals about the pipeline's labels, by its present label set and its earlier ones."""
     path, options = table_path(config.pipeline.tables, "feedback"), storage_options(config.pipeline)
     if not table_exists(path, options):
         return 0
-    label_set_hash = config.pipeline.label_set.hash
-    sql = f"select count(*) as signals from t where label_set_hash = '{label_set_hash}'"  # noqa: S608 - a hex digest
-    [row] = query(delta_table(path, storage_options=options), sql)
-    return int(row["signals"])
+    pipeline = config.pipeline
+    earlier = used_label_sets(table_path(pipeline.tables, "runs"), pipeline.name, options)
+    hashes = ", ".join(f"'{each}'" for each in sorted({pipeline.label_set.hash, *earlier}))
+    sql = f"select label, count(*) as signals from t where label_set_hash in ({hashes}) group by label"  # noqa: S608 - hex
+    rows = query(delta_table(path, storage_options=options), sql)
+    return sum(int(row["signals"]) for row in rows if row["label"] in pipeline.label_set.names)
 
 
 def _has_new_signals(signals: int, config: RetrainConfig) -> bool:
@@ -82,13 +87,21 @@ def _has_new_signals(signals: int, config: RetrainConfig) -> bool:
 
 
 def _signals_trained_on(config: RetrainConfig) -> int:
-    """Return the number of signals of the last finished retraining with the same label set."""
+    """Return the number of signals of the last finished retraining with the same labels, whatever the thresholds."""
     counts = [0]
     for marker in Path(config.work).glob("*/promote.json"):
         snapshot = json.loads((marker.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
-        if snapshot["label_set"] == json.loads(config.pipeline.label_set.canonical_json):
+        if _asks_the_same(snapshot, config):
             counts.append(snapshot["counts"]["signals"])
     return max(counts)
+
+
+def _asks_the_same(snapshot: Mapping[str, Any], config: RetrainConfig) -> bool:
+    label_set = config.pipeline.label_set
+    if "question_hash" in snapshot:
+        return bool(snapshot["question_hash"] == label_set.question_hash)
+    # One of an earlier version.
+    return bool(snapshot["label_set"] == json.loads(label_set.canonical_json))
 
 
 def _reaches_min_decisions(count: int, what: str, config: RetrainConfig) -> bool:

@@ -27,7 +27,7 @@ from pyspark.sql.types import (
 
 from gliclass_spark.config.output import Output
 from gliclass_spark.errors import ConflictError, SupersededError, TableError
-from gliclass_spark.runs.history import RECENT_ROWS, claimed_destinations, recent_rows
+from gliclass_spark.runs.history import RECENT_ROWS, claimed_destinations, recent_rows, used_label_sets
 from gliclass_spark.runs.manifest import RUNNING, Manifest
 from gliclass_spark.runs.manifest_writer import append_manifests, transaction
 from gliclass_spark.spark.delta import file_system
@@ -129,6 +129,15 @@ class Runs:
         rank = F.row_number().over(Window.partitionBy("job").orderBy(F.desc("sequence"), F.col("status") == RUNNING))
         rows = self._all().withColumn(_RANK, rank).where(F.col(_RANK) <= RECENT_ROWS).drop(_RANK)
         return [manifest_of(row) for row in rows.orderBy(F.desc("started_at"), F.col("status") == RUNNING).collect()]
+
+    def label_sets(self) -> set[str]:
+        """Return the hash of every label set that a run of this pipeline has used."""
+        with suppress(TableError):
+            if (path := self._local_path()) is not None:
+                return used_label_sets(path, self.pipeline)
+        if not self.table.exists(self.spark):
+            return set()
+        return {row["label_set_hash"] for row in self._all().select("label_set_hash").distinct().collect()}
 
     def destinations(self) -> set[str]:
         """Return every destination that any run of this pipeline has claimed to write."""

@@ -1,7 +1,8 @@
 """The snapshot of a retraining: decisions with feedback, and the texts that they are about, as files.
 
 The folder is all that the training reads, without Spark. `feedback.parquet` (a folder of parts) holds one
-row for each decision with feedback, of the pipeline's current label set:
+row for each decision with feedback, about a label of the pipeline's label set. A label set that changes keeps its
+feedback: signals about earlier label sets of the pipeline, which `runs` knows, count for the labels that are left.
 
     doc_id string, text string, label string
     target tinyint          1: the label holds, 0: it does not, null: unknown
@@ -12,16 +13,18 @@ row for each decision with feedback, of the pipeline's current label set:
     observed_at timestamp   of the latest signal
     held_out boolean        reserved for the gate: documents with the latest first signals, with all their decisions
 
-`gliclass_spark.feedback.verdicts` defines how signals become target and reward. `snapshot.json` is written
-last: `label_set` (an object that LabelSet reads), `tables` (the path and the Delta version of feedback,
-tags and source; the version is null for a source without versions), `counts`, `exploration` (the share),
+`gliclass_spark.feedback.verdicts` defines how signals become target and reward. `snapshot.json` is written last:
+`label_set` (an object that LabelSet reads) and its `question_hash`, `tables` (the path and the Delta version of
+feedback, tags and source; the version is null for a source without versions), `counts`, `exploration` (the share),
 `created_at`, `holdout_share`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,11 +37,14 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.lake import Lake
+from gliclass_spark.spark.delta.runs_table import Runs
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.source import Documents, with_content
 from gliclass_spark.spark.spark_errors import reporting_spark_errors
 from gliclass_spark.spark.transforms.signals import join_signals
+
+logger = logging.getLogger(__name__)
 
 MAX_DOCUMENTS = 100_000
 # Of Spark's three ways to write a time into Parquet, the one that every other reader knows.
@@ -50,10 +56,12 @@ _COLUMNS = ("doc_id", "text", "label", "target", "reward", "chosen", "propensity
 class Snapshot:
     """The contents of snapshot.json.
 
-    counts: `signals` of this label set, of these `late`; the `decisions` that they are about, of these
-    `contradicting`, `stale` (the text has changed since), `gone` (the document was deleted), `unknown`
-    (neither target nor reward is known) and `older` (of documents beyond `max_documents`); and the
-    `rows`, `documents` and `held_out` documents that were written. holdout_share: None in one of an earlier version.
+    counts: `signals` about labels of the label set, of these `late`, and `mapped` from earlier label sets; `dropped`
+    signals about labels that it no longer has; the `decisions` that they are about, of these `contradicting`, `stale`
+    (the text has changed since), `gone` (the document was deleted), `unknown` (neither target nor reward is known),
+    `over_share` (of sources beyond `max_source_share`) and `older` (of documents beyond `max_documents`); and the
+    `rows`, `documents` and `held_out` documents that were written. holdout_share, question_hash: None in one of an
+    earlier version.
     """
 
     folder: str
@@ -63,12 +71,20 @@ class Snapshot:
     exploration: float
     created_at: str
     holdout_share: float | None = None
+    question_hash: str | None = None
 
 
 def snapshot(
-    spark: SparkSession, pipeline: Pipeline, folder: str, holdout_share: float, max_documents: int = MAX_DOCUMENTS
+    spark: SparkSession,
+    pipeline: Pipeline,
+    folder: str,
+    holdout_share: float,
+    max_documents: int = MAX_DOCUMENTS,
+    max_source_share: float | None = None,
 ) -> Snapshot:
     """Write the decisions of the `max_documents` documents with the latest signals into `folder`.
+
+    max_source_share: most of the decisions that one source may have the latest say in, see `largest_count`.
 
     A folder that has a snapshot keeps it. The share `holdout_share` of the documents, at least one and not
     all, is held out: those with the latest first signals. Raises TableError if there is no feedback, no
@@ -83,15 +99,19 @@ def snapshot(
         return _with_settings(Snapshot(folder=folder, **json.loads(existing)), pipeline, holdout_share)
     with reporting_spark_errors(f"the snapshot of pipeline {pipeline.name!r}"), temporary_settings(spark, _PARQUET):
         versions = _current_versions(spark, pipeline)
-        feedback = _read(spark, pipeline, versions, "feedback")
-        signals = join_signals(feedback.where(F.col("label_set_hash") == pipeline.label_set.hash))
-        decisions = _with_status(signals, _texts(spark, pipeline, versions)).persist(StorageLevel.MEMORY_AND_DISK)
-        selected = _select_latest(decisions.where("status = 'kept'"), holdout_share, max_documents)
+        own = _label_set_hashes(spark, pipeline)
+        feedback = _read(spark, pipeline, versions, "feedback").where(F.col("label_set_hash").isin(own))
+        signals, signal_counts = _of_current_labels(feedback, pipeline)
+        joined = join_signals(signals)
+        decisions = _with_status(joined, _texts(spark, pipeline, versions, own)).persist(StorageLevel.MEMORY_AND_DISK)
+        kept = decisions.where("status = 'kept'")
+        limited = kept if max_source_share is None else _limit_sources(kept, max_source_share)
+        selected = _select_latest(limited, holdout_share, max_documents)
         path = f"{folder.rstrip('/')}/feedback.parquet"
         temporary = file_system.temporary_path(path)
         selected.select(*_COLUMNS).write.parquet(temporary)
         file_system.move(spark, temporary, path)
-        counts = _counts(decisions, spark.read.parquet(path))
+        counts = _counts(decisions, spark.read.parquet(path), limited.count()) | signal_counts
         decisions.unpersist()
     content = {
         "label_set": json.loads(pipeline.label_set.canonical_json),
@@ -100,6 +120,7 @@ def snapshot(
         "exploration": pipeline.exploration,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "holdout_share": holdout_share,
+        "question_hash": pipeline.label_set.question_hash,
     }
     file_system.write_text(spark, json_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return Snapshot(folder=folder, **content)
@@ -137,11 +158,34 @@ def _read(spark: SparkSession, pipeline: Pipeline, versions: Mapping[str, Mappin
     return Lake(pipeline.tables).table(name).read(spark, versions[name]["version"])
 
 
-def _texts(spark: SparkSession, pipeline: Pipeline, versions: Mapping[str, Mapping[str, Any]]) -> DataFrame:
-    """Return doc_id, current_hash and text of the documents that have tags of the pipeline's label set."""
+def _label_set_hashes(spark: SparkSession, pipeline: Pipeline) -> list[str]:
+    """Return the hashes of the label sets that the pipeline has now or that its runs had."""
+    earlier = Runs(spark, Lake(pipeline.tables).table("runs"), pipeline.name).label_sets()
+    return sorted({pipeline.label_set.hash, *earlier})
+
+
+def _of_current_labels(feedback: DataFrame, pipeline: Pipeline) -> tuple[DataFrame, dict[str, int]]:
+    """Return the signals about labels that the label set has, as if all were about it, and counts of the others.
+
+    What a person says about a label of a document holds whatever thresholds and other labels the set had, and a
+    decision keeps the score and the propensity that were logged with it.
+    """
+    has_label = F.col("label").isin(list(pipeline.label_set.names))
+    is_earlier = F.col("label_set_hash") != pipeline.label_set.hash
+    [row] = feedback.agg(
+        F.count_if(has_label & is_earlier).alias("mapped"), F.count_if(~has_label).alias("dropped")
+    ).collect()
+    signals = feedback.where(has_label).withColumn("label_set_hash", F.lit(pipeline.label_set.hash))
+    return signals, row.asDict()
+
+
+def _texts(
+    spark: SparkSession, pipeline: Pipeline, versions: Mapping[str, Mapping[str, Any]], label_set_hashes: list[str]
+) -> DataFrame:
+    """Return doc_id, current_hash and text of the documents that have tags of one of the label sets."""
     documents = Documents(spark, pipeline.source).read(versions["source"]["version"])
     tags = _read(spark, pipeline, versions, "tags").where("deleted_at IS NULL")
-    tagged = tags.where(F.col("label_set_hash") == pipeline.label_set.hash).select(KEY)
+    tagged = tags.where(F.col("label_set_hash").isin(label_set_hashes)).select(KEY)
     contents = with_content(documents, pipeline.source.text).withColumnRenamed("content_hash", "current_hash")
     return contents.join(tagged, KEY, "left_semi")
 
@@ -156,6 +200,36 @@ def _with_status(decisions: DataFrame, texts: DataFrame) -> DataFrame:
     )
     ids = decisions.select(KEY).distinct()
     return decisions.join(texts.join(ids, KEY, "left_semi"), KEY, "left").withColumn("status", status)
+
+
+def largest_count(counts: Sequence[int], max_share: float) -> int | None:
+    """Return how many decisions one source may have, so that none has more than `max_share` of those that are left.
+
+    None if there are too few sources for that: one alone always has all of them.
+    """
+    if len(counts) * max_share < 1:
+        return None
+
+    def is_too_many(limit: int) -> bool:
+        return limit > max_share * sum(min(count, limit) for count in counts)
+
+    return bisect_left(range(1, max(counts) + 1), True, key=is_too_many) or None
+
+
+def _limit_sources(decisions: DataFrame, max_share: float) -> DataFrame:
+    """Return the decisions without those that sources have beyond `max_share`, drawn by a hash."""
+    counts = [row["count"] for row in decisions.groupBy("source").count().collect()]
+    limit = largest_count(counts, max_share)
+    if limit is None:
+        if counts:
+            logger.warning(
+                "max_source_share %s can't be met: the feedback has %s source(s); all of it counts",
+                max_share,
+                len(counts),
+            )
+        return decisions
+    rank = F.row_number().over(Window.partitionBy("source").orderBy(F.xxhash64(KEY, "label"), KEY, "label"))
+    return decisions.withColumn("_source_rank", rank).where(F.col("_source_rank") <= limit).drop("_source_rank")
 
 
 def _select_latest(decisions: DataFrame, holdout_share: float, max_documents: int) -> DataFrame:
@@ -173,7 +247,7 @@ def _select_latest(decisions: DataFrame, holdout_share: float, max_documents: in
     return decisions.join(ranked, KEY).withColumns({name: F.col(name).cast(kind) for name, kind in types.items()})
 
 
-def _counts(decisions: DataFrame, written: DataFrame) -> dict[str, int]:
+def _counts(decisions: DataFrame, written: DataFrame, limited_count: int) -> dict[str, int]:
     by_status = {row["status"]: row["count"] for row in decisions.groupBy("status").count().collect()}
     totals = decisions.agg(
         F.coalesce(F.sum("signals"), F.lit(0)),
@@ -191,7 +265,8 @@ def _counts(decisions: DataFrame, written: DataFrame) -> dict[str, int]:
         "decisions": total,
         "contradicting": contradicting,
         **left_out,
-        "older": by_status.get("kept", 0) - rows,
+        "over_share": by_status.get("kept", 0) - limited_count,
+        "older": limited_count - rows,
         "rows": rows,
         "documents": documents,
         "held_out": held_out_count,

@@ -23,7 +23,7 @@ def verdict_column(attribute: Callable[[Verdict], object]) -> Column:
 def join_signals(signals: DataFrame) -> DataFrame:
     """Return one row per decision from rows of `feedback`.
 
-    Its columns: DECISION_KEY, target, reward, chosen, score, propensity, first_at and observed_at (the times of the
+    Its columns: DECISION_KEY, target, reward, chosen, score, propensity and source of the latest signal, first_at and observed_at (the times of the
     first and the latest signal), contradicting, and the counts `signals` and `late`.
     """
     decision = Window.partitionBy(*DECISION_KEY)
@@ -43,7 +43,7 @@ def join_signals(signals: DataFrame) -> DataFrame:
     explicit_counts = F.col("_latest").isNotNull() & ~F.col("_contradicting")
     counts = F.when(explicit_counts, current).otherwise(~F.col("_explicit"))
     latest_decision = F.max_by(
-        F.struct("chosen", "score", "propensity"), F.when(counts, F.struct("observed_at", "source"))
+        F.struct("chosen", "score", "propensity", "source"), F.when(counts, F.struct("observed_at", "source"))
     )
     decisions = rows.groupBy(*DECISION_KEY).agg(
         F.max(F.when(counts, F.col("_target"))).alias("target"),
