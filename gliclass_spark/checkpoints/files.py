@@ -14,6 +14,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 # The index of weights in several files (shards): it maps each tensor to its file.
 INDEX = "model.safetensors.index.json"
+# The label set whose temperatures, biases and thresholds were fitted to these weights.
+CALIBRATION = "calibration.yaml"
 # The folder of a second tokenizer, for models with an encoder of its own for labels.
 LABEL_TOKENIZER = "label_tokenizer"
 _TOKENIZER_FILES = (
@@ -28,7 +30,7 @@ _ALL_TOKENIZER_FILES = (*_TOKENIZER_FILES, *(f"{LABEL_TOKENIZER}/{name}" for nam
 _SHARD = f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors"
 # All files that a checkpoint can consist of, as shell patterns. No other file is ever fetched. None has a `*`, which
 # matches slashes, too: model-/../../x-of-1.safetensors would be fetched to another folder.
-PATTERNS = [CONFIG, WEIGHTS, INDEX, _SHARD, *_ALL_TOKENIZER_FILES]
+PATTERNS = [CONFIG, WEIGHTS, INDEX, _SHARD, CALIBRATION, *_ALL_TOKENIZER_FILES]
 _PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
@@ -64,7 +66,7 @@ def checkpoint_files(folder: Path, source: str | None = None) -> list[str]:
     refuse_unsafe([path.name for path in folder.glob("*")], source)
     weights = weight_files(folder, source)
     index = [INDEX] if WEIGHTS not in weights else []
-    names = (CONFIG, *index, *weights, *_ALL_TOKENIZER_FILES)
+    names = (CONFIG, *index, *weights, *_ALL_TOKENIZER_FILES, CALIBRATION)
     files = [name for name in names if has_file(folder, name, source)]
     if CONFIG in files:
         _refuse_code(folder / CONFIG, source)

@@ -14,10 +14,11 @@ import yaml
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
+from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, ErrorShareError, TableError
-from gliclass_spark.labels import LabelSet
+from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.local_rows import local_rows
 from gliclass_spark.spark.delta.schema import FEEDBACK
@@ -265,11 +266,14 @@ def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
     assert limited.counts == {
         "signals": 9,
         "late": 1,
+        "mapped": 0,
+        "dropped": 0,
         "decisions": 8,
         "contradicting": 1,
         "stale": 2,
         "gone": 1,
         "unknown": 1,
+        "over_share": 0,
         "older": 2,
         "rows": 2,
         "documents": 2,
@@ -343,9 +347,49 @@ def test_an_unfinished_snapshot_is_written_again_and_one_without_feedback_is_emp
     for settings, share, changed in ((pipeline, 0.3, "holdout_share"), (other, 0.2, "label set")):
         with pytest.raises(ConfigError, match=f"unfinished holds a snapshot with another {changed}; retrain under a"):
             snapshot(spark, settings, str(folder / "unfinished"), share)
-    empty = snapshot(spark, other, str(folder / "empty"), 0.2)
-    assert (empty.counts["signals"], empty.counts["rows"], empty.counts["documents"]) == (0, 0, 0)
+
+
+def test_feedback_stays_when_the_label_set_changes(spark: SparkSession, pipeline: Pipeline, folder: Path) -> None:
+    signals = [signal("d-0", "lake", "accepted"), signal("d-0", "spam", "rejected"), signal("d-1", "lake", "clicked")]
+    ingest(spark, pipeline, write_signals(folder, *signals))
+    tags = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
+    labels = (Label(name="lake", threshold=0.9, temperature=2.0), Label(name="boat"))
+    changed = pipeline.model_copy(update={"label_set": LabelSet(name="mail", labels=labels)})
+    result = snapshot(spark, changed, str(folder / "changed"), 0.2)
+    counted = ("signals", "mapped", "dropped", "gone", "rows", "documents")
+    assert [result.counts[name] for name in counted] == [2, 2, 1, 0, 2, 2]
+    rows = {row["doc_id"]: row for row in pq.read_table(folder / "changed" / "feedback.parquet").to_pylist()}
+    for doc_id, row in rows.items():
+        assert row["label"] == "lake"
+        assert (row["propensity"], row["score"]) == (
+            tags[doc_id]["propensities"]["lake"],
+            tags[doc_id]["scores"]["lake"],
+        )
+    limited = snapshot(spark, pipeline, str(folder / "limited"), 0.2, max_source_share=0.5)
+    assert limited.counts["over_share"] == 0, "one source alone always has all of the feedback"
+    # Another pipeline's label set in the same tables is not one of its own.
+    stranger = changed.model_copy(update={"name": "other"})
+    empty = snapshot(spark, stranger, str(folder / "empty"), 0.2)
+    assert [empty.counts[name] for name in counted] == [0, 0, 0, 0, 0, 0]
     assert pq.read_table(folder / "empty" / "feedback.parquet").num_rows == 0
+
+
+def test_a_models_calibration_comes_and_goes_with_it_and_the_label_set_stays(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    before = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
+    model = shutil.copytree(str(pipeline.model), folder / "model")
+    labels = (Label(name="spam", threshold=0.999999), Label(name="lake", bias=30.0, threshold=0.999998))
+    (model / CALIBRATION).write_text(LabelSet(labels=labels).to_yaml())
+    promoted = pipeline.model_copy(update={"model": str(model), "exploration": 0.0})
+    tag_step(PipelineRun(spark, promoted, "run-2", precision="float32"))
+    after = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
+    assert {row["label_set_hash"] for row in after.values()} == {pipeline.label_set.hash}
+    assert after["d-0"]["model_digest"] != before["d-0"]["model_digest"]
+    for doc_id in TEXTS.keys() - {"blank"}:
+        assert after[doc_id]["labels"] == ["lake"]
+        assert after[doc_id]["scores"]["lake"] > 0.99 > before[doc_id]["scores"]["lake"]
+        assert after[doc_id]["scores"]["spam"] == pytest.approx(before[doc_id]["scores"]["spam"], abs=1e-5)
 
 
 def test_a_source_of_files_has_no_version_and_without_exploration_there_is_no_propensity(

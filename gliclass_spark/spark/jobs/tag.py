@@ -13,7 +13,9 @@ from math import ceil
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.model_ref import ModelRef
+from gliclass_spark.labels import calibrated
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta import table_creation, writes
@@ -60,7 +62,7 @@ def tag_step(run: PipelineRun) -> Manifest:
             "model_loads": 0,
         }
         scored = _score(job, tag_input, model) if tag_input.pending_count else None
-        retagged_count = _merge(job, tag_input, scored.rows if scored is not None else None)
+        retagged_count = _merge(job, tag_input, scored.rows if scored is not None else None, model)
         counts = verify_tags(job, tag_input.documents if source is not None else None)
         if scored is not None and scored.is_staged:
             job.truncate("staged")
@@ -74,13 +76,14 @@ def _score(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
     scored = score_pending(job, tag_input, model)
     pipeline = job.run.pipeline
     if pipeline.exploration:  # otherwise the workers have decided, by thresholds
-        decided = exploring.decide_labels(scored.rows, pipeline.label_set, pipeline.exploration)
+        label_set = calibrated(pipeline.label_set, model.folder / CALIBRATION)
+        decided = exploring.decide_labels(scored.rows, label_set, pipeline.exploration)
         scored = replace(scored, rows=job.cache(decided))
     check_errors(job, scored, tag_input.pending_count)
     return scored
 
 
-def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
+def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None, model: ModelRef) -> int:
     """Merge scored rows and tombstones into `tags`. Return how many of the scored documents had tags before."""
     run = job.run
     with job.timed("write"):
@@ -89,7 +92,7 @@ def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None) -> int:
         if scored is not None and tag_input.tags_exist:
             existing_count, retagged_count = _count_existing(run, scored)
         rows = [scored.withColumn("run_id", F.lit(run.run_id))] if scored is not None else []
-        changed = _changed_decisions(job, tag_input.pending) if tag_input.tags_exist and job.base is None else []
+        changed = _changed_decisions(job, tag_input.pending, model) if tag_input.tags_exist and job.base is None else []
         if rows and not existing_count and not changed and not job.contested:
             # A MERGE would read the table twice to find that out. But it sees rows that an earlier run, which may be
             # alive, writes at this moment.
@@ -110,11 +113,14 @@ def _count_existing(run: PipelineRun, scored: DataFrame) -> tuple[int, int]:
     return counts["all"], counts["live"]
 
 
-def _changed_decisions(job: Job, pending: DataFrame) -> list[DataFrame]:
+def _changed_decisions(job: Job, pending: DataFrame, model: ModelRef) -> list[DataFrame]:
     """Return the existing rows whose labels change with the pipeline's exploration share; an empty list if none do."""
     pipeline = job.run.pipeline
     existing = live_tags(job.run).select(*TAGS.names).join(pending, KEY, "left_anti")
-    changed = job.cache(exploring.changed_decisions(existing, pipeline.label_set, pipeline.exploration))
+    label_set = calibrated(pipeline.label_set, model.folder / CALIBRATION)
+    if label_set is not pipeline.label_set:  # the thresholds of this model alone
+        existing = existing.where(F.col("model_digest") == model.digest)
+    changed = job.cache(exploring.changed_decisions(existing, label_set, pipeline.exploration))
     count = changed.count()
     if not count:
         return []

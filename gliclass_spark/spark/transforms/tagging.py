@@ -11,7 +11,8 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from gliclass_spark.labels import LabelSet
+from gliclass_spark.checkpoints.files import CALIBRATION
+from gliclass_spark.labels import LabelSet, calibrated
 from gliclass_spark.spark.delta.schema import KEY, TAG_FIELDS, TAGS
 from gliclass_spark.spark.session import broadcast_text, task_slots
 from gliclass_spark.spark.source_files import SOURCE_ERROR
@@ -22,7 +23,7 @@ from gliclass_spark.spark.worker.worker_settings import WorkerSettings
 
 # Enough partitions to balance texts of uneven length, few enough to fill the engine's batches. A worker that scores
 # fewer texts takes longer to start than to score them.
-_PARTITIONS_PER_SLOT, _PARTITION_TEXTS = 4, 32
+_PARTITIONS_PER_SLOT, PARTITION_TEXTS = 4, 32
 _ID_COLUMNS = TAGS.names[:2]
 _CLASSIFIED = StructType([*TAGS.fields[:2], *TAG_FIELDS.fields])
 
@@ -41,14 +42,19 @@ def tag(
     settings: WorkerSettings,
     run_id: str,
     meter: Meter | None = None,
+    partition_texts: int = PARTITION_TEXTS,
 ) -> DataFrame:
     """Return the `tags` rows of the `count` rows of `contents` (see `source.with_content`), labelled by thresholds.
 
+    Temperatures, biases and thresholds that the label set does not state are those that come with the model.
+
     A text that can't be scored, or whose record the source could not read, gives a row with an error. The columns of
     exploration are null; see `exploring.decide_labels`. The workers report to `meter`, if there is one.
+    partition_texts: the fewest texts for which another partition, and so another worker, is worth its start.
     """
     spark = contents.sparkSession
-    label_set_json = broadcast_text(spark, label_set.canonical_json)
+    label_set_hash = label_set.hash  # whichever model's calibration is used: `model_digest` covers it
+    label_set_json = broadcast_text(spark, calibrated(label_set, settings.model.folder / CALIBRATION).canonical_json)
     arrow_schema = to_arrow_schema(_CLASSIFIED)
 
     def classify(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -58,10 +64,11 @@ def tag(
             if meter is not None:
                 meter.add(report)
             columns = {name: batch.column(name) for name in _ID_COLUMNS} | tag_columns(results, settings.model)
+            columns["label_set_hash"] = pa.repeat(label_set_hash, len(batch))
             columns["error"] = _with_source_errors(batch, columns["error"])
             yield pa.RecordBatch.from_pydict(columns, schema=arrow_schema)
 
-    partitions = max(1, min(task_slots(spark) * _PARTITIONS_PER_SLOT, ceil(count / _PARTITION_TEXTS)))
+    partitions = max(1, min(task_slots(spark) * _PARTITIONS_PER_SLOT, ceil(count / partition_texts)))
     partitioned = contents.repartition(partitions, KEY)
     classified = partitioned.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
     columns = {"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()}
