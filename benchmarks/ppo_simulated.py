@@ -42,7 +42,8 @@ from gliclass_spark.config.retraining import Ppo, Supervised
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.retraining.gate_comparison import EvaluationSet, assign_labels, macro_f1
+from gliclass_spark.retraining.f1_statistics import macro_f1
+from gliclass_spark.retraining.gate_comparison import EvaluationSet, assign_labels
 from gliclass_spark.retraining.steps import supervised_training
 from gliclass_spark.training import ppo
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
@@ -110,7 +111,7 @@ class Evaluation:
         labels = assign_labels(engine.scores(self.own.texts, label_set), label_set)
         reward = np.where(labels, np.where(truth.targets > 0, 1.0, -1.0), 0.0).sum(axis=1).mean()
         others = statistics.mean(score(engine, each, name="").macro_f1 for each in self.others)
-        return {"macro_f1": macro_f1(labels, truth), "reward": float(reward), "others": others}
+        return {"macro_f1": float(macro_f1(labels, truth.targets)), "reward": float(reward), "others": others}
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ NotGiven = Literal["zero", "unknown"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _RENAMED_KEYS = {"remembered": "retention"}
+_CAUTIOUS = {"min_f1_gain": -0.02, "max_label_loss": 0.05, "max_reward_loss": 0.0}
 
 
 class Supervised(BaseModel):
@@ -54,7 +55,7 @@ class Supervised(BaseModel):
     """Share of the batches that are drawn from the sets under `replay`, so that other labels aren't forgotten."""
     max_weight: Annotated[float, Field(ge=1.0)] | None = None
     """Upper bound of a judgement's weight, which is the inverse of the propensity of the judged decision. null: the
-    largest one that leaves a tenth of the judgements effective."""
+    largest one that leaves a twentieth of the judgements effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
 
@@ -122,7 +123,7 @@ class Ppo(BaseModel):
     earn; "unknown": the decision is left out. Where one action alone is ever rewarded, PPO compares it with a reward
     of 0, whichever it is."""
     max_weight: Annotated[float, Field(ge=1.0)] | None = None
-    """Upper bound of the inverse propensity of a logged decision. null: the largest one that leaves a tenth of the
+    """Upper bound of the inverse propensity of a logged decision. null: the largest one that leaves a twentieth of the
     decisions effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
@@ -131,17 +132,31 @@ class Ppo(BaseModel):
 
 
 class GateRules(BaseModel):
-    """What a candidate must reach beside the champion, on texts that neither was trained on."""
+    """What a candidate must reach beside the champion, on texts that neither was trained on.
+
+    In a file also the preset alone: `gate: cautious`.
+    """
 
     model_config = _STRICT
 
-    min_f1_gain: float = Field(default=-0.01, ge=-1.0, le=1.0)
-    """Least gain in macro-F1, at the lower end of its 95% confidence interval. A little below 0 accepts a candidate
-    that is as good within chance."""
+    preset: Literal["normal", "cautious"] = "normal"
+    """The defaults of the other keys. "normal" refuses a candidate on evidence that it is worse. "cautious" asks for
+    evidence that it is not: `min_f1_gain: -0.02`, `max_label_loss: 0.05`, `max_reward_loss: 0`."""
+    max_f1_loss: Share = 0.0
+    """A candidate is refused if it is shown to lose more macro-F1 on the golden set than this: if the upper bound of
+    its gain, at `confidence`, is below."""
+    min_f1_gain: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    """Gain in macro-F1 that must be shown: the lower bound of the gain, at `confidence`, must reach it. A little below
+    0 accepts a candidate that is as good. null asks for none."""
     max_label_loss: Share = 0.1
-    """Most F1 that a single label may lose."""
+    """A candidate is refused if a label of the golden set loses more F1 than this, and more than chance explains."""
     min_label_texts: int = Field(default=10, ge=1)
     """Labels with fewer texts are exempt from `max_label_loss`."""
+    max_reward_loss: Share = 0.02
+    """A candidate is refused if its reward per decision, estimated on the newest feedback, is shown to be lower than
+    the champion's by more than this."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+    """Confidence of the bounds, each one-sided, and of the labels' losses together."""
     max_calibration_loss: Share = 0.05
     """Most that the expected calibration error may grow."""
     max_slowdown: float = Field(default=1.5, gt=0.0)
@@ -150,6 +165,15 @@ class GateRules(BaseModel):
     """Least share of texts to which both give the same labels."""
     max_forgetting: Share = 0.05
     """Most macro-F1 that may be lost on a set of `retention`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, document: Any) -> Any:
+        if isinstance(document, str):
+            document = {"preset": document}
+        if isinstance(document, dict) and document.get("preset") == "cautious":
+            return {**_CAUTIOUS, **document}
+        return document
 
 
 class RetrainConfig(BaseModel):
@@ -174,6 +198,9 @@ class RetrainConfig(BaseModel):
     """MLflow tracking URI; without it, MLFLOW_TRACKING_URI."""
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the documents with feedback that is held out for the gate: those with the newest feedback."""
+    max_source_share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Most of the decisions that one source of feedback, a person or a system, may have a say in; more are left out,
+    drawn by chance. null: all count."""
     min_decisions: int = Field(default=100, ge=1)
     """Least number of judged or rewarded decisions to train on."""
     min_new_signals: int = Field(default=1, ge=0)
@@ -183,7 +210,7 @@ class RetrainConfig(BaseModel):
     ppo: Ppo | None = Ppo()
     """PPO training on rewards. With null the supervised candidate goes to the gate."""
     gate: GateRules = GateRules()
-    """The limits that a candidate must meet."""
+    """The limits that a candidate must meet, or the name of a preset."""
     seed: int = 0
     """The random seed."""
     airflow: RetrainSchedule | None = None

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -26,13 +25,16 @@ _LABELS_SHOWN = 25
 _UNKNOWN = "unknown"
 # Descriptions of the snapshot's counts; another count is shown by its name.
 _COUNTS = {
-    "signals": "signals about this label set",
+    "signals": "signals about the pipeline's labels",
+    "mapped": "of these about an earlier label set",
+    "dropped": "left out: signals about a label that the label set no longer has",
     "late": "of these late: about an earlier decision",
     "decisions": "decisions with signals",
     "contradicting": "of these with contradicting signals",
     "stale": "left out: the text has changed since",
     "gone": "left out: the document was deleted",
     "unknown": "left out: no signal about a label is left",
+    "over_share": "left out: of sources beyond max_source_share",
     "older": "left out: older than the newest decisions",
     "rows": "decisions in the snapshot",
     "documents": "documents in the snapshot",
@@ -122,6 +124,8 @@ def verdict_page(facts: RetrainingFacts) -> str:
         headline=f"{facts.model}: the candidate is {'promoted' if facts.verdict['promoted'] else 'refused'}",
         summary=_summary(facts),
         notes=[*facts.supervised["notes"], *facts.ppo["notes"]],
+        power=[text for text in map(_power, facts.verdict["comparisons"]) if text],
+        reward=facts.verdict.get("reward"),
         sets=_set_rows(facts.verdict["comparisons"], drawing),
         curves=_curves(facts.supervised, facts.ppo, drawing),
         selection=_selection(facts.ppo),
@@ -148,13 +152,29 @@ def _summary(facts: RetrainingFacts) -> str:
 
 def _selection(ppo: StepOutcome) -> str:
     """Return which training's candidate went to the gate, and why."""
-    if "macro_f1" not in ppo:
-        return "The supervised candidate went to the gate: there is no other."
-    means = {name: fmean(scores.values()) for name, scores in ppo["macro_f1"].items()}
-    means_text = f"{means['ppo']:.3f} against {means['supervised']:.3f}"
-    if ppo["candidate"] == "ppo":
-        return f"PPO's candidate went to the gate: its mean macro-F1 over the sets is higher, {means_text}."
-    return f"The supervised candidate went to the gate: PPO's mean macro-F1 over the sets is no higher, {means_text}."
+    difference = ppo.get("reward_difference")
+    if difference is None:
+        return f"The {'PPO' if ppo['candidate'] == 'ppo' else 'supervised'} candidate went to the gate."
+    chosen = "PPO's" if ppo["candidate"] == "ppo" else "The supervised"
+    return (
+        f"{chosen} candidate went to the gate: on {number_format.counted(difference['documents'], 'document')} held "
+        f"out for this choice, the estimated reward per decision of PPO's differs by {difference['difference']:+.3f}."
+    )
+
+
+def _power(comparison: StepOutcome) -> str | None:
+    """Return the gain that the set can detect, and the number of texts for others; None in an earlier build's file."""
+    gain = comparison.get("detectable_gain")
+    if gain is None:
+        return None
+    if not gain:
+        return f"The two models give the same labels on {comparison['name']}: there is no gain to detect."
+    texts = comparison["texts_for_gain"].items()
+    needed = number_format.enumeration([f"{count:,} for {float(size):+.2f}" for size, count in texts])
+    return (
+        f"{number_format.counted(comparison['texts'], 'text')} of {comparison['name']} show a gain of {gain:+.3f} in 4 "
+        f"of 5 cases, for two models that differ as much as these (95% confidence, one-sided). Texts needed: {needed}."
+    )
 
 
 def _set_rows(comparisons: Sequence[StepOutcome], drawing: Drawing) -> list[SetRow]:

@@ -7,16 +7,24 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.retraining.gate_comparison import EvaluationSet, GateComparison, compare
+from gliclass_spark.labels.thresholds import Mask
+from gliclass_spark.retraining.f1_statistics import F1Gain, FloatArray64, holm
+from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet, GateComparison, compare
+from gliclass_spark.retraining.reward_comparison import RewardDifference, reward_difference, with_propensities
 from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_forgetting
 
 _TIMED_TEXTS = 200
 _TIMED_ROUNDS = 3
 _WARM_UP_TEXTS = 4
+# With fewer, the normal approximation of the estimate's error is not to be trusted.
+_MIN_EFFECTIVE_DECISIONS = 30
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """Comparisons, forgetting and findings. slowdown: the champion's texts/s over the candidate's."""
+    """Comparisons, forgetting and findings.
+
+    reward: the difference in reward on the newest feedback, None without evidence. slowdown: the champion's texts/s
+    over the candidate's.
+    """
 
     comparisons: tuple[GateComparison, ...]
+    reward: RewardDifference | None
     forgetting: tuple[Forgetting, ...]
     slowdown: float
     findings: tuple[Finding, ...]
@@ -43,29 +56,61 @@ class GateVerdict:
 
 
 def judge(
-    candidate: Engine,
-    champion: Engine,
+    candidate: Contender,
+    champion: Contender,
     label_set: LabelSet,
-    sets: Sequence[EvaluationSet],
+    golden: EvaluationSet,
+    feedback: LoggedDecisions,
     rules: GateRules,
     retention: Sequence[LabelledSet] = (),
     seed: int = 0,
 ) -> GateVerdict:
-    """Return the verdict: both models compared on every set that has texts, and every rule checked.
+    """Return the verdict: both models compared, and every rule checked.
 
-    retention: sets of other labels, to measure forgetting.
+    The golden set decides by F1; the newest feedback can only refuse, on evidence of harm. retention: sets of other
+    labels, to measure forgetting.
     """
-    comparisons = tuple(
-        compare(candidate, champion, label_set, evaluation_set, seed) for evaluation_set in sets if evaluation_set.texts
-    )
-    forgetting = measure_forgetting(candidate, champion, retention, seed)
-    slowdown = _slowdown(candidate, champion, label_set, sets[0].texts[:_TIMED_TEXTS])
+    comparison = compare(candidate, champion, label_set, golden, seed)
+    logged = with_propensities(feedback)
+    reward = None
+    if logged.texts:
+        chosen, champions = (contender.assign(logged.texts, label_set) for contender in (candidate, champion))
+        reward = reward_difference(logged, chosen, champions)
+    forgetting = measure_forgetting(candidate.engine, champion.engine, retention, seed)
+    slowdown = _slowdown(candidate.engine, champion.engine, label_set, golden.texts[:_TIMED_TEXTS])
     findings = (
-        *(finding for comparison in comparisons for finding in _check_comparison(comparison, rules)),
+        *_check_f1(comparison, rules),
+        _check_labels(comparison, rules),
+        _check_reward(reward, feedback, rules),
+        *_check_calibration_and_agreement(comparison, rules),
         *(_check_forgetting(loss, rules) for loss in forgetting),
         _check_slowdown(slowdown, rules),
     )
-    return GateVerdict(comparisons, forgetting, slowdown, findings)
+    return GateVerdict((comparison,), reward, forgetting, slowdown, findings)
+
+
+def shows_loss(gain: F1Gain, rules: GateRules) -> Mask:
+    """Return whether a loss of more than `max_f1_loss` is shown, (...,)."""
+    shown: Mask = gain.upper_bound(rules.confidence) < -rules.max_f1_loss
+    return shown
+
+
+def shows_gain(gain: F1Gain, rules: GateRules) -> Mask:
+    """Return whether the gain that the rules ask for is shown, (...,)."""
+    if rules.min_f1_gain is None:
+        return np.ones(np.shape(gain.gain), dtype=bool)
+    shown: Mask = gain.lower_bound(rules.confidence) >= rules.min_f1_gain
+    return shown
+
+
+def lost_labels(losses: FloatArray64, p_values: FloatArray64, rules: GateRules) -> Mask:
+    """Return the labels that lose more than `max_label_loss`, and more than chance explains, (..., labels).
+
+    losses: of F1, NaN for labels that are exempt. p_values: of each label's additional errors.
+    """
+    corrected = holm(np.where(np.isnan(losses), np.nan, p_values))
+    lost: Mask = (losses > rules.max_label_loss) & (corrected <= 1.0 - rules.confidence)
+    return lost
 
 
 def _slowdown(candidate: Engine, champion: Engine, label_set: LabelSet, texts: Sequence[str]) -> float:
@@ -83,16 +128,78 @@ def _slowdown(candidate: Engine, champion: Engine, label_set: LabelSet, texts: S
     return statistics.median(ratios)
 
 
-def _check_comparison(comparison: GateComparison, rules: GateRules) -> Iterator[Finding]:
-    champion, candidate = comparison.champion, comparison.candidate
-    low, high = comparison.f1_interval
+def _check_f1(comparison: GateComparison, rules: GateRules) -> Iterator[Finding]:
+    gain = F1Gain(np.array(comparison.f1_gain), np.array(comparison.standard_error))
+    lower, upper = float(gain.lower_bound(rules.confidence)), float(gain.upper_bound(rules.confidence))
+    values = f"{comparison.champion.macro_f1:.3f} -> {comparison.candidate.macro_f1:.3f}"
+    measured = f"macro-F1 on {comparison.name}: {values}, gain {comparison.f1_gain:+.3f}"
     yield Finding(
-        "min_f1_gain",
-        low >= rules.min_f1_gain,
-        f"macro-F1 on {comparison.name}: {champion.macro_f1:.3f} -> {candidate.macro_f1:.3f}, gain "
-        f"{comparison.f1_gain:+.3f} ({low:+.3f} to {high:+.3f}), at least {rules.min_f1_gain:+.3f} at the lower end",
+        "max_f1_loss",
+        not shows_loss(gain, rules),
+        f"{measured}, with {rules.confidence:.0%} confidence at most {upper:+.3f}; refused below "
+        f"{-rules.max_f1_loss:+.3f}",
     )
-    yield _check_worst_label(comparison, rules)
+    if rules.min_f1_gain is not None:
+        yield Finding(
+            "min_f1_gain",
+            bool(shows_gain(gain, rules)),
+            f"{measured}, with {rules.confidence:.0%} confidence at least {lower:+.3f}; refused below "
+            f"{rules.min_f1_gain:+.3f}",
+        )
+
+
+def _check_labels(comparison: GateComparison, rules: GateRules) -> Finding:
+    rule, names = "max_label_loss", list(comparison.label_texts)
+    losses = np.array(
+        [
+            comparison.champion.f1.get(label, 0.0) - comparison.candidate.f1.get(label, 0.0)
+            if comparison.label_texts[label] >= rules.min_label_texts
+            else np.nan
+            for label in names
+        ]
+    )
+    checked = int((~np.isnan(losses)).sum())
+    if not checked:
+        return Finding(rule, True, f"no label has {rules.min_label_texts} texts of {comparison.name}")
+    p_values = np.array([comparison.loss_p_values[label] for label in names])
+    lost, corrected = lost_labels(losses, p_values, rules), holm(np.where(np.isnan(losses), np.nan, p_values))
+    worst = int(np.nanargmax(np.where(lost, losses, np.nan) if lost.any() else losses))
+    others = f", as {int(lost.sum()) - 1} more do" if lost.sum() > 1 else ""
+    return Finding(
+        rule,
+        not lost.any(),
+        f"the label that loses most on {comparison.name}, {names[worst]!r}: {-losses[worst]:+.3f} F1, p = "
+        f"{corrected[worst]:.2g} corrected for {checked} labels{others}; refused below {-rules.max_label_loss:+.3f} "
+        f"with p of at most {1 - rules.confidence:.2g}",
+    )
+
+
+def _check_reward(reward: RewardDifference | None, feedback: LoggedDecisions, rules: GateRules) -> Finding:
+    rule = "max_reward_loss"
+    if reward is None:
+        reason = (
+            "no decision of the newest feedback has a propensity; set `exploration` in the pipeline"
+            if not feedback.explored
+            else "the newest feedback has no right and wrong decisions to compare"
+        )
+        return Finding(rule, True, f"no evidence: {reason}")
+    counts = (
+        f"{reward.decisions} judged decisions of {reward.documents} documents, effective sample size "
+        f"{reward.effective_sample_size:.0f}"
+    )
+    if reward.effective_sample_size < _MIN_EFFECTIVE_DECISIONS:
+        return Finding(rule, True, f"no evidence: {counts}, at least {_MIN_EFFECTIVE_DECISIONS} are needed")
+    lower, upper = reward.bounds(rules.confidence)
+    return Finding(
+        rule,
+        upper >= -rules.max_reward_loss,
+        f"estimated reward per decision on the newest feedback, candidate - champion: {reward.difference:+.3f} "
+        f"({lower:+.3f} to {upper:+.3f}; {counts}); refused if the upper end is below {-rules.max_reward_loss:+.3f}",
+    )
+
+
+def _check_calibration_and_agreement(comparison: GateComparison, rules: GateRules) -> Iterator[Finding]:
+    champion, candidate = comparison.champion, comparison.candidate
     loss = candidate.calibration_error - champion.calibration_error
     yield Finding(
         "max_calibration_loss",
@@ -105,23 +212,6 @@ def _check_comparison(comparison: GateComparison, rules: GateRules) -> Iterator[
         comparison.agreement >= rules.min_agreement,
         f"same labels on {comparison.agreement:.0%} of {comparison.name}, at least {rules.min_agreement:.0%}",
     )
-
-
-def _check_worst_label(comparison: GateComparison, rules: GateRules) -> Finding:
-    champion_f1, candidate_f1 = comparison.champion.f1, comparison.candidate.f1
-    losses = {
-        label: champion_f1.get(label, 0.0) - candidate_f1.get(label, 0.0)
-        for label, texts in comparison.label_texts.items()
-        if texts >= rules.min_label_texts
-    }
-    rule, max_loss = "max_label_loss", rules.max_label_loss
-    if not losses:
-        return Finding(rule, True, f"no label has {rules.min_label_texts} texts of {comparison.name}")
-    label = max(losses, key=lambda name: losses[name])
-    message = (
-        f"the label that loses most on {comparison.name}, {label!r}: {-losses[label]:+.3f} F1, at most {-max_loss:+.3f}"
-    )
-    return Finding(rule, losses[label] <= max_loss, message)
 
 
 def _check_forgetting(forgetting: Forgetting, rules: GateRules) -> Finding:

@@ -107,6 +107,8 @@ def _log(tracked: TrackedRun, retraining: Retraining) -> None:
     for comparison in verdict["comparisons"]:
         name = comparison["name"].replace(" ", "_")
         tracked.log_metrics({f"{name}.macro_f1": comparison["candidate"]["macro_f1"]})
+    if verdict["reward"] is not None:
+        tracked.log_metrics({"newest_feedback.reward_difference": verdict["reward"]["difference"]})
     tracked.log_metrics(
         {f"forgetting.{row['name']}": row["champion"] - row["candidate"] for row in verdict["forgetting"]}
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import TrainingError
-from gliclass_spark.retraining.gate_comparison import EvaluationSet
+from gliclass_spark.retraining.near_duplicates import near_duplicates
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets, shared_texts
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
 from gliclass_spark.training.data.table_files import data_version
@@ -31,23 +31,18 @@ class RetrainingData:
     retention: tuple[LabelledSet, ...]
     notes: tuple[str, ...]
 
-    @property
-    def rewards_differ(self) -> bool:
-        """Whether there is anything to learn from the rewards of logged decisions."""
-        return _rewards_differ(self.training)
-
-    def evaluation_sets(self, max_weight: float) -> list[EvaluationSet]:
-        """Return the golden set, and the held-out feedback with weights of at most `max_weight`."""
-        golden = EvaluationSet.of_labelled(self.golden, self.training.label_set)
-        return [golden, EvaluationSet.of_decisions(self.held_out, max_weight)]
+    def split_held_out(self, seed: int) -> tuple[LoggedDecisions, LoggedDecisions]:
+        """Return two halves of the held-out documents: to choose a candidate by, and for the gate."""
+        is_first = np.random.default_rng(seed).permutation(len(self.held_out)) % 2 == 1
+        return self.held_out.where(is_first), self.held_out.where(~is_first)
 
 
 def read_retraining_data(config: RetrainConfig, snapshot: Path) -> RetrainingData:
     """Return snapshot, golden set, replayed sets and retention sets.
 
-    Raises TrainingError if too few decisions are judged or rewarded, if all judgements agree, if a text of the golden
-    set or of a retention set is among those of the training, or if the golden set is more than one table or has a
-    label that the label set lacks.
+    Texts of the golden set and of the retention sets, and near-duplicates of them, are left out of the training.
+    Raises TrainingError if too few decisions are judged or rewarded, if all judgements agree, if no text of a replayed
+    set is left, or if the golden set is more than one table or has a label that the label set lacks.
     """
     decisions = read_decisions(snapshot)
     training, held_out = decisions.where(~decisions.held_out), decisions.where(decisions.held_out)
@@ -57,13 +52,15 @@ def read_retraining_data(config: RetrainConfig, snapshot: Path) -> RetrainingDat
     )
     golden = _read_golden(config.golden)
     _refuse_unknown_labels(golden, training)
-    training_texts = tuple(text for labelled in replay for text in labelled.texts) + training.texts
-    _refuse_training_texts("the golden set", golden, training_texts)
-    for labelled in retention:
-        _refuse_training_texts(labelled.name, labelled, training_texts)
+    evaluated = [text for labelled in (golden, *retention) for text in labelled.texts]
+    duplicates = near_duplicates(training.texts, evaluated)
+    training = training.where(np.array([row not in duplicates for row in range(len(training))], dtype=bool))
+    replay_rows = [near_duplicates(labelled.texts, evaluated) for labelled in replay]
+    replay = tuple(map(_without_rows, replay, replay_rows))
+    left_out = len(duplicates) + sum(map(len, replay_rows))
     _refuse_little_feedback(training, config.min_decisions)
-    held_out = _without_texts(held_out, training_texts)
-    notes = tuple(_notes(training, held_out, replay, config.supervised.max_weight))
+    held_out = _without_texts(held_out, tuple(text for labelled in replay for text in labelled.texts) + training.texts)
+    notes = (*_left_out_note(left_out), *_notes(training, held_out, replay, config))
     return RetrainingData(training, held_out, golden, replay, retention, notes)
 
 
@@ -92,13 +89,20 @@ def _refuse_unknown_labels(golden: LabelledSet, training: LoggedDecisions) -> No
         )
 
 
-def _refuse_training_texts(name: str, labelled: LabelledSet, training_texts: tuple[str, ...]) -> None:
-    shared = shared_texts(labelled, _unlabelled(training_texts))
-    if shared:
+def _without_rows(labelled: LabelledSet, rows: frozenset[int]) -> LabelledSet:
+    if len(rows) == len(labelled):
         raise TrainingError(
-            f"{len(shared)} of the {len(labelled)} texts of {name} are training texts, too "
-            f"({labelled.texts[min(shared)][:60]!r}, ...), so nothing could be evaluated on them; remove them from one "
-            "of the two"
+            f"replay: all {len(labelled)} texts of {labelled.name} are texts of the golden set or of a retention set, "
+            "so nothing could be evaluated on them; name another table"
+        )
+    return labelled.rows(row for row in range(len(labelled)) if row not in rows)
+
+
+def _left_out_note(count: int) -> Iterator[str]:
+    if count:
+        yield (
+            f"{count} texts are left out of the training: they are texts of the golden set or of a retention set, or "
+            "near-duplicates of them"
         )
 
 
@@ -128,18 +132,20 @@ def _unlabelled(texts: tuple[str, ...]) -> LabelledSet:
     return LabelledSet("texts", (), texts, ((),) * len(texts))
 
 
-def _rewards_differ(decisions: LoggedDecisions) -> bool:
-    return len(np.unique(decisions.rewards[decisions.rewarded])) > 1
-
-
 def _notes(
-    training: LoggedDecisions, held_out: LoggedDecisions, replay: Sequence[LabelledSet], max_weight: float
+    training: LoggedDecisions, held_out: LoggedDecisions, replay: Sequence[LabelledSet], config: RetrainConfig
 ) -> Iterator[str]:
-    if training.explored:
-        evidence = training.evidence(max_weight)
+    evidence = training.evidence(config.supervised.max_weight)
+    if evidence.impossible:
         yield (
-            f"{evidence.judgements} judgements, weighted by inverse propensity, have an effective sample size of "
-            f"{evidence.effective_sample_size:.0f}; {evidence.clipped} weights are clipped to max_weight {max_weight:g}"
+            f"{evidence.impossible} decisions were made although their propensity says that they could not be: they "
+            "count as made by thresholds; ingest feedback with the tables that its decisions were made with"
+        )
+    if training.explored:
+        yield (
+            f"{evidence.judgements} judgements, {evidence.explored} of them of explored decisions, have an effective "
+            f"sample size of {evidence.effective_sample_size:.0f} under inverse-propensity weights; "
+            f"{evidence.clipped} weights are clipped to {evidence.max_weight:.3g}"
         )
     else:
         yield (
@@ -153,5 +159,8 @@ def _notes(
         )
     if not replay:
         yield "nothing is replayed: other labels may be forgotten; name sets in `replay`"
-    if training.rewarded.any() and not _rewards_differ(training):
-        yield "all rewards are equal: PPO trains on judgements alone"
+    if config.ppo is not None and training.rewarded.any() and not training.rewards_differ(config.ppo.not_given):
+        yield (
+            "all rewards are equal: PPO trains on judgements alone; if labels that are not given earn nothing, say so: "
+            "ppo: {not_given: zero}"
+        )

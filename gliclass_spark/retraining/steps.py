@@ -17,17 +17,21 @@ from typing import Any
 
 from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.digest import digest_of
+from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
-from gliclass_spark.config.retraining import Ppo, RetrainConfig, Supervised
+from gliclass_spark.config.retraining import NotGiven, Ppo, RetrainConfig, Supervised
 from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.labels import read_calibration
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.retraining.gate import judge
-from gliclass_spark.retraining.gate_comparison import EvaluationSet, GateComparison, compare, is_better
+from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet
 from gliclass_spark.retraining.retraining_data import RetrainingData, data_versions, read_retraining_data
+from gliclass_spark.retraining.reward_comparison import RewardDifference, reward_difference
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
+from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.calibrate import calibrate
 
 SNAPSHOT = "snapshot"
@@ -35,11 +39,16 @@ _CALIBRATION_ROWS = 2000
 _SAVE_STEPS = 50
 # The keys of the configuration that a step's outcome follows from, apart from those of the steps before it.
 _SETTINGS = {
-    "supervised": ("holdout_share", "replay", "seed", "supervised"),
-    "ppo": ("golden", "ppo"),
-    "calibrate": (),
+    "supervised": ("holdout_share", "max_source_share", "replay", "seed", "supervised"),
+    "ppo": ("ppo",),
+    "calibrate": ("golden",),
     "gate": ("gate", "retention"),
 }
+
+_NO_CHOICE = (
+    "PPO's candidate was not chosen: no held-out feedback says which one is better; bring feedback on more documents, "
+    "on right and on wrong decisions"
+)
 
 Outcome = Mapping[str, Any]
 # Called with the step's name, the number of updates, and their metrics.
@@ -71,7 +80,10 @@ class Retraining:
         return self._once("supervised", self._supervised)
 
     def ppo(self) -> Outcome:
-        """Continue with PPO; its checkpoint is the candidate if it is better than the supervised one."""
+        """Continue with PPO; its checkpoint is the candidate if it is better than the supervised one.
+
+        The choice is made on one half of the held-out feedback: the gate judges on the other, and on the golden set.
+        """
         return self._once("ppo", self._ppo)
 
     def calibrate(self) -> Outcome:
@@ -106,10 +118,17 @@ class Retraining:
         from gliclass_spark.training import ppo
 
         start = load(resolve_model(str(self.folder / "supervised")))
-        judged = self._judged_batches(settings, max_weight=1.0, seed=seed + 1)
+        judged = self._judged_batches(settings, settings.max_weight, seed + 1)
         logged = None
-        if data.rewards_differ:
-            logged = LoggedBatches(data.training, texts=settings.texts, size=settings.steps, seed=seed + 1)
+        if data.training.rewards_differ(settings.not_given):
+            logged = LoggedBatches(
+                data.training,
+                texts=settings.texts,
+                size=settings.steps,
+                seed=seed + 1,
+                max_weight=settings.max_weight,
+                not_given=settings.not_given,
+            )
         curve: list[dict[str, float]] = []
 
         def on_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -126,22 +145,20 @@ class Retraining:
             label_set=label_set,
             on_step=on_step,
         )
-        comparisons = {
-            name: self._compare_with_champion(folder)
-            for name, folder in (("ppo", checkpoint), ("supervised", self.folder / "supervised"))
+        difference = self._difference(checkpoint, self.folder / "supervised", settings.not_given)
+        is_better = difference is not None and difference.difference > 0
+        return {
+            "candidate": "ppo" if is_better else "supervised",
+            "reward_difference": None if difference is None else asdict(difference),
+            "curve": curve,
+            "notes": [] if difference is not None else [_NO_CHOICE],
         }
-        candidate = "ppo" if is_better(comparisons["ppo"], comparisons["supervised"]) else "supervised"
-        macro_f1 = {
-            name: {comparison.name: comparison.candidate.macro_f1 for comparison in set_comparisons}
-            for name, set_comparisons in comparisons.items()
-        }
-        return {"candidate": candidate, "macro_f1": macro_f1, "curve": curve, "notes": []}
 
     def _calibrate(self) -> Outcome:
         label_set, golden = self.data.training.label_set, self.data.golden
         engine = Engine.from_pretrained(str(self.candidate))
         calibration = calibrate(engine, label_set, golden, max_rows=_CALIBRATION_ROWS, seed=self.config.seed)
-        atomic_files.write_text(self.candidate / "label_set.yaml", calibration.label_set.to_yaml())
+        atomic_files.write_text(self.candidate / CALIBRATION, calibration.label_set.to_yaml())
         return {
             "before": calibration.before.error,
             "after": calibration.after.error,
@@ -150,12 +167,17 @@ class Retraining:
 
     def _gate(self) -> Outcome:
         self.calibrate()  # its outcome is part of the verdict's page
-        candidate, champion = Engine.from_pretrained(str(self.candidate)), Engine.from_pretrained(self.champion)
+        label_set = self.data.training.label_set
+        candidate, champion = (
+            Contender(Engine.from_pretrained(model), read_calibration(folder / CALIBRATION, label_set))
+            for model, folder in ((str(self.candidate), self.candidate), (self.champion, self.champion.folder))
+        )
         verdict = judge(
             candidate,
             champion,
-            self.data.training.label_set,
-            self._evaluation_sets(),
+            label_set,
+            EvaluationSet.of_labelled(self.data.golden, label_set),
+            self._feedback_for_gate(),
             self.config.gate,
             self.data.retention,
             self.config.seed,
@@ -169,7 +191,7 @@ class Retraining:
             **asdict(verdict),
         }
 
-    def _judged_batches(self, settings: Supervised | Ppo, max_weight: float, seed: int) -> JudgedBatches:
+    def _judged_batches(self, settings: Supervised | Ppo, max_weight: float | None, seed: int) -> JudgedBatches:
         return JudgedBatches(
             self.data.training,
             self.data.replay,
@@ -180,14 +202,21 @@ class Retraining:
             seed=seed,
         )
 
-    def _compare_with_champion(self, checkpoint: Path) -> list[GateComparison]:
-        candidate, champion = Engine.from_pretrained(str(checkpoint)), Engine.from_pretrained(self.champion)
-        label_set = self.data.training.label_set
-        sets = (evaluation_set for evaluation_set in self._evaluation_sets() if evaluation_set.texts)
-        return [compare(candidate, champion, label_set, evaluation_set) for evaluation_set in sets]
+    def _difference(self, checkpoint: Path, other: Path, not_given: NotGiven) -> RewardDifference | None:
+        """Return how much more reward a checkpoint would earn than another, on the half of the feedback for that."""
+        decisions, _ = self.data.split_held_out(self.config.seed)
+        if not decisions.texts:
+            return None
+        chosen, other_chosen = (
+            Contender(Engine.from_pretrained(str(folder))).assign(decisions.texts, decisions.label_set)
+            for folder in (checkpoint, other)
+        )
+        return reward_difference(decisions, chosen, other_chosen, not_given)
 
-    def _evaluation_sets(self) -> list[EvaluationSet]:
-        return self.data.evaluation_sets(self.config.supervised.max_weight)
+    def _feedback_for_gate(self) -> LoggedDecisions:
+        """Return the held-out feedback that the candidate was not chosen by."""
+        was_chosen = "reward_difference" in self.ppo()
+        return self.data.split_held_out(self.config.seed)[1] if was_chosen else self.data.held_out
 
     def _once(self, step: str, run: Callable[[], Outcome]) -> Outcome:
         path, settings = self.folder / f"{step}.json", self._settings(step)

@@ -33,7 +33,13 @@ TINY: dict[str, Any] = {
     "supervised": {"steps": 2, "texts": 4, "max_text_tokens": 16},
     "ppo": {"steps": 2, "texts": 4, "epochs": 1, "max_text_tokens": 16},
     # Two steps on random weights: the quality does not matter here.
-    "gate": {"min_f1_gain": -1.0, "max_label_loss": 1.0, "max_calibration_loss": 1.0, "max_slowdown": 1e6},
+    "gate": {
+        "max_f1_loss": 1.0,
+        "max_label_loss": 1.0,
+        "max_reward_loss": 1.0,
+        "max_calibration_loss": 1.0,
+        "max_slowdown": 1e6,
+    },
     "airflow": {"after": ["mail.feedback"], "retries": 0, "spark_conf": "../quick.yaml", "alerts": {"slack": "#mail"}},
 }
 
@@ -105,7 +111,7 @@ def test_feedback_becomes_a_new_champion_and_its_verdict_is_sent(
     [(_, _, message)] = requests
     assert message["channel"] == "#mail"
     assert message["text"].startswith("mail: version 2 of the model mail is the champion\n")
-    assert "passed: min_f1_gain: macro-F1 on golden" in message["text"]
+    assert "passed: max_f1_loss: macro-F1 on golden" in message["text"]
     with closing(sqlite3.connect(tmp_path / "airflow" / "airflow.db")) as database:
         changed = database.execute(
             "select asset.name, asset_event.extra from asset_event join asset on asset.id = asset_event.asset_id"

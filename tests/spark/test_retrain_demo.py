@@ -31,7 +31,8 @@ def config(spark: SparkSession, tmp_path: Path, registry_database: Path, tiny_la
     document["registry"] = f"sqlite:///{tmp_path}/mlflow.db"
     for step in ("supervised", "ppo"):
         document[step] |= {"steps": 2, "texts": 4}
-    document["gate"] = {"min_f1_gain": -1.0, "max_label_loss": 1.0, "max_calibration_loss": 1.0, "max_slowdown": 1e9}
+    limits = ("max_f1_loss", "max_label_loss", "max_reward_loss", "max_calibration_loss")
+    document["gate"] = {**dict.fromkeys(limits, 1.0), "max_slowdown": 1e9}
     registry = Registry(document["registry"])
     with registry.run("reviewed", "first", {}) as tracked:
         registry.register("reviewed", Path(tiny_label_cached_model), tracked.run_id)

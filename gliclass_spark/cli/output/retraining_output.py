@@ -17,6 +17,17 @@ def show_verdict(console: Console, verdict: Mapping[str, Any], page: Path) -> No
     word = "[bold green]promoted[/]" if verdict["promoted"] else "[bold red]refused[/]"
     _rules(verdict["findings"]).print(console)
     _gains(verdict["comparisons"]).print(console)
+    for comparison in verdict["comparisons"]:
+        if comparison.get("detectable_gain"):
+            needed = ", ".join(
+                f"{texts:,} for {float(gain):+.2f}" for gain, texts in comparison["texts_for_gain"].items()
+            )
+            console.print(
+                f"{comparison['texts']:,} texts of {escape(comparison['name'])} show a gain of "
+                f"{comparison['detectable_gain']:+.3f} in 4 of 5 cases; texts needed: {needed}",
+                highlight=False,
+                soft_wrap=True,
+            )
     console.print(f"The candidate is {word}.", highlight=False)
     console.print(f"The page of the verdict: {escape(str(page))}", highlight=False, soft_wrap=True)
 

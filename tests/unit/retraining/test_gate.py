@@ -10,9 +10,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from gliclass_spark.config.retraining import GateRules
-from gliclass_spark.labels import LabelSet
-from gliclass_spark.retraining.gate import judge
-from gliclass_spark.retraining.gate_comparison import EvaluationSet, assign_labels, compare, is_better, macro_f1
+from gliclass_spark.labels import Label, LabelSet
+from gliclass_spark.retraining.f1_statistics import macro_f1
+from gliclass_spark.retraining.gate import GateVerdict, judge
+from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet, GateComparison, assign_labels, compare
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 
@@ -28,7 +29,7 @@ RETENTION = LabelledSet(
     tuple(tuple(np.flatnonzero(TRUTH[row])) for row in LABELLED),
 )
 LENIENT = GateRules(
-    min_f1_gain=-1,
+    max_f1_loss=1,
     max_label_loss=1,
     max_calibration_loss=1,
     max_slowdown=1e9,
@@ -50,7 +51,25 @@ class Fixed:
     def scores(self, texts: Sequence[str], labels: LabelSet) -> np.ndarray:
         return self._scores[[int(text) for text in texts]]
 
-    logits = scores
+    def logits(self, texts: Sequence[str], labels: LabelSet) -> np.ndarray:
+        scores = self.scores(texts, labels)
+        return np.log(scores / (1 - scores))
+
+
+def no_feedback() -> LoggedDecisions:
+    nothing = np.empty((0, 3), dtype=np.float32)
+    return LoggedDecisions(LABELS, (), *[nothing] * 4, held_out=np.empty(0, dtype=bool))
+
+
+def compared(candidate: Any, champion: Any, **more: Any) -> GateComparison:
+    return compare(Contender(candidate), Contender(champion), LABELS, golden(), **more)
+
+
+def judged(
+    candidate: Any, rules: GateRules, retention: Sequence[LabelledSet] = (), feedback: LoggedDecisions | None = None
+) -> GateVerdict:
+    feedback = no_feedback() if feedback is None else feedback
+    return judge(Contender(candidate), Contender(Fixed()), LABELS, golden(), feedback, rules, retention)
 
 
 def golden() -> EvaluationSet:
@@ -58,57 +77,14 @@ def golden() -> EvaluationSet:
 
 
 def test_the_golden_set_has_the_order_of_the_label_set() -> None:
-    np.testing.assert_array_equal(golden().targets, TRUTH.astype(np.float32))
+    np.testing.assert_array_equal(golden().targets, TRUTH)
 
 
 def test_macro_f1_is_that_of_scikit_learn_where_all_targets_are_known() -> None:
     scores = Fixed([(0, 0), (1, 1), (2, 1), (3, 2)]).scores(TEXTS, LABELS)
-    assert macro_f1(assign_labels(scores, LABELS), golden()) == pytest.approx(
+    assert macro_f1(assign_labels(scores, LABELS), TRUTH) == pytest.approx(
         f1_score(TRUTH, scores >= 0.5, average="macro")
     )
-
-
-def test_unknown_targets_do_not_count() -> None:
-    golden_set = golden()
-    targets = golden_set.targets.copy()
-    targets[0, 0] = -1
-    partial = EvaluationSet("partial", TEXTS, targets, golden_set.weights)
-    right, wrong = (Fixed(turned).scores(TEXTS, LABELS) >= 0.5 for turned in ([], [(0, 0)]))
-    assert macro_f1(wrong, partial) == macro_f1(right, partial) == 1.0
-    assert macro_f1(wrong, golden_set) < 1.0
-
-
-def test_a_label_counts_by_its_weight() -> None:
-    judged = EvaluationSet(
-        "x", ("0", "1"), np.array([[1], [1]], dtype=np.float32), np.array([[3], [1]], dtype=np.float32)
-    )
-    assert macro_f1(np.array([[True], [False]]), judged) == pytest.approx(6 / 7)
-
-
-def test_the_calibration_error_is_weighted() -> None:
-    overconfident, golden_set = Fixed([(0, 0)], confidence=1.0), golden()
-    weights = golden_set.weights.copy()
-    weights[0, 0] = 5
-    weighed = EvaluationSet("weighed", TEXTS, golden_set.targets, weights)
-    qualities = [compare(overconfident, Fixed(), LABELS, each).candidate for each in (golden_set, weighed)]
-    expected = [1 / weights.size, 5 / (weights.size + 4)]
-    assert [each.calibration_error for each in qualities] == pytest.approx(expected, rel=1e-5)
-
-
-def test_feedback_has_known_targets_with_inverse_propensity_weights() -> None:
-    nan = np.nan
-    decisions = LoggedDecisions(
-        LABELS,
-        ("a", "b"),
-        np.array([[1, 0, -1], [-1, -1, -1]], dtype=np.float32),
-        np.full((2, 3), nan, dtype=np.float32),
-        np.array([[1, 0, nan], [1, 1, 1]], dtype=np.float32),
-        np.array([[0.5, 0.75, nan], [0.1, 0.1, 0.1]], dtype=np.float32),
-        np.ones(2, dtype=bool),
-    )
-    judged = EvaluationSet.of_decisions(decisions, max_weight=3)
-    assert judged.texts == ("a",)
-    assert judged.weights.tolist() == [[2, 3, 1]]
 
 
 def test_a_single_label_set_gives_the_best_label() -> None:
@@ -131,17 +107,30 @@ def test_top_k_keeps_the_best_labels() -> None:
 
 
 def test_the_interval_of_the_gain_contains_it_and_is_0_for_the_same_model() -> None:
-    comparison = compare(Fixed(), Fixed([(row, row % 3) for row in range(20)]), LABELS, golden())
+    comparison = compared(Fixed(), Fixed([(row, row % 3) for row in range(20)]))
     low, high = comparison.f1_interval
     assert 0 < low < comparison.f1_gain < high
     assert comparison.agreement == 0.5
-    same = compare(Fixed(), Fixed(), LABELS, golden())
+    same = compared(Fixed(), Fixed())
     assert (same.f1_interval, same.agreement, same.f1_gain) == ((0.0, 0.0), 1.0, 0.0)
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
-    one, other = (compare(Fixed([(1, 1)]), Fixed([(2, 2)]), LABELS, golden(), seed=3) for _ in range(2))
-    assert one == other
+def test_a_model_with_a_calibration_is_judged_by_one_that_was_not_fitted_to_the_same_text() -> None:
+    """Scores of .3 for what holds: by thresholds of .5 such a model gives no label, by fitted ones the right ones."""
+
+    class Shy(Fixed):
+        def scores(self, texts: Sequence[str], labels: LabelSet) -> np.ndarray:
+            return super().scores(texts, labels) / 3
+
+    own = LABELS.calibrated_by(LabelSet(labels=tuple(Label(name=name, threshold=0.9) for name in LABELS.names)))
+    uncalibrated, calibrated = (
+        compare(Contender(Shy(), calibration), Contender(Fixed()), LABELS, golden()) for calibration in (None, own)
+    )
+    assert uncalibrated.candidate.macro_f1 == 0
+    assert calibrated.candidate.macro_f1 == 1
+    # What the pipeline's own file says comes before the model's.
+    strict = LABELS.model_copy(update={"threshold": 0.95, "temperature": 1.0, "bias": 0.0})
+    assert compare(Contender(Shy(), own), Contender(Fixed()), strict, golden()).candidate.macro_f1 == 0
 
 
 WORSE = [(row, 1) for row in range(12)]
@@ -150,6 +139,7 @@ WORSE = [(row, 1) for row in range(12)]
 @pytest.mark.parametrize(
     ("rule", "value", "candidate"),
     [
+        ("max_f1_loss", 0.02, Fixed(WORSE)),
         ("min_f1_gain", -0.01, Fixed(WORSE)),
         ("max_label_loss", 0.1, Fixed(WORSE)),
         ("max_calibration_loss", 0.05, Fixed(confidence=0.55)),
@@ -159,24 +149,41 @@ WORSE = [(row, 1) for row in range(12)]
     ],
 )
 def test_each_rule_refuses_alone_and_its_message_has_both_sides(rule: str, value: float, candidate: Any) -> None:
-    assert judge(candidate, Fixed(), LABELS, [golden()], LENIENT, [RETENTION]).promoted
-    verdict = judge(candidate, Fixed(), LABELS, [golden()], LENIENT.model_copy(update={rule: value}), [RETENTION])
+    assert judged(candidate, LENIENT, [RETENTION]).promoted
+    verdict = judged(candidate, LENIENT.model_copy(update={rule: value}), [RETENTION])
     assert not verdict.promoted
     [failed] = [finding for finding in verdict.findings if not finding.passed]
     assert failed.rule == rule
-    assert "at " in failed.message
+    assert "at most" in failed.message or "at least" in failed.message
 
 
 def test_a_label_with_few_texts_is_exempt_from_max_label_loss() -> None:
     strict = LENIENT.model_copy(update={"max_label_loss": 0.1, "min_label_texts": 41})
-    verdict = judge(Fixed(WORSE), Fixed(), LABELS, [golden()], strict)
+    verdict = judged(Fixed(WORSE), strict)
     assert verdict.promoted
     assert any("no label has 41 texts" in finding.message for finding in verdict.findings)
 
 
-def test_the_better_candidate_has_the_higher_mean_macro_f1() -> None:
-    champion, good, bad = Fixed([(0, 0)]), Fixed(), Fixed(WORSE)
-    good_comparisons, bad_comparisons = ([compare(each, champion, LABELS, golden())] for each in (good, bad))
-    assert is_better(good_comparisons, bad_comparisons)
-    assert not is_better(bad_comparisons, good_comparisons)
-    assert not is_better(good_comparisons, good_comparisons)
+def test_a_loss_within_chance_refuses_under_cautious_rules_alone() -> None:
+    """Of 8 errors that differ, 5 are the candidate's: as many or more in 36% of the cases by chance."""
+    better_and_worse = Fixed([(row, 1) for row in range(5)]), Fixed([(row, 1) for row in range(20, 23)])
+    findings = {
+        preset: judge(
+            *map(Contender, better_and_worse), LABELS, golden(), no_feedback(), GateRules(preset=preset)
+        ).findings
+        for preset in ("normal", "cautious")
+    }
+    failed = {preset: [each.rule for each in all_of if not each.passed] for preset, all_of in findings.items()}
+    slow = {"max_slowdown"}  # of engines that take microseconds
+    assert set(failed["normal"]) <= slow
+    assert set(failed["cautious"]) - slow == {"min_f1_gain"}
+
+
+def test_a_preset_gives_the_defaults_and_stated_keys_come_first() -> None:
+    cautious = GateRules.model_validate("cautious")
+    assert (cautious.min_f1_gain, cautious.max_label_loss) == (-0.02, 0.05)
+    assert GateRules.model_validate("normal") == GateRules()
+    mixed = GateRules.model_validate({"preset": "cautious", "max_label_loss": 0.2})
+    assert (mixed.min_f1_gain, mixed.max_label_loss) == (-0.02, 0.2)
+    with pytest.raises(ValueError, match="normal"):
+        GateRules.model_validate("careful")

@@ -26,9 +26,10 @@ from gliclass_spark.retraining.steps import Retraining
 
 KINDS = ("cat", "dog", "owl")
 LENIENT = {
-    "min_f1_gain": -1.0,
+    "max_f1_loss": 1.0,
     "max_label_loss": 1.0,
     "max_calibration_loss": 1.0,
+    "max_reward_loss": 1.0,
     "max_slowdown": 1000.0,
 }
 STRICT = {**LENIENT, "min_f1_gain": 1.0}
@@ -139,15 +140,20 @@ def test_a_candidate_that_passes_is_promoted_and_the_next_run_uses_it(
     assert metrics.tags["data.golden"] == f"{config.golden}@{digest}"
     assert metrics.tags["champion"] == champion
     assert metrics.params["ppo.clip_ratio"] == "0.2"
-    assert {"golden.macro_f1", "newest_feedback.macro_f1", "ppo.reward", "calibration.after"} <= metrics.metrics.keys()
+    assert {
+        "golden.macro_f1",
+        "newest_feedback.reward_difference",
+        "ppo.reward",
+        "calibration.after",
+    } <= metrics.metrics.keys()
     # Each was decided by chance of 1/2: all weights are equal.
     evidence = {
         name: metrics.metrics[f"evidence.{name}"] for name in ("judgements", "effective_sample_size", "clipped")
     }
     assert evidence == {"judgements": 60, "effective_sample_size": 60, "clipped": 0}
     assert opened(config).data.notes[0] == (
-        "60 judgements, weighted by inverse propensity, have an effective sample size of 60; 0 weights are clipped to "
-        "max_weight 10"
+        "60 judgements, 0 of them of explored decisions, have an effective sample size of 60 under inverse-propensity "
+        "weights; 0 weights are clipped to 2"
     )
     history = registry._client.get_metric_history(str(version.run_id), "ppo.kl")
     assert [point.step for point in history] == [1, 2, 3]
@@ -200,11 +206,29 @@ def test_without_ppo_the_supervised_candidate_goes_to_the_gate(champion: str, wr
     assert retraining.gate()["promoted"]
 
 
-def test_the_better_of_the_two_checkpoints_is_the_candidate(champion: str, write_config: WriteConfig) -> None:
+def test_the_candidate_is_chosen_on_feedback_that_the_gate_does_not_judge_on(
+    champion: str, write_config: WriteConfig
+) -> None:
     retraining = opened(write_config())
-    scores = {name: sum(each.values()) for name, each in retraining.ppo()["macro_f1"].items()}
-    expected = "ppo" if scores["ppo"] > scores["supervised"] else "supervised"
-    assert retraining.candidate.name == expected
+    difference = retraining.ppo()["reward_difference"]
+    assert retraining.candidate.name == ("ppo" if difference["difference"] > 0 else "supervised")
+    verdict = retraining.gate()
+    # Ten documents are held out, with three decisions each.
+    assert (difference["documents"], verdict["reward"]["documents"]) == (5, 5)
+    assert [each["name"] for each in verdict["comparisons"]] == ["golden"]
+    chosen_by, judged_on = retraining.data.split_held_out(seed=0)
+    assert not set(chosen_by.texts) & set(judged_on.texts)
+    without_ppo = opened(write_config(ppo=None, work="other"))
+    assert without_ppo.gate()["reward"]["documents"] == 10
+
+
+def test_without_feedback_to_choose_by_the_supervised_candidate_goes_to_the_gate(
+    champion: str, write_config: WriteConfig
+) -> None:
+    rows = [{**row, "target": None, "reward": None} if row["held_out"] else row for row in decisions()]
+    outcome = opened(write_config(rows)).ppo()
+    assert (outcome["candidate"], outcome["reward_difference"]) == ("supervised", None)
+    assert "no held-out feedback says which one is better" in outcome["notes"][0]
 
 
 def test_finished_steps_are_not_repeated_and_a_killed_one_continues(champion: str, write_config: WriteConfig) -> None:
@@ -309,16 +333,11 @@ def with_equal(reward: float | None, target: int | None) -> list[dict[str, Any]]
         ({"rows": decisions()[:6]}, "6 decisions are judged or rewarded, 10 are needed"),
         ({"rows": with_equal(None, 1)}, "all 60 judgements say that a label holds, so there is nothing to tell apart"),
         ({"rows": with_equal(None, 0)}, "all 60 judgements say that a label does not hold"),
-        (
-            {"golden": {"a  CAT 0": "cat", "the golden dog": "dog"}},
-            "1 of the 2 texts of the golden set are training texts, too",
-        ),
         ({"golden": {"a mouse": "mouse", "the golden cat": "cat"}}, "1 label.s. that 'pets' lacks: mouse"),
         (
-            {"golden": {"a  CAT 0": "cat", "a dog": "dog"}, "replay": ["golden.parquet"]},
-            "2 of the 2 texts of the golden",
+            {"replay": ["golden.parquet"]},
+            "replay: all 30 texts of golden are texts of the golden set or of a retention",
         ),
-        ({"retention": ["golden.parquet"], "replay": ["golden.parquet"]}, "30 of the 30 texts of the golden set"),
     ],
 )
 def test_unusable_data_is_refused_before_any_training(
@@ -328,6 +347,20 @@ def test_unusable_data_is_refused_before_any_training(
     with pytest.raises(TrainingError, match=message):
         opened(config).supervised()
     assert sorted(path.name for path in config.run_folder("r").iterdir()) == ["champion.json", "snapshot"]
+
+
+def test_texts_of_the_golden_set_and_near_duplicates_stay_out_of_the_training(
+    champion: str, write_config: WriteConfig
+) -> None:
+    original = "a long report on a cat that sat on a mat beside the river and slept until noon"
+    rows = decisions()
+    for row in rows:
+        row["text"] = {"0": original + ", again", "1": "A  dog 1"}.get(row["doc_id"], row["text"])
+    golden = {original: "cat", "a dog 1": "dog", "the golden owl": "owl"}
+    data = opened(write_config(rows, golden)).data
+    assert not {original + ", again", "A  dog 1"} & set(data.training.texts)
+    assert len(data.training) == 18
+    assert data.notes[0].startswith("2 texts are left out of the training: they are texts of the golden set or of a")
 
 
 def test_equal_rewards_leave_ppo_the_judgements(champion: str, write_config: WriteConfig) -> None:
