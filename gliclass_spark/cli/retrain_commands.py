@@ -65,7 +65,9 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose
     with open_spark(conf, verbose, f"the retraining of {config.model_name!r}") as spark:
         folder = str(config.run_folder(run_id) / "snapshot")
         with step("taking the snapshot"):
-            taken = snapshot(spark, config.pipeline, folder, config.holdout_share)
+            taken = snapshot(
+                spark, config.pipeline, folder, config.holdout_share, max_source_share=config.max_source_share
+            )
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
     console.print(f"snapshot: {counts}", highlight=False)
 
