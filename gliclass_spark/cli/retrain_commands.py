@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
-from gliclass_spark.cli.console import console, step
+from gliclass_spark.cli.console import console, messages, progress, step
 from gliclass_spark.cli.spark_options import SparkConf, Verbose, open_spark
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_LOG_EVERY = 10
+# Of a training in a log, which can't update a line; and metrics on a line of a terminal.
+_LOG_LINES, _MAX_METRICS, _BAR_WIDTH = 10, 4, 12
+_DESCRIPTIONS: dict[RetrainingStep, str] = {
+    "supervised": "training on judged texts",
+    "ppo": "training on rewards",
+    "calibrate": "fitting the scores to the golden set",
+    "gate": "comparing the candidate with the champion",
+    "promote": "registering the candidate",
+}
 # The steps that the processes of torchrun share.
 _DISTRIBUTED_STEPS = ("supervised", "ppo")
 
@@ -73,33 +83,66 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose
 
 
 def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep]) -> None:
-    """Run steps after the snapshot, print their progress, and the verdict if the gate is one of them."""
+    """Run steps after the snapshot and print their outcomes, and the verdict if the gate is one of them.
+
+    Progress goes to standard error: a bar on a terminal, else a line for each step and some for its training.
+    """
     from gliclass_spark.cli.output.retraining_output import show_verdict
     from gliclass_spark.retraining.promotion import open_retraining
 
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=None)
+    updates = {"supervised": config.supervised.steps, "ppo": config.ppo.steps if config.ppo is not None else 0}
+    bar = training_bar()
+    logged: dict[str, int] = {}
 
-        def show_metrics(step: str, updates: int, metrics: Mapping[str, float]) -> None:
-            line = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:4])
-            progress.update(task, description=f"{step} {updates}: {line}")
-            if not console.is_terminal and updates % _LOG_EVERY == 0:  # a log can't update a line
-                console.print(f"{step} {updates}: {line}", highlight=False)
+    def show_metrics(step: str, done: int, metrics: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:_MAX_METRICS])
+        total = updates[step]
+        bar.update(bar.task_ids[-1], description=f"{step} {done}/{total}", completed=done, total=total, metrics=shown)
+        part = done * _LOG_LINES // total
+        if not messages.is_terminal and part > logged.get(step, 0):
+            logged[step] = part
+            _note(f"{step} {done}/{total}: {shown}")
 
-        retraining = open_retraining(config, run_id, show_metrics)
-        for note in retraining.data.notes:
-            console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
-        for step in steps:
-            progress.update(task, description=step)
-            console.print(f"{step}: {_run_step(config, retraining, step)}", highlight=False)
+    retraining = open_retraining(config, run_id, show_metrics)
+    for note in retraining.data.notes:
+        _note(f"note: {note}", style="yellow")
+    for name in steps:
+        if not messages.is_terminal:
+            _note(f"{name}: {_DESCRIPTIONS[name]}")
+        # The outcome is printed when the bar is gone: both may be on one terminal.
+        with bar:
+            task = bar.add_task(f"{name}: {_DESCRIPTIONS[name]}", total=None, metrics="")
+            outcome = _run_step(config, retraining, name)
+            bar.remove_task(task)
+        console.print(f"{name}: {outcome}", highlight=False, soft_wrap=True, markup=False)
     if "gate" in steps:
         show_verdict(console, retraining.gate(), retraining.folder / "gate.html")
+
+
+class _MetricsColumn(ProgressColumn):
+    """The metrics of a task, the one column that gives way: rich shortens columns that may wrap."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["metrics"], no_wrap=True, overflow="ellipsis")
+
+
+def training_bar() -> Progress:
+    """Return a bar of one line, at every width of a terminal, for tasks with the field `metrics`."""
+
+    def fixed() -> Column:
+        return Column(no_wrap=True)
+
+    return progress(
+        SpinnerColumn(table_column=fixed()),
+        TextColumn("{task.description}", table_column=fixed()),
+        BarColumn(bar_width=_BAR_WIDTH, table_column=fixed()),
+        TimeElapsedColumn(table_column=fixed()),
+        _MetricsColumn(),
+    )
+
+
+def _note(text: str, style: str = "") -> None:
+    messages.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def _run_step(config: RetrainConfig, retraining: Retraining, step: RetrainingStep) -> str:
