@@ -20,7 +20,7 @@ from gliclass_spark.cli import (
     training_commands,
 )
 from gliclass_spark.cli.console import tolerate_encodings
-from gliclass_spark.cli.environment_options import CommandGroup
+from gliclass_spark.cli.options.environment_options import CommandGroup
 from gliclass_spark.errors import ConfigError, GliclassSparkError
 from gliclass_spark.inference.openmp import limit_spinning
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gliclass_spark.cli.console import console, step
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose, open_spark
+from gliclass_spark.cli.options.spark_options import PipelineFile, SparkConf, Verbose, open_spark
 from gliclass_spark.config.pipeline import Pipeline
 
 app = typer.Typer()

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from gliclass_spark.cli.console import console, messages, step
+from gliclass_spark.cli.options.run_session import Full, RetagChoice, open_run
+from gliclass_spark.cli.options.spark_options import PipelineFile, SparkConf, Verbose
 from gliclass_spark.cli.output.json_output import AsJson, print_json
 from gliclass_spark.cli.output.run_metrics import MetricsFile, write_metrics
-from gliclass_spark.cli.run_session import Full, RetagChoice, open_run
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
 from gliclass_spark.config.pipeline import Pipeline
 
 app = typer.Typer()

@@ -14,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from gliclass_spark.cli.console import console, messages, progress, step
-from gliclass_spark.cli.spark_options import SparkConf, Verbose, open_spark
+from gliclass_spark.cli.options.spark_options import SparkConf, Verbose, open_spark
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
 

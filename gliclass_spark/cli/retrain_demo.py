@@ -9,8 +9,8 @@ import typer
 
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.model_commands import register
+from gliclass_spark.cli.options.spark_options import SparkConf, Verbose, open_spark
 from gliclass_spark.cli.retrain_commands import run_steps, take_snapshot
-from gliclass_spark.cli.spark_options import SparkConf, Verbose, open_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

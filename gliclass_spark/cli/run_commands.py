@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gliclass_spark.cli.console import console, messages
-from gliclass_spark.cli.output.json_output import print_json
-from gliclass_spark.cli.output.run_metrics import MetricsFile, write_metrics
-from gliclass_spark.cli.run_session import (
+from gliclass_spark.cli.options.run_session import (
     Full,
     RetagChoice,
     RunDate,
@@ -26,7 +24,9 @@ from gliclass_spark.cli.run_session import (
     run_step,
     run_steps,
 )
-from gliclass_spark.cli.spark_options import PipelineFile, SparkConf, Verbose
+from gliclass_spark.cli.options.spark_options import PipelineFile, SparkConf, Verbose
+from gliclass_spark.cli.output.json_output import print_json
+from gliclass_spark.cli.output.run_metrics import MetricsFile, write_metrics
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.runs.manifest import new_run_id

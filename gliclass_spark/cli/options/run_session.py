@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from gliclass_spark.cli.console import messages, progress, step
-from gliclass_spark.cli.spark_options import open_spark
+from gliclass_spark.cli.options.spark_options import open_spark
 from gliclass_spark.config.catalog import folder_of
 from gliclass_spark.config.pipeline import Pipeline, Retag, Step
 from gliclass_spark.runs.manifest import new_run_id
