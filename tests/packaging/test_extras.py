@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from quick_spark import submit_args
 
 pytestmark = pytest.mark.long
 
@@ -32,6 +35,8 @@ PACKAGES = {
     "train": ["gliclass_spark.training", "gliclass_spark.retraining", "gliclass_spark.report"],
     "registry": ["gliclass_spark.checkpoints"],
 }
+# They come as source alone, and are installed first: see the Makefile.
+SOURCES = {"pyspark", "pyspark-client"}
 UDF = """
 from gliclass_spark import gliclass_udf
 from gliclass_spark.spark.session import spark_session
@@ -60,6 +65,15 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def required(wheel: Path, extra: str) -> set[str]:
+    """Return the packages that the extra names."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        entries = message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])
+    requirements = [Requirement(entry) for entry in entries]
+    return {each.name for each in requirements if each.marker and each.marker.evaluate({"extra": extra})}
+
+
 def run(command: list[str], folder: Path, **env: str) -> str:
     """Run a command in the folder, without this process's Python settings, and return what it prints."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
@@ -77,19 +91,22 @@ def test_the_wheel_holds_the_package_and_nothing_for_developers(wheel: Path, sou
 
 
 @pytest.mark.parametrize("extra", PACKAGES)
-def test_an_extra_alone_brings_all_that_it_is_for(extra: str, wheel: Path, tmp_path: Path) -> None:
+def test_an_extra_alone_brings_all_that_it_is_for(extra: str, wheel: Path, tmp_path: Path, quick_java: None) -> None:
     environment = tmp_path / "environment"
     python, command = (str(environment / "bin" / name) for name in ("python", "gliclass-spark"))
     run([str(UV), "venv", "--quiet", "--python", sys.executable, str(environment)], tmp_path)
     requirement = f"gliclass-spark[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
-    run([str(UV), "pip", "install", "--quiet", "--python", python, *constraints, requirement], tmp_path)
+    install = [str(UV), "pip", "install", "--quiet", "--python", python, "--constraint", str(ROOT / "constraints.txt")]
+    if sources := required(wheel, extra) & SOURCES:
+        run([*install, "--no-deps", *sources], tmp_path)
+    run([*install, requirement], tmp_path)
 
     run([python, "-c", IMPORT_ALL, *PACKAGES[extra]], tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"))
     assert "invoice" in run([command, "classify", "--labels", "spam,invoice", "Invoice 42 is attached."], tmp_path)
     if extra == "spark":
         path = f"{environment / 'bin'}:{os.environ['PATH']}"
-        assert run([python, "-c", UDF], tmp_path, PATH=path).splitlines()[-1] == "['complaint', 'invoice']"
+        shown = run([python, "-c", UDF], tmp_path, PATH=path, PYSPARK_SUBMIT_ARGS=submit_args())
+        assert shown.splitlines()[-1] == "['complaint', 'invoice']"
     if extra == "registry":
         registry = ["--registry", "sqlite:///mlflow.db"]
         run([command, "register", "mail", "embedded", *registry], tmp_path)
