@@ -44,7 +44,8 @@ class StandaloneCluster:
         self.env = {
             **inherited,
             "SPARK_HOME": str(SPARK_HOME),
-            "SPARK_CONF_DIR": str(folder),  # not the user's
+            # Not the user's. It does not exist: an archive of Java's classes serves no JVM with a folder on its path.
+            "SPARK_CONF_DIR": str(folder / "conf"),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",

@@ -14,11 +14,11 @@ import warnings
 from pathlib import Path
 
 import pyspark
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 # The quick compiler alone. It comes with a fifth of the usual room for code: Spark's planning fills that, and what is
-# swept out is compiled again and again.
-_COMPILE = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+# swept out is compiled again and again. Without room for its classes a JVM collects the whole heap several times.
+_QUICK = "-XX:+UseSerialGC -XX:NewRatio=1 -XX:MetaspaceSize=256m -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 # JVMs with other classes, spark-submit's launcher among them, leave the archive aside;
 # their warnings about it are switched off.
 _SILENT = "-Xlog:cds=off -Xlog:cds+dynamic=off"
@@ -47,23 +47,32 @@ sys.exit(jvm.wait())
 
 
 def java_options(folder: Path) -> str:
-    """Return the options of every JVM, for `JDK_JAVA_OPTIONS`. The archive of classes is kept in `folder`."""
+    """Return the options of every JVM, for `JDK_JAVA_OPTIONS`. The archive of classes is kept in `folder`.
+
+    While another process makes the archive, JVMs start without it.
+    """
     archive = folder / f"spark-{pyspark.__version__}.jsa"
-    with FileLock(archive.with_suffix(".lock")):
-        if not archive.exists():
-            _make(archive)
-    return f"{_COMPILE} -XX:SharedArchiveFile={archive} {_SILENT}" if archive.exists() else _COMPILE
+    lock = FileLock(archive.with_suffix(".lock"))
+    try:
+        with lock.acquire(timeout=0):
+            if not archive.exists() and not _make(archive):
+                return _QUICK
+    except Timeout:
+        pass
+    return f"{_QUICK} -XX:SharedArchiveFile={archive} {_SILENT}"
 
 
-def _make(archive: Path) -> None:
+def _make(archive: Path) -> bool:
+    """Make the archive, and return whether this Java can."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         partial, conf = Path(folder, "partial.jsa"), Path(folder, "conf.yaml")
-        conf.write_text(f"spark.driver.extraJavaOptions: {_COMPILE} -XX:ArchiveClassesAtExit={partial} {_SILENT}\n")
+        conf.write_text(f"spark.driver.extraJavaOptions: {_QUICK} -XX:ArchiveClassesAtExit={partial} {_SILENT}\n")
         program = [sys.executable, "-c", _SOME_OF_EVERYTHING, str(conf), str(Path(folder, "table"))]
         environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
         done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
         if done.returncode == 0 and partial.is_file():
             partial.rename(archive)
-        else:  # some builds of Java can't
-            output = f"{done.stdout}{done.stderr}"
-            warnings.warn(f"no archive of Spark's classes, each JVM starts slower:\n{output}", stacklevel=3)
+            return True
+        output = f"{done.stdout}{done.stderr}"
+        warnings.warn(f"no archive of Spark's classes, each JVM starts slower:\n{output}", stacklevel=3)
+        return False

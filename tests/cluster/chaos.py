@@ -25,8 +25,10 @@ from devtools.standalone_cluster import StandaloneCluster
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.spark.jobs import STEPS, PipelineRun
 
-# In turn: after a Spark worker's kill the other one is still scoring; after an executor's no Python worker runs yet.
-VICTIMS = ("driver", "executor", "spark worker", "python worker")
+# In turn. A driver's kill ends the attempt; Python workers run early in the next one, which the others may all disturb.
+VICTIMS = ("driver", "python worker", "executor", "spark worker")
+# Of the source, between two attempts.
+_CHANGES = 2
 _RUN_S = 600
 # The next kill comes when the driver has passed a random number of places up to this one, at a random moment within
 # the seconds below. A run has about 30 places, so most runs see several kills; on a slow machine, too.
@@ -149,9 +151,10 @@ class Chaos:
         # An attempt of a run that has tagged before does not tag what came later: the last run is a new one.
         while not (completed and is_new and outcome.kills.total() >= kills):
             if outcome.attempts:
-                change = self._source.change()
-                outcome.changes[change] += 1
-                print(f"source: {change}", flush=True)
+                for _ in range(_CHANGES):
+                    change = self._source.change()
+                    outcome.changes[change] += 1
+                    print(f"source: {change}", flush=True)
                 is_new = completed or outcome.kills.total() >= kills or self._random.random() < 0.5
                 run_id = f"run-{outcome.attempts}" if is_new else run_id
             completed = self._attempt(run_id, outcome, kills, victims)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from quick_spark import QUICK_SPARK
 
 from devtools.standalone_cluster import StandaloneCluster
 
@@ -21,7 +22,6 @@ url, conf = sys.argv[1], json.loads(sys.argv[2])
 builder = SparkSession.builder.master(url)
 for key, value in {
     "spark.driver.host": "127.0.0.1",
-    "spark.ui.enabled": "false",
     "spark.executor.cores": "2",
     "spark.executor.memory": "512m",
     "spark.executor.resource.gpu.amount": "1",
@@ -72,7 +72,7 @@ spark.stop()
 
 
 def run(cluster: StandaloneCluster, program: str, conf: dict[str, str], *arguments: str) -> dict:
-    process = cluster.run(program + REPORT, json.dumps(conf), *arguments)
+    process = cluster.run(program + REPORT, json.dumps({**QUICK_SPARK, **conf}), *arguments)
     assert process.returncode == 0, process.stderr[-3000:]
     return json.loads(process.stdout.splitlines()[-1])
 

@@ -15,7 +15,8 @@ SUM = """
 import sys
 from pyspark.sql import SparkSession
 builder = SparkSession.builder.master(sys.argv[1]).config("spark.driver.host", "127.0.0.1")
-spark = builder.config("spark.executor.memory", "512m").config("spark.ui.enabled", "false").getOrCreate()
+builder = builder.config("spark.executor.memory", "512m").config("spark.cores.max", "1")
+spark = builder.config("spark.ui.enabled", "false").getOrCreate()
 print(spark.range(100).selectExpr("sum(id)").first()[0])
 spark.stop()
 """
