@@ -1,4 +1,4 @@
-"""Memory allocator: keeps the memory of a batch for the next one."""
+"""Memory allocator: keeps the memory of a batch for the next one, and returns that of a load."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_BLOCK = 32 * 2**20  # bytes; the most that glibc allows
 _KEPT = 256 * 2**20  # bytes
+
+
+def return_freed_memory() -> None:
+    """Return the memory that this process has freed to the kernel, with glibc; elsewhere it does nothing."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

@@ -95,7 +95,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def describe(device: torch.device, precision: ModelPrecision) -> str:
     """Return one line for people: the device, the precision, and the hardware features that decide it."""
     if device.type == "cuda":
-        return f"{_hardware(device)}, {precision}"
+        native = "is" if native_bfloat16(device) else "is not"
+        return f"{_hardware(device)}, {precision} (bfloat16 {native} native here)"
     features = {"bfloat16": _cpu_feature(_CPU_BFLOAT16), "int8": _cpu_feature(_CPU_INT8)}
     hardware = "; ".join(
         f"{name} is native here, by {feature}" if feature else f"{name} is not native here"

@@ -8,29 +8,26 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
 from itertools import chain, islice
-
-import torch
+from typing import TypeVar
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import DeviceError, LabelSetError
 from gliclass_spark.inference.aggregation import TextResult, aggregate, stack_results
-from gliclass_spark.inference.allocator import keep_freed_memory
-from gliclass_spark.inference.batching import micro_batches
+from gliclass_spark.inference.allocator import keep_freed_memory, return_freed_memory
 from gliclass_spark.inference.device import (
     Precision,
     choose_device,
     choose_precision,
     describe,
     float_precision,
-    is_out_of_memory,
 )
 from gliclass_spark.inference.kernels.fast_encoder import Int8Error
-from gliclass_spark.inference.padding import pad
 from gliclass_spark.inference.prefetch import prefetch
 from gliclass_spark.inference.results import BAD_LABELS, Classification, FloatArray, Results, TextError, Usage
+from gliclass_spark.inference.runners.batch_runner import BatchRunner, PendingLogits
 from gliclass_spark.inference.runners.runner import runner_for
-from gliclass_spark.inference.tokenization import ModelInput, TokenizedPart, tokenize
+from gliclass_spark.inference.tokenization import TokenizedPart, tokenize
 from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.model.checkpoint import Checkpoint, load
 from gliclass_spark.model.prompts.prompt import Prompt
@@ -44,6 +41,8 @@ _MAX_BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 _CACHED_PROMPTS = 1024
 
 Labels = LabelSet | Sequence[str] | Tree
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -78,7 +77,10 @@ class Engine:
             logger.log(level, "%s is used instead of int8: %s", self.precision, error)
             self._runner = runner_for(checkpoint, self.device, self.precision)
         self.max_length = self._runner.max_length
-        self._pad_id = checkpoint.tokenizer.pad_token_id or 0
+        # A GPU would wait while a part is tokenized, and while its results are read; a processor does all of it itself.
+        self._overlaps = self.device.type == "cuda"
+        pad_id = checkpoint.tokenizer.pad_token_id or 0
+        self._batches = BatchRunner(self._runner, self.device, self.max_batch_tokens, pad_id)
         self._prompt = lru_cache(maxsize=_CACHED_PROMPTS)(self._runner.tokenizer.prompt)
         logger.info("%s", self)
 
@@ -106,7 +108,11 @@ class Engine:
         Raises ModelNotFoundError, CheckpointError, RegistryError, DeviceError.
         """
         ref = model if isinstance(model, ModelRef) else resolve_model(model, registry=registry)
-        return cls(load(ref), device=device, precision=precision, max_batch_tokens=max_batch_tokens)
+        engine = cls(load(ref), device=device, precision=precision, max_batch_tokens=max_batch_tokens)
+        engine._runner.free_replaced_weights()  # the checkpoint is this engine's alone
+        if engine.device.type == "cpu":
+            return_freed_memory()
+        return engine
 
     def __repr__(self) -> str:
         return f"Engine({self.ref.uri!r}, {describe(self.device, self.precision)})"
@@ -129,7 +135,7 @@ class Engine:
         A text whose labels are invalid gets an error with the code "bad_labels". Texts with different label sets share
         batches.
         """
-        [(results, _)] = self._score(self._tokenize_each([(texts, label_sets)]))
+        [(results, _)] = self._score(self._ahead(self._tokenize_each([(texts, label_sets)])))
         return [result.classification for result in results]
 
     def run(self, texts: Sequence[str | None], labels: Labels) -> Results:
@@ -139,15 +145,16 @@ class Engine:
         the model can't encode.
         """
         label_set = LabelSet.coerce(labels)
-        [results] = self._results(self._tokenize([texts], label_set), label_set)
+        [results] = self._results(self._ahead(self._tokenize([texts], label_set)), label_set)
         return results
 
     def stream(self, batches: Iterable[Sequence[str | None]], labels: Labels) -> Generator[Results, None, None]:
         """Yield `run`'s results for each batch, in their order.
 
         While the device scores, a background thread pulls and tokenizes the next texts, at most one part of a batch
-        ahead, so `batches` must not depend on the calling thread. Errors of `batches` are raised here. Closing the
-        generator ends the thread. Raises LabelSetError at once.
+        ahead, so `batches` must not depend on the calling thread. With a GPU another thread gives it the next part
+        while this one reads the results of the last: two parts ahead. Errors of `batches` are raised here. Closing
+        the generator ends the threads. Raises LabelSetError at once.
         """
         label_set = LabelSet.coerce(labels)
         return self._results(prefetch(self._tokenize(batches, label_set)), label_set)
@@ -192,72 +199,29 @@ class Engine:
         """Yield the results of each batch, in the order of its texts, with the batch's usage."""
         results: list[TextResult] = []
         usage = Usage()
-        with closing(parts):
-            for part in parts:
-                part_results, part_usage = self._score_part(part)
+        with closing(parts), closing(self._ahead(self._start(parts))) as started_parts:
+            for part, pending in started_parts:
+                started = time.perf_counter()
+                logits = iter(pending.result())
+                part_results = [aggregate(text, list(islice(logits, text.input_count))) for text in part.texts]
                 results += part_results
-                usage += part_usage
+                seconds = part.seconds + time.perf_counter() - started
+                errors = sum(result.error is not None for result in part_results)
+                usage += pending.usage + Usage(texts=len(part_results), errors=errors, seconds=seconds)
                 if part.ends_batch:
                     yield results, usage
                     results, usage = [], Usage()
 
-    def _score_part(self, part: TokenizedPart) -> tuple[list[TextResult], Usage]:
-        """Run the inputs of all texts and aggregate them text by text."""
-        started = time.perf_counter()
-        inputs = [text.inputs for text in part.texts]
-        logits, usage = self._run_batches(list(chain.from_iterable(inputs)))
-        remaining = iter(logits)
-        results = [
-            aggregate(text, list(islice(remaining, len(text_inputs))))
-            for text, text_inputs in zip(part.texts, inputs, strict=True)
-        ]
-        seconds = part.seconds + time.perf_counter() - started
-        errors = sum(result.error is not None for result in results)
-        return results, usage + Usage(texts=len(results), errors=errors, seconds=seconds)
+    def _start(
+        self, parts: Generator[TokenizedPart, None, None]
+    ) -> Generator[tuple[TokenizedPart, PendingLogits], None, None]:
+        """Yield each part with its pending logits."""
+        for part in parts:
+            inputs = chain.from_iterable(text.inputs for text in part.texts)
+            yield part, self._batches.start(list(inputs))
 
-    def _run_batches(self, inputs: Sequence[ModelInput]) -> tuple[list[FloatArray | None], Usage]:
-        """Run inputs in batches of like length, and return the logits (labels of its frame,) of each in input order.
-
-        A batch that does not fit into the device's memory is run in halves; None for an input that does not fit alone.
-        """
-        logits: list[FloatArray | None] = [None] * len(inputs)
-        lengths = [len(model_input) for model_input in inputs]
-        pending = list(micro_batches(lengths, self.max_batch_tokens))
-        pending.reverse()
-        usage = Usage()
-        while pending:
-            batch = pending.pop()
-            batch_inputs = [inputs[position] for position in batch.positions]
-            batch_logits = self._try_forward(batch_inputs, batch.tokens)
-            if batch_logits is not None:
-                for position, row in zip(batch.positions, batch_logits, strict=True):
-                    logits[position] = row[: len(inputs[position].frame.labels)]
-                tokens = sum(map(len, batch_inputs))
-                usage += Usage(tokens=tokens, padding=batch.tokens * len(batch_inputs) - tokens)
-            elif len(batch_inputs) > 1:
-                pending += reversed(batch.halves(lengths))
-        return logits, usage
-
-    def _try_forward(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray | None:
-        """Return what `_forward` does, or None if the device runs out of memory."""
-        try:
-            return self._forward(inputs, tokens)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Only behind the except block: the error holds the frames of the failed pass, and these its tensors.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
-
-    @torch.inference_mode()
-    def _forward(self, inputs: Sequence[ModelInput], tokens: int) -> FloatArray:
-        """Pad inputs to `tokens` and return logits (inputs, labels); see `ModelRunner.logits`."""
-        rows = [model_input.input_ids for model_input in inputs]
-        input_ids, attention_mask = pad(rows, tokens, self._pad_id, self.device)
-        logits = self._runner.logits(input_ids, attention_mask, [model_input.frame for model_input in inputs])
-        array: FloatArray = logits.float().cpu().numpy()
-        return array
+    def _ahead(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
+        return prefetch(items) if self._overlaps else items
 
 
 def _texts(texts: Sequence[str | None]) -> Sequence[str | None]:

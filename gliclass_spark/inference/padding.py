@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -17,10 +16,9 @@ def pad(inputs: Sequence[Sequence[int]], tokens: int, pad_id: int, device: torch
     for row, ids in enumerate(inputs):
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
-    return _on_device(input_ids, device), _on_device(attention_mask, device)
+    return to_device(torch.from_numpy(input_ids), device), to_device(torch.from_numpy(attention_mask), device)
 
 
-def _on_device(array: NDArray[np.int64], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    # From pinned memory, the copy overlaps with the launch of the model's first kernels.
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a processor's tensor on the device, without waiting for a GPU: it is copied from pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

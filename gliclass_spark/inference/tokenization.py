@@ -18,9 +18,9 @@ from gliclass_spark.inference.results import (
 from gliclass_spark.model.prompts.prompt import Frame, Prompt
 from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
 
-# Texts are tokenized and bucketed by length in groups of this size: enough texts to find others of like length, few
-# enough to hold all of their tokens in memory.
-_GROUP_TEXTS = 8192
+# Texts are tokenized and bucketed by length in groups of this size: enough texts to find others of like length and to
+# fill a GPU, few enough that it gets the first ones soon, and that all of their tokens fit into memory.
+_GROUP_TEXTS = 2048
 _GROUP_CHARS = 16_000_000
 
 
@@ -58,6 +58,11 @@ class TokenizedText:
         """Each window in each frame, window by window."""
         frames = self.prompt.frames if self.prompt else ()
         return [ModelInput(window, frame) for window in self.windows for frame in frames]
+
+    @property
+    def input_count(self) -> int:
+        """How many inputs it has."""
+        return len(self.windows) * len(self.prompt.frames) if self.prompt else 0
 
     def window_shares(self) -> list[float]:
         """Return each window's share of the text, see `Prompt.window_shares`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from gliclass_spark.inference.context_window import max_input_tokens
 from gliclass_spark.inference.device import ModelPrecision
 from gliclass_spark.inference.kernels.int8_linear import Int8Linear, int8_is_available
 from gliclass_spark.inference.kernels.linear import ConcatenatedLinear, PackedLinear, onednn_packs
+from gliclass_spark.inference.kernels.packed_attention import packed_attention
 from gliclass_spark.inference.kernels.packed_bert import packed_bert
 from gliclass_spark.inference.kernels.packed_deberta import packed_deberta
 from gliclass_spark.inference.kernels.packed_modernbert import packed_modernbert
@@ -30,6 +32,9 @@ _CHECKED_LENGTHS = (160, 40)
 # A BERT's layers treat all distances alike.
 _CHECKED_LENGTHS_OF_BERT = (24, 8)
 
+# Makes a forward pass, or None for an encoder that it does not cover.
+_Build = Callable[[], Encode | None]
+
 
 class Int8Error(Exception):
     """An encoder has no forward pass in 8-bit integers, or one that is not exact enough; says why in one line."""
@@ -41,7 +46,11 @@ def fast_bert(encoder: Any, precision: ModelPrecision) -> Bert | None:
     If it does not agree with the plain one, that is returned, which is logged.
     """
     linear = _int8_linear() if precision == "int8" else None
-    bert = _checked(lambda: packed_bert(encoder, linear), encoder, precision)
+    varlen = packed_attention(encoder.device, encoder.dtype)
+    builds: list[_Build] = [partial(packed_bert, encoder, linear)]
+    if varlen is not None:
+        builds.insert(0, partial(packed_bert, encoder, linear, varlen))
+    bert = _first_that_agrees(builds, encoder, precision)
     if isinstance(bert, Bert):
         return bert
     return Bert(encoder) if isinstance(encoder, BertWeights) else None
@@ -56,11 +65,11 @@ def fast_encoder(encoder: Any, precision: ModelPrecision) -> Encode | None:
     if bert is not None or encoder.device.type not in _DEVICES:
         return bert
     linear = _linear(encoder, precision)
-
-    def build() -> Encode | None:
-        return packed_deberta(encoder, linear) or packed_modernbert(encoder, linear)
-
-    encode = _checked(build, encoder, precision)
+    varlen = packed_attention(encoder.device, encoder.dtype)
+    builds: list[_Build] = [partial(packed_deberta, encoder, linear), partial(packed_modernbert, encoder, linear)]
+    if varlen is not None:
+        builds.insert(0, partial(packed_modernbert, encoder, linear, varlen))
+    encode = _first_that_agrees(builds, encoder, precision)
     if encode is None and precision == "int8":
         raise Int8Error(f"{type(encoder).__name__} has no forward pass in 8-bit integers")
     return encode
@@ -78,32 +87,46 @@ def _int8_linear() -> LinearFactory:
     return Int8Linear
 
 
-def _checked(build: Callable[[], Encode | None], encoder: Any, precision: ModelPrecision) -> Encode | None:
-    """Return the forward pass that `build` returns, or None if it fails or does not agree with the plain one.
+def _first_that_agrees(builds: Sequence[_Build], encoder: Any, precision: ModelPrecision) -> Encode | None:
+    """Return the first of these forward passes that runs and agrees with the plain one, or None.
 
-    Logs why it is not used; for int8 raises Int8Error instead.
+    Logs why one is not used; for int8 raises Int8Error instead.
     """
-    try:
-        with torch.no_grad():
-            encode = build()
-        if encode is None:
-            return None
-        difference = _difference(encode, encoder)
-        if difference <= _TOLERANCES[precision]:
-            return encode
-        reason = f"the states of the fast one differ by {difference:.1e} in {precision}"
-    except (AttributeError, RuntimeError, TypeError) as error:  # of a torch whose private operators have changed
-        reason = f"the fast one fails in {precision} ({str(error).partition(chr(10))[0]})"
+    name = type(encoder).__name__
+    reason = None
+    for build in builds:
+        try:
+            with torch.no_grad():
+                encode = build()
+            if encode is None:
+                continue
+            differences = [_difference(encode, encoder, lengths) for lengths in _checked_lengths(encode, encoder)]
+            too_large = [difference for difference in differences if not difference <= _TOLERANCES[precision]]
+            if not too_large:
+                if reason is not None:
+                    logger.warning("%s runs more slowly, with padding: %s", name, reason)
+                return encode
+            reason = f"the states of the fast one differ by {too_large[0]:.1e} in {precision}"
+        except (AttributeError, RuntimeError, TypeError) as error:  # of a torch whose private operators have changed
+            reason = f"the fast one fails in {precision} ({str(error).partition(chr(10))[0]})"
+    if reason is None:
+        return None
     if precision == "int8":
-        raise Int8Error(f"{type(encoder).__name__}: {reason}")
-    logger.warning("%s runs slowly, by its plain forward pass: %s", type(encoder).__name__, reason)
+        raise Int8Error(f"{name}: {reason}")
+    logger.warning("%s runs slowly, by its plain forward pass: %s", name, reason)
     return None
 
 
+def _checked_lengths(encode: Encode, encoder: Any) -> Sequence[Sequence[int]]:
+    """Return the tokens of the inputs of each batch that is checked."""
+    if encoder.device.type == "cuda":  # whose attention has other kernels for long rows than for short ones
+        return _CHECKED_LENGTHS, _CHECKED_LENGTHS_OF_BERT
+    return [_CHECKED_LENGTHS_OF_BERT if isinstance(encode, Bert) else _CHECKED_LENGTHS]
+
+
 @torch.inference_mode()
-def _difference(encode: Encode, encoder: Any) -> float:
-    """Return how much the states of two random inputs in one batch differ, relative to their size."""
-    checked_lengths = _CHECKED_LENGTHS_OF_BERT if isinstance(encode, Bert) else _CHECKED_LENGTHS
+def _difference(encode: Encode, encoder: Any, checked_lengths: Sequence[int]) -> float:
+    """Return how much the states of random inputs of these lengths in one batch differ, relative to their size."""
     lengths = [min(length, max_input_tokens(encoder)) for length in checked_lengths]
     generator = torch.Generator().manual_seed(0)
     input_ids = torch.randint(encoder.config.vocab_size, (len(lengths), max(lengths)), generator=generator)

@@ -47,9 +47,16 @@ class PackedDeberta:
             BertLayer.of(layer, _projections(layer.attention.self), linear) for layer in encoder.encoder.layer
         ]
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        words: Tensor | None = None,
+        *,
+        token_count: int | None = None,
+    ) -> Tensor:
         """See `Encode`."""
-        batch = TokenRows.of(input_ids, attention_mask)
+        batch = TokenRows.of(input_ids, attention_mask, token_count)
         indices = self._distances.indices(input_ids.shape[1], input_ids.device)
         ids = input_ids if words is None else None
         states = batch.picked(self._embed(input_ids=ids, inputs_embeds=words, mask=attention_mask))

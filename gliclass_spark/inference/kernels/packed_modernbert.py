@@ -6,8 +6,9 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from gliclass_spark.model.encoders.bert import Linear, LinearFactory
 from gliclass_spark.model.encoders.token_rows import RowGroup, TokenRows
+from gliclass_spark.model.encoders.varlen import VarlenAttention, attend_packed
 
 _LOCAL = "sliding_attention"
 # Tokens of a block of local attention, or twice the window if that is more: a block attends to a window more on each
@@ -23,15 +25,20 @@ _LOCAL = "sliding_attention"
 _MIN_BLOCK_TOKENS = 64
 
 
-def packed_modernbert(encoder: Any, linear: LinearFactory) -> PackedModernBert | None:
-    """Return a faster copy of a transformers' ModernBertModel, or None for other encoders and some of its variants."""
+def packed_modernbert(
+    encoder: Any, linear: LinearFactory, varlen: VarlenAttention | None = None
+) -> PackedModernBert | None:
+    """Return a faster copy of a transformers' ModernBertModel, or None for other encoders and some of its variants.
+
+    varlen: attention over packed rows, without padding; None takes that of `TokenRows.of`.
+    """
     from transformers import ModernBertModel  # already imported if the encoder is a model of transformers
 
     if type(encoder) is not ModernBertModel or encoder.config.hidden_activation != "gelu":
         return None
     if any(rope_type != "default" for rope_type in encoder.rotary_emb.rope_type.values()):
         return None
-    return PackedModernBert(encoder, linear)
+    return PackedModernBert(encoder, linear, varlen)
 
 
 class PackedModernBert:
@@ -41,7 +48,8 @@ class PackedModernBert:
     hidden) in the weights' precision.
     """
 
-    def __init__(self, encoder: Any, linear: LinearFactory) -> None:
+    def __init__(self, encoder: Any, linear: LinearFactory, varlen: VarlenAttention | None = None) -> None:
+        self._varlen = varlen
         self._embed = encoder.embeddings
         self._final_norm = encoder.final_norm
         self._heads: int = encoder.config.num_attention_heads
@@ -52,22 +60,34 @@ class PackedModernBert:
             for layer in encoder.layers
         }
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        words: Tensor | None = None,
+        *,
+        token_count: int | None = None,
+    ) -> Tensor:
         """See `Encode`."""
-        batch = TokenRows.of(input_ids, attention_mask)
+        of = TokenRows.of if self._varlen is None else TokenRows.packed
+        batch = of(input_ids, attention_mask, token_count)
         states = batch.picked(self._embed(input_ids, words))
         rotations = {kind: _rotations(inverse, batch.positions) for kind, inverse in self._frequencies.items()}
-        attends = {
-            kind: _Attention(self._heads, self._window if kind == _LOCAL else None, batch.groups, states)
-            for kind in self._frequencies
-        }
+        attends = {kind: self._attention(batch, kind, states) for kind in self._frequencies}
         for layer in self._layers:
             projected = layer.query_key_value(layer.attention_norm(states))
             _rotate(projected.view(len(states), 3, self._heads, -1)[:, :2], rotations[layer.kind])
-            states = layer.attention_out.add(batch.by_group(projected, attends[layer.kind]), states)
+            states = layer.attention_out.add(attends[layer.kind](projected), states)
             gate, value = layer.up(layer.norm(states)).chunk(2, dim=-1)
             states = layer.down.add(functional.gelu(gate).mul_(value), states)
         return batch.padded(self._final_norm(states))
+
+    def _attention(self, batch: TokenRows, kind: str, states: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return a kind's attention, from queries, keys and values in one to attended values, (tokens, hidden)."""
+        window = self._window if kind == _LOCAL else None
+        if self._varlen is not None:
+            return partial(attend_packed, self._varlen, rows=batch, heads=self._heads, window=window)
+        return partial(batch.by_group, attend=_Attention(self._heads, window, batch.groups, states))
 
 
 @dataclass(frozen=True)

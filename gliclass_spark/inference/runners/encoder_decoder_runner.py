@@ -30,9 +30,12 @@ class EncoderDecoderRunner:
         self._pad_id = checkpoint.tokenizer.pad_token_id or 0
         self._device = device
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame], token_count: int) -> Tensor:
         """See `ModelRunner.logits`."""
         longest = max(len(frame.label_ids) for frame in frames)
         label_ids, label_mask = pad([frame.label_ids for frame in frames], longest, self._pad_id, self._device)
         logits: Tensor = self._model(input_ids, attention_mask, label_ids, label_mask)
         return logits
+
+    def free_replaced_weights(self) -> None:
+        """See `ModelRunner.free_replaced_weights`; it has no fast pass."""

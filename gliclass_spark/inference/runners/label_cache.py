@@ -31,13 +31,14 @@ class LabelCache(Generic[State]):
     """LRU cache from a label's text to what a model computes of it alone.
 
     label_ids: returns the token ids of a label's input.
-    encode: returns the states of a batch of labels, from token ids and mask, (labels, tokens) each.
+    encode: returns the states of a batch of labels, from token ids and mask, (labels, tokens) each, and the sum of the
+        mask.
     """
 
     def __init__(
         self,
         label_ids: Callable[[str], list[int]],
-        encode: Callable[[Tensor, Tensor], StateBatch[State]],
+        encode: Callable[[Tensor, Tensor, int], StateBatch[State]],
         tokenizer: PreTrainedTokenizerFast,
         device: torch.device,
     ) -> None:
@@ -62,6 +63,6 @@ class LabelCache(Generic[State]):
         for batch in micro_batches([len(ids) for ids in inputs], _MAX_BATCH_TOKENS):
             batch_inputs = [inputs[position] for position in batch.positions]
             input_ids, mask = pad(batch_inputs, batch.tokens, self._pad_id, self._device)
-            states = self._encode(input_ids, mask)
+            states = self._encode(input_ids, mask, sum(map(len, batch_inputs)))
             for row, position in enumerate(batch.positions):
                 self._states[label_texts[position]] = states[row]

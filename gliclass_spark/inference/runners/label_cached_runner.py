@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from gliclass_spark.inference.context_window import max_input_tokens
 from gliclass_spark.inference.device import ModelPrecision
 from gliclass_spark.inference.kernels.fast_encoder import Int8Error, fast_bert
+from gliclass_spark.inference.kernels.replaced_weights import free_replaced_weights
+from gliclass_spark.inference.padding import to_device
 from gliclass_spark.inference.runners.label_cache import LabelCache
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel, LabelStates
 from gliclass_spark.model.checkpoint import Checkpoint
@@ -41,11 +43,11 @@ class LabelCachedRunner:
         self._label_cache = LabelCache(tokenizer.label_ids, self._encode_labels, checkpoint.tokenizer, device)
         self._label_set_states = lru_cache(maxsize=_CACHED_LABEL_SETS)(self._label_states)
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame], token_count: int) -> Tensor:
         """See `ModelRunner.logits`."""
         label_sets = [frame.label_texts for frame in frames]
         if all(labels is label_sets[0] for labels in label_sets):
-            return self._score(input_ids, attention_mask, self._label_set_states(label_sets[0]))
+            return self._score(input_ids, attention_mask, self._label_set_states(label_sets[0]), token_count)
         if self._model.config.text_reads_labels:
             # Attending to another text's labels would change a text's scores: one row at a time.
             rows = [
@@ -54,17 +56,23 @@ class LabelCachedRunner:
             ]
             return pad_sequence(rows, batch_first=True)
         columns = {label: column for column, label in enumerate(dict.fromkeys(chain.from_iterable(label_sets)))}
-        logits = self._score(input_ids, attention_mask, self._label_states(tuple(columns)))
+        logits = self._score(input_ids, attention_mask, self._label_states(tuple(columns)), token_count)
         row_columns = [torch.tensor([columns[label] for label in labels]) for labels in label_sets]
-        return logits.gather(1, pad_sequence(row_columns, batch_first=True).to(logits.device))
+        return logits.gather(1, to_device(pad_sequence(row_columns, batch_first=True), logits.device))
 
-    def _score(self, input_ids: Tensor, attention_mask: Tensor, labels: LabelStates) -> Tensor:
+    def free_replaced_weights(self) -> None:
+        """See `ModelRunner.free_replaced_weights`."""
+        free_replaced_weights(self._model.encoder_model, self._bert)
+
+    def _score(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: LabelStates, token_count: int | None = None
+    ) -> Tensor:
         """Return logits (texts, labels), every text against the same labels."""
-        logits: Tensor = self._model(input_ids, attention_mask, labels, self._bert)
+        logits: Tensor = self._model(input_ids, attention_mask, labels, self._bert, token_count)
         return logits
 
-    def _encode_labels(self, input_ids: Tensor, attention_mask: Tensor) -> LabelStates:
-        return self._model.label_states(input_ids, attention_mask, self._bert)
+    def _encode_labels(self, input_ids: Tensor, attention_mask: Tensor, token_count: int) -> LabelStates:
+        return self._model.label_states(input_ids, attention_mask, self._bert, token_count)
 
     def _label_states(self, label_texts: tuple[str, ...]) -> LabelStates:
         return LabelStates.concatenate(self._label_cache.states(label_texts))

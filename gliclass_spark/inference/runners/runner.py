@@ -31,12 +31,16 @@ class ModelRunner(Protocol):
     tokenizer: TextTokenizer
     max_length: int
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame]) -> Tensor:
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, frames: Sequence[Frame], token_count: int) -> Tensor:
         """Return logits (inputs, labels) for token ids and their mask, (inputs, tokens) each, padded on the right.
 
         frames: the frame of each input, which lists its labels. The number of columns is that of the frame with
         the most labels; the columns behind an input's own labels are undefined.
+        token_count: the sum of the mask. With it, the published encoders on a GPU run without waiting for it.
         """
+
+    def free_replaced_weights(self) -> None:
+        """Free the weights of which a fast pass holds copies, for a model that nobody else uses."""
 
 
 def runner_for(checkpoint: Checkpoint, device: torch.device, precision: ModelPrecision) -> ModelRunner:

@@ -72,25 +72,35 @@ class LabelCachedModel(nn.Module):
         """The large part, which may run in a lower precision than the head."""
         return (self.encoder_model,)
 
-    def label_states(self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None = None) -> LabelStates:
+    def label_states(
+        self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None = None, token_count: int | None = None
+    ) -> LabelStates:
         """Return the states of labels, for token ids and mask, (labels, tokens) each, padded on the right.
 
-        bert: a faster forward pass of the same encoder.
+        bert: a faster forward pass of the same encoder. token_count: see `Encode`.
         """
         keys_values = None
         if self.config.text_reads_labels:
             bert = bert or Bert(self.encoder_model)
-            states, keys_values = bert.encode_with_keys_values(input_ids, attention_mask)
+            states, keys_values = bert.encode_with_keys_values(input_ids, attention_mask, token_count)
         else:
-            states = self._encode(input_ids, attention_mask, bert)
+            states = self._encode(input_ids, attention_mask, bert, token_count)
         return LabelStates(_unit_vectors(states, attention_mask, self.label_projector), keys_values)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: LabelStates, bert: Bert | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: LabelStates,
+        bert: Bert | None = None,
+        token_count: int | None = None,
     ) -> Tensor:
-        """Return logits (batch, labels) for token ids and mask of texts, (batch, tokens) each, padded on the right."""
-        cosine = self.text_vectors(input_ids, attention_mask, labels.keys_values, bert) @ labels.vectors.T
-        return cosine * self.logit_scale + self.logit_offset
+        """Return logits (batch, labels) for token ids and mask of texts, (batch, tokens) each, padded on the right.
+
+        token_count: see `Encode`.
+        """
+        vectors = self.text_vectors(input_ids, attention_mask, labels.keys_values, bert, token_count)
+        return vectors @ labels.vectors.T * self.logit_scale + self.logit_offset
 
     def text_vectors(
         self,
@@ -98,23 +108,26 @@ class LabelCachedModel(nn.Module):
         attention_mask: Tensor,
         label_keys_values: KeysValues | None = None,
         bert: Bert | None = None,
+        token_count: int | None = None,
     ) -> Tensor:
         """Return text vectors (batch, hidden) of length 1, to compare with those of the labels.
 
-        label_keys_values: what the texts attend to besides themselves.
+        label_keys_values: what the texts attend to besides themselves. token_count: see `Encode`.
         """
         if label_keys_values is None:
-            states = self._encode(input_ids, attention_mask, bert)
+            states = self._encode(input_ids, attention_mask, bert, token_count)
         else:
             bert = bert or Bert(self.encoder_model)
-            states = bert.encode_attending(input_ids, attention_mask, label_keys_values, self.label_bias)
+            states = bert.encode_attending(input_ids, attention_mask, label_keys_values, self.label_bias, token_count)
         return _unit_vectors(states, attention_mask, self.text_projector)
 
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None) -> Tensor:
+    def _encode(
+        self, input_ids: Tensor, attention_mask: Tensor, bert: Bert | None, token_count: int | None = None
+    ) -> Tensor:
         if bert is None and isinstance(self.encoder_model, BertWeights):
             bert = Bert(self.encoder_model)
         if bert is not None:
-            return bert(input_ids, attention_mask)
+            return bert(input_ids, attention_mask, token_count=token_count)
         states: Tensor = self.encoder_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return states
 

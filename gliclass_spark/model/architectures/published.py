@@ -64,9 +64,11 @@ class PublishedModel(nn.Module):
     def _project_text(self, pooled: Tensor) -> Tensor:
         return self._normalize(self.dropout(self.text_projector(pooled)))
 
-    def _encode_labels(self, states: Tensor, mask: Tensor, input_ids: Tensor) -> LabelVectors:
-        """Pool and project the labels of an input to the vectors that the scorer takes."""
-        labels = pool_labels(self._config, states, mask, input_ids)
+    def _encode_labels(
+        self, states: Tensor, mask: Tensor, input_ids: Tensor, label_count: int | None = None
+    ) -> LabelVectors:
+        """Pool and project the labels of an input to the vectors that the scorer takes; see `pool_labels`."""
+        labels = pool_labels(self._config, states, mask, input_ids, label_count)
         empty = max(0, self._config.fixed_label_slots - labels.present.shape[1])
         vectors = functional.pad(labels.vectors, (0, 0, 0, empty))
         return LabelVectors(self._project_labels(vectors), functional.pad(labels.present, (0, empty)))

@@ -27,10 +27,17 @@ class UniEncoderModel(PublishedModel):
         """The encoder."""
         return (self.encoder_model,)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, encode: Encode | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        encode: Encode | None = None,
+        label_count: int | None = None,
+    ) -> Tensor:
         """Return logits (batch, labels) for token ids (batch, tokens), padded on the right.
 
         encode: a faster way to the encoder's last states; used where the model needs no others.
+        label_count: labels of the row that has the most; None reads it from the device, which waits for the encoder.
 
         Rows may have different numbers of labels: `labels` is then the largest, and the columns behind a row's own
         labels are undefined.
@@ -38,7 +45,7 @@ class UniEncoderModel(PublishedModel):
         states = self._to_head_dtype(self._encode(input_ids, attention_mask, encode))
         mask = attention_mask.to(states.dtype)
         text_states, pooling_mask, text_mask = self._text_states(states, mask, input_ids)
-        labels = self._encode_labels(states, mask, input_ids)
+        labels = self._encode_labels(states, mask, input_ids, label_count)
         text = self._encode_text(text_states, pooling_mask)
         return self._logits(text, labels, text_mask, scaled=self.config.normalize_features)
 

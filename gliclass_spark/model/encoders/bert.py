@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gliclass_spark.model.encoders.token_rows import RowGroup, TokenRows
+from gliclass_spark.model.encoders.varlen import VarlenAttention, attend_packed
 
 
 class Linear(Protocol):
@@ -77,10 +78,15 @@ class Bert:
     """A BERT's forward pass without dropout, over the weights as they are at construction.
 
     Takes token ids and mask, (batch, tokens) each; returns states (batch, tokens, hidden) in the weights' precision.
+
+    copies_weights: whether it needs those of the BERT's linear layers no longer.
     """
 
-    def __init__(self, bert: Any, linear: LinearFactory = PlainLinear) -> None:
+    def __init__(self, bert: Any, linear: LinearFactory = PlainLinear, varlen: VarlenAttention | None = None) -> None:
+        """varlen: attention over packed rows, without padding; None takes that of `TokenRows.of`."""
         embeddings = bert.embeddings
+        self.copies_weights = linear is not PlainLinear
+        self._varlen = varlen
         self._heads = bert.config.num_attention_heads
         self._words = embeddings.word_embeddings.weight
         # Every token is of segment 0: its embedding is added to the positions' once, not to each batch.
@@ -88,33 +94,55 @@ class Bert:
         self._norm = _Norm.of(embeddings.LayerNorm)
         self._layers = [BertLayer.of(layer, _projections(layer.attention.self), linear) for layer in bert.encoder.layer]
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        words: Tensor | None = None,
+        *,
+        token_count: int | None = None,
+    ) -> Tensor:
         """See `Encode`."""
+        if self._varlen is not None:
+            rows = TokenRows.packed(input_ids, attention_mask, token_count)
+            packed = partial(attend_packed, self._varlen, rows=rows, heads=self._heads)
+            return self._encode(rows, lambda _, projected: packed(projected), words)
 
         def attend(_: int, query: Tensor, key: Tensor, value: Tensor, group: RowGroup) -> Tensor:
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=_boolean_mask(group))
 
-        return self._encode(input_ids, attention_mask, attend, words)
+        rows = TokenRows.of(input_ids, attention_mask, token_count)
+        return self._encode(rows, self._by_group(rows, attend), words)
 
-    def encode_with_keys_values(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, KeysValues]:
-        """Return the last states, and the mean key and value of each row in every layer."""
+    def encode_with_keys_values(
+        self, input_ids: Tensor, attention_mask: Tensor, token_count: int | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Return the last states, and the mean key and value of each row in every layer. token_count: see `Encode`."""
         means: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._layers]
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor, group: RowGroup) -> Tensor:
             means[layer].append((_mean_token(key, group), _mean_token(value, group)))
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=_boolean_mask(group))
 
-        states = self._encode(input_ids, attention_mask, attend)
+        rows = TokenRows.of(input_ids, attention_mask, token_count)
+        states = self._encode(rows, self._by_group(rows, attend))
         keys, values = (
             torch.stack([torch.cat([group[part] for group in layer]) for layer in means]) for part in (0, 1)
         )
         return states, KeysValues(keys, values)
 
-    def encode_attending(self, input_ids: Tensor, attention_mask: Tensor, context: KeysValues, bias: Tensor) -> Tensor:
+    def encode_attending(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        context: KeysValues,
+        bias: Tensor,
+        token_count: int | None = None,
+    ) -> Tensor:
         """Return the last states of rows whose tokens attend to their own row and to all of `context`.
 
         bias: (layers, heads), added to the attention logits of the context, less the log of its number of rows: so
-        many rows together weigh as much as one.
+        many rows together weigh as much as one. token_count: see `Encode`.
         """
         count = context.keys.shape[1]
         context_bias = (bias - math.log(count)).to(self._words.dtype)
@@ -132,18 +160,19 @@ class Bert:
                 attn_mask=torch.cat([context_mask, own_mask], dim=-1),
             )
 
-        return self._encode(input_ids, attention_mask, attend)
+        rows = TokenRows.of(input_ids, attention_mask, token_count)
+        return self._encode(rows, self._by_group(rows, attend))
 
-    def _encode(
-        self, input_ids: Tensor, attention_mask: Tensor, attend: _Attend, words: Tensor | None = None
-    ) -> Tensor:
-        batch = TokenRows.of(input_ids, attention_mask)
-        embedded = functional.embedding(batch.input_ids, self._words) if words is None else batch.picked(words)
-        states = self._norm(embedded + self._positions[batch.positions])
+    def _encode(self, rows: TokenRows, attend: Callable[[int, Tensor], Tensor], words: Tensor | None = None) -> Tensor:
+        """attend: of a layer, by number, from queries, keys and values in one to attended values, (tokens, ...)."""
+        embedded = functional.embedding(rows.input_ids, self._words) if words is None else rows.picked(words)
+        states = self._norm(embedded + self._positions[rows.positions])
         for number, layer in enumerate(self._layers):
-            attend_in = partial(self._attend, partial(attend, number))
-            states = layer.output(batch.by_group(layer.query_key_value(states), attend_in), states)
-        return batch.padded(states)
+            states = layer.output(attend(number, layer.query_key_value(states)), states)
+        return rows.padded(states)
+
+    def _by_group(self, rows: TokenRows, attend: _Attend) -> Callable[[int, Tensor], Tensor]:
+        return lambda number, projected: rows.by_group(projected, partial(self._attend, partial(attend, number)))
 
     def _attend(
         self, attend: Callable[[Tensor, Tensor, Tensor, RowGroup], Tensor], projected: Tensor, group: RowGroup

@@ -1,4 +1,4 @@
-"""Token rows: a padded batch as rows of tokens one after another; on a processor, without the padding."""
+"""Token rows: a padded batch as rows of tokens one after another, with the padding or without it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class TokenRows:
     positions: of each token in its row.
     places: of each token in the flattened batch; None if all are in place. The tokens behind those that have a place
     belong to no row.
+    boundaries: where each row begins, and where the last one ends, (rows + 1,) int32; only of `packed` rows, which have
+    no groups.
     """
 
     input_ids: Tensor
@@ -41,26 +43,41 @@ class TokenRows:
     groups: tuple[RowGroup, ...]
     places: Tensor | None
     shape: torch.Size
+    boundaries: Tensor | None = None
 
     @staticmethod
-    def of(input_ids: Tensor, attention_mask: Tensor) -> TokenRows:
+    def of(input_ids: Tensor, attention_mask: Tensor, token_count: int | None = None) -> TokenRows:
         """Return the rows of a batch, for token ids and mask, (rows, tokens) each, padded on the right.
 
         On a processor each row has its own length, so what is computed of it does not depend on the other rows. On a
         GPU, where a group takes as long as a batch, all rows are one group, with the padding.
+
+        token_count: tokens without padding; None reads it from the device, which waits for all work before.
         """
         if input_ids.device.type == "cpu":
             return TokenRows.without_padding(input_ids, attention_mask)
-        return TokenRows.with_padding(input_ids, attention_mask)
+        return TokenRows.with_padding(input_ids, attention_mask, token_count)
 
     @staticmethod
-    def with_padding(input_ids: Tensor, attention_mask: Tensor) -> TokenRows:
+    def with_padding(input_ids: Tensor, attention_mask: Tensor, token_count: int | None = None) -> TokenRows:
         """Return all rows in one group, which has the padding."""
         rows, tokens = input_ids.shape
         positions = torch.arange(tokens, device=input_ids.device).repeat(rows)
-        padding = None if bool(attention_mask.all()) else attention_mask
-        group = RowGroup(slice(0, rows * tokens), rows, padding)
+        count = _count(attention_mask, token_count)
+        group = RowGroup(slice(0, rows * tokens), rows, None if count == rows * tokens else attention_mask)
         return TokenRows(input_ids.flatten(), positions, (group,), None, input_ids.shape)
+
+    @staticmethod
+    def packed(input_ids: Tensor, attention_mask: Tensor, token_count: int | None = None) -> TokenRows:
+        """Return rows of any lengths one after another, for attention that takes their boundaries."""
+        count = _count(attention_mask, token_count)
+        lengths = attention_mask.sum(dim=1)
+        boundaries = functional.pad(lengths.cumsum(0), (1, 0))
+        rows = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths, output_size=count)
+        positions = torch.arange(count, device=lengths.device) - boundaries[rows]
+        places = rows * input_ids.shape[1] + positions
+        ids = input_ids.flatten()[places]
+        return TokenRows(ids, positions, (), places, input_ids.shape, boundaries.int())
 
     @staticmethod
     def without_padding(input_ids: Tensor, attention_mask: Tensor) -> TokenRows:
@@ -76,7 +93,9 @@ class TokenRows:
         flat = values.flatten(0, 1)
         if self.places is None:
             return flat
-        return functional.pad(flat[self.places], (0, 0, 0, len(self.input_ids) - len(self.places)))
+        picked = flat[self.places]
+        spare = len(self.input_ids) - len(self.places)
+        return functional.pad(picked, (0, 0, 0, spare)) if spare else picked
 
     def by_group(self, projected: Tensor, attend: Callable[[Tensor, RowGroup], Tensor]) -> Tensor:
         """Return what `attend` returns for all groups, (tokens, size); zeros for tokens of no row.
@@ -98,6 +117,10 @@ class TokenRows:
             zeros = states.new_zeros(self.shape.numel(), states.shape[-1])
             states = zeros.index_copy(0, self.places, states[: len(self.places)])
         return states.view(*self.shape, -1)
+
+
+def _count(attention_mask: Tensor, token_count: int | None) -> int:
+    return int(attention_mask.sum()) if token_count is None else token_count
 
 
 def _groups(lengths: list[int]) -> tuple[RowGroup, ...]:

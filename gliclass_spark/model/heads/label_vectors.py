@@ -22,20 +22,27 @@ class LabelVectors:
     present: Tensor
 
 
-def pool_labels(config: PublishedConfig, states: Tensor, mask: Tensor, input_ids: Tensor) -> LabelVectors:
+def pool_labels(
+    config: PublishedConfig, states: Tensor, mask: Tensor, input_ids: Tensor, label_count: int | None = None
+) -> LabelVectors:
     """Pool the tokens of each label.
 
     states: (batch, tokens, hidden). mask: (batch, tokens), of the dtype of states. input_ids: (batch, tokens).
+    label_count: labels of the row that has the most; None reads it from the device.
     """
     is_class = input_ids == config.class_token_index
     rank = is_class.cumsum(dim=1)  # the label that a token belongs to: 1, 2, ...; 0 before the first
     counts = rank[:, -1:]
-    numbers = torch.arange(1, int(counts.max()) + 1, device=states.device)
+    most = int(counts.max()) if label_count is None else label_count
+    numbers = torch.arange(1, most + 1, device=states.device)
     present = numbers <= counts
     if config.class_token_pooling == "first":
-        rows, columns = is_class.nonzero(as_tuple=True)
-        positions = columns.new_zeros(present.shape)
-        positions[rows, rank[rows, columns] - 1] = columns if config.embed_class_token else columns + 1
+        columns = torch.arange(input_ids.shape[1], device=states.device)
+        # Every other token writes to a last column, which is dropped: to find the label tokens would wait for a GPU.
+        places = (rank - 1).masked_fill(~is_class, most)
+        positions = rank.new_zeros(len(rank), most + 1).scatter_(
+            1, places, (columns if config.embed_class_token else columns + 1).expand_as(places)
+        )[:, :most]
         vectors = states.gather(1, positions.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
         return LabelVectors(vectors * present.unsqueeze(-1), present)
     span = mask

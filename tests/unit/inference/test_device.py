@@ -92,6 +92,19 @@ def test_the_description_names_device_threads_precision_and_reason() -> None:
     assert ("int8 is native here" in description) == native_int8(CPU)
 
 
+@pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_computes_in_bfloat16_where_that_is_native_and_its_description_says_why(
+    native: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    chosen = choose_precision("auto", gpu)
+    assert chosen == precision
+    expected = f"Some GPU, {precision} (bfloat16 {'is' if native else 'is not'} native here)"
+    assert describe(gpu, chosen) == expected
+
+
 def test_torchs_error_on_a_processor_out_of_memory_is_recognized() -> None:
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**47)  # more than any address space holds

@@ -117,7 +117,7 @@ def largest_difference(states: Tensor, expected: list[Tensor]) -> float:
 def test_every_variant_has_the_states_of_transformers_for_each_text_alone(
     backbone: str, changes: dict[str, Any], linear: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TokenRows, "of", rows)
+    monkeypatch.setattr(TokenRows, "of", lambda input_ids, mask, _: rows(input_ids, mask))
     encoder = random_encoder(backbone, changes)
     input_ids, mask = padded_batch(LENGTHS)
     expected = states_alone(encoder, input_ids, mask)
@@ -171,7 +171,7 @@ def test_a_fast_pass_that_differs_is_not_used_and_the_log_says_so(
     encoder = random_encoder(backbone, {})
     encode = kind.__call__
     # Of another word beside it.
-    monkeypatch.setattr(kind, "__call__", lambda packed, ids, mask: encode(packed, ids.roll(1, dims=1), mask))
+    monkeypatch.setattr(kind, "__call__", lambda packed, ids, mask, **_: encode(packed, ids.roll(1, dims=1), mask))
     with caplog.at_level(logging.WARNING):
         assert fast_encoder(encoder, "float32") is None
     [record] = caplog.records

@@ -86,12 +86,12 @@ def test_a_text_that_runs_out_of_memory_in_one_group_is_one_error(
     engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cramped = engine("bert", max_batch_tokens=1)
-    forward = cramped._try_forward
+    forward = cramped._batches._try_forward
 
     def fails_beside_the_last_group(inputs: list, tokens: int) -> object:
         return None if any(9 in model_input.frame.labels for model_input in inputs) else forward(inputs, tokens)
 
-    monkeypatch.setattr(cramped, "_try_forward", fails_beside_the_last_group)
+    monkeypatch.setattr(cramped._batches, "_try_forward", fails_beside_the_last_group)
     results = cramped.run(["deep water"], numbered(10, labels_per_pass=4))
     assert [error and error.code for error in results.errors] == ["out_of_memory"]
     assert np.isnan(results.logits).all()
