@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, PREVIOUS
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError, GliclassSparkError, ModelNotFoundError, RegistryError, TrainingError
+from gliclass_spark.labels import read_calibration
 from gliclass_spark.report.verdict import write_verdict_page
 from gliclass_spark.retraining.promotion import open_retraining, publish
 from gliclass_spark.retraining.steps import Retraining
@@ -131,7 +133,13 @@ def test_a_candidate_that_passes_is_promoted_and_the_next_run_uses_it(
     config = write_config()
     version = publish(config, opened(config))
     assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
-    assert resolve_model(config.pipeline.model).digest == version.digest != champion
+    promoted = resolve_model(config.pipeline.model)
+    assert promoted.digest == version.digest != champion
+    calibration = read_calibration(promoted.folder / CALIBRATION, config.pipeline.label_set)
+    assert calibration is not None, "the calibration is part of the version"
+    assert calibration.hash != config.pipeline.label_set.hash
+    registry.rollback("pets")
+    assert not (resolve_model(config.pipeline.model).folder / CALIBRATION).exists()
     assert version.tags["verdict"] == "promoted"
     metrics = registry._client.get_run(str(version.run_id)).data
     assert metrics.tags["data.feedback"] == "lake/feedback@3"
@@ -366,8 +374,28 @@ def test_texts_of_the_golden_set_and_near_duplicates_stay_out_of_the_training(
 def test_equal_rewards_leave_ppo_the_judgements(champion: str, write_config: WriteConfig) -> None:
     rows = [{**row, "reward": 1.0} for row in decisions()]
     retraining = opened(write_config(rows, ppo={"steps": 4, "texts": 4, "logged_share": 1.0}))
-    assert "all rewards are equal: PPO trains on judgements alone" in retraining.data.notes
+    assert any(note.startswith("all rewards are equal: PPO trains on judgements") for note in retraining.data.notes)
     assert all("reward" in point and "logged_reward" not in point for point in retraining.ppo()["curve"])
+
+
+def test_equal_rewards_of_given_labels_teach_ppo_if_not_giving_is_worth_0(
+    champion: str, write_config: WriteConfig
+) -> None:
+    rows = [
+        {**row, "target": None, "reward": -0.6 if row["chosen"] else None} if row["label"] == "owl" else row
+        for row in decisions()
+    ]
+    rows = [{**row, "reward": None} if row["label"] != "owl" else row for row in rows]
+    config = write_config(rows, ppo={"steps": 4, "texts": 4, "logged_share": 1.0, "not_given": "zero"})
+    retraining = opened(config)
+    assert not any("all rewards are equal" in note for note in retraining.data.notes)
+    assert all("logged_reward" in point for point in retraining.ppo()["curve"])
+
+
+def test_a_propensity_that_contradicts_its_decision_is_reported(champion: str, write_config: WriteConfig) -> None:
+    rows = [{**row, "propensity": 0.0} if row["doc_id"] in ("0", "2") else row for row in decisions()]
+    notes = opened(write_config(rows)).data.notes
+    assert notes[0].startswith("6 decisions were made although their propensity says that they could not be")
 
 
 def test_without_exploration_a_note_states_the_limits(champion: str, write_config: WriteConfig) -> None:
