@@ -20,7 +20,9 @@ unknown) and one reward:
 1. Explicit signals take precedence over implicit ones. Of the explicit signals only the latest count.
 2. If the latest explicit signals contradict each other about the target, they cancel each other and the decision counts
    as contradicting; the implicit signals count instead, if there are any.
-3. The reward is the mean of the rewards that count. Implicit signals give no target.
+3. The reward is the mean of the rewards that count. Implicit signals give no target: a click or a long read is no
+   statement about the label. In training, and only there, a reward above 0 stands for a right decision and one below 0
+   for a wrong one, and counts by its size.
 4. The decision (chosen, score, propensity) is taken from the latest of the signals that count.
 
 A signal observed before the current decision was made is late: it is about an earlier decision, of which only the

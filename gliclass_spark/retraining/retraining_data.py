@@ -152,7 +152,7 @@ def _notes(
             "all decisions were made by thresholds: nothing can be learned about labels that documents were not given, "
             "except from corrections; set `exploration` in the pipeline, to 0.02, say"
         )
-    if not held_out.judged.any():
+    if not (held_out.judged | held_out.rewarded).any():
         yield (
             "no feedback is held out: the gate has the golden set alone; bring feedback on more documents, or raise "
             "holdout_share"
