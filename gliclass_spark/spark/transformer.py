@@ -8,17 +8,18 @@ from typing import Any
 
 from pyspark import keyword_only
 from pyspark.ml import Transformer
-from pyspark.ml.param import Param, Params
+from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasOutputCol
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable, DefaultParamsWriter, MLWriter
 from pyspark.sql import DataFrame
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, DataType, StringType, StructField, StructType
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import GliclassSparkError
 from gliclass_spark.labels import LabelSet, Tree
 from gliclass_spark.spark import udf_arguments as arguments
+from gliclass_spark.spark.delta.column_names import column
 from gliclass_spark.spark.udf import gliclass_udf
 
 
@@ -48,6 +49,23 @@ def _labels(value: Any) -> list[str] | str:
     return names if label_set == LabelSet.of(*names) else label_set.canonical_json
 
 
+def _field(schema: StructType, param: str, name: str, data_type: DataType, described: str) -> StructField:
+    """Return the column that a parameter names, in any case. Raises ValueError if there is none, or of another type."""
+    fields = [field for field in schema if field.name == name]
+    fields = fields or [field for field in schema if field.name.lower() == name.lower()]
+    if not fields:
+        columns = ", ".join(schema.names)
+        raise ValueError(f"{param} {name!r} is not among the columns {columns}; call {_setter(param)} with one of them")
+    if fields[0].dataType.simpleString() != data_type.simpleString():
+        found = fields[0].dataType.simpleString()
+        raise ValueError(f"{param} {name!r} must be {described}, found {found}; cast it, or call {_setter(param)}")
+    return fields[0]
+
+
+def _setter(param: str) -> str:
+    return f"set{param[0].upper()}{param[1:]}"
+
+
 class GLiClassTransformer(
     Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable["GLiClassTransformer"], DefaultParamsWritable
 ):
@@ -57,9 +75,10 @@ class GLiClassTransformer(
         tagger.transform(documents)
 
     It learns nothing, so a `Pipeline` takes it as it is. Its parameters are those of `gliclass_udf`, in the spelling of
-    Spark ML. `save` also writes the digest of the model's files: a loaded transformer gives the same scores, or raises
-    CheckpointError where its model can no longer be found. A wrong value raises TypeError or ValueError when it is set,
-    and a DataFrame without the column ValueError in `transform`.
+    Spark ML; `labelsCol` names its second column, with the labels of each row. `save` also writes the digest of the
+    model's files: a loaded transformer gives the same scores, or raises CheckpointError where its model can no longer
+    be found. A wrong value raises TypeError or ValueError when it is set, and a DataFrame without the column ValueError
+    in `transform`.
     """
 
     labels: Param[list[str] | str] = Param(
@@ -67,6 +86,12 @@ class GLiClassTransformer(
         "labels",
         "the labels of every text: a list of names, a tree, or a LabelSet",
         typeConverter=_labels,
+    )
+    labelsCol: Param[str] = Param(
+        Params._dummy(),
+        "labelsCol",
+        "a column of array<string> with each text's own labels, in place of labels",
+        typeConverter=TypeConverters.toString,
     )
     model: Param[str] = Param(
         Params._dummy(),
@@ -126,6 +151,7 @@ class GLiClassTransformer(
         inputCol: str | None = None,
         outputCol: str | None = None,
         labels: LabelSet | Sequence[str] | Tree | None = None,
+        labelsCol: str | None = None,
         model: str | None = None,
         output: arguments.Output | None = None,
         threshold: float | None = None,
@@ -146,6 +172,7 @@ class GLiClassTransformer(
         inputCol: str | None = None,
         outputCol: str | None = None,
         labels: LabelSet | Sequence[str] | Tree | None = None,
+        labelsCol: str | None = None,
         model: str | None = None,
         output: arguments.Output | None = None,
         threshold: float | None = None,
@@ -160,6 +187,7 @@ class GLiClassTransformer(
     def transformSchema(self, schema: StructType) -> StructType:
         """Return the schema of the output for this one of an input. Raises ValueError if it does not fit."""
         self._input_field(schema)
+        self._labels_field(schema)
         if self.getOutputCol().lower() in {field.name.lower() for field in schema}:
             raise ValueError(f"outputCol {self.getOutputCol()!r} exists already; call setOutputCol with another name")
         return StructType([*schema, StructField(self.getOutputCol(), arguments.OUTPUT_TYPES[self.getOutput()])])
@@ -167,9 +195,11 @@ class GLiClassTransformer(
     def _transform(self, dataset: DataFrame) -> DataFrame:
         schema = dataset.schema
         self.transformSchema(schema)
-        labels = self.getLabels()
-        if labels is None:
-            raise ValueError("labels are not set; call setLabels(['spam', 'ham']) with labels of yours")
+        labels, labels_field = self.getLabels(), self._labels_field(schema)
+        if labels is None and labels_field is None:
+            raise ValueError(
+                "labels are not set; call setLabels(['spam', 'ham']) with labels of yours, or setLabelsCol"
+            )
         classify = gliclass_udf(
             labels,
             threshold=self.getThreshold(),
@@ -180,8 +210,8 @@ class GLiClassTransformer(
             device=self.getDevice(),
             precision=self.getPrecision(),
         )
-        text = self._input_field(schema).name.replace("`", "``")
-        return dataset.withColumn(self.getOutputCol(), classify(f"`{text}`"))
+        columns = [column(field.name) for field in (self._input_field(schema), labels_field) if field is not None]
+        return dataset.withColumn(self.getOutputCol(), classify(*columns))
 
     def write(self) -> MLWriter:
         """Return Spark's writer, which also saves the digest of the model's files, and at a hub their revision."""
@@ -205,16 +235,15 @@ class GLiClassTransformer(
         return resolve_model(self.getModel(), self._value(self.modelDigest))
 
     def _input_field(self, schema: StructType) -> StructField:
-        name = self.getInputCol()
-        fields = [field for field in schema if field.name == name]
-        fields = fields or [field for field in schema if field.name.lower() == name.lower()]
-        if not fields:
-            columns = ", ".join(schema.names)
-            raise ValueError(f"inputCol {name!r} is not among the columns {columns}; call setInputCol with one of them")
-        if not isinstance(fields[0].dataType, StringType):
-            column_type = fields[0].dataType.simpleString()
-            raise ValueError(f"inputCol {name!r} must be a string, found {column_type}; cast it, or call setInputCol")
-        return fields[0]
+        return _field(schema, "inputCol", self.getInputCol(), StringType(), "a string")
+
+    def _labels_field(self, schema: StructType) -> StructField | None:
+        name = self.getLabelsCol()
+        if name is None:
+            return None
+        if self.getLabels() is not None:
+            raise ValueError("labels and labelsCol are both set; leave one out: clear(tagger.labels)")
+        return _field(schema, "labelsCol", name, ArrayType(StringType()), "an array of strings")
 
     def _value(self, param: Param[Any]) -> Any:
         return self.getOrDefault(param) if self.isDefined(param) else None
@@ -235,6 +264,15 @@ class GLiClassTransformer(
         """Return the names as a list, other labels as a LabelSet, or None if they are not set."""
         labels = self._value(self.labels)
         return LabelSet.from_json(labels) if isinstance(labels, str) else labels
+
+    def setLabelsCol(self, value: str) -> GLiClassTransformer:
+        """Set the column with each text's own labels, in place of `labels`."""
+        return self._set(labelsCol=value)
+
+    def getLabelsCol(self) -> str | None:
+        """Return the column with each text's own labels; None: `labels` holds for all."""
+        name: str | None = self._value(self.labelsCol)
+        return name
 
     def setModel(self, value: str) -> GLiClassTransformer:
         """Set the model's URI. Its files may be any."""

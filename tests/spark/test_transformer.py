@@ -75,6 +75,23 @@ def test_a_saved_transformer_has_the_label_set_and_the_digest(
     assert loaded.setModel(str(model)).transform(texts).columns == ["id", "the text", "labels"]
 
 
+def test_each_row_has_labels_of_its_own(texts: DataFrame, tiny_bi_encoder: str, tmp_path: Path) -> None:
+    own = texts.selectExpr("*", "if(id = 2, array('spam', 'ham'), array('lake')) AS candidates")
+    tagger = GLiClassTransformer(
+        inputCol="the text", labelsCol="Candidates", model=tiny_bi_encoder, output="best", threshold=0.0
+    )
+    tagger.save(str(tmp_path / "saved"))
+    loaded = GLiClassTransformer.load(str(tmp_path / "saved"))
+    assert loaded.getLabelsCol() == "Candidates"
+    best = {row["id"]: row["labels"] for row in loaded.transform(own).collect()}
+    assert best == {1: "lake", 2: best[2], 3: "lake", 4: None}
+    assert best[2] in ("spam", "ham")
+    with pytest.raises(ValueError, match="labels and labelsCol are both set"):
+        loaded.copy().setLabels(LABELS).transform(own)
+    with pytest.raises(ValueError, match="labelsCol 'id' must be an array of strings, found int; cast it, or call set"):
+        loaded.setLabelsCol("id").transform(own)
+
+
 def test_labels_must_be_set(texts: DataFrame) -> None:
     with pytest.raises(ValueError, match="labels are not set; call setLabels"):
         GLiClassTransformer(inputCol="the text").transform(texts)

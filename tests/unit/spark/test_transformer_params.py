@@ -38,6 +38,7 @@ def test_every_parameter_has_a_setter_and_a_getter() -> None:
         "inputCol": "body",
         "outputCol": "topics",
         "labels": ["spam", "ham"],
+        "labelsCol": "candidates",
         "model": "./folder",
         "output": "best",
         "threshold": 0.25,
@@ -62,9 +63,8 @@ def test_the_parameters_are_those_of_the_function() -> None:
         re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", param.name) for param in GLiClassTransformer().params
     }
     # A registry's URI may hold a password, which `save` would write: the environment has it.
-    assert spark_ml - {"input_col", "output_col", "model_digest"} == set(inspect.signature(gliclass_udf).parameters) - {
-        "registry"
-    }
+    own = {"input_col", "output_col", "labels_col", "model_digest"}
+    assert spark_ml - own == set(inspect.signature(gliclass_udf).parameters) - {"registry"}
 
 
 @pytest.mark.parametrize(
