@@ -29,7 +29,7 @@ from gliclass_spark.inference.results import TextError
 from gliclass_spark.spark import source_files
 from gliclass_spark.spark.delta.schema import DECISION_COLUMNS, FEEDBACK, TAGS
 
-LANGUAGES = {"python", "bash", "yaml", "json", "csv", "text", "console"}
+LANGUAGES = {"python", "bash", "yaml", "json", "csv", "sql", "text", "console"}
 ALL_BLOCKS = [block for page in pages() for block in blocks(page)]
 
 
