@@ -63,12 +63,13 @@ def train(
 ) -> None:
     """Train a model on labelled text. The result is a folder that --model and Engine.from_pretrained take.
 
-    Eight texts of each label are a start, in minutes on a CPU: --shots 8 --config conf/train/few_shot.yaml
+    Eight texts of each label are a start, in seconds on a CPU: --shots 8 --config conf/train/few_shot.yaml
     """
     from transformers import ProgressCallback
 
     from gliclass_spark.config.training import TrainingConfig
     from gliclass_spark.training.data.labelled_text import few_shot, read_sets
+    from gliclass_spark.training.few_shot import notes, without_contradictions
     from gliclass_spark.training.supervised import train as train_supervised
 
     settings = TrainingConfig() if config is None else TrainingConfig.from_yaml(config)
@@ -78,6 +79,9 @@ def train(
     if shots is not None:
         _warn_of_rare_labels(sets, shots)
         sets = [few_shot(labelled, shots, settings.seed) for labelled in sets]
+        for note in (note for labelled in sets for note in notes(labelled)):
+            messages.print(note, style="yellow", highlight=False, soft_wrap=True, markup=False)
+        sets = [without_contradictions(labelled) for labelled in sets]
     console.print(f"{sum(map(len, sets)):,} texts in {len(sets)} sets from {data}", highlight=False)
     start, tokenizer = _load_start(model, settings.attention)
     folder = train_supervised(start, tokenizer, sets, settings, out, [ProgressCallback()])

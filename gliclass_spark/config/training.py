@@ -63,7 +63,7 @@ class TrainingConfig(BaseModel):
     sampling: SamplingConfig = SamplingConfig()
     """How batches are drawn."""
     encoder_lr: Rate = 3e-5
-    """Peak learning rate of the encoder."""
+    """Peak learning rate of the encoder. With 0 it stays as it is."""
     head_lr: Rate = 3e-4
     """Peak learning rate of projections and scorer."""
     scalar_lr: Rate = 1e-2
@@ -86,12 +86,26 @@ class TrainingConfig(BaseModel):
     """Decay of each step in an exponential moving average of the weights, which is saved in place of the last ones."""
     start_weight_share: Share = 0.0
     """Share of the starting weights in the weight average that is saved (WiSE-FT, arXiv 2109.01903)."""
+    start_weight_penalty: Weight = 0.0
+    """Weight w of the squared distance to the starting weights in the loss (L2-SP, arXiv 1802.01483): of n examples it
+    counts w / n^2, so that a few move the model a little. For the training of the head alone, with encoder_lr 0."""
+    start_weight_examples: Annotated[float, Field(gt=0.0)] | None = None
+    """Number of examples c that the starting weights count for: of n examples, start_weight_share is c / (n + c)."""
     max_text_tokens: int = Field(default=128, ge=8)
     """Longer texts are truncated."""
     save_steps: int = Field(default=250, ge=1)
     """Steps between checkpoints."""
     seed: int = 0
     """Seed of the batches."""
+
+    @model_validator(mode="after")
+    def _one_share_of_the_start(self) -> TrainingConfig:
+        if self.start_weight_examples is not None and self.start_weight_share:
+            raise ValueError(
+                f"start_weight_share {self.start_weight_share:g} and start_weight_examples "
+                f"{self.start_weight_examples:g} both set the share of the starting weights; remove one"
+            )
+        return self
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> TrainingConfig:

@@ -16,12 +16,21 @@ from gliclass_spark.labels import LabelSet
 
 # Bounds of slopes, so that a temperature is a positive number: a label whose logits say nothing has a flat score.
 _SLOPES = (0.05, 20.0)
-# Weights of the squared distances of slope and bias from the set's, in units of the log loss (nats).
-SLOPE_RIDGE, BIAS_RIDGE = 1.0, 0.3
 _SIGNIFICANT_DIGITS = 4
 
 Truth = NDArray[np.bool_]
 FloatArray64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Weights of the squared distances of a label's slope and bias from the set's, in units of the log loss (nats).
+
+    The defaults were chosen by cross-validation over training sets: `benchmarks/calibration.py --choose`.
+    """
+
+    slope: float = 1.0
+    bias: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def is_one_sided(truth: Truth) -> NDArray[np.bool_]:
     return one_sided
 
 
-def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth) -> LabelSet:
+def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth, ridge: Ridge = Ridge()) -> LabelSet:
     """Return the label set with temperatures, biases and thresholds fitted to these texts.
 
     logits: (texts, labels). truth: (texts, labels), whether the label is true.
@@ -94,7 +103,7 @@ def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth) -> La
     if one_sided.all():
         raise TrainingError("the texts to calibrate with have fewer than two labels; give some of each label")
     fit = _fit_sigmoids if label_set.multi_label else _fit_softmax
-    fitted = fit(label_set, logits.astype(np.float64), truth)
+    fitted = fit(label_set, logits.astype(np.float64), truth, ridge)
     scores = probabilities(logits, fitted)
     thresholds = [
         label.threshold if one_sided[column] else _best_threshold(scores[:, column], truth[:, column])
@@ -103,26 +112,26 @@ def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth) -> La
     return _with_label_values(fitted, "threshold", thresholds)
 
 
-def _fit_sigmoids(label_set: LabelSet, logits: FloatArray64, truth: Truth) -> LabelSet:
-    shared_slope, shared_bias = _fit_lines(logits.reshape(-1, 1), truth.reshape(-1, 1))
+def _fit_sigmoids(label_set: LabelSet, logits: FloatArray64, truth: Truth, ridge: Ridge) -> LabelSet:
+    shared_slope, shared_bias = _fit_lines(logits.reshape(-1, 1), truth.reshape(-1, 1), ridge)
     shared = logits * shared_slope + shared_bias
-    slopes, biases = _fit_lines(shared, truth)
+    slopes, biases = _fit_lines(shared, truth, ridge)
     fitted = _with_set_values(label_set, float(shared_slope[0]), float(shared_bias[0]))
     fitted = _with_label_values(fitted, "temperature", [_round(1 / slope) for slope in slopes * shared_slope])
     return _with_label_values(fitted, "bias", [_round(bias) for bias in slopes * shared_bias + biases])
 
 
-def _fit_lines(logits: FloatArray64, truth: Truth) -> tuple[FloatArray64, FloatArray64]:
+def _fit_lines(logits: FloatArray64, truth: Truth, ridge: Ridge) -> tuple[FloatArray64, FloatArray64]:
     """Return slope and bias of each column, (columns,) each, with a ridge penalty towards slope 1 and bias 0."""
 
     def loss(parameters: FloatArray64) -> tuple[float, FloatArray64]:
         slopes, biases = parameters.reshape(2, -1)
         scaled = logits * slopes + biases
         error = expit(scaled) - truth
-        penalty = SLOPE_RIDGE * (slopes - 1) ** 2 + BIAS_RIDGE * biases**2
+        penalty = ridge.slope * (slopes - 1) ** 2 + ridge.bias * biases**2
         gradient = [
-            (error * logits).sum(axis=0) + 2 * SLOPE_RIDGE * (slopes - 1),
-            error.sum(axis=0) + 2 * BIAS_RIDGE * biases,
+            (error * logits).sum(axis=0) + 2 * ridge.slope * (slopes - 1),
+            error.sum(axis=0) + 2 * ridge.bias * biases,
         ]
         return float(np.logaddexp(0, np.where(truth, -scaled, scaled)).sum() + penalty.sum()), np.concatenate(gradient)
 
@@ -131,7 +140,7 @@ def _fit_lines(logits: FloatArray64, truth: Truth) -> tuple[FloatArray64, FloatA
     return slopes, biases
 
 
-def _fit_softmax(label_set: LabelSet, logits: FloatArray64, truth: Truth) -> LabelSet:
+def _fit_softmax(label_set: LabelSet, logits: FloatArray64, truth: Truth, ridge: Ridge) -> LabelSet:
     rows = truth.any(axis=1)
     logits = logits[rows]
     # A text with several labels is as much of one as of the other: then the loss is convex, too.
@@ -142,9 +151,9 @@ def _fit_softmax(label_set: LabelSet, logits: FloatArray64, truth: Truth) -> Lab
         scaled = slope * logits + biases
         log_total = logsumexp(scaled, axis=1, keepdims=True)
         error = np.exp(scaled - log_total) - target
-        penalty = SLOPE_RIDGE * (slope - 1) ** 2 + BIAS_RIDGE * (biases**2).sum()
-        slope_gradient = (error * logits).sum() + 2 * SLOPE_RIDGE * (slope - 1)
-        gradient = np.concatenate([[slope_gradient], error.sum(axis=0) + 2 * BIAS_RIDGE * biases])
+        penalty = ridge.slope * (slope - 1) ** 2 + ridge.bias * (biases**2).sum()
+        slope_gradient = (error * logits).sum() + 2 * ridge.slope * (slope - 1)
+        gradient = np.concatenate([[slope_gradient], error.sum(axis=0) + 2 * ridge.bias * biases])
         return float((target * (log_total - scaled)).sum() + penalty), gradient
 
     slope, *biases = _minimize(loss, [_SLOPES, *[(None, None)] * len(label_set)])

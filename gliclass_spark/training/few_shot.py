@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model.checkpoint import load
-from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
+from gliclass_spark.model.checkpoint import Model, load
+from gliclass_spark.training.data.labelled_text import LabelledSet, normalized_text
 from gliclass_spark.training.supervised import train
 
+# Of the training of the head: see benchmarks/few_shot.py.
+_HEAD_STEPS = 60
+START_WEIGHT_PENALTY = 3200.0
+# Of that of the whole model, for those whose head can't be trained alone: each example is seen about this often, within
+# these limits of steps.
 _BATCH_TEXTS = 32
-# Each example is seen about this often, within these limits of steps.
 _EPOCHS = 8
 _MIN_STEPS, _MAX_STEPS = 30, 100
-# A few dozen texts of two or three labels can mislead. Averaging with the starting weights gives up a little of the
-# gain on many labels to lose less there; it does not undo it: see tweet_offensive in benchmarks/results/few_shot.json.
-_START_WEIGHT_SHARE = 0.3
+# A few dozen texts of two or three labels can mislead: the starting weights count like so many examples.
+START_WEIGHT_EXAMPLES = 32.0
+# Below it, the training is too close to its start, and to chance, to count on.
+ENOUGH_EXAMPLES = 100
+_MAX_SHOWN_CHARS = 40
+_MAX_LISTED = 5
 
 
-def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
-    """Return the configuration for these examples: all of their labels in each batch, and none of other sets."""
+def few_shot_config(examples: LabelledSet, seed: int, model: Model) -> TrainingConfig:
+    """Return the configuration for these examples: of the head, or of a model that reads text and labels together, all.
+
+    All labels of the examples are in each batch, and none of other sets.
+    """
+    if isinstance(model, LabelCachedModel):
+        return TrainingConfig(
+            steps=_HEAD_STEPS,
+            encoder_lr=0.0,
+            head_lr=1e-3,
+            start_weight_penalty=START_WEIGHT_PENALTY,
+            seed=seed,
+        )
     label_count = len(examples.labels)
     steps = min(max(len(examples) * _EPOCHS // _BATCH_TEXTS, _MIN_STEPS), _MAX_STEPS)
     return TrainingConfig(
@@ -30,16 +53,73 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
         sampling=SamplingConfig(texts=_BATCH_TEXTS, min_labels=label_count, max_labels=label_count, negative_share=0.0),
         encoder_lr=5e-5,
         head_lr=5e-4,
-        start_weight_share=_START_WEIGHT_SHARE,
+        start_weight_examples=START_WEIGHT_EXAMPLES,
         save_steps=steps,
         seed=seed,
     )
 
 
 def fit_few_shot(model: ModelRef, examples: LabelledSet, seed: int) -> Engine:
-    """Return an engine of the model, trained on the examples; no file of it stays on the disk."""
+    """Return an engine of the model, trained on the examples; no file of it stays on the disk.
+
+    Raises TrainingError if fewer than two labels have an example.
+    """
+    usable = without_contradictions(examples)
     start = load(model)
     with tempfile.TemporaryDirectory() as folder:
-        config = few_shot_config(examples, seed)
-        checkpoint = train(start.model, start.tokenizer, [examples], config, Path(folder))
+        config = few_shot_config(usable, seed, start.model)
+        checkpoint = train(start.model, start.tokenizer, [usable], config, Path(folder))
         return Engine.from_pretrained(str(checkpoint))
+
+
+def contradictions(examples: LabelledSet) -> frozenset[int]:
+    """Return the positions of texts that are there several times with different labels, up to white space and case."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(examples.texts):
+        rows[normalized_text(text)].append(row)
+    different = (same for same in rows.values() if len({frozenset(examples.targets[row]) for row in same}) > 1)
+    return frozenset(row for same in different for row in same)
+
+
+def without_contradictions(examples: LabelledSet) -> LabelledSet:
+    """Return the examples without those that contradict each other.
+
+    Raises TrainingError if fewer than two labels have an example left.
+    """
+    contradicting = contradictions(examples)
+    usable = examples.rows(row for row in range(len(examples)) if row not in contradicting)
+    labels = sum(bool(rows) for rows in usable.by_label())
+    if labels < 2:
+        left_out = f", without {len(contradicting)} that contradict each other" if contradicting else ""
+        raise TrainingError(
+            f"{examples.name} has examples of {labels} label(s){left_out}: there is nothing to tell apart; give some "
+            "of at least two labels"
+        )
+    return usable
+
+
+def notes(examples: LabelledSet) -> Iterator[str]:
+    """Yield what to know of a training on these examples, a line each: contradictions, missing ones, too few."""
+    contradicting = sorted(contradictions(examples))
+    if contradicting:
+        text = normalized_text(examples.texts[contradicting[0]])
+        same = [row for row in contradicting if normalized_text(examples.texts[row]) == text]
+        labels = dict.fromkeys(", ".join(examples.labels[label] for label in examples.targets[row]) for row in same)
+        yield (
+            f"{examples.name}: {len(contradicting)} examples contradict each other and are left out; "
+            f"{examples.texts[contradicting[0]][:_MAX_SHOWN_CHARS]!r} has the labels {' and '.join(labels)}: "
+            "give each text its labels once"
+        )
+    missing = [label for label, rows in zip(examples.labels, examples.by_label(), strict=True) if not rows]
+    if missing:
+        more = ", ..." if len(missing) > _MAX_LISTED else ""
+        yield (
+            f"{examples.name}: {len(missing)} of {len(examples.labels)} labels have no example, so the training knows "
+            f"only what they are not: {', '.join(missing[:_MAX_LISTED])}{more}"
+        )
+    count = len(examples) - len(contradicting)
+    if count < ENOUGH_EXAMPLES:
+        yield (
+            f"{examples.name}: {count} examples may help or not: evaluate before and after, or give about "
+            f"{ENOUGH_EXAMPLES}, {math.ceil(ENOUGH_EXAMPLES / len(examples.labels))} of each label"
+        )

@@ -18,11 +18,13 @@ from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.device import choose_device, native_bfloat16
 from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.checkpoint import Model
 from gliclass_spark.training.adapters import add_adapters, merge_adapters
 from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.forward_pass import TrainableModel, require_trainable, trainable_model
+from gliclass_spark.training.head import train_head
 from gliclass_spark.training.losses import classification_loss
 
 # Of logits, targets and weights, (texts, labels) each; without weights all targets count alike.
@@ -41,7 +43,17 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     loss: Loss | None = None,
 ) -> Path:
-    """Train `model` in place on batches of these sets, save it in `folder` and return the folder: see `train_on`."""
+    """Train `model` in place on batches of these sets, save it in `folder` and return the folder: see `train_on`.
+
+    With an `encoder_lr` of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
+    """
+    if config.start_weight_examples is not None:
+        share = config.start_weight_examples / (sum(map(len, sets)) + config.start_weight_examples)
+        config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
+    if config.encoder_lr == 0 and isinstance(model, LabelCachedModel) and len(sets) == 1 and loss is None:
+        train_head(model, tokenizer, sets[0], config)
+        checkpoint.save(model.eval().cpu(), tokenizer, folder)
+        return folder
     size = config.steps * config.gradient_accumulation_steps
     batches = BatchSampler(sets, config.sampling, size=size, seed=config.seed)
     return train_on(batches, model, tokenizer, config, folder, callbacks, loss)

@@ -99,8 +99,8 @@ def rare_labels(labelled: LabelledSet, shots: int) -> dict[str, int]:
 
 def shared_texts(one: LabelledSet, other: LabelledSet) -> frozenset[int]:
     """Return the positions in `one` of texts that are in `other`, too, up to white space and case."""
-    other_texts = {_normalize(text) for text in other.texts}
-    return frozenset(row for row, text in enumerate(one.texts) if _normalize(text) in other_texts)
+    other_texts = {normalized_text(text) for text in other.texts}
+    return frozenset(row for row, text in enumerate(one.texts) if normalized_text(text) in other_texts)
 
 
 def _read_table(path: Path, split: str | None, columns: Columns) -> LabelledSet:
@@ -156,5 +156,6 @@ def _refuse_two_spellings(labels: Sequence[str], path: Path) -> None:
         raise TrainingError(f"{path} has {len(ambiguous)} label(s) under two spellings: {examples}; write each one way")
 
 
-def _normalize(text: str) -> str:
+def normalized_text(text: str) -> str:
+    """Return the text in lower case, with single spaces: texts that differ in that alone are one."""
     return " ".join(text.casefold().split())

@@ -12,6 +12,7 @@ from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot
 from gliclass_spark.training.evaluation.baselines import EmbeddingClassifier, similarity_checkpoint
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
+from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import fit_few_shot
 
 
@@ -65,3 +66,5 @@ class BaselineComparison:
         if baselines:
             classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri, self.registry), seed).fit(examples)
             yield score(classifier, evaluated, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)
+            on_logits = LogitRegression(Engine.from_pretrained(ref), seed).fit(examples)
+            yield score(on_logits, evaluated, name=f"regression on logits of {ref.uri}", shots=shots, seed=seed)

@@ -10,8 +10,7 @@ from sklearn.metrics import f1_score
 
 from gliclass_spark.errors import LabelSetError, TrainingError
 from gliclass_spark.inference.calibration import (
-    BIAS_RIDGE,
-    SLOPE_RIDGE,
+    Ridge,
     fit_calibration,
     mean_label_error,
     reliability,
@@ -89,7 +88,7 @@ def test_the_fit_is_the_minimum_of_the_convex_loss_and_always_the_same() -> None
         offset = bias - slope * fitted.bias
         scaled = shared * slope + offset
         log_loss = np.logaddexp(0, np.where(truth[:, 0], -scaled, scaled)).sum()
-        return float(log_loss + SLOPE_RIDGE * (slope - 1) ** 2 + BIAS_RIDGE * offset**2)
+        return float(log_loss + Ridge().slope * (slope - 1) ** 2 + Ridge().bias * offset**2)
 
     best = (fitted.temperatures[0], fitted.biases[0])
     for change in (0.98, 1.02):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from gliclass_spark.cli.app import main
 from gliclass_spark.cli.output.training_output import show_scores
 from gliclass_spark.errors import CheckpointError, TrainingError
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.embedded import weights
@@ -31,6 +33,7 @@ from gliclass_spark.training.evaluation.calibrate import calibrate
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import sample, score
+from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import few_shot_config
 
 _KINDS = ("cat", "dog", "owl")
@@ -102,12 +105,38 @@ def test_a_classifier_on_embeddings_fits_few_examples() -> None:
     assert score(fitted, TEST, name="regression").macro_f1 == 1.0
 
 
+class _Lengths:
+    """A model whose logits are the length of the text, and minus it."""
+
+    def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
+        lengths = np.array([[len(text), -len(text)] for text in texts], dtype=np.float32)
+        return np.column_stack([lengths, np.zeros((len(texts), len(labels) - 2), dtype=np.float32)])
+
+
+def test_a_regression_on_logits_corrects_a_model_that_confuses_labels() -> None:
+    """The model says cat to long texts, where the examples say dog; of owls there is none."""
+    examples = LabelledSet("animals", _KINDS, ("aaaa", "a", "aaaaa", "aa"), ((1,), (0,), (1,), (0,)))
+    fitted = LogitRegression(_Lengths()).fit(examples)
+    logits = fitted.logits(["a", "aaaaaa"], LabelSet.of(*_KINDS))
+    assert logits.argmax(axis=1).tolist() == [0, 1]
+    assert np.isneginf(logits[:, 2]).all()
+    with pytest.raises(TrainingError, match="animals has texts of 1 label"):
+        LogitRegression(_Lengths()).fit(examples.rows([0, 2]))
+
+
 @pytest.mark.parametrize(("texts", "steps"), [(2, 30), (200, 50), (4000, 100)])
-def test_few_shot_training_has_all_labels_in_each_batch_and_a_bounded_number_of_steps(texts: int, steps: int) -> None:
+def test_few_shot_training_of_a_joint_model_has_all_labels_in_each_batch_and_a_bounded_number_of_steps(
+    tiny_model: str, texts: int, steps: int
+) -> None:
     examples = LabelledSet("x", _KINDS, TEXTS[:1] * texts, ((0,),) * texts)
-    config = few_shot_config(examples, seed=1)
+    config = few_shot_config(examples, 1, checkpoint.load(resolve_model(tiny_model)).model)
     assert (config.sampling.min_labels, config.sampling.max_labels, config.sampling.negative_share) == (3, 3, 0.0)
     assert (config.steps, config.seed) == (steps, 1)
+
+
+def test_few_shot_training_of_a_label_cached_model_leaves_its_encoder(tiny_label_cached_model: str) -> None:
+    model = checkpoint.load(resolve_model(tiny_label_cached_model)).model
+    assert few_shot_config(TRAIN, 1, model).encoder_lr == 0
 
 
 def test_a_classifier_of_two_labels_and_one_of_several_at_once_give_a_column_each() -> None:
@@ -185,12 +214,13 @@ def test_the_evaluate_command_writes_scores_and_a_figure(
     options = ["--baselines", "--shots", "11", "--seeds", "2", "--out", str(out)]
     assert main(["evaluate", "--data", data, "--model", tiny_label_cached_model, *options]) == 0
     scores = json.loads((out / "scores.json").read_text())
-    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0), (0, 0), (11, 0), (11, 0), (11, 1), (11, 1)]
-    assert [each["contender"].split(" ")[0] for each in scores[:4]] == [
+    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0)] * 2 + [(11, 0)] * 3 + [(11, 1)] * 3
+    assert [each["contender"].split(" ")[0] for each in scores[:5]] == [
         tiny_label_cached_model,
         "similarity",
         tiny_label_cached_model,
         "logistic",
+        "regression",
     ]
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
     captured = capsys.readouterr()
