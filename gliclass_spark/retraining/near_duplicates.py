@@ -11,6 +11,8 @@ from gliclass_spark.training.data.labelled_text import normalized_text
 # Jaccard similarity of the trigrams from which a text is a near-duplicate.
 SIMILARITY = 0.7
 _WORDS = 3
+# Of a longer text, its beginning: the training reads no more of it.
+_MAX_WORDS = 1000
 _PERMUTATIONS = 128
 # The index misses half of the pairs at its own threshold, and few that are well above it; each hit is verified.
 _INDEX_THRESHOLD = 0.5
@@ -39,7 +41,7 @@ def near_duplicates(texts: Sequence[str], of: Sequence[str]) -> frozenset[int]:
 
 
 def _shingles(text: str) -> frozenset[bytes]:
-    words = normalized_text(text).split()
+    words = normalized_text(text).split()[:_MAX_WORDS]
     starts = range(max(len(words) - _WORDS, 0) + 1)
     return frozenset(" ".join(words[start : start + _WORDS]).encode(errors="surrogatepass") for start in starts)
 
