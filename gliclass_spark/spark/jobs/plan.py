@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
+from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.results import Usage
+from gliclass_spark.labels import calibrated
 from gliclass_spark.runs.freshness import incremental_base
 from gliclass_spark.runs.outcomes import SAMPLES, SampleDocument
 from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta.change_feed import full_scan, read_changes
-from gliclass_spark.spark.delta.column_names import helper
+from gliclass_spark.spark.delta.column_names import column, helper
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.jobs.decision_tables import count_by
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
@@ -36,6 +38,8 @@ from gliclass_spark.spark.worker.usage_meter import Meter
 
 DEFAULT_SAMPLE, FIRST_SAMPLE = 200, 16
 _OUTCOMES, _OUTCOME, _RANK = helper("outcomes"), helper("outcome"), helper("rank")
+# Of a sampled document, what a plan shows: the text's beginning alone.
+_SAMPLE_COLUMNS, _TEXT_LENGTH = (KEY, "content_hash", "labels", "scores", "error"), 2400
 
 
 @dataclass(frozen=True)
@@ -82,60 +86,65 @@ def plan(
     run = run.in_own_session()
     recent = run.runs.recent()
     model = check(run, recent)
-    pipeline = run.pipeline
     source = run.documents.delta
     version = source_range(run, source, recent)
     documents = run.documents.read(version.until)
     base = incremental_base(recent, "tag", tag_settings(run.pipeline, model.digest, run.retag))
-    changes = full_scan(documents)
+    changes, document_count = full_scan(documents), None
     if source is not None and base is not None and not run.full and run.retag != "all":
         last_read, commit = base.inputs["source"], base.commits.get("source")
         changes = read_changes(run.spark, source, last_read, commit, version, run.documents.select_columns)
     elif on_first_estimate is not None and sample_rows > FIRST_SAMPLE:
-        on_first_estimate(_first_estimate(run, documents, model))
-    contents = with_content(changes.rows, pipeline.source.text)
+        first = _first_estimate(run, documents, model)
+        on_first_estimate(first)
+        document_count = first.documents
+    contents = with_content(changes.rows, run.pipeline.source.text)
     pending = pending_documents(run, contents, model, recent).persist()
     pending_count, text_count = count_pending(pending)
 
     sample_ids = pending.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
-    sample_contents = contents.join(sample_ids, KEY, "left_semi")
-    sample_tags, sampled, usage = _score_sample(run, sample_contents, min(sample_rows, pending_count), model)
-    scale = pending_count / sampled if sampled else 0.0
-    with lenient_sql(run.spark):
-        scored = None
-        if run.lake.exists(run.spark, "tags"):
-            scored_documents = documents.join(pending.select(KEY), KEY, "left_anti")
-            current_tags = exploring.decide_labels(live_tags(run), pipeline.label_set, pipeline.exploration)
-            scored = _with_outcomes(run, scored_documents, current_tags)
-        sample_documents = documents.join(sample_ids, KEY, "left_semi")
-        sample = _with_outcomes(run, sample_documents, sample_tags).persist()
-        outcomes = _count_outcomes(run, scored, sample, scale)
+    sample_documents = changes.rows.join(sample_ids, KEY, "left_semi").persist()
+    sample, usage = _score_sample(run, sample_documents, min(sample_rows, pending_count), model)
+    outcomes = _sample_outcomes(run, sample, pending_count / len(sample) if sample else 0.0)
+    if run.lake.exists(run.spark, "tags"):
+        outcomes = _with_scored_documents(run, documents.join(pending.select(KEY), KEY, "left_anti"), model, outcomes)
+    elif changes.full_scan:
+        document_count = pending_count
+    if document_count is None:
+        document_count = documents.count()
     # Equal texts are scored once.
-    estimates = _estimate(usage, text_count / sampled if sampled else 0.0, task_slots(run.spark))
-    return Plan(documents.count(), pending_count, sampled, *estimates, outcomes)
+    estimates = _estimate(usage, text_count / len(sample) if sample else 0.0, task_slots(run.spark))
+    return Plan(document_count, pending_count, len(sample), *estimates, _in_order(run, outcomes))
 
 
 def _first_estimate(run: PipelineRun, documents: DataFrame, model: ModelRef) -> Plan:
     """Return a plan from a few documents that Spark finds first: it reads one file, and no tags."""
     count = documents.count()
-    first = documents.limit(FIRST_SAMPLE).persist()
-    contents = with_content(first, run.pipeline.source.text)
-    tags, sampled, usage = _score_sample(run, contents, min(FIRST_SAMPLE, count), model)
-    scale = count / sampled if sampled else 0.0
-    with lenient_sql(run.spark):
-        outcomes = _count_outcomes(run, None, _with_outcomes(run, first, tags), scale)
-    return Plan(count, count, sampled, *_estimate(usage, scale, task_slots(run.spark)), outcomes)
+    sample, usage = _score_sample(run, documents.limit(FIRST_SAMPLE).persist(), min(FIRST_SAMPLE, count), model)
+    scale = count / len(sample) if sample else 0.0
+    outcomes = _in_order(run, _sample_outcomes(run, sample, scale))
+    return Plan(count, count, len(sample), *_estimate(usage, scale, task_slots(run.spark)), outcomes)
 
 
-def _score_sample(run: PipelineRun, contents: DataFrame, count: int, model: ModelRef) -> tuple[DataFrame, int, Usage]:
-    """Return the `tags` rows of the `count` sampled documents, how many were scored, and the engine's usage."""
-    label_set = run.pipeline.label_set
+def _score_sample(run: PipelineRun, documents: DataFrame, count: int, model: ModelRef) -> tuple[list[Row], Usage]:
+    """Score `count` documents, decide about them, and return their rows and the engine's usage. One query."""
+    if not count:
+        return [], Usage()
+    label_set, text = run.pipeline.label_set, run.pipeline.source.text
     meter = Meter(run.spark.sparkContext)
     settings = worker_settings(run, model)
-    scored = tagging.tag(contents, count, label_set, settings, run.run_id, meter)
-    tags = exploring.decide_labels(scored, label_set, run.pipeline.exploration)
-    tags = tags.withColumn("deleted_at", F.lit(None)).persist()
-    return tags, tags.count(), meter.total.usage  # in this order: the meter sums what has been computed
+    contents = with_content(documents, text)
+    # One worker for up to DEFAULT_SAMPLE texts: a second one would load the model for longer than both score them.
+    scored = tagging.tag(contents, count, label_set, settings, run.run_id, meter, partition_texts=DEFAULT_SAMPLE)
+    own = calibrated(label_set, model.folder / CALIBRATION)
+    tags = exploring.decide_labels(scored, own, run.pipeline.exploration).withColumn("deleted_at", F.lit(None))
+    # Scoring may take longer than Spark waits for a broadcast.
+    with lenient_sql(run.spark):
+        decided = _with_outcomes(run, documents, tags.hint("merge"))
+        rows = decided.select(
+            *_SAMPLE_COLUMNS, F.substring(column(text), 1, _TEXT_LENGTH).alias("text"), _OUTCOMES
+        ).collect()
+    return rows, meter.total.usage
 
 
 def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float | None, float | None]:
@@ -162,40 +171,55 @@ def _with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> D
     return decided.withColumn(_OUTCOMES, outcomes.otherwise(kept))
 
 
-def _count_outcomes(
-    run: PipelineRun, scored: DataFrame | None, sample: DataFrame, scale: float
-) -> list[PlannedOutcome]:
+def _sample_outcomes(run: PipelineRun, sample: list[Row], scale: float) -> dict[str, PlannedOutcome]:
+    """Return the outcomes of the sample by name, each document standing for `scale` ones."""
+    documents: defaultdict[str, list[Row]] = defaultdict(list)
+    # By their hashes, null first.
+    for row in sorted(sample, key=lambda row: (row["content_hash"] or "", row[KEY] or "")):
+        for name in row[_OUTCOMES]:
+            documents[name].append(row)
+    return {
+        name: PlannedOutcome(
+            name, 0, round(len(rows) * scale), [SampleDocument.of(row, "text") for row in rows[:SAMPLES]]
+        )
+        for name, rows in documents.items()
+    }
+
+
+def _with_scored_documents(
+    run: PipelineRun, scored: DataFrame, model: ModelRef, outcomes: dict[str, PlannedOutcome]
+) -> dict[str, PlannedOutcome]:
+    """Return the outcomes with those of the documents that have scores, whose samples go first."""
+    if "filter" not in run.pipeline.steps:
+        return outcomes
+    with lenient_sql(run.spark):
+        label_set = calibrated(run.pipeline.label_set, model.folder / CALIBRATION)
+        tags = exploring.decide_labels(live_tags(run), label_set, run.pipeline.exploration)
+        rows = _with_outcomes(run, scored, tags).select("*", F.explode(_OUTCOMES).alias(_OUTCOME))
+        counts = count_by(rows, _OUTCOME)
+        samples = _samples(run, rows)
+    merged = dict(outcomes)
+    for name, count in counts.items():
+        estimate = outcomes.get(name, PlannedOutcome(name))
+        merged[name] = replace(estimate, scored=count, samples=[*samples[name], *estimate.samples][:SAMPLES])
+    return merged
+
+
+def _in_order(run: PipelineRun, outcomes: dict[str, PlannedOutcome]) -> list[PlannedOutcome]:
     """Return the outcomes that the rules name, in their order, then those that only the documents have."""
     if "filter" not in run.pipeline.steps:
         return []
     rules = run.pipeline.rules
     routes = rules.destinations if "route" in run.pipeline.steps else ()
-    names = ["kept", *(f"rejected: {rule.reason}" for rule in rules.reject), *(f"to {name}" for name in routes)]
-    outcomes = {name: PlannedOutcome(name) for name in names}
-    frames = [(sample, scale)] if scored is None else [(scored, 0.0), (sample, scale)]
-    for frame, factor in frames:
-        rows = frame.select("*", F.explode(_OUTCOMES).alias(_OUTCOME))
-        counts = count_by(rows, _OUTCOME)
-        current = {name: outcomes.get(name, PlannedOutcome(name)) for name in counts}
-        samples = _samples(run, rows, [name for name in counts if len(current[name].samples) < SAMPLES])
-        for name, count in counts.items():
-            outcome = current[name]
-            scored_count, estimated_count = (0, round(count * factor)) if factor else (count, 0)
-            outcomes[name] = PlannedOutcome(
-                name,
-                outcome.scored + scored_count,
-                outcome.estimated + estimated_count,
-                [*outcome.samples, *samples[name]][:SAMPLES],
-            )
-    return list(outcomes.values())
+    named = ["kept", *(f"rejected: {rule.reason}" for rule in rules.reject), *(f"to {name}" for name in routes)]
+    others = sorted(outcomes.keys() - set(named))
+    return [outcomes.get(name, PlannedOutcome(name)) for name in (*dict.fromkeys(named), *others)]
 
 
-def _samples(run: PipelineRun, rows: DataFrame, names: list[str]) -> dict[str, list[SampleDocument]]:
-    """Return the first SAMPLES documents of each of these outcomes, by their hashes, in one Spark job."""
+def _samples(run: PipelineRun, rows: DataFrame) -> dict[str, list[SampleDocument]]:
+    """Return the first SAMPLES documents of each outcome, by their hashes, in one query."""
     samples: defaultdict[str, list[SampleDocument]] = defaultdict(list)
-    if names:
-        rank = F.row_number().over(Window.partitionBy(_OUTCOME).orderBy("content_hash", KEY))
-        ranked = rows.where(F.col(_OUTCOME).isin(names)).withColumn(_RANK, rank)
-        for row in ranked.where(F.col(_RANK) <= SAMPLES).orderBy(_RANK).collect():
-            samples[row[_OUTCOME]].append(SampleDocument.of(row, run.pipeline.source.text))
+    rank = F.row_number().over(Window.partitionBy(_OUTCOME).orderBy("content_hash", KEY))
+    for row in rows.withColumn(_RANK, rank).where(F.col(_RANK) <= SAMPLES).orderBy(_RANK).collect():
+        samples[row[_OUTCOME]].append(SampleDocument.of(row, run.pipeline.source.text))
     return samples
