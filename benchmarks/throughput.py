@@ -59,6 +59,15 @@ TEXTS = {"cpu": 2_000, "cuda": 20_000}
 MINUTES = {"cpu": float("inf"), "cuda": 7.0}
 # Texts to warm up on, and to choose the library's best batch size by.
 SAMPLE = {"cpu": 12, "cuda": 512}
+# TFLOP/s of dense products in half precision, from NVIDIA's data sheets, by the beginning of the device's name.
+DATA_SHEET = {
+    "NVIDIA H200 NVL": 835.0,
+    "NVIDIA H200": 989.0,
+    "NVIDIA H100 PCIe": 756.0,
+    "NVIDIA H100 NVL": 835.0,
+    "NVIDIA H100": 989.0,
+    "NVIDIA A100": 312.0,
+}
 AGREEMENT_TEXTS = 20
 PADDING_TEXTS = 200
 MEMORY_TEXTS = 32
@@ -91,16 +100,18 @@ def main() -> None:
     models = [options.only] if options.only else MODELS
     limit_s = 60 * (options.minutes or MINUTES[kind]) / len(models)
     texts = corpus.texts(options.texts or TEXTS[kind], SEED)
-    result = {
+    result: dict[str, Any] = {
         "machine": machine.describe(),
         **({"device": torch.cuda.get_device_name(options.device)} if kind == "cuda" else {}),
         "threads": options.threads,
-        "models": [measure(model, texts, options, limit_s) for model in models],
+        "models": [],
     }
-    for part in result["models"]:
-        show(part, Console(width=None if sys.stdout.isatty() else 160))
     path = options.out / f"{slug(result)}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for model in models:
+        result["models"].append(measure(model, texts, options, limit_s))
+        # After each model: the machine may be taken back before the next one is done.
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        show(result["models"][-1], Console(width=None if sys.stdout.isatty() else 160))
     print(f"written to {path}")
 
 
@@ -153,6 +164,11 @@ def compare(model: str, folder: str, texts: list[str], options: argparse.Namespa
                 count / seconds / rate for count, seconds, rate in zip(flops, timing.seconds, timing.rates, strict=True)
             ]
             row["share_of_matrix_rate"] = rounds.spread(shares)
+            peak = data_sheet_rate(device, contender.dtype)
+            if peak:
+                row["share_of_data_sheet"] = rounds.spread(
+                    [count / seconds / peak for count, seconds in zip(flops, timing.seconds, strict=True)]
+                )
         if contender.engine is not None:
             row |= engine_figures(contender.engine, None if contender.name == EMBEDDED else expected, texts)
         if device.type == "cuda":
@@ -220,6 +236,14 @@ def engine_figures(engine: Engine, expected: FloatArray | None, texts: Sequence[
     return figures
 
 
+def data_sheet_rate(device: torch.device, dtype: torch.dtype | None) -> float | None:
+    """Return the FLOP/s of the GPU's matrix products in half precision, or None where they are not known."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((1e12 * rate for beginning, rate in DATA_SHEET.items() if name.startswith(beginning)), None)
+
+
 def library_padding(lengths: Sequence[int]) -> float:
     size = contenders.DEFAULT_BATCH_SIZE
     batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
@@ -235,10 +259,12 @@ def slug(result: dict[str, Any]) -> str:
 def show(part: dict[str, Any], console: Console) -> None:
     texts = part["texts"]
     table = Table(title=f"{part['model']}: {texts['count']} texts, {texts['labels']} labels, {texts['tokens']} tokens")
-    for heading in ("", "times default", "times best", "texts/s", "of matrix rate", "padding", "differs by", "MiB"):
+    headings = ("", "times default", "times best", "texts/s", "of matrix rate", "of data sheet")
+    for heading in (*headings, "padding", "differs by", "MiB"):
         table.add_column(heading, no_wrap=True)
     for row in part["contenders"]:
-        share, padding = row.get("share_of_matrix_rate"), row.get("padding_share")
+        share, of_peak = row.get("share_of_matrix_rate"), row.get("share_of_data_sheet")
+        padding = row.get("padding_share")
         difference = row.get("largest_score_difference")
         mib = row.get("gpu_mib_beyond_weights", row.get("peak_rss_mib"))
         table.add_row(
@@ -247,6 +273,7 @@ def show(part: dict[str, Any], console: Console) -> None:
             rounds.shown(row["of_best"], ".2f"),
             f"{row['texts_per_s']:.2f}",
             rounds.shown(share, ".0%") if share else "",
+            rounds.shown(of_peak, ".0%") if of_peak else "",
             "" if padding is None else f"{padding:.1%}",
             "" if difference is None else f"{difference:.1e}",
             "" if mib is None else f"{mib:.0f}",

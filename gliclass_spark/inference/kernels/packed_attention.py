@@ -12,6 +12,8 @@ from gliclass_spark.model.encoders.varlen import VarlenAttention
 # Of torch's FlashAttention: NVIDIA's Ampere and later.
 _CAPABILITY = (8, 0)
 _DTYPES = (torch.bfloat16, torch.float16)
+# All others stay allowed: the choice is the process's, and another thread may run an attention that has a mask.
+_WITHOUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def packed_attention(device: torch.device, dtype: torch.dtype) -> VarlenAttention | None:
@@ -22,7 +24,7 @@ def packed_attention(device: torch.device, dtype: torch.dtype) -> VarlenAttentio
 
     def attention(*rows: Any, **window: Any) -> Any:
         # One kernel for rows of any length. By default torch prefers cuDNN's, which prepares a plan for each new shape.
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        with sdpa_kernel(_WITHOUT_CUDNN):
             return varlen_attn(*rows, **window)
 
     return cast("VarlenAttention", attention)
