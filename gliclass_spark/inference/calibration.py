@@ -81,8 +81,8 @@ def mean_label_error(scores: FloatArray, truth: Truth) -> float:
 
 def is_one_sided(truth: Truth) -> NDArray[np.bool_]:
     """Return for each label, (labels,), whether none or all of the texts have it."""
-    one_sided: NDArray[np.bool_] = truth.all(axis=0) | ~truth.any(axis=0)
-    return one_sided
+    positives = np.count_nonzero(truth, axis=0)
+    return (positives == 0) | (positives == len(truth))
 
 
 def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth, ridge: Ridge = Ridge()) -> LabelSet:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast, get_linear_schedule_with_warmup
+from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.errors import TrainingError
@@ -51,7 +51,12 @@ def train_head(
         weight_decay=0.0,  # towards zero; the penalty is towards the start
     )
     warmup_steps = round(config.warmup_share * config.steps)
-    schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps, config.steps)
+
+    def rate(step: int) -> float:
+        rising = step / max(warmup_steps, 1)
+        return min(rising, 1.0) if step < warmup_steps else (config.steps - step) / max(config.steps - warmup_steps, 1)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     loss = torch.zeros(())
     for _ in range(config.steps):
         text_vectors = _unit_vectors(texts, model.text_projector)
@@ -61,7 +66,7 @@ def train_head(
         loss = classification_loss(logits, targets, None, config)
         loss = loss + config.start_weight_penalty / len(examples) ** 2 * distance
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_([*projectors, *scalars], 1.0)
         optimizer.step()
         schedule.step()
