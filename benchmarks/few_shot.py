@@ -1,15 +1,16 @@
 """Zero-shot against eight examples of each label, on labelled sets that the embedded model was not trained on.
 
-    python benchmarks/few_shot.py DATA [--max-rows 400] [--processes 1] [--out FOLDER]
+    python benchmarks/few_shot.py DATA [--max-rows 300] [--sets NAME ...] [--all-baselines] [--out FOLDER]
+    python benchmarks/few_shot.py DATA --choose
 
 DATA is a folder of tables with the columns text, labels and split. Examples are drawn from the train split with five
-seeds and evaluated on the test split; the baseline is logistic regression on embeddings of the bare encoder. Sets in
-results/few_shot.json, of the same model, are not repeated.
+seeds, and every contender gets the same ones: the model trained on them (training/few_shot.py), and logistic regression
+on the model's zero-shot logits; with --all-baselines also similarity and logistic regression on embeddings of the bare
+encoder. All are evaluated on the same texts of the test split. Sets in results/few_shot.json, of the same model, are
+not repeated.
 
-Of the few-shot settings (training/few_shot.py) the number of steps and the share of the starting weights were chosen on
-train splits: of tweet_offensive, tweet_sentiment, trec6 and reddit_topics, one to three draws of each with other seeds,
-evaluated on the rest of the same split. The learning rates are older: they were chosen with two of these seeds on the
-test splits of four sets.
+--choose compares weights of the penalty that keeps the head at the start. It is for sets to train on: examples and
+evaluated texts are both of the train split. The settings of training/few_shot.py were chosen so.
 """
 
 from __future__ import annotations
@@ -21,61 +22,70 @@ limit_spinning()
 # isort: split
 import argparse
 import json
-import multiprocessing
+import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import machine
-import torch
+import numpy as np
 from rich.console import Console
 
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.output.training_output import show_scores
-from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model.checkpoint import load
+from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, read_sets
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
-from gliclass_spark.training.evaluation.evaluate import Score
+from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
+from gliclass_spark.training.evaluation.logit_regression import LogitRegression
+from gliclass_spark.training.few_shot import few_shot_config, fit_few_shot
+from gliclass_spark.training.supervised import train
 
 MODEL = "embedded"
+ON_LOGITS = f"regression on logits of {MODEL}"
 SHOTS = 8
 SEEDS = 5
+PENALTIES = (0.0, 800.0, 1600.0, 3200.0, 6400.0)
+CHOICE_ROWS, CHOICE_SEEDS = 200, 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--max-rows", type=int, default=400)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--max-rows", type=int, default=300)
+    parser.add_argument("--sets", nargs="*", help="only these; by default all that are not measured")
+    parser.add_argument("--all-baselines", action="store_true")
+    parser.add_argument("--choose", action="store_true", help="compare penalties on sets to train on")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
+    if options.choose:
+        choose(options.data, options.sets, options.out / "few_shot_penalties.json")
+        return
     path = options.out / "few_shot.json"
     before: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     results = [row for row in before if row.get("model") == resolve_model(MODEL).digest]
     done = {row["set"] for row in results}
-    both = zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True)
-    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        rows = [
-            pool.submit(measure, evaluated, examples, options.max_rows)
-            for evaluated, examples in both
-            if evaluated.name not in done
-        ]
-        for row in as_completed(rows):
-            results.append(row.result())
-            path.write_text(
-                json.dumps(sorted(results, key=lambda each: each["set"]), indent=2) + "\n", encoding="utf-8"
-            )
-            print(f"{results[-1]['set']}: written to {path}, {results[-1]['cpu_seconds']:.0f} CPU seconds", flush=True)
+    for evaluated, examples in zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True):
+        if evaluated.name in done or (options.sets and evaluated.name not in options.sets):
+            continue
+        results.append(measure(evaluated, examples, options.max_rows, options.all_baselines))
+        results.sort(key=lambda row: row["set"])
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        print(f"{evaluated.name}: written to {path}", flush=True)
     show([Score(**each) for row in results for each in row["scores"]])
 
 
-def measure(evaluated: LabelledSet, examples: LabelledSet, max_rows: int) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    comparison = BaselineComparison([evaluated], [examples], max_rows)
+def measure(evaluated: LabelledSet, examples: LabelledSet, max_rows: int, all_baselines: bool) -> dict[str, Any]:
     started = time.process_time()
-    scores = [*comparison.scores([MODEL], baselines=True, cross_encoder=None, shots=SHOTS, seeds=SEEDS)]
+    if all_baselines:
+        comparison = BaselineComparison([evaluated], [examples], max_rows)
+        scores = [*comparison.scores([MODEL], baselines=True, cross_encoder=None, shots=SHOTS, seeds=SEEDS)]
+    else:
+        scores = [*contenders(sample(evaluated, max_rows), examples)]
     return {
         "set": evaluated.name,
         "model": resolve_model(MODEL).digest,
@@ -86,17 +96,71 @@ def measure(evaluated: LabelledSet, examples: LabelledSet, max_rows: int) -> dic
     }
 
 
+def contenders(evaluated: LabelledSet, example_set: LabelledSet) -> Iterator[Score]:
+    ref = resolve_model(MODEL)
+    zero_shot = Engine.from_pretrained(ref)
+    yield score(zero_shot, evaluated, name=MODEL)
+    for seed in range(SEEDS):
+        examples = few_shot(example_set, SHOTS, seed)
+        refuse_overlap(evaluated, examples)
+        yield score(fit_few_shot(ref, examples, seed), evaluated, name=MODEL, shots=SHOTS, seed=seed)
+        regression = LogitRegression(zero_shot, seed).fit(examples)
+        yield score(regression, evaluated, name=ON_LOGITS, shots=SHOTS, seed=seed)
+
+
 def show(scores: list[Score]) -> None:
     show_scores(Console(width=150), scores)
-    zero = mean_of(scores, 0, 0)
-    gains = [mean_of(scores, SHOTS, seed) / zero - 1 for seed in range(SEEDS)]
-    gain, spread = fmean(gains), 100 * stdev(gains)
-    print(f"{SHOTS} examples a label against none: {gain:+.0%} of macro-F1, standard deviation {spread:.1f} points")
+    sets = sorted({each.name for each in scores})
+    for contender in (MODEL, ON_LOGITS):
+        losses = {name: zero(scores, name) - fmean(few(scores, name, contender)) for name in sets}
+        worst = max(losses, key=lambda name: losses[name])
+        relative = [fmean(few(scores, name, contender)) / zero(scores, name) - 1 for name in sets]
+        means = [fmean(few(scores, name, contender)[seed] for name in sets) for seed in range(SEEDS)]
+        zero_mean = fmean(zero(scores, name) for name in sets)
+        gains = [mean / zero_mean - 1 for mean in means]
+        gain, spread = fmean(gains), 100 * stdev(gains)
+        print(
+            f"{contender}, {SHOTS} examples a label against none: {gain:+.0%} of mean macro-F1 (standard deviation of "
+            f"the draws {spread:.1f} points), {fmean(relative):+.0%} mean of the sets; worst: {worst} "
+            f"{-losses[worst]:+.3f}"
+        )
 
 
-def mean_of(scores: list[Score], shots: int, seed: int) -> float:
-    """Return the mean macro-F1 over the sets."""
-    return fmean(each.macro_f1 for each in scores if (each.contender, each.shots, each.seed) == (MODEL, shots, seed))
+def zero(scores: list[Score], name: str) -> float:
+    return next(each.macro_f1 for each in scores if (each.contender, each.name, each.shots) == (MODEL, name, 0))
+
+
+def few(scores: list[Score], name: str, contender: str) -> list[float]:
+    """Return the macro-F1 of each draw."""
+    return [each.macro_f1 for each in scores if (each.contender, each.name, each.shots) == (contender, name, SHOTS)]
+
+
+def choose(data: Path, names: list[str] | None, path: Path) -> None:
+    ref = resolve_model(MODEL)
+    rows = []
+    for labelled in read_sets(data, "train"):
+        if names and labelled.name not in names:
+            continue
+        order = np.random.default_rng(0).permutation(len(labelled)).tolist()
+        evaluated, rest = labelled.rows(order[:CHOICE_ROWS]), labelled.rows(order[CHOICE_ROWS:])
+        row = {"set": labelled.name, "labels": len(labelled.labels)}
+        row["zero-shot"] = score(Engine.from_pretrained(ref), evaluated, name=MODEL).macro_f1
+        for penalty in PENALTIES:
+            draws = []
+            for seed in range(CHOICE_SEEDS):
+                examples = few_shot(rest, SHOTS, seed)
+                start = load(ref)
+                config = few_shot_config(examples, seed, start.model)
+                config = config.model_copy(update={"start_weight_penalty": penalty})
+                with tempfile.TemporaryDirectory() as folder:
+                    checkpoint = train(start.model, start.tokenizer, [examples], config, Path(folder))
+                    trained = Engine.from_pretrained(str(checkpoint))
+                draws.append(score(trained, evaluated, name=MODEL).macro_f1)
+            row[f"penalty {penalty:g}"] = fmean(draws)
+        rows.append(row)
+        print(row, flush=True)
+    document = {"model": ref.digest, "machine": machine.describe(), "rows": rows}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

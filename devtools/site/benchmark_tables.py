@@ -231,22 +231,44 @@ def trainings(result: Any) -> str:
 
 
 def calibration(result: Any) -> str:
+    columns = ("before", "one_temperature", "after", "after_100")
     rows = [
-        (name, row["evaluated_on"], f"{row['before']['error']:.3f}", f"{row['after']['error']:.3f}")
+        (name, row["labels"], row["evaluated_on"], *(_errors(row[column]) for column in columns))
         for name, row in result["sets"].items()
     ]
-    return table(("set", "texts", "expected calibration error before", "after"), rows)
+    headings = ("set", "labels", "texts", "before", "one temperature", "slope and bias", "slope and bias, of 100 texts")
+    return table(headings, rows)
 
 
-def simulated(result: Any) -> str:
-    by_variant: defaultdict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+def _errors(errors: Any) -> str:
+    return f"{errors['pooled']:.3f} / {errors['labels']:.3f}"
+
+
+def learned_from_rewards(result: Any) -> str:
+    values: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in result["rows"]:
-        by_variant[row["set"], row["variant"]].append(row)
+        values[row["rewards"], row["way"], row["set"]].append(row["value"])
+    sets = list(dict.fromkeys(row["set"] for row in result["rows"]))
+    ways = dict.fromkeys((kind, way) for kind, way, _ in values)
+    rows = [(*key, *(_of_seeds(values[*key, name]) for name in sets)) for key in ways]
+    return table(("rewards of", "way", *sets), rows, text_columns=2)
+
+
+def explored(result: Any) -> str:
+    head = ("set", "share", "way", "bias", "standard deviation", "explored judgements", "cost of an explored document")
     rows = [
-        (*key, len(runs), *(_of_seeds([run[what] for run in runs]) for what in ("macro_f1", "reward", "others")))
-        for key, runs in by_variant.items()
+        (
+            row["set"],
+            row["share"],
+            row["way"],
+            f"{row['bias']:+.3f}",
+            f"{row['standard_deviation']:.3f}",
+            round(row["explored_judgements"]),
+            f"{row['cost_of_an_explored_document']:.2f}",
+        )
+        for row in result["rows"]
     ]
-    return table(("set", "variant", "seeds", "macro-F1", "reward", "macro-F1 on other sets"), rows, text_columns=2)
+    return table(head, rows, text_columns=3)
 
 
 def matrix(result: Any) -> str:
@@ -366,10 +388,19 @@ PRINTERS: dict[str, Printer] = {
         recipes,
     ),
     "embedded_trainings.json": ("Trainings averaged into the embedded model", "", trainings),
-    "calibration.json": ("Calibration", "A temperature for each label, fitted on other texts.", calibration),
-    "ppo_simulated.json": (
-        "Learning from feedback, simulated",
-        "The labels are known but hidden: only logged decisions get a reward. Mean and range of the seeds.",
-        simulated,
+    "calibration.json": (
+        "Calibration",
+        "Expected calibration error on texts that were not fitted to: over all scores / mean of the labels.",
+        calibration,
+    ),
+    "learning_from_rewards.json": (
+        "Ways to learn from rewards",
+        "Rewards of labels and verdicts: utility of a text. Of documents: F-beta, beta = .5. Mean and range of seeds.",
+        learned_from_rewards,
+    ),
+    "exploration.json": (
+        "Exploration",
+        "The reward per document of another model, estimated from feedback on this one's decisions.",
+        explored,
     ),
 }
