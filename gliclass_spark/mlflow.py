@@ -144,7 +144,10 @@ class TextClassifier:
 
         columns = list(model_input.columns)
         if TEXT not in columns and len(columns) != 1:
-            raise ConfigError(f"the input must have a column {TEXT!r}, found {columns}; rename the texts' column")
+            raise ConfigError(
+                f"the input must have a column {TEXT!r}, found {columns}; give the texts as "
+                f"pandas.DataFrame({{{TEXT!r}: texts}})"
+            )
         column = model_input[TEXT if TEXT in columns else columns[0]]
         texts = [text if isinstance(text, str) else None for text in column]
         rows = self.engine.classify(texts, self.label_set)

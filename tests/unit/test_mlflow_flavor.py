@@ -63,7 +63,7 @@ def test_the_files_have_a_signature_an_example_and_no_pickle(tiny_model: str, tm
 def test_a_frame_without_a_column_of_texts_and_a_full_folder_are_refused(tiny_model: str, tmp_path: Path) -> None:
     model = gliclass_spark.mlflow.TextClassifier(Engine.from_pretrained(tiny_model), LABELS)
     assert len(model.predict(pd.DataFrame({"body": TEXTS}))) == len(TEXTS)
-    with pytest.raises(ConfigError, match=r"must have a column 'text', found \['a', 'b'\]"):
+    with pytest.raises(ConfigError, match=r"'text', found \['a', 'b'\]; give the texts as pandas.DataFrame"):
         model.predict(pd.DataFrame({"a": TEXTS, "b": TEXTS}))
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not empty"):
