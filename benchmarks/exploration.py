@@ -141,6 +141,17 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         judged, cost = f"{row['explored_judgements']:.0f}", f"{row['cost_of_an_explored_document']:.2f}"
         table.add_row(row["set"], str(row["share"]), row["way"], *numbers, judged, cost)
     console.print(table)
+    means = Table(title="mean of the sets: absolute bias, standard deviation, explored judgements, cost of a document")
+    for heading in ("share", "way", "absolute bias", "sd", "explored judgements", "cost"):
+        means.add_column(heading, justify="left" if heading == "way" else "right")
+    for share, way in dict.fromkeys((row["share"], row["way"]) for row in rows):
+        group = [row for row in rows if (row["share"], row["way"]) == (share, way)]
+        bias, deviation, judgements, cost = (
+            float(np.mean([abs(row[key]) for row in group]))
+            for key in ("bias", "standard_deviation", "explored_judgements", "cost_of_an_explored_document")
+        )
+        means.add_row(str(share), way, f"{bias:.3f}", f"{deviation:.3f}", f"{judgements:.0f}", f"{cost:.2f}")
+    console.print(means)
 
 
 if __name__ == "__main__":

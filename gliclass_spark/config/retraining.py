@@ -53,9 +53,10 @@ class Supervised(BaseModel):
     """Peak learning rate of projections and scorer."""
     replay_share: Share = 0.5
     """Share of the batches that are drawn from the sets under `replay`, so that other labels aren't forgotten."""
-    max_weight: Annotated[float, Field(ge=1.0)] | None = None
-    """Upper bound of a judgement's weight, which is the inverse of the propensity of the judged decision. null: the
-    largest one that leaves a twentieth of the judgements effective."""
+    max_weight: Annotated[float, Field(ge=1.0)] | None = 1.0
+    """Upper bound of a judgement's weight by the inverse propensity of the judged decision. 1: all weigh alike, apart
+    from the size of their rewards, which learns most in `benchmarks/learning_from_rewards.py`. null: the largest bound
+    that leaves a twentieth of the judgements effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
 
@@ -207,8 +208,9 @@ class RetrainConfig(BaseModel):
     """Signals that Airflow waits for beyond those of the last retraining."""
     supervised: Supervised = Supervised()
     """Supervised training on judged labels."""
-    ppo: Ppo | None = Ppo()
-    """PPO training on rewards. With null the supervised candidate goes to the gate."""
+    ppo: Ppo | None = None
+    """PPO training on rewards, after the supervised one. With null, the default, the supervised candidate goes to the
+    gate: in `benchmarks/learning_from_rewards.py`, PPO on logged decisions learns no more from their rewards."""
     gate: GateRules = GateRules()
     """The limits that a candidate must meet, or the name of a preset."""
     seed: int = 0

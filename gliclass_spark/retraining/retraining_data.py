@@ -142,11 +142,14 @@ def _notes(
             "count as made by thresholds; ingest feedback with the tables that its decisions were made with"
         )
     if training.explored:
-        yield (
-            f"{evidence.judgements} judgements, {evidence.explored} of them of explored decisions, have an effective "
-            f"sample size of {evidence.effective_sample_size:.0f} under inverse-propensity weights; "
-            f"{evidence.clipped} weights are clipped to {evidence.max_weight:.3g}"
-        )
+        explored = f"{evidence.judgements} judgements, {evidence.explored} of them of explored decisions,"
+        if config.supervised.max_weight == 1:
+            yield f"{explored} weigh alike, apart from the size of their rewards (max_weight: 1)"
+        else:
+            yield (
+                f"{explored} have an effective sample size of {evidence.effective_sample_size:.0f} under "
+                f"inverse-propensity weights; {evidence.clipped} weights are clipped to {evidence.max_weight:.3g}"
+            )
     else:
         yield (
             "all decisions were made by thresholds: nothing can be learned about labels that documents were not given, "

@@ -71,7 +71,7 @@ def write_config(tmp_path: Path) -> WriteConfig:
             "golden": "golden.parquet",
             "work": "work",
             "min_decisions": 10,
-            "supervised": {"steps": 3, "texts": 4},
+            "supervised": {"steps": 3, "texts": 4, "max_weight": None},
             "ppo": {"steps": 3, "texts": 4},
             "gate": LENIENT,
             **keys,
@@ -390,6 +390,14 @@ def test_equal_rewards_of_given_labels_teach_ppo_if_not_giving_is_worth_0(
     retraining = opened(config)
     assert not any("all rewards are equal" in note for note in retraining.data.notes)
     assert all("logged_reward" in point for point in retraining.ppo()["curve"])
+
+
+def test_by_default_judgements_weigh_alike(champion: str, write_config: WriteConfig) -> None:
+    notes = opened(write_config(supervised={"steps": 3, "texts": 4})).data.notes
+    assert notes[0] == (
+        "60 judgements, 0 of them of explored decisions, weigh alike, apart from the size of their rewards "
+        "(max_weight: 1)"
+    )
 
 
 def test_a_propensity_that_contradicts_its_decision_is_reported(champion: str, write_config: WriteConfig) -> None:
