@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from delta.tables import DeltaTable
+from delta_pipeline import run_all, source
+from incremental_pipeline import TEXTS, add, create_mail, mail_run
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.testing import assertDataFrameEqual
 
-from gliclass_spark.config.pipeline import Pipeline
-from gliclass_spark.errors import JobError, ManifestError, SupersededError, TableError
+from gliclass_spark.errors import ManifestError, SupersededError, TableError
 from gliclass_spark.runs.manifest import Manifest
-from gliclass_spark.spark.jobs import STEPS, PipelineRun, filter_step, route_step, tag_step
+from gliclass_spark.spark.jobs import PipelineRun, filter_step, route_step, tag_step
 from gliclass_spark.spark.jobs.job_run import claimed_job
 
 LINEAGE = ("run_id", "tagged_at", "deleted_at")
-TEXTS = {
-    **{f"plain-{number}": f"document number {number} speaks of a lake of data" for number in range(6)},
-    "short": "short",
-    "shop": "buy this boat for the lake",
-    "null": None,
-    "blank": "  ",
-}
-
-
-def configuration(tiny_bi_encoder: str) -> dict[str, Any]:
-    return {
-        "name": "mail",
-        "source": {"path": "mail", "id": "id", "text": "body"},
-        "label_set": ["spam", "lake"],
-        "model": tiny_bi_encoder,
-        "tables": "lake",
-        "reject": [{"reason": "too_short", "when": "token_count < 4"}, {"reason": "old", "when": "lang = 'old'"}],
-        "routes": [
-            {"route": "shop", "when": "lower(body) like '%buy%'"},
-            {"route": "water", "when": "body like '%lake%'"},
-        ],
-        "routing": "every_match",
-        "max_error_ratio": 0.5,
-    }
-
-
-@pytest.fixture
-def config(tiny_bi_encoder: str) -> dict[str, Any]:
-    return configuration(tiny_bi_encoder)
 
 
 @pytest.fixture(scope="module")
@@ -60,48 +28,18 @@ def first_run(
 ) -> tuple[Path, dict[str, Manifest]]:
     """A folder in which a pipeline has run once, and the manifests of the run. Tests copy it."""
     folder = tmp_path_factory.mktemp("first_run")
-    rows = [(key, text, "xx") for key, text in TEXTS.items()]
-    frame = spark.createDataFrame(rows, "id string, body string, lang string")
-    frame.coalesce(1).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(folder / "mail"))
-    run = PipelineRun(spark, pipeline_of(configuration(tiny_bi_encoder), folder), "run-1", precision="float32")
-    return folder, run_all(run, "run-1")
+    create_mail(spark, folder)
+    return folder, run_all(mail_run(spark, folder, tiny_bi_encoder), "run-1")
 
 
 @pytest.fixture
-def run(
-    spark: SparkSession, config: dict[str, Any], tmp_path: Path, first_run: tuple[Path, dict[str, Manifest]]
+def ran(
+    spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, first_run: tuple[Path, dict[str, Manifest]]
 ) -> PipelineRun:
-    """The pipeline before its first run."""
-    shutil.copytree(first_run[0] / "mail", tmp_path / "mail")
-    return PipelineRun(spark, pipeline_of(config, tmp_path), "run-1", precision="float32")
-
-
-@pytest.fixture
-def ran(run: PipelineRun, tmp_path: Path, first_run: tuple[Path, dict[str, Manifest]]) -> PipelineRun:
-    """The pipeline after its first run."""
-    shutil.copytree(first_run[0] / "lake", tmp_path / "lake")
-    return run
-
-
-def pipeline_of(config: dict[str, Any], folder: Path) -> Pipeline:
-    """Return the pipeline of a file of its own: a run does not go on with a file that changed."""
-    path = folder / f"pipeline-{len(list(folder.glob('pipeline-*')))}.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return Pipeline.from_yaml(path)
-
-
-def run_all(run: PipelineRun, run_id: str) -> dict[str, Manifest]:
-    return {name: step(replace(run, run_id=run_id)) for name, step in STEPS.items()}
-
-
-def source(run: PipelineRun) -> DeltaTable:
-    return DeltaTable.forPath(run.spark, str(run.pipeline.source.path))
-
-
-def add(run: PipelineRun, **texts: str) -> None:
-    rows = [(key, text, "xx") for key, text in texts.items()]
-    frame = run.spark.createDataFrame(rows, "id string, body string, lang string").coalesce(1)
-    frame.write.format("delta").mode("append").save(str(run.pipeline.source.path))
+    """The pipeline after its first run, in a folder of its own."""
+    for name in ("mail", "lake"):
+        shutil.copytree(first_run[0] / name, tmp_path / name)
+    return mail_run(spark, tmp_path, tiny_bi_encoder)
 
 
 def rows_by_id(rows: DataFrame) -> dict[str, dict[str, Any]]:
@@ -129,7 +67,7 @@ def ids(run: PipelineRun, name: str) -> set[str]:
 
 
 def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
-    ran: PipelineRun, first_run: tuple[Path, dict[str, Manifest]], config: dict[str, Any], tmp_path: Path
+    ran: PipelineRun, first_run: tuple[Path, dict[str, Manifest]], tiny_bi_encoder: str, tmp_path: Path
 ) -> None:
     run, first = ran, first_run[1]
     assert [done.full_scan for done in first.values()] == [True, True, True]
@@ -155,7 +93,7 @@ def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
     deleted = {row["doc_id"]: (row["scores"], row["labels"]) for row in tombstones}
     assert deleted == dict.fromkeys(("plain-2", "blank"), ({}, []))
 
-    fresh = replace(run, pipeline=pipeline_of({**config, "tables": "fresh"}, tmp_path))
+    fresh = mail_run(run.spark, tmp_path, tiny_bi_encoder, tables="fresh")
     run_all(fresh, "other")
     assert_same_tables(run, fresh)
 
@@ -197,11 +135,10 @@ def test_a_finished_job_that_runs_again_under_its_id_does_nothing(
 
 @pytest.mark.long
 def test_changed_rules_decide_about_all_documents_and_empty_former_destinations(
-    ran: PipelineRun, config: dict[str, Any], tmp_path: Path
+    ran: PipelineRun, tiny_bi_encoder: str, tmp_path: Path
 ) -> None:
     run = ran
-    config["routes"] = [{"route": "water", "when": "body like '%lake%'"}]
-    changed = replace(run, pipeline=pipeline_of(config, tmp_path))
+    changed = mail_run(run.spark, tmp_path, tiny_bi_encoder, routes=[{"route": "water", "when": "body like '%lake%'"}])
     with pytest.raises(TableError, match=r"kept: the last filter job did not use this label set and these rules"):
         route_step(replace(changed, run_id="run-2"))
     second = run_all(changed, "run-2")
@@ -214,9 +151,9 @@ def test_changed_rules_decide_about_all_documents_and_empty_former_destinations(
 
 
 @pytest.mark.long
-def test_rules_that_are_restored_decide_again(ran: PipelineRun, config: dict[str, Any], tmp_path: Path) -> None:
+def test_rules_that_are_restored_decide_again(ran: PipelineRun, tiny_bi_encoder: str, tmp_path: Path) -> None:
     """The last success with these rules is no base: other rules have decided since."""
-    without = replace(ran, pipeline=pipeline_of({**config, "reject": []}, tmp_path))
+    without = mail_run(ran.spark, tmp_path, tiny_bi_encoder, reject=[])
     run_all(without, "run-2")
     assert ids(ran, "rejected") == set()
     run_all(ran, "run-3")
@@ -224,53 +161,21 @@ def test_rules_that_are_restored_decide_again(ran: PipelineRun, config: dict[str
 
 
 @pytest.mark.long
-def test_a_new_model_tags_again_by_choice(
-    ran: PipelineRun, config: dict[str, Any], tmp_path: Path, other_tiny_model: str
-) -> None:
+def test_a_new_model_tags_again_by_choice(ran: PipelineRun, tmp_path: Path, other_tiny_model: str) -> None:
     run = ran
     add(run, new="a new lake, to buy")
-    config["model"] = other_tiny_model
-    changed = replace(run, pipeline=pipeline_of(config, tmp_path))
+    changed = mail_run(run.spark, tmp_path, other_tiny_model)
     none = tag_step(replace(changed, run_id="none", retag="none"))
     assert (none.tagged, none.retagged) == (1, 0)
     some = tag_step(replace(changed, run_id="changed"))
     assert (some.tagged, some.retagged) == (len(TEXTS), len(TEXTS))
     everything = tag_step(replace(changed, run_id="all", retag="all"))
     assert (everything.tagged, everything.retagged) == (len(TEXTS) + 1, len(TEXTS) + 1)
-    config["label_set"] = ["lake"]
+    narrow = mail_run(run.spark, tmp_path, other_tiny_model, label_set=["lake"], reject=[])
     with pytest.raises(
         TableError, match=r"the last tag job did not use label set 'mail' as it is now .*run the tag job first"
     ):
-        filter_step(replace(changed, run_id="filter", pipeline=pipeline_of({**config, "reject": []}, tmp_path)))
-
-
-def test_staged_scores_of_a_killed_run_are_kept(run: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kill comes between the last slice and the merge, where it would cost most."""
-    from gliclass_spark.spark.jobs import tag as tag_job
-    from gliclass_spark.spark.jobs.tag_steps import scoring_queue
-
-    monkeypatch.setattr(scoring_queue, "_SLICE_ROWS", len(TEXTS) - 1)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tag_job, "check_errors", killed)
-    with pytest.raises(KeyboardInterrupt):
-        tag_step(run)
-    assert not run.lake.exists(run.spark, "tags")
-    monkeypatch.undo()
-    source(run).update("id = 'plain-0'", {"body": "'changed since'"})
-    staged_at = {row["doc_id"]: row["tagged_at"] for row in run.lake.read(run.spark, "staged").collect()}
-    assert set(staged_at) == set(TEXTS)
-    progress: list[tuple[int, int]] = []
-    done = tag_step(replace(run, run_id="run-2", on_progress=lambda *counts: progress.append(counts)))
-    assert (done.tagged, progress[-1]) == (len(TEXTS), (1, 1)), "only the changed text is scored"
-    assert done.texts_per_s is not None
-    assert run.lake.read(run.spark, "tags").where("doc_id = 'plain-0' AND token_count = 2").count() == 1
-    assert run.lake.read(run.spark, "staged").isEmpty()
-    tagged_at = {row["doc_id"]: row["tagged_at"] for row in run.lake.read(run.spark, "tags").collect()}
-    assert tagged_at.pop("plain-0") > max(staged_at.values())
-    assert tagged_at == {key: time for key, time in staged_at.items() if key != "plain-0"}
+        filter_step(replace(narrow, run_id="filter"))
 
 
 UNREADABLE = {
@@ -314,13 +219,6 @@ def test_repeated_ids_among_changed_documents_are_refused(ran: PipelineRun) -> N
     assert "repeat: 'plain-0'" in failed["message"]
     source(run).delete("body like 'a second%'")
     assert tag_step(replace(run, run_id="run-3")).tagged == 0
-
-
-def test_a_folder_of_other_files_is_refused_as_a_table(run: PipelineRun) -> None:
-    Path(run.lake.path("tags")).mkdir(parents=True)
-    Path(run.lake.path("tags"), "notes.txt").write_text("a note")
-    with pytest.raises(TableError, match=r"tags holds files, but is no Delta table"):
-        tag_step(run)
 
 
 @pytest.mark.long
@@ -375,30 +273,3 @@ def test_of_two_concurrent_runs_the_later_wins_and_the_earlier_raises(ran: Pipel
     rows = run.lake.read(run.spark, "runs").where("sequence > 1 AND status != 'running'").collect()
     assert [(row["run_id"], row["status"]) for row in rows] == [("late", "succeeded")]
     assert len(live_tags(run)) == len(TEXTS) + 1
-
-
-def test_a_full_disk_is_one_clear_error_and_the_next_run_completes(run: PipelineRun, small_disk: Path) -> None:
-    """The lake is on a disk with no room for the scores."""
-    small = replace(run, pipeline=run.pipeline.model_copy(update={"tables": str(small_disk / "lake")}))
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"\0" * (small_disk_free(small_disk) - 40_000))
-    with pytest.raises(JobError, match=r"tag of pipeline 'mail' failed: .*No space left on device.*run again"):
-        tag_step(small)
-    ballast.unlink()
-    assert tag_step(replace(small, run_id="run-2")).tagged == len(TEXTS)
-
-
-def small_disk_free(folder: Path) -> int:
-    stats = os.statvfs(folder)
-    return stats.f_bavail * stats.f_frsize
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["/bin/umount", "-l", str(folder)], check=True)
