@@ -76,10 +76,11 @@ def run_all(run: PipelineRun, run_id: str) -> dict[str, Manifest]:
 def content(run: PipelineRun) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of every table, by id, without the columns about the run that wrote them and the scores."""
     tables = {"tag": ["tags"], "filter": ["kept", "rejected", "quarantined"], "route": run.pipeline.rules.destinations}
-    return {name: _rows(run, name) for step in run.pipeline.steps for name in tables[step]}
+    return {name: table_rows(run, name) for step in run.pipeline.steps for name in tables[step]}
 
 
-def _rows(run: PipelineRun, name: str) -> list[dict[str, Any]]:
+def table_rows(run: PipelineRun, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table as `content` does."""
     rows = run.lake.read(run.spark, name)
     if name == "tags":
         rows = rows.where("deleted_at IS NULL")
@@ -98,7 +99,7 @@ def _plain(value: Any) -> Any:
 def assert_follows_source(run: PipelineRun) -> None:
     """Compare rows and columns of `kept`, and of all routes together, with the source's; no document is rejected."""
     documents = _documents(run.documents.read(), set())
-    assert {row["doc_id"] for row in content(run)["tags"]} == {row["doc_id"] for row in documents[1]}
+    assert {row["doc_id"] for row in table_rows(run, "tags")} == {row["doc_id"] for row in documents[1]}
     assert _documents(run.lake.read(run.spark, "kept"), ADDED) == documents
     if "route" in run.pipeline.steps:
         tables = [run.lake.read(run.spark, name) for name in run.pipeline.rules.destinations]

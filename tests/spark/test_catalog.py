@@ -276,7 +276,7 @@ import sys
 from pathlib import Path
 from gliclass_spark.spark.session import spark_session
 sys.path.insert(0, sys.argv[1])
-from delta_pipeline import content, documents, pipeline_of, run_all
+from delta_pipeline import documents, pipeline_of, run_all
 from gliclass_spark.spark.jobs import PipelineRun
 folder = Path(sys.argv[2])
 spark = spark_session(folder / "hive.yaml")
@@ -287,7 +287,7 @@ run = PipelineRun(spark, pipeline_of(folder, sys.argv[3], source=source, tables=
 run_all(run, "run-1")
 spark.sql("DELETE FROM mail WHERE id = '1'")
 run_all(run, "run-2")
-assert sorted(row["doc_id"] for row in content(run)["kept"]) == ["0", "2", "3"]
+assert sorted(row["doc_id"] for row in run.lake.read(spark, "kept").collect()) == ["0", "2", "3"]
 assert spark.conf.get("spark.sql.catalogImplementation") == "hive"
 print(sorted(row["tableName"] for row in spark.sql("SHOW TABLES IN support").collect()))
 """

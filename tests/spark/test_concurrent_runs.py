@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 import yaml
 from delta.tables import DeltaTable
-from delta_pipeline import alter, assert_follows_source, content, documents, fresh, pipeline_of, run_all, source, write
+from delta_pipeline import (
+    alter,
+    assert_follows_source,
+    content,
+    documents,
+    fresh,
+    pipeline_of,
+    run_all,
+    source,
+    table_rows,
+    write,
+)
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.errors import ConfigError, SupersededError, TableError
@@ -100,7 +111,7 @@ def test_promise_4_a_superseded_run_brings_nothing_back_that_was_taken_out(run: 
         pytest.raises(SupersededError, match="run 'slow' of tag was superseded by run 'other'"),
     ):
         tag_step(replace(run, run_id="slow"))
-    assert [row["doc_id"] for row in content(run)["tags"]] == ["0", "1", "2", "3"]
+    assert [row["doc_id"] for row in table_rows(run, "tags")] == ["0", "1", "2", "3"]
     assert [manifest.rows_in for manifest in run_all(run, "next").values()] == [0, 0]
     assert_follows_source(run)
 

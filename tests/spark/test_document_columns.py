@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from delta.tables import DeltaTable
-from delta_pipeline import alter, assert_follows_source, content, documents, pipeline_of, run_all, source, write
+from delta_pipeline import alter, assert_follows_source, documents, pipeline_of, run_all, source, table_rows, write
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import ArrayType, IntegerType, MapType, StringType, StructField, StructType
@@ -124,7 +124,7 @@ def test_a_kill_before_a_new_column_is_filled_leaves_it_to_the_next_run(
         run_all(run, "run-2")
     monkeypatch.undo()
     run_all(run, "run-3")
-    assert {row["lang"] for row in content(run)["kept"]} == {"xx", "yy"}
+    assert {row["lang"] for row in table_rows(run, "kept")} == {"xx", "yy"}
     assert_follows_source(run)
 
 
