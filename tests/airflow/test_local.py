@@ -133,6 +133,8 @@ def airflow(
     with started(env, home / "standalone.log") as running:
         running.wait_until_ready()
         yield running
+        # It would wait for the output of the killed scheduler, which that one's children hold open.
+        running.process.kill()
 
 
 def test_a_missing_pool_is_added_and_an_existing_one_keeps_its_slots(airflow: LocalAirflow) -> None:
