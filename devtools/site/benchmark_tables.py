@@ -380,7 +380,16 @@ PRINTERS: dict[str, Printer] = {
         int8_ways,
     ),
     "embedded.json": ("Quality of the embedded model", "Macro-F1 of the best label of each text.", quality),
-    "few_shot.json": ("Eight examples of each label", "Macro-F1: mean and range of the draws.", quality),
+    "few_shot.json": (
+        "Eight examples of each label",
+        "Macro-F1: mean and range of the draws. The trained weights had a share of .7, for any number of examples.",
+        quality,
+    ),
+    "few_shot_head.json": (
+        "Eight examples of each label, the head alone",
+        "Macro-F1: mean and range of the draws. The encoder stays as it is.",
+        quality,
+    ),
     "recipes.json": (
         "Recipes for the embedded model",
         "Macro-F1 on sets that were not trained on (their train splits). Each recipe changes one setting of the "

@@ -63,7 +63,7 @@ def train(
 ) -> None:
     """Train a model on labelled text. The result is a folder that --model and Engine.from_pretrained take.
 
-    Eight texts of each label are a start, in seconds on a CPU: --shots 8 --config conf/train/few_shot.yaml
+    Eight texts of each label are a start, in minutes on a CPU: --shots 8 --config conf/train/few_shot.yaml
     """
     from transformers import ProgressCallback
 

@@ -12,16 +12,14 @@ from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
-from gliclass_spark.model.architectures.label_cached import LabelCachedModel
-from gliclass_spark.model.checkpoint import Model, load
+from gliclass_spark.model.checkpoint import load
 from gliclass_spark.training.data.labelled_text import LabelledSet, normalized_text
 from gliclass_spark.training.supervised import train
 
-# Of the training of the head: see benchmarks/few_shot.py.
+# Of the training of the head alone: chosen on sets to train on, `benchmarks/few_shot.py --choose`.
 _HEAD_STEPS = 60
 START_WEIGHT_PENALTY = 3200.0
-# Of that of the whole model, for those whose head can't be trained alone: each example is seen about this often, within
-# these limits of steps.
+# Each example is seen about this often, within these limits of steps.
 _BATCH_TEXTS = 32
 _EPOCHS = 8
 _MIN_STEPS, _MAX_STEPS = 30, 100
@@ -33,19 +31,8 @@ _MAX_SHOWN_CHARS = 40
 _MAX_LISTED = 5
 
 
-def few_shot_config(examples: LabelledSet, seed: int, model: Model) -> TrainingConfig:
-    """Return the configuration for these examples: of the head, or of a model that reads text and labels together, all.
-
-    All labels of the examples are in each batch, and none of other sets.
-    """
-    if isinstance(model, LabelCachedModel):
-        return TrainingConfig(
-            steps=_HEAD_STEPS,
-            encoder_lr=0.0,
-            head_lr=1e-3,
-            start_weight_penalty=START_WEIGHT_PENALTY,
-            seed=seed,
-        )
+def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
+    """Return the configuration for these examples: all of their labels in each batch, and none of other sets."""
     label_count = len(examples.labels)
     steps = min(max(len(examples) * _EPOCHS // _BATCH_TEXTS, _MIN_STEPS), _MAX_STEPS)
     return TrainingConfig(
@@ -59,16 +46,21 @@ def few_shot_config(examples: LabelledSet, seed: int, model: Model) -> TrainingC
     )
 
 
-def fit_few_shot(model: ModelRef, examples: LabelledSet, seed: int) -> Engine:
+def head_config() -> TrainingConfig:
+    """Return the configuration that trains the head of a label-cached model alone, in seconds."""
+    return TrainingConfig(steps=_HEAD_STEPS, encoder_lr=0.0, head_lr=1e-3, start_weight_penalty=START_WEIGHT_PENALTY)
+
+
+def fit_few_shot(model: ModelRef, examples: LabelledSet, seed: int, config: TrainingConfig | None = None) -> Engine:
     """Return an engine of the model, trained on the examples; no file of it stays on the disk.
 
-    Raises TrainingError if fewer than two labels have an example.
+    config: None for `few_shot_config`. Raises TrainingError if fewer than two labels have an example.
     """
     usable = without_contradictions(examples)
     start = load(model)
     with tempfile.TemporaryDirectory() as folder:
-        config = few_shot_config(usable, seed, start.model)
-        checkpoint = train(start.model, start.tokenizer, [usable], config, Path(folder))
+        settings = config or few_shot_config(usable, seed)
+        checkpoint = train(start.model, start.tokenizer, [usable], settings, Path(folder))
         return Engine.from_pretrained(str(checkpoint))
 
 
@@ -115,7 +107,7 @@ def notes(examples: LabelledSet) -> Iterator[str]:
         more = ", ..." if len(missing) > _MAX_LISTED else ""
         yield (
             f"{examples.name}: {len(missing)} of {len(examples.labels)} labels have no example, so the training knows "
-            f"only what they are not: {', '.join(missing[:_MAX_LISTED])}{more}"
+            f"at most what they are not: {', '.join(missing[:_MAX_LISTED])}{more}"
         )
     count = len(examples) - len(contradicting)
     if count < ENOUGH_EXAMPLES:

@@ -1,7 +1,6 @@
 """Training of the head alone: projections and scale of a label-cached model, over an encoder that stays as it is.
 
-Texts and labels are encoded once, so a training takes seconds where one of the encoder takes minutes. With a few
-examples of each label it is as good: there is too little evidence for the encoder's many weights.
+Texts and labels are encoded once, so a training takes seconds where one of the encoder takes minutes.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.few_shot import (
     ENOUGH_EXAMPLES,
     contradictions,
+    few_shot_config,
+    head_config,
     notes,
     without_contradictions,
 )
@@ -28,6 +30,7 @@ from gliclass_spark.training.head import train_head
 from gliclass_spark.training.losses import classification_loss
 from gliclass_spark.training.supervised import train
 
+ROOT = Path(__file__).parents[3]
 KINDS = ("cat", "dog", "owl")
 
 
@@ -59,7 +62,7 @@ def test_a_contradiction_is_noted_with_its_text_and_labels() -> None:
 
 def test_labels_without_an_example_are_noted() -> None:
     first = next(notes(examples(("meow", (0,)), ("woof", (1,)))))
-    assert first == ("animals: 1 of 3 labels have no example, so the training knows only what they are not: owl")
+    assert first == ("animals: 1 of 3 labels have no example, so the training knows at most what they are not: owl")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,13 @@ def test_the_start_counts_for_a_number_of_examples(tiny_label_cached_model: str,
     by_examples, by_share = trained("examples", start_weight_examples=6.0), trained("share", start_weight_share=0.75)
     torch.testing.assert_close(by_examples, by_share)
     assert not torch.equal(by_share, trained("all"))
+
+
+def test_the_files_of_few_shot_training_are_what_evaluate_does() -> None:
+    from_file = TrainingConfig.from_yaml(ROOT / "conf/train/few_shot_head.yaml")
+    assert from_file == head_config()
+    file = TrainingConfig.from_yaml(ROOT / "conf/train/few_shot.yaml")
+    assert file.start_weight_examples == few_shot_config(SOUNDS, 0).start_weight_examples
 
 
 def test_a_share_and_a_number_of_examples_are_refused_together(tmp_path: Path) -> None:
