@@ -2,8 +2,9 @@
 
     python benchmarks/embedded.py DATA [--split test] [--max-rows 600] [--out FOLDER]
 
-DATA is a folder of tables with the columns text, labels and split. The first version is read from the repository's
-history: run it in a full clone.
+DATA is a folder of tables with the columns text, labels and split. Macro-F1 is that of each text's best label.
+Precision, recall and calibration error are those of the threshold 0.5, each label on its own, over all pairs of text
+and label. The first version is read from the repository's history: run it in a full clone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import machine
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -30,12 +32,15 @@ from rich.table import Table
 from safetensors.torch import load
 
 from gliclass_spark.checkpoints import embedded_files
+from gliclass_spark.inference.calibration import reliability
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.inference.results import probabilities
+from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
 from gliclass_spark.model.configuration import UniEncoderConfig
 from gliclass_spark.model.embedded import weights
-from gliclass_spark.training.data.labelled_text import read_sets
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
 from gliclass_spark.training.evaluation.evaluate import Score, sample, score
 from gliclass_spark.training.from_encoder import joint_tokenizer
@@ -43,6 +48,20 @@ from gliclass_spark.training.from_encoder import joint_tokenizer
 ROOT = Path(__file__).parents[1]
 FIRST_COMMIT = "3d862d27864a3a45e2ac52a4c495a0c0578f7d8a"
 EMBEDDINGS = "encoder_model.embeddings.word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class AtHalf:
+    """Precision, recall and expected calibration error at the threshold 0.5, in [0, 1].
+
+    Of all pairs of text and label. Precision is 0 if no label reaches the threshold.
+    """
+
+    contender: str
+    name: str
+    precision: float
+    recall: float
+    calibration_error: float
 
 
 def main() -> None:
@@ -59,14 +78,20 @@ def main() -> None:
             "its first version": Engine.from_pretrained(first_version(Path(folder))),
             "similarity": Engine(similarity_checkpoint("embedded")),
         }
-        scores = [
-            score(engine, labelled, name=name)
-            for labelled in track(sets, description="sets", transient=True)
-            for name, engine in engines.items()
-        ]
+        scores, at_half = [], []
+        for labelled in track(sets, description="sets", transient=True):
+            for name, engine in engines.items():
+                scores.append(score(engine, labelled, name=name))
+                at_half.append(score_at_half(engine, labelled, name))
     show(scores, list(engines), Console(width=120))
+    show_at_half(at_half, list(engines), Console(width=120))
     path = options.out / "embedded.json"
-    result = {"machine": machine.describe(), "split": options.split, "scores": [asdict(each) for each in scores]}
+    result = {
+        "machine": machine.describe(),
+        "split": options.split,
+        "scores": [asdict(each) for each in scores],
+        "at_half": [asdict(each) for each in at_half],
+    }
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
@@ -86,6 +111,40 @@ def git_show(name: str) -> bytes:
     path = (embedded_files.FOLDER / name).relative_to(ROOT)
     command = ["git", "-C", str(ROOT), "show", f"{FIRST_COMMIT}:{path}"]
     return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
+
+
+def score_at_half(engine: Engine, labelled: LabelledSet, name: str) -> AtHalf:
+    label_set = LabelSet.of(*labelled.labels, name=labelled.name)
+    scores = probabilities(engine.logits(labelled.texts, label_set), label_set)
+    truth = np.zeros(scores.shape, dtype=bool)
+    for row, labels in enumerate(labelled.targets):
+        truth[row, list(labels)] = True
+    given = scores >= 0.5
+    right = (given & truth).sum()
+    return AtHalf(
+        contender=name,
+        name=labelled.name,
+        precision=float(right / max(1, given.sum())),
+        recall=float(right / truth.sum()),
+        calibration_error=reliability(scores, truth).error,
+    )
+
+
+def show_at_half(rows: Sequence[AtHalf], names: Sequence[str], console: Console) -> None:
+    table = Table(title="at the threshold 0.5: precision, recall, expected calibration error")
+    for heading in ("set", *names):
+        table.add_column(heading, justify="left" if heading == "set" else "right")
+    for start in range(0, len(rows), len(names)):
+        row = rows[start : start + len(names)]
+        table.add_row(row[0].name, *(_at_half_cell([each]) for each in row))
+    table.add_row("mean", *(_at_half_cell([each for each in rows if each.contender == name]) for name in names))
+    console.print(table)
+
+
+def _at_half_cell(rows: Sequence[AtHalf]) -> str:
+    measures = ("precision", "recall", "calibration_error")
+    means = [statistics.mean(getattr(each, measure) for each in rows) for measure in measures]
+    return ", ".join(f"{mean:.3f}" for mean in means)
 
 
 def show(scores: Sequence[Score], names: Sequence[str], console: Console) -> None:
