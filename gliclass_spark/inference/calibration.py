@@ -83,7 +83,8 @@ def mean_label_error(scores: FloatArray, truth: Truth) -> float:
 def is_one_sided(truth: Truth) -> NDArray[np.bool_]:
     """Return for each label, (labels,), whether none or all of the texts have it."""
     positives = np.count_nonzero(truth, axis=0)
-    return (positives == 0) | (positives == len(truth))
+    one_sided: NDArray[np.bool_] = (positives == 0) | (positives == len(truth))
+    return one_sided
 
 
 def fit_calibration(label_set: LabelSet, logits: FloatArray, truth: Truth, ridge: Ridge = Ridge()) -> LabelSet:

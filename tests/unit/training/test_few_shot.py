@@ -93,7 +93,8 @@ def test_the_start_counts_for_a_number_of_examples(tiny_label_cached_model: str,
     def trained(name: str, **settings: float) -> torch.Tensor:
         checkpoint = load(resolve_model(tiny_label_cached_model))
         train(checkpoint.model, checkpoint.tokenizer, [two], config.model_copy(update=settings), tmp_path / name)
-        return load(resolve_model(str(tmp_path / name))).model.state_dict()["text_projector.weight"]
+        weight: torch.Tensor = load(resolve_model(str(tmp_path / name))).model.state_dict()["text_projector.weight"]
+        return weight
 
     by_examples, by_share = trained("examples", start_weight_examples=6.0), trained("share", start_weight_share=0.75)
     torch.testing.assert_close(by_examples, by_share)
