@@ -24,8 +24,8 @@ _BLOCK = re.compile(
 class Block:
     """One fenced block.
 
-    language: python and bash are run; yaml, json, csv and sql with a title are files, yaml without one is a part of one;
-    text is the output of the block before; console is not run, because it needs a cluster or does not end.
+    language: python and bash are run; yaml, json, csv and sql with a title are files, yaml without one is a part of
+    one; text is the output of the block before; console is not run, because it needs a cluster or does not end.
     """
 
     page: str

@@ -214,8 +214,9 @@ class Pipeline(BaseModel):
     exploration: Share = 0.0
     """The share of documents, in [0, 1], whose labels are drawn at random, instead of by thresholds, so that feedback
     also covers labels that the model does not expect: with a probability of one half at the threshold and of at least
-    0.02 elsewhere. `explored` marks their rows, and `propensities` in `tags` holds the probability of each label. Rules see the drawn `labels`; `scores` are not
-    affected. After a change of the share, `tag` decides all labels again from the existing scores, without a model."""
+    0.02 elsewhere. `explored` marks their rows, and `propensities` in `tags` holds the probability of each label. Rules
+    see the drawn `labels`; `scores` are not affected. After a change of the share, `tag` decides all labels again from
+    the existing scores, without a model."""
     output: Output = Output()
     """Properties and layout of the tables."""
     steps: tuple[Step, ...] = STEPS

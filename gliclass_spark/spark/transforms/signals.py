@@ -23,8 +23,8 @@ def verdict_column(attribute: Callable[[Verdict], object]) -> Column:
 def join_signals(signals: DataFrame) -> DataFrame:
     """Return one row per decision from rows of `feedback`.
 
-    Its columns: DECISION_KEY, target, reward, chosen, score, propensity and source of the latest signal, first_at and observed_at (the times of the
-    first and the latest signal), contradicting, and the counts `signals` and `late`.
+    Its columns: DECISION_KEY, target, reward, chosen, score, propensity and source of the latest signal, first_at and
+    observed_at (the times of the first and the latest signal), contradicting, and the counts `signals` and `late`.
     """
     decision = Window.partitionBy(*DECISION_KEY)
     explicit = verdict_column(lambda verdict: verdict.explicit)

@@ -143,8 +143,8 @@ class LoggedDecisions:
         """Return inverse-propensity weights of all actions, (documents, labels).
 
         A label that is rarely given is rarely judged: its judgements stand in for those that are missing. Weights are
-        at most `max_weight`; for None, the bound that leaves a twentieth of the judgements effective (`largest_weight`).
-        Then those of the judged or rewarded decisions are normalized to a mean of 1.
+        at most `max_weight`; for None, the bound that leaves a twentieth of the judgements effective
+        (`largest_weight`). Then those of the judged or rewarded decisions are normalized to a mean of 1.
         """
         raw = 1 / self.action_propensities()
         used = self.rewarded | (self.training_targets >= 0)
