@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,12 +11,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from gliclass_spark.airflow.alerts import send_alert
 from gliclass_spark.airflow.operators.training_step import outcome_path, read_outcome
 from gliclass_spark.airflow.storage import storage_options
-from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import Alerts
 from gliclass_spark.errors import GliclassSparkError
-from gliclass_spark.runs.delta_reader import delta_table, query, table_exists
-from gliclass_spark.runs.history import used_label_sets
+from gliclass_spark.runs.signal_counts import count_signals, signals_trained_on
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +26,7 @@ def plan(file: str) -> bool:
     """
     try:
         config = RetrainConfig.from_yaml(file)
-        signals = _count_signals(config)
+        signals = count_signals(config.pipeline, storage_options(config.pipeline))
     except GliclassSparkError as error:
         raise AirflowFailException(str(error)) from None
     return _reaches_min_decisions(signals, "signals", config) and _has_new_signals(signals, config)
@@ -65,43 +59,12 @@ def notify(file: str, run_id: str) -> None:
     send_alert(alerts, subject, "\n".join([f"retraining {run_id}", *lines, f"report: {page}"]), logging.INFO)
 
 
-def _count_signals(config: RetrainConfig) -> int:
-    """Return the number of signals about the pipeline's labels, by its present label set and its earlier ones."""
-    path, options = table_path(config.pipeline.tables, "feedback"), storage_options(config.pipeline)
-    if not table_exists(path, options):
-        return 0
-    pipeline = config.pipeline
-    earlier = used_label_sets(table_path(pipeline.tables, "runs"), pipeline.name, options)
-    hashes = ", ".join(f"'{each}'" for each in sorted({pipeline.label_set.hash, *earlier}))
-    sql = f"select label, count(*) as signals from t where label_set_hash in ({hashes}) group by label"  # noqa: S608 - hex
-    rows = query(delta_table(path, storage_options=options), sql)
-    return sum(int(row["signals"]) for row in rows if row["label"] in pipeline.label_set.names)
-
-
 def _has_new_signals(signals: int, config: RetrainConfig) -> bool:
-    new = signals - _signals_trained_on(config)
+    new = signals - signals_trained_on(config)
     reached = new >= config.min_new_signals
     consequence = "" if reached else f", {config.min_new_signals} are needed (min_new_signals): nothing is trained"
     logger.info("%s of the %s signals are new since the last retraining%s", new, signals, consequence)
     return reached
-
-
-def _signals_trained_on(config: RetrainConfig) -> int:
-    """Return the number of signals of the last finished retraining with the same labels, whatever the thresholds."""
-    counts = [0]
-    for marker in Path(config.work).glob("*/promote.json"):
-        snapshot = json.loads((marker.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
-        if _asks_the_same(snapshot, config):
-            counts.append(snapshot["counts"]["signals"])
-    return max(counts)
-
-
-def _asks_the_same(snapshot: Mapping[str, Any], config: RetrainConfig) -> bool:
-    label_set = config.pipeline.label_set
-    if "question_hash" in snapshot:
-        return bool(snapshot["question_hash"] == label_set.question_hash)
-    # One of an earlier version.
-    return bool(snapshot["label_set"] == json.loads(label_set.canonical_json))
 
 
 def _reaches_min_decisions(count: int, what: str, config: RetrainConfig) -> bool:
