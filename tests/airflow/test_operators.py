@@ -173,7 +173,8 @@ def test_a_retraining_is_one_task_that_is_skipped_with_too_few_signals(tmp_path:
     with pytest.raises(AirflowSkipException, match="too few signals"):
         operator.execute({})
 
-    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.table({"label_set_hash": [label_set.hash] * 3}))
+    feedback = pa.table({"label_set_hash": [label_set.hash] * 3, "label": [label_set.names[0]] * 3})
+    write_deltalake(str(tmp_path / "lake" / "feedback"), feedback)
     program.write_text("print('nothing is written')")
     with pytest.raises(AirflowException, match=r"promote wrote no promote\.json; .* 0: nothing is written"):
         operator.execute({})
