@@ -27,12 +27,11 @@ from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.labels.thresholds import Mask
 from gliclass_spark.retraining.f1_statistics import f1_gain, label_f1, loss_p_values
 from gliclass_spark.retraining.gate import lost_labels, shows_gain, shows_loss
+from gliclass_spark.retraining.simulated_models import simulate_models
 
 SIZES = (200, 500, 2000)
 LABELS = (6, 20)
 LABELS_OF_A_TEXT = 1.3
-MISSES, FALSE_RATE = 0.35, 0.4
-SHARED = 0.5
 # By how much a candidate's error rates exceed the champion's, and in which labels.
 CANDIDATES = {"equal": (0.0, "all"), "loses .03": (0.03, "all"), "loses .06": (0.06, "all"), "one label": (0.35, "one")}
 PRESETS = {"normal": GateRules(), "cautious": GateRules.model_validate("cautious")}
@@ -92,20 +91,11 @@ def draw_models(
     """Return the labels of candidate, champion and truth, each (draws, texts, labels)."""
     frequencies = 1 / np.arange(1, labels + 1) ** 0.7
     frequencies = np.minimum(frequencies / frequencies.sum() * LABELS_OF_A_TEXT, 0.9).astype(np.float32)
-    shape = (draws, texts, labels)
-    targets = rng.random(shape, dtype=np.float32) < frequencies
-    chance = rng.random(shape, dtype=np.float32)
-    is_shared = rng.random(shape, dtype=np.float32) < SHARED
-    own_chance = np.where(is_shared, chance, rng.random(shape, dtype=np.float32))
+    targets = rng.random((draws, texts, labels), dtype=np.float32) < frequencies
     excesses = np.full(labels, excess, dtype=np.float32)
     if where == "one":
         excesses[1:] = 0
-
-    def assigned(chances: NDArray[np.float32], more: NDArray[np.float32]) -> Mask:
-        labels_given: Mask = np.where(targets, chances >= MISSES + more, chances < (FALSE_RATE + more) * frequencies)
-        return labels_given
-
-    return assigned(own_chance, excesses), assigned(chance, np.zeros_like(excesses)), targets
+    return *simulate_models(rng, targets, frequencies, excesses), targets
 
 
 def judge(candidate: Mask, champion: Mask, targets: Mask) -> tuple[NDArray[np.float64], dict[str, Mask]]:

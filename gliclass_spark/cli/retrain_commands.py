@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gliclass_spark.cli.console import console, messages, progress, step
 from gliclass_spark.cli.options.spark_options import SparkConf, Verbose, open_spark
+from gliclass_spark.cli.output.json_output import AsJson, print_json
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.errors import ConfigError
 
@@ -45,13 +46,29 @@ def retrain(
     step: Annotated[
         RetrainingStep | None, typer.Option(help="Run this step alone, as a scheduler does. Default: all steps.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only show the evidence, what the gate can detect and what the training will read."
+        ),
+    ] = False,
     conf: SparkConf = None,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a candidate on the feedback to a pipeline's decisions, and promote it if it passes the gate.
 
     snapshot (Spark) -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback" undoes a promotion.
+
+    With --check it trains and writes nothing, needs no Spark, and exits with 2 if the retraining would stop.
     """
+    if check:
+        if step is not None or run_id is not None:
+            raise ConfigError("--check looks at what the next retraining would do; give it without --run-id and --step")
+        check_retraining(RetrainConfig.from_yaml(config), as_json)
+        return
+    if as_json:
+        raise ConfigError("--json needs --check: a retraining writes its outcomes as JSON to the folder `work`")
     if step is not None and run_id is None:
         raise ConfigError(f"--step {step} needs --run-id: the id of the retraining that it is a step of")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and step not in _DISTRIBUTED_STEPS:
@@ -66,6 +83,20 @@ def retrain(
         take_snapshot(settings, run_id, conf, verbose)
     if steps != ("snapshot",):
         run_steps(settings, run_id, [name for name in steps if name != "snapshot"])
+
+
+def check_retraining(config: RetrainConfig, as_json: bool) -> None:
+    """Show what can be known before the retraining. Raises typer.Exit with 2 if it would stop."""
+    from gliclass_spark.cli.output.readiness_output import readiness_document, show_readiness
+    from gliclass_spark.retraining.readiness import check_readiness
+
+    readiness = check_readiness(config)
+    if as_json:
+        print_json(readiness_document(config, readiness))
+    else:
+        show_readiness(console, config, readiness)
+    if readiness.problems:
+        raise typer.Exit(ConfigError.exit_code)
 
 
 def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose: bool = False) -> None:
@@ -90,13 +121,12 @@ def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep
     from gliclass_spark.cli.output.retraining_output import show_verdict
     from gliclass_spark.retraining.promotion import open_retraining
 
-    updates = {"supervised": config.supervised.steps, "ppo": config.ppo.steps if config.ppo is not None else 0}
     bar = training_bar()
     logged: dict[str, int] = {}
 
     def show_metrics(step: str, done: int, metrics: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:_MAX_METRICS])
-        total = updates[step]
+        total = config.ppo.steps if step == "ppo" and config.ppo is not None else retraining.supervised_steps
         bar.update(bar.task_ids[-1], description=f"{step} {done}/{total}", completed=done, total=total, metrics=shown)
         part = done * _LOG_LINES // total
         if not messages.is_terminal and part > logged.get(step, 0):

@@ -45,6 +45,8 @@ class Supervised(BaseModel):
 
     steps: int = Field(default=200, ge=1)
     """Optimizer steps, one batch each."""
+    passes: Annotated[float, Field(gt=0.0)] | None = None
+    """Instead of `steps`: how many times each judged document is read, on average. null: `steps` decides."""
     texts: int = Field(default=32, ge=1)
     """Texts of a batch."""
     encoder_lr: Rate = 2e-5
@@ -59,6 +61,24 @@ class Supervised(BaseModel):
     that leaves a twentieth of the judgements effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
+
+    def step_count(self, documents: int, is_replaying: bool) -> int:
+        """Return the number of steps for this many judged documents: `steps`, or those that make `passes`."""
+        if self.passes is None or not documents:
+            return self.steps
+        return max(round(self.passes * documents / self.documents_of_step(documents, is_replaying)), 1)
+
+    def documents_of_step(self, documents: int, is_replaying: bool) -> float:
+        """Return how many of the judged documents a step reads, on average: the batches of replayed sets read none."""
+        return min(self.texts, documents) * (1.0 - self.replay_share if is_replaying else 1.0)
+
+    @model_validator(mode="after")
+    def _has_steps_or_passes(self) -> Supervised:
+        if self.passes is not None and "steps" in self.model_fields_set:
+            raise ValueError("has both 'steps' and 'passes', which are two ways to say how long to train; keep one")
+        if self.passes is not None and self.replay_share == 1.0:
+            raise ValueError("'passes' are over judged documents, and with replay_share: 1 none is read; write 'steps'")
+        return self
 
 
 class RewardWeights(BaseModel):

@@ -16,6 +16,8 @@ from gliclass_spark.labels.thresholds import Mask
 FloatArray64 = NDArray[np.float64]
 
 POWER = 0.8
+CONFIDENCE = 0.95
+_EXAMPLE_GAINS = (0.01, 0.02, 0.05)
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,19 @@ def holm(p_values: FloatArray64) -> FloatArray64:
     return result
 
 
-def detectable_gain(standard_error: float, confidence: float) -> float:
+def detectable_gain(standard_error: float, confidence: float = CONFIDENCE) -> float:
     """Return the true gain that is shown, with this confidence, in 80% of the cases (minimum detectable effect)."""
     return float((ndtri(confidence) + ndtri(POWER)) * standard_error)
 
 
-def texts_for_gain(gain: float, texts: int, standard_error: float, confidence: float) -> int:
+def texts_for_gain(gain: float, texts: int, standard_error: float, confidence: float = CONFIDENCE) -> int:
     """Return how many texts show a true gain in 80% of the cases, as the error falls with their square root."""
     return int(np.ceil(texts * (detectable_gain(standard_error, confidence) / gain) ** 2))
+
+
+def texts_for_gains(texts: int, standard_error: float) -> dict[str, int]:
+    """Return how many texts show a true gain of 0.01, 0.02 and 0.05, by the gain as text."""
+    return {f"{gain:g}": texts_for_gain(gain, texts, standard_error) for gain in _EXAMPLE_GAINS}
 
 
 def _f1_terms(assigned: Mask, targets: Mask) -> tuple[FloatArray64, FloatArray64]:

@@ -17,14 +17,13 @@ from gliclass_spark.retraining.f1_statistics import (
     label_f1,
     loss_p_values,
     macro_f1,
-    texts_for_gain,
+    texts_for_gains,
 )
+from gliclass_spark.retraining.golden_power import label_targets
 from gliclass_spark.training.data.labelled_text import LabelledSet
 
-_CONFIDENCE = 0.95
 # Each end of a 95% interval is a bound at 97.5%.
 _INTERVAL_CONFIDENCE = 0.975
-_EXAMPLE_GAINS = (0.01, 0.02, 0.05)
 _FOLDS = 2
 
 
@@ -39,12 +38,7 @@ class EvaluationSet:
     @classmethod
     def of_labelled(cls, labelled: LabelledSet, label_set: LabelSet) -> EvaluationSet:
         """Return the golden set. Labels that the label set lacks are ignored."""
-        columns = {name: column for column, name in enumerate(label_set.names)}
-        targets = np.zeros((len(labelled), len(label_set)), dtype=bool)
-        for row, labels in enumerate(labelled.targets):
-            names = [labelled.labels[label] for label in labels]
-            targets[row, [columns[name] for name in names if name in columns]] = True
-        return cls("golden", labelled.texts, targets)
+        return cls("golden", labelled.texts, label_targets(labelled, label_set))
 
 
 @dataclass(frozen=True)
@@ -124,8 +118,8 @@ def compare(
         dict(zip(label_set.names, p_values.tolist(), strict=True)),
         float((candidate_labels == champion_labels).all(axis=1).mean()),
         dict(zip(label_set.names, golden.targets.sum(axis=0).tolist(), strict=True)),
-        detectable_gain(standard_error, _CONFIDENCE),
-        {f"{each:g}": texts_for_gain(each, texts, standard_error, _CONFIDENCE) for each in _EXAMPLE_GAINS},
+        detectable_gain(standard_error),
+        texts_for_gains(texts, standard_error),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import TrainingError
+from gliclass_spark.labels import LabelSet
 from gliclass_spark.retraining.near_duplicates import near_duplicates
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets, shared_texts
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
@@ -50,7 +51,7 @@ def read_retraining_data(config: RetrainConfig, snapshot: Path) -> RetrainingDat
         tuple(labelled for path in paths for labelled in read_sets(Path(path)))
         for paths in (config.replay, config.retention)
     )
-    golden = _read_golden(config.golden)
+    golden = read_golden(config.golden)
     _refuse_unknown_labels(golden, training)
     evaluated = [text for labelled in (golden, *retention) for text in labelled.texts]
     duplicates = near_duplicates(training.texts, evaluated)
@@ -64,6 +65,26 @@ def read_retraining_data(config: RetrainConfig, snapshot: Path) -> RetrainingDat
     return RetrainingData(training, held_out, golden, replay, retention, notes)
 
 
+def read_golden(path: str) -> LabelledSet:
+    """Return the golden set. Raises TrainingError if it is more than one table, or none that can be read."""
+    tables = read_sets(Path(path))
+    if len(tables) == 1:
+        return tables[0]
+    names = ", ".join(table.name for table in tables)
+    raise TrainingError(f"golden: {path} holds {len(tables)} tables ({names}); give the path of one of them")
+
+
+def unknown_labels_message(golden: LabelledSet, label_set: LabelSet) -> str | None:
+    """Return what is wrong with a golden set that has labels which the label set lacks; None if it has none."""
+    unknown = sorted(set(golden.labels) - set(label_set.names))
+    if not unknown:
+        return None
+    return (
+        f"the golden set {golden.name} has {len(unknown)} label(s) that {label_set.name!r} lacks: "
+        f"{', '.join(unknown[:5])}; label it with the names of the pipeline's label set"
+    )
+
+
 def data_versions(config: RetrainConfig) -> dict[str, str]:
     """Return path and version of each table beside the snapshot, by role."""
     tables = {"golden": config.golden}
@@ -72,21 +93,10 @@ def data_versions(config: RetrainConfig) -> dict[str, str]:
     return {f"data.{role}": f"{path}@{data_version(Path(path))}" for role, path in tables.items()}
 
 
-def _read_golden(path: str) -> LabelledSet:
-    tables = read_sets(Path(path))
-    if len(tables) == 1:
-        return tables[0]
-    names = ", ".join(table.name for table in tables)
-    raise TrainingError(f"golden: {path} holds {len(tables)} tables ({names}); give the path of one of them")
-
-
 def _refuse_unknown_labels(golden: LabelledSet, training: LoggedDecisions) -> None:
-    unknown = sorted(set(golden.labels) - set(training.label_set.names))
-    if unknown:
-        raise TrainingError(
-            f"the golden set {golden.name} has {len(unknown)} label(s) that {training.label_set.name!r} lacks: "
-            f"{', '.join(unknown[:5])}; label it with the names of the pipeline's label set"
-        )
+    unknown = unknown_labels_message(golden, training.label_set)
+    if unknown is not None:
+        raise TrainingError(unknown)
 
 
 def _without_rows(labelled: LabelledSet, rows: frozenset[int]) -> LabelledSet:

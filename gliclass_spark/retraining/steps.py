@@ -30,12 +30,12 @@ from gliclass_spark.retraining.gate import judge
 from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet
 from gliclass_spark.retraining.retraining_data import RetrainingData, data_versions, read_retraining_data
 from gliclass_spark.retraining.reward_comparison import RewardDifference, reward_difference
+from gliclass_spark.retraining.training_cost import CALIBRATION_ROWS
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.calibrate import calibrate
 
 SNAPSHOT = "snapshot"
-_CALIBRATION_ROWS = 2000
 _SAVE_STEPS = 50
 # The keys of the configuration that a step's outcome follows from, apart from those of the steps before it.
 _SETTINGS = {
@@ -70,6 +70,12 @@ class Retraining:
         """Raises TrainingError for data that can't be trained on or evaluated on."""
         return read_retraining_data(self.config, self.folder / SNAPSHOT)
 
+    @cached_property
+    def supervised_steps(self) -> int:
+        """The number of steps of the supervised training."""
+        judged = int((self.data.training.training_targets >= 0).any(axis=1).sum())
+        return self.config.supervised.step_count(judged, is_replaying=bool(self.data.replay))
+
     @property
     def candidate(self) -> Path:
         """The checkpoint that goes to the gate."""
@@ -100,10 +106,10 @@ class Retraining:
 
         settings, data = self.config.supervised, self.data
         start = load(self.champion)
-        batches = self._judged_batches(settings, settings.max_weight, self.config.seed)
+        batches = self._judged_batches(settings, self.supervised_steps, self.config.seed)
         versions = data_versions(self.config)
         curve = LossCurve(lambda updates, metrics: self.on_metrics("supervised", updates, metrics))
-        config = supervised_training(settings, self.config.seed)
+        config = supervised_training(settings, self.supervised_steps, self.config.seed)
         train_on(batches, start.model, start.tokenizer, config, self.folder / "supervised", [curve])
         evidence = asdict(data.training.evidence(settings.max_weight))
         return {"curve": curve.points, "evidence": evidence, "notes": list(data.notes), "data": versions}
@@ -118,7 +124,7 @@ class Retraining:
         from gliclass_spark.training import ppo
 
         start = load(resolve_model(str(self.folder / "supervised")))
-        judged = self._judged_batches(settings, settings.max_weight, seed + 1)
+        judged = self._judged_batches(settings, settings.steps, seed + 1)
         logged = None
         if data.training.rewards_differ(settings.not_given):
             logged = LoggedBatches(
@@ -157,7 +163,7 @@ class Retraining:
     def _calibrate(self) -> Outcome:
         label_set, golden = self.data.training.label_set, self.data.golden
         engine = Engine.from_pretrained(str(self.candidate))
-        calibration = calibrate(engine, label_set, golden, max_rows=_CALIBRATION_ROWS, seed=self.config.seed)
+        calibration = calibrate(engine, label_set, golden, max_rows=CALIBRATION_ROWS, seed=self.config.seed)
         atomic_files.write_text(self.candidate / CALIBRATION, calibration.label_set.to_yaml())
         return {
             "before": calibration.before.error,
@@ -191,14 +197,14 @@ class Retraining:
             **asdict(verdict),
         }
 
-    def _judged_batches(self, settings: Supervised | Ppo, max_weight: float | None, seed: int) -> JudgedBatches:
+    def _judged_batches(self, settings: Supervised | Ppo, steps: int, seed: int) -> JudgedBatches:
         return JudgedBatches(
             self.data.training,
             self.data.replay,
             texts=settings.texts,
             replay_share=self.config.supervised.replay_share,
-            max_weight=max_weight,
-            size=settings.steps,
+            max_weight=settings.max_weight,
+            size=steps,
             seed=seed,
         )
 
@@ -246,10 +252,10 @@ class Retraining:
         return {"label_set": self.config.pipeline.label_set.hash, **settings}
 
 
-def supervised_training(settings: Supervised, seed: int) -> TrainingConfig:
+def supervised_training(settings: Supervised, steps: int, seed: int) -> TrainingConfig:
     """Return the trainer's configuration for a retraining's supervised step."""
     return TrainingConfig(
-        steps=settings.steps,
+        steps=steps,
         encoder_lr=settings.encoder_lr,
         head_lr=settings.head_lr,
         max_text_tokens=settings.max_text_tokens,

@@ -36,13 +36,15 @@ def describe(file: Path, pipeline: Pipeline) -> str:
 def describe_retraining(file: Path, config: RetrainConfig) -> str:
     """Return the documentation of a retraining: its data, steps and gate rules."""
     replayed = ", ".join(f"`{path}`" for path in config.replay) or "nothing"
-    ppo = f"then {config.ppo.steps} of PPO" if config.ppo is not None else "no PPO"
+    ppo = f"then {config.ppo.steps} steps of PPO" if config.ppo is not None else "no PPO"
+    settings = config.supervised
+    length = f"{settings.steps} steps" if settings.passes is None else f"{settings.passes:g} passes"
     lines = [
         f"### {config.pipeline.name}: retraining",
         f"`{file}`",
         "",
         f"Trains **{config.pipeline.model}** on feedback about the pipeline `{config.pipeline_file}`: "
-        f"{config.supervised.steps} supervised steps, {ppo}; replays {replayed}.",
+        f"{length} of supervised training, {ppo}; replays {replayed}.",
         "",
         f"Skipped with fewer than {config.min_decisions} decisions with a verdict or reward, or "
         f"{config.min_new_signals} signals since the last retraining.",

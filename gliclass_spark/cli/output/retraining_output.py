@@ -19,17 +19,27 @@ def show_verdict(console: Console, verdict: Mapping[str, Any], page: Path) -> No
     _gains(verdict["comparisons"]).print(console)
     for comparison in verdict["comparisons"]:
         if comparison.get("detectable_gain"):
-            needed = ", ".join(
-                f"{texts:,} for {float(gain):+.2f}" for gain, texts in comparison["texts_for_gain"].items()
-            )
-            console.print(
-                f"{comparison['texts']:,} texts of {escape(comparison['name'])} show a gain of "
-                f"{comparison['detectable_gain']:+.3f} in 4 of 5 cases; texts needed: {needed}",
-                highlight=False,
-                soft_wrap=True,
+            show_detectable_gain(
+                console,
+                comparison["name"],
+                comparison["texts"],
+                comparison["detectable_gain"],
+                comparison["texts_for_gain"],
             )
     console.print(f"The candidate is {word}.", highlight=False)
     console.print(f"The page of the verdict: {escape(str(page))}", highlight=False, soft_wrap=True)
+
+
+def show_detectable_gain(
+    console: Console, name: str, texts: int, gain: float, texts_for_gain: Mapping[str, int]
+) -> None:
+    """Print the gain in macro-F1 that texts of a set detect, and how many texts others need."""
+    needed = ", ".join(f"{count:,} for {float(each):+.2f}" for each, count in texts_for_gain.items())
+    console.print(
+        f"{texts:,} texts of {escape(name)} show a gain of {gain:+.3f} in 4 of 5 cases; texts needed: {needed}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _rules(findings: Sequence[Mapping[str, Any]]) -> ResultTable:
