@@ -9,7 +9,8 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.feedback.verdicts import VERDICTS
 from gliclass_spark.runs.signal_counts import query_signals, signals_trained_on
 
-# One row, over decisions of one text each. A later signal that supersedes an earlier one is not accounted for.
+# One row of counts. Of a decision every signal counts, also one that a later signal supersedes: what the snapshot makes
+# of them takes Spark.
 _DECISIONS = """
 , decisions as (
     select doc_id, label, content_hash,
@@ -68,7 +69,8 @@ class FeedbackEvidence:
     thresholds would have made the other way. with_propensity: made under exploration. judged_documents: those that a
     supervised training reads. lowest_reward, highest_reward: None without rewards.
 
-    Decisions on texts that were changed or deleted since are counted, too: the snapshot leaves them out.
+    Superseded signals, and decisions on texts that were changed or deleted since, are counted, too: the snapshot leaves
+    them out.
     """
 
     signals: int = 0

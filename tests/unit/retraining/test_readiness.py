@@ -264,7 +264,10 @@ def test_the_command_shows_it_and_writes_nothing(
     file = str(tmp_path / "retrain.yaml")
     assert main(["retrain", file, "--check"]) == 0
     shown = capsys.readouterr().out
-    assert "it's late" in shown
+    rows = [line for line in shown.splitlines() if line.startswith(("┏", "┡", "│", "└"))]
+    assert max(map(len, rows)) <= 80
+    cells = {cell.strip() for row in rows for cell in row.split("│")}
+    assert {"it's late", "40", "50% of the signals from ann", "200.00"} <= cells
     assert "exempt from max_label_loss" in shown
     assert "The retraining can start. Nothing was written." in shown
     assert main(["retrain", file, "--check", "--json"]) == 0
