@@ -25,9 +25,9 @@ from rich.table import Table
 
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.labels.thresholds import Mask
-from gliclass_spark.retraining.f1_statistics import f1_gain, label_f1, loss_p_values
-from gliclass_spark.retraining.gate import lost_labels, shows_gain, shows_loss
-from gliclass_spark.retraining.simulated_models import simulate_models
+from gliclass_spark.retraining.gate.f1_statistics import f1_gain, label_f1, loss_p_values
+from gliclass_spark.retraining.gate.judge import lost_labels, shows_gain, shows_loss
+from gliclass_spark.retraining.gate.simulated_models import simulate_models
 
 SIZES = (200, 500, 2000)
 LABELS = (6, 20)

@@ -117,7 +117,12 @@ def count_evidence(config: RetrainConfig) -> FeedbackEvidence:
         total,
         mapped,
         max(total - signals_trained_on(config), 0),
-        dict(dropped.most_common()),
-        dict(sources.most_common()),
+        _largest_first(dropped),
+        _largest_first(sources),
         **counts,
     )
+
+
+def _largest_first(counts: Counter[str]) -> dict[str, int]:
+    """Return the counts, equal ones by name: rows of a query come in any order."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

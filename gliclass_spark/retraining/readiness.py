@@ -9,7 +9,7 @@ from pathlib import Path
 from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.retraining.feedback_evidence import FeedbackEvidence, count_evidence
-from gliclass_spark.retraining.golden_power import GoldenPower, golden_power
+from gliclass_spark.retraining.gate.golden_power import GoldenPower, golden_power
 from gliclass_spark.retraining.retraining_data import read_golden, unknown_labels_message
 from gliclass_spark.retraining.training_cost import StepCost, estimate_costs, passes_note
 from gliclass_spark.training.data.labelled_text import read_sets

@@ -26,10 +26,10 @@ from gliclass_spark.errors import ConfigError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import read_calibration
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.retraining.gate import judge
-from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet
+from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet
+from gliclass_spark.retraining.gate.judge import judge
+from gliclass_spark.retraining.gate.reward_comparison import RewardDifference, reward_difference
 from gliclass_spark.retraining.retraining_data import RetrainingData, data_versions, read_retraining_data
-from gliclass_spark.retraining.reward_comparison import RewardDifference, reward_difference
 from gliclass_spark.retraining.training_cost import CALIBRATION_ROWS
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions

@@ -14,7 +14,7 @@ from gliclass_spark.cli.output.retraining_output import show_detectable_gain
 if TYPE_CHECKING:
     from gliclass_spark.config.retraining import RetrainConfig
     from gliclass_spark.retraining.feedback_evidence import FeedbackEvidence
-    from gliclass_spark.retraining.golden_power import GoldenPower
+    from gliclass_spark.retraining.gate.golden_power import GoldenPower
     from gliclass_spark.retraining.readiness import Readiness
 
 _MAX_LABELS = 10

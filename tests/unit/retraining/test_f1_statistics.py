@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.labels.thresholds import Mask
-from gliclass_spark.retraining.f1_statistics import (
+from gliclass_spark.retraining.gate.f1_statistics import (
     detectable_gain,
     f1_gain,
     holm,
@@ -18,7 +18,7 @@ from gliclass_spark.retraining.f1_statistics import (
     macro_f1,
     texts_for_gain,
 )
-from gliclass_spark.retraining.gate import lost_labels, shows_gain, shows_loss
+from gliclass_spark.retraining.gate.judge import lost_labels, shows_gain, shows_loss
 
 
 def models(rng: np.random.Generator, draws: int, texts: int, labels: int, excess: float = 0.0) -> tuple[Mask, ...]:

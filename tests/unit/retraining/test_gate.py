@@ -11,9 +11,15 @@ from sklearn.metrics import f1_score
 
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.labels import Label, LabelSet
-from gliclass_spark.retraining.f1_statistics import macro_f1
-from gliclass_spark.retraining.gate import GateVerdict, judge
-from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet, GateComparison, assign_labels, compare
+from gliclass_spark.retraining.gate.f1_statistics import macro_f1
+from gliclass_spark.retraining.gate.gate_comparison import (
+    Contender,
+    EvaluationSet,
+    GateComparison,
+    assign_labels,
+    compare,
+)
+from gliclass_spark.retraining.gate.judge import GateVerdict, judge
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 

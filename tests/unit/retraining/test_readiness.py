@@ -16,7 +16,7 @@ from deltalake import write_deltalake
 
 from gliclass_spark.cli.app import main
 from gliclass_spark.config.retraining import RetrainConfig
-from gliclass_spark.retraining.golden_power import golden_power
+from gliclass_spark.retraining.gate.golden_power import golden_power
 from gliclass_spark.retraining.readiness import Readiness, check_readiness
 from gliclass_spark.retraining.retraining_data import read_golden
 from gliclass_spark.training.data.labelled_text import LabelledSet
@@ -154,7 +154,7 @@ def test_the_golden_set_detects_less_with_fewer_texts(configure: Configure) -> N
 def test_a_large_golden_set_is_simulated_in_part(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure({"spam": 400, "invoice": 300, "it's late": 200})
     whole = golden_power(config, golden_of(config)).standard_error
-    monkeypatch.setattr("gliclass_spark.retraining.golden_power._MAX_CELLS", 900)
+    monkeypatch.setattr("gliclass_spark.retraining.gate.golden_power._MAX_CELLS", 900)
     assert golden_power(config, golden_of(config)).standard_error == pytest.approx(whole, rel=0.15)
 
 

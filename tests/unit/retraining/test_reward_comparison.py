@@ -12,10 +12,10 @@ from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.feedback.exploration import decide
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import FloatArray, Mask
-from gliclass_spark.retraining.f1_statistics import macro_f1
-from gliclass_spark.retraining.gate import Finding, judge
-from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet
-from gliclass_spark.retraining.reward_comparison import reward_difference, with_propensities
+from gliclass_spark.retraining.gate.f1_statistics import macro_f1
+from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet
+from gliclass_spark.retraining.gate.judge import Finding, judge
+from gliclass_spark.retraining.gate.reward_comparison import reward_difference, with_propensities
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 
 LABELS = LabelSet.of(*"abcdef")

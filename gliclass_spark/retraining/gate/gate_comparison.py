@@ -11,7 +11,7 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, probabilities
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import Mask, passing_labels
-from gliclass_spark.retraining.f1_statistics import (
+from gliclass_spark.retraining.gate.f1_statistics import (
     detectable_gain,
     f1_gain,
     label_f1,
@@ -19,7 +19,7 @@ from gliclass_spark.retraining.f1_statistics import (
     macro_f1,
     texts_for_gains,
 )
-from gliclass_spark.retraining.golden_power import label_targets
+from gliclass_spark.retraining.gate.golden_power import label_targets
 from gliclass_spark.training.data.labelled_text import LabelledSet
 
 # Each end of a 95% interval is a bound at 97.5%.

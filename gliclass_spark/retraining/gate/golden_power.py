@@ -12,8 +12,8 @@ import numpy as np
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import Mask
-from gliclass_spark.retraining.f1_statistics import detectable_gain, f1_gain, texts_for_gains
-from gliclass_spark.retraining.simulated_models import FALSE_RATE, MISSES, simulate_models
+from gliclass_spark.retraining.gate.f1_statistics import detectable_gain, f1_gain, texts_for_gains
+from gliclass_spark.retraining.gate.simulated_models import FALSE_RATE, MISSES, simulate_models
 from gliclass_spark.runs.signal_counts import asks_the_same
 from gliclass_spark.training.data.labelled_text import LabelledSet
 

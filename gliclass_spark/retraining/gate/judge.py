@@ -13,9 +13,9 @@ from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import Mask
-from gliclass_spark.retraining.f1_statistics import F1Gain, FloatArray64, holm
-from gliclass_spark.retraining.gate_comparison import Contender, EvaluationSet, GateComparison, compare
-from gliclass_spark.retraining.reward_comparison import RewardDifference, reward_difference, with_propensities
+from gliclass_spark.retraining.gate.f1_statistics import F1Gain, FloatArray64, holm
+from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet, GateComparison, compare
+from gliclass_spark.retraining.gate.reward_comparison import RewardDifference, reward_difference, with_propensities
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_forgetting
