@@ -9,10 +9,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from devtools.site import benchmark_tables, command_pages, configuration_tables, links
+from devtools.site import benchmark_page, command_pages, configuration_tables, links
 
 GENERATED: dict[str, Callable[[], str]] = {
-    "benchmarks.md": benchmark_tables.page,
+    "benchmarks.md": benchmark_page.page,
     "reference/commands.md": command_pages.page,
     "reference/configuration.md": configuration_tables.page,
 }

@@ -18,7 +18,7 @@ import yaml
 from docs_blocks import DOCS, ROOT, RUN_PAGES, Block, blocks, pages
 from test_imports import EVERYWHERE, MAY_IMPORT, PACKAGE, modules
 
-from devtools.site import benchmark_tables, configuration_tables, hooks, links
+from devtools.site import benchmark_page, configuration_tables, hooks, links
 from gliclass_spark import errors
 from gliclass_spark.cli.app import app
 from gliclass_spark.config.retraining import RetrainConfig
@@ -188,9 +188,9 @@ def test_the_layout_of_the_architecture_page_has_every_package_and_no_other() ->
 
 
 def test_every_benchmark_result_is_on_the_benchmarks_page() -> None:
-    page = benchmark_tables.page()
+    page = benchmark_page.page()
     for file in (ROOT / "benchmarks" / "results").glob("*.json"):
-        assert f"({benchmark_tables.RESULTS.relative_to(ROOT).as_posix()}/{file.name})" in page.replace("../", "")
+        assert f"({benchmark_page.RESULTS.relative_to(ROOT).as_posix()}/{file.name})" in page.replace("../", "")
 
 
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_another_host(tmp_path: Path) -> None:
