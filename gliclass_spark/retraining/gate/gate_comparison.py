@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gliclass_spark.inference.calibration import fit_calibration, reliability
+from gliclass_spark.inference.calibration import fit_calibration, is_one_sided, reliability
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray, probabilities
 from gliclass_spark.labels import LabelSet
@@ -101,7 +101,7 @@ def compare(
     """Return the comparison on one set. A text that a model can't score is given no label.
 
     A model that comes with a calibration is judged with one that is fitted to the other half of the texts, for each
-    of two halves: its own was fitted to texts of this set.
+    of two halves: its own was fitted to texts of this set. It keeps its own if a half has too few texts to fit to.
     """
     candidate_scores, candidate_labels = _decide(candidate, label_set, golden, seed)
     champion_scores, champion_labels = _decide(champion, label_set, golden, seed)
@@ -144,7 +144,13 @@ def _decide(contender: Contender, label_set: LabelSet, golden: EvaluationSet, se
     folds, is_scored = np.random.default_rng(seed).permutation(len(logits)) % _FOLDS, ~np.isnan(logits).any(axis=1)
     for fold in range(_FOLDS):
         rows, others = folds == fold, (folds != fold) & is_scored
-        fitted = label_set.calibrated_by(fit_calibration(label_set, logits[others], golden.targets[others]))
+        # Too few texts to fit to: the model is judged as it will be used.
+        unfit = is_one_sided(golden.targets[others]).all()
+        fitted = (
+            contender.label_set(label_set)
+            if unfit
+            else label_set.calibrated_by(fit_calibration(label_set, logits[others], golden.targets[others]))
+        )
         scores[rows] = probabilities(logits[rows], fitted)
         assigned[rows] = assign_labels(scores[rows], fitted)
     return scores, assigned

@@ -139,6 +139,17 @@ def test_a_model_with_a_calibration_is_judged_by_one_that_was_not_fitted_to_the_
     assert compare(Contender(Shy(), own), Contender(Fixed()), strict, golden()).candidate.macro_f1 == 0
 
 
+@pytest.mark.parametrize("texts", [1, 2])
+def test_a_model_is_judged_by_its_own_calibration_if_the_golden_set_has_too_few_texts_to_fit_another(
+    texts: int,
+) -> None:
+    rows = LABELLED[:texts]
+    few = EvaluationSet("golden", tuple(TEXTS[row] for row in rows), TRUTH[rows])
+    own = LABELS.calibrated_by(LabelSet(labels=tuple(Label(name=name, threshold=0.95) for name in LABELS.names)))
+    comparison = compare(Contender(Fixed(), own), Contender(Fixed()), LABELS, few)
+    assert (comparison.candidate.macro_f1, comparison.champion.macro_f1) == (0, 1)
+
+
 WORSE = [(row, 1) for row in range(12)]
 
 
