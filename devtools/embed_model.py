@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from devtools.scorer_calibration import fit, questions, rescale
+from devtools.scorer_calibration import draw_questions, fit, rescale
 from gliclass_spark.checkpoints import embedded_files
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.engine import Engine
@@ -57,7 +57,7 @@ def main() -> None:
             parser.error(f"{options.checkpoints[0]} has no scale and offset to fit; leave out --calibrate-on")
         sets = read_sets(options.calibrate_on, "test")
         # An engine may lower the precision of the model that it is given.
-        slope, offset = fit(questions(Engine(copy.deepcopy(installed)), sets, QUESTIONS, SEED))
+        slope, offset = fit(draw_questions(Engine(copy.deepcopy(installed)), sets, QUESTIONS, SEED))
         rescale(installed.model, slope, offset)
         print(f"logits times {slope:.3f} plus {offset:.3f}")
     config = (Path(resolve_model(options.checkpoints[0]).folder) / "config.json").read_bytes()

@@ -39,20 +39,20 @@ class Question:
     truth: Matrix
 
 
-def questions(engine: Engine, sets: Sequence[LabelledSet], count: int, seed: int) -> list[Question]:
+def draw_questions(engine: Engine, sets: Sequence[LabelledSet], count: int, seed: int) -> list[Question]:
     """Return this many questions about texts of the sets, with the engine's logits."""
     sampler = BatchSampler(sets, _QUESTIONS, size=count, seed=seed)
-    asked = []
+    questions = []
     for position in range(count):
         batch = sampler[position]
         label_set = LabelSet(labels=tuple(Label.model_construct(name=name) for name in batch.labels))
         logits = engine.logits(batch.texts, label_set)
         scored = ~np.isnan(logits).any(axis=1)
-        asked.append(Question(logits[scored].astype(np.float64), batch.targets[scored].astype(np.float64)))
-    return asked
+        questions.append(Question(logits[scored].astype(np.float64), batch.targets[scored].astype(np.float64)))
+    return questions
 
 
-def fit(asked: Sequence[Question]) -> tuple[float, float]:
+def fit(questions: Sequence[Question]) -> tuple[float, float]:
     """Return slope and offset of the logits.
 
     The slope minimizes the log loss of the softmax over each question's labels (temperature scaling, arXiv 1706.04599);
@@ -62,11 +62,11 @@ def fit(asked: Sequence[Question]) -> tuple[float, float]:
     """
 
     def loss(slope: float) -> float:
-        return sum(_softmax_loss(slope * question.logits, question.truth) for question in asked)
+        return sum(_softmax_loss(slope * question.logits, question.truth) for question in questions)
 
     slope = float(minimize_scalar(loss, bounds=_SLOPES, method="bounded").x)
-    logits = np.concatenate([question.logits.ravel() for question in asked])
-    true_count = int(sum(question.truth.sum() for question in asked))
+    logits = np.concatenate([question.logits.ravel() for question in questions])
+    true_count = int(sum(question.truth.sum() for question in questions))
     # As many pairs of text and label reach the threshold as are true.
     cut = np.sort(logits)[::-1][true_count - 1 : true_count + 1].mean()
     return slope, float(-slope * cut)

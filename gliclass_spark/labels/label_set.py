@@ -256,9 +256,9 @@ class LabelSet(BaseModel):
 
     @cached_property
     def question_hash(self) -> str:
-        """SHA-256 of what is asked: labels with their descriptions, prompt and examples.
+        """SHA-256 of what the model reads: labels with their descriptions, prompt and examples.
 
-        Temperatures, biases, thresholds, `top_k` and the name are no part of it: they change how an answer is read.
+        Temperatures, biases, thresholds, `top_k` and the name are no part of it: they change how scores are used.
         """
         question = {
             "multi_label": self.multi_label,

@@ -28,7 +28,7 @@ def near_duplicates(texts: Sequence[str], of: Sequence[str]) -> frozenset[int]:
     index = MinHashLSH(threshold=_INDEX_THRESHOLD, num_perm=_PERMUTATIONS)
     for position, hashed in enumerate(MinHash.generator(references, num_perm=_PERMUTATIONS)):
         index.insert(position, hashed)
-    found = set()
+    positions = set()
     for row, text in enumerate(texts):
         shingles = _shingles(text)
         # As many are shared with a near-duplicate alone; most texts of a table share few, and are not hashed.
@@ -36,8 +36,8 @@ def near_duplicates(texts: Sequence[str], of: Sequence[str]) -> frozenset[int]:
             continue
         [hashed] = MinHash.bulk([shingles], num_perm=_PERMUTATIONS)
         if any(_similarity(shingles, references[position]) >= SIMILARITY for position in index.query(hashed)):
-            found.add(row)
-    return frozenset(found)
+            positions.add(row)
+    return frozenset(positions)
 
 
 def _shingles(text: str) -> frozenset[bytes]:

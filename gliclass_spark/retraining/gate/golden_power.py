@@ -82,15 +82,15 @@ def label_targets(labelled: LabelledSet, label_set: LabelSet) -> Mask:
 
 def _last_verdict(config: RetrainConfig) -> tuple[str, dict[str, Any]] | None:
     """Return run id and comparison of the latest retraining of the same labels whose models differed."""
-    found = []
+    verdicts = []
     for path in Path(config.work).glob("*/gate.json"):
         verdict = json.loads(path.read_text(encoding="utf-8"))
         snapshot = json.loads((path.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
         comparison = verdict["comparisons"][0]
         # Verdicts of earlier versions have no standard error.
         if asks_the_same(snapshot, config) and comparison.get("standard_error"):
-            found.append((snapshot["created_at"], path.parent.name, comparison))
-    return max(found, key=lambda each: each[0])[1:] if found else None
+            verdicts.append((snapshot["created_at"], path.parent.name, comparison))
+    return max(verdicts, key=lambda each: each[0])[1:] if verdicts else None
 
 
 def _simulate(targets: Mask, seed: int) -> tuple[float, float]:
