@@ -61,7 +61,7 @@ docs: setup  ## Build the documentation into build/site; SERVE=1 serves it and r
 # --strict: a package that can't be looked up is a failure, not a package without advisories.
 audit: setup  ## Look up security advisories for every pinned Python package, on PyPI.
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
-		$(foreach pins,constraints.txt docker/mlflow/requirements.txt docker/store/requirements.txt,--requirement $(pins))
+		$(foreach pins,constraints.txt docker/mlflow/requirements.txt docker/store/requirements.txt tests/spark/dbt-requirements.txt,--requirement $(pins))
 
 setup: java $(READY)
 

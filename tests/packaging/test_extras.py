@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -12,11 +10,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from quick_spark import submit_args
+from uv_environments import ROOT, UV, new_environment, run
 
 pytestmark = pytest.mark.long
-
-ROOT = Path(__file__).parents[2]
-UV = Path(sys.executable).with_name("uv")
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -74,16 +70,6 @@ def required(wheel: Path, extra: str) -> set[str]:
     return {each.name for each in requirements if each.marker and each.marker.evaluate({"extra": extra})}
 
 
-def run(command: list[str], folder: Path, **env: str) -> str:
-    """Run a command in the folder, without this process's Python settings, and return what it prints."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env={**inherited, **env}, timeout=900, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
 def test_the_wheel_holds_the_package_and_nothing_for_developers(wheel: Path, source: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"gliclass_spark"}
@@ -93,8 +79,7 @@ def test_the_wheel_holds_the_package_and_nothing_for_developers(wheel: Path, sou
 @pytest.mark.parametrize("extra", PACKAGES)
 def test_an_extra_alone_brings_all_that_it_is_for(extra: str, wheel: Path, tmp_path: Path, quick_java: None) -> None:
     environment = tmp_path / "environment"
-    python, command = (str(environment / "bin" / name) for name in ("python", "gliclass-spark"))
-    run([str(UV), "venv", "--quiet", "--python", sys.executable, str(environment)], tmp_path)
+    python, command = new_environment(environment), str(environment / "bin" / "gliclass-spark")
     requirement = f"gliclass-spark[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
     install = [str(UV), "pip", "install", "--quiet", "--python", python, "--constraint", str(ROOT / "constraints.txt")]
     if sources := required(wheel, extra) & SOURCES:

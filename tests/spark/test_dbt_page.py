@@ -1,98 +1,93 @@
-"""docs/howto/dbt.md: run by dbt where it is installed; else its models are run by Spark as dbt renders them."""
+"""docs/howto/dbt.md: dbt, in an environment of its own, builds the page's project."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import jinja2
 import pytest
-import yaml
+from deltalake import DeltaTable
 from docs_blocks import DOCS, blocks
-from pyspark.sql import SparkSession
-from quick_spark import QUICK_SPARK
-
-from gliclass_spark import register_gliclass
+from quick_spark import submit_args
+from uv_environments import CommandError, install_over_this_environment, run
 
 pytestmark = pytest.mark.long
 
 PAGE = list(blocks(DOCS / "howto" / "dbt.md"))
-FILES = {block.title: block.text for block in PAGE if block.title}
+REQUIREMENTS = Path(__file__).with_name("dbt-requirements.txt")
+WAREHOUSE = "spark-warehouse/support.db"
+NEW_MAILS = 'm4,"The bank raised its interest rates, and shares fell."\n'
+# The page's commands, one process for all of them: most of the time of each would be the start of Spark.
+RUN_COMMANDS = """
+import json, runpy, sys
+from pathlib import Path
+
+commands, new_mails = json.loads(sys.argv[1]), sys.argv[2]
+for position, command in enumerate([commands[0], *commands]):
+    print(f"$ {command}", flush=True)
+    if position == 1:
+        with Path("seeds/mails.csv").open("a") as seed:
+            seed.write(new_mails)
+    sys.argv = command.split()[1:]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as exit:
+        if exit.code:
+            raise
+"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The files of the page."""
-    for name, text in FILES.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    return tmp_path
-
-
-def test_the_models_run_in_spark_as_dbt_renders_them(spark: SparkSession, project: Path) -> None:
-    assert {"models", "profile", "name"} <= yaml.safe_load(FILES["dbt_project.yml"]).keys()
-    assert yaml.safe_load(FILES["profiles.yml"])["support"]["outputs"]["local"]["method"] == "session"
-    for program in ("run_dbt.py", "try_scored.py"):
-        compile(FILES[program], program, "exec")
-    spark.read.csv(str(project / "seeds" / "mails.csv"), header=True).createOrReplaceTempView("mails")
-    register_gliclass(spark, "topic_of", ["science", "finance", "sports"], output="best")
-    calls: list[dict[str, Any]] = []
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - SQL, not HTML
-
-    def config(**settings: Any) -> str:
-        calls.append(settings)
-        return ""
-
-    given = {"ref": str, "this": "topics", "config": config}
-    for incremental in (False, True):
-        template = environment.from_string(FILES["models/topics.sql"])
-        topics = spark.sql(template.render(**given, is_incremental=lambda new=incremental: new))
-        assert [tuple(row)[::2] for row in topics.orderBy("mail_id").collect()] == (
-            [] if incremental else [("m1", "science"), ("m2", "sports"), ("m3", None)]
-        )
-        topics.localCheckpoint().createOrReplaceTempView("topics")
-    assert [call["materialized"] for call in calls] == ["incremental"] * 2
-
-    namespace: dict[str, Any] = {}
-    exec(FILES["models/scored.py"], namespace)  # noqa: S102 - our own documentation
-    # As dbt's code around a Python model calls it.
-    scored = namespace["model"](SimpleNamespace(ref=spark.table, config=lambda **settings: None), spark)
-    assert {row["mail_id"]: [found["label"] for found in row["topics"] or ()] for row in scored.collect()} == {
-        "m1": ["science"],
-        "m2": ["sports"],
-        "m3": [],
-    }
-
-
-@pytest.mark.skipif(importlib.util.find_spec("dbt") is None, reason="dbt is not installed")
-@pytest.mark.timeout(1800)
-@pytest.mark.usefixtures("quick_java")
-def test_dbt_builds_the_project(project: Path) -> None:
-    (project / "spark-defaults.conf").write_text("\n".join(f"{key} {value}" for key, value in QUICK_SPARK.items()))
-    settings = {"SPARK_CONF_DIR": str(project), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-    commands: list[str] = []
-    shown = ""
+    folder = tmp_path / "project"
     for block in PAGE:
-        if block.language == "console":
-            commands += (lines := [line for line in block.text.splitlines() if line.startswith("python ")])
-            shown = "".join(printed_by(line, project, settings) for line in lines)
-        elif block.language == "text":
-            assert all(line in shown for line in block.text.splitlines()), shown
-    # The second time dbt merges into the tables of the first.
-    assert "|     m1|science|" in printed_by(commands[0], project, settings)
+        if block.title:
+            path = folder / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    return folder
 
 
-def printed_by(command: str, folder: Path, settings: dict[str, str]) -> str:
-    """What a command of the page prints."""
-    arguments = [sys.executable, *command.split()[1:]]
-    done = subprocess.run(
-        arguments, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+@pytest.mark.usefixtures("quick_java")
+def test_dbt_builds_the_project_and_merges_new_mails_into_it(project: Path, tmp_path: Path) -> None:
+    try:
+        python = install_over_this_environment(tmp_path / "environment", REQUIREMENTS)
+    except CommandError as error:
+        if "Failed to fetch" not in str(error):
+            raise
+        pytest.skip(f"the package index can't be reached: {error}")
+    consoles = [block.text for block in PAGE if block.language == "console"]
+    commands = [line for text in consoles for line in text.splitlines() if line.startswith("python ")]
+    outputs = [block.text for block in PAGE if block.language == "text"]
+
+    printed = run(
+        [python, "-c", RUN_COMMANDS, json.dumps(commands), NEW_MAILS],
+        project,
+        PYSPARK_SUBMIT_ARGS=submit_args(),
+        DBT_SEND_ANONYMOUS_USAGE_STATS="false",
     )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+
+    build, build_again, compile_model, try_model = printed.split("$ python ")[1:]
+    assert all(line in build for line in outputs[0].splitlines()), build
+    assert all(line in try_model for line in outputs[1].splitlines()), try_model
+    assert "Compiled node 'scored'" in compile_model
+    assert build.count("PASS=4") == build_again.count("PASS=4") == 1, build_again
+    assert table(project, "topics", "mail_id", "topic") == [
+        ("m1", "science"),
+        ("m2", "sports"),
+        ("m3", None),
+        ("m4", "finance"),
+    ]
+    counts = [("finance", 1), ("science", 1), ("sports", 1), (None, 1)]
+    assert table(project, "mails_by_topic", "topic", "mails") == counts
+    [merge] = DeltaTable(project / WAREHOUSE / "topics").history(1)
+    rows = {name: merge["operationMetrics"][f"numTargetRows{name}"] for name in ("Inserted", "Updated", "Deleted")}
+    assert (merge["operation"], rows) == ("MERGE", {"Inserted": "1", "Updated": "0", "Deleted": "0"})
+
+
+def table(project: Path, name: str, *columns: str) -> list[tuple[Any, ...]]:
+    """Return the columns of a table that dbt wrote, in order, nulls last."""
+    rows = DeltaTable(project / WAREHOUSE / name).to_pyarrow_table(columns=list(columns)).to_pylist()
+    return sorted((tuple(row.values()) for row in rows), key=lambda row: [(each is None, each) for each in row])
