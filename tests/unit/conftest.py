@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gliclass_spark.inference.engine import Engine
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
+# Triton's kernels run in its interpreter, on a processor's tensors; with 0 they are compiled, for a GPU that is there.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

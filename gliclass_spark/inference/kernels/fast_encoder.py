@@ -14,7 +14,7 @@ from gliclass_spark.inference.context_window import max_input_tokens
 from gliclass_spark.inference.device import ModelPrecision
 from gliclass_spark.inference.kernels.int8_linear import Int8Linear, int8_is_available
 from gliclass_spark.inference.kernels.linear import ConcatenatedLinear, PackedLinear, onednn_packs
-from gliclass_spark.inference.kernels.packed_attention import packed_attention
+from gliclass_spark.inference.kernels.packed_attention import packed_attention, packed_disentangled_attention
 from gliclass_spark.inference.kernels.packed_bert import packed_bert
 from gliclass_spark.inference.kernels.packed_deberta import packed_deberta
 from gliclass_spark.inference.kernels.packed_modernbert import packed_modernbert
@@ -69,6 +69,9 @@ def fast_encoder(encoder: Any, precision: ModelPrecision) -> Encode | None:
     builds: list[_Build] = [partial(packed_deberta, encoder, linear), partial(packed_modernbert, encoder, linear)]
     if varlen is not None:
         builds.insert(0, partial(packed_modernbert, encoder, linear, varlen))
+    disentangled = packed_disentangled_attention(encoder.device, encoder.dtype)
+    if disentangled is not None:
+        builds.insert(0, partial(packed_deberta, encoder, linear, disentangled))
     encode = _first_that_agrees(builds, encoder, precision)
     if encode is None and precision == "int8":
         raise Int8Error(f"{type(encoder).__name__} has no forward pass in 8-bit integers")

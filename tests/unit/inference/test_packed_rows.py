@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -23,8 +24,13 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.kernels import fast_encoder as fast_encoder_module
 from gliclass_spark.inference.kernels.fast_encoder import fast_bert, fast_encoder
 from gliclass_spark.inference.kernels.linear import ConcatenatedLinear
-from gliclass_spark.inference.kernels.packed_attention import packed_attention
+from gliclass_spark.inference.kernels.packed_attention import (
+    KernelError,
+    packed_attention,
+    packed_disentangled_attention,
+)
 from gliclass_spark.inference.kernels.packed_bert import packed_bert
+from gliclass_spark.inference.kernels.packed_deberta import packed_deberta
 from gliclass_spark.inference.kernels.packed_modernbert import packed_modernbert
 from gliclass_spark.inference.runners.runner import runner_for
 from gliclass_spark.labels import LabelSet
@@ -41,10 +47,16 @@ TEXTS = [
     "deep water and a river " * 60,
     "web",
 ]
-BACKBONES = ("bert", "modernbert")  # DeBERTa's attention adds terms to its logits, which torch's packed one can't
+BACKBONES = ("bert", "modernbert", "deberta-v2")
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 VOCABULARY = 100
+SPECIAL_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
+OF_BACKBONE: dict[str, dict[str, Any]] = {
+    "bert": SPECIAL_TOKENS,
+    "modernbert": {**SPECIAL_TOKENS, "local_attention": 8},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 16},
+}
 
 
 def plain_varlen(
@@ -75,6 +87,36 @@ def plain_varlen(
     return torch.cat(rows)
 
 
+def plain_disentangled(
+    projected: Tensor,
+    boundaries: Tensor,
+    max_tokens: int,
+    heads: int,
+    scale: float,
+    c2p: Tensor | None,
+    p2c: Tensor | None,
+    indices: Tensor,
+) -> Tensor:
+    """What the Triton kernel computes, row by row; refuses what it would misread."""
+    assert boundaries.dtype is indices.dtype is torch.int32
+    assert all(part is None or part.is_contiguous() for part in (projected, boundaries, c2p, p2c, indices))
+    bounds = boundaries.tolist()
+    assert (bounds[0], bounds[-1]) == (0, len(projected))
+    assert max(stop - start for start, stop in pairwise(bounds)) <= max_tokens <= len(indices) // 2 + 1
+    rows = []
+    for start, stop in pairwise(bounds):
+        query, key, value = projected[start:stop].view(stop - start, 3, heads, -1).permute(1, 2, 0, 3)
+        positions = torch.arange(stop - start)
+        index = indices[len(indices) // 2 - positions[:, None] + positions].long().expand(heads, -1, -1)
+        logits = query @ key.transpose(1, 2) * scale
+        if c2p is not None:
+            logits = logits + c2p[:, start:stop].gather(2, index)
+        if p2c is not None:
+            logits = logits + p2c[:, start:stop].gather(2, index.transpose(1, 2)).transpose(1, 2)
+        rows.append((logits.softmax(-1) @ value).transpose(0, 1).flatten(1))
+    return torch.cat(rows)
+
+
 def without_window(*arguments: Any) -> Tensor:
     """The attention of torch 2.10, which has no windows."""
     return plain_varlen(*arguments)
@@ -84,8 +126,21 @@ def that_ignores_the_window(*arguments: Any, **window: Any) -> Tensor:
     return plain_varlen(*arguments)
 
 
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, varlen: Callable[..., Any] = plain_varlen) -> None:
+def without_position_to_content(*arguments: Any) -> Tensor:
+    return plain_disentangled(*arguments[:6], None, arguments[7])
+
+
+def that_does_not_compile(*arguments: Any) -> Tensor:
+    raise KernelError("Triton 3.9.0: PTXASError: ptxas died")
+
+
+def as_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    varlen: Callable[..., Any] = plain_varlen,
+    disentangled: Callable[..., Any] = plain_disentangled,
+) -> None:
     monkeypatch.setattr(fast_encoder_module, "packed_attention", lambda device, dtype: varlen)
+    monkeypatch.setattr(fast_encoder_module, "packed_disentangled_attention", lambda device, dtype: disentangled)
 
 
 def padded(lengths: Sequence[int], seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -96,8 +151,7 @@ def padded(lengths: Sequence[int], seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def random_encoder(backbone: str, **changes: Any) -> Any:
-    special = {"pad_token_id": 0, "bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
-    shape = {**SHAPE, **special, **({"local_attention": 8} if backbone == "modernbert" else {}), **changes}
+    shape = {**SHAPE, **OF_BACKBONE[backbone], **changes}
     config = AutoConfig.for_model(backbone, **shape, vocab_size=VOCABULARY)
     torch.manual_seed(0)
     encoder = AutoModel.from_config(config).eval()
@@ -108,8 +162,10 @@ def random_encoder(backbone: str, **changes: Any) -> Any:
 
 def packed(encoder: Any) -> Any:
     with torch.no_grad():
-        return packed_bert(encoder, ConcatenatedLinear, plain_varlen) or packed_modernbert(
-            encoder, ConcatenatedLinear, plain_varlen
+        return (
+            packed_bert(encoder, ConcatenatedLinear, plain_varlen)
+            or packed_modernbert(encoder, ConcatenatedLinear, plain_varlen)
+            or packed_deberta(encoder, ConcatenatedLinear, plain_disentangled)
         )
 
 
@@ -214,7 +270,8 @@ class TestStates:
         as_on_a_gpu(monkeypatch)
         model = loaded(reference, backbone, **head)
         unpadded = Engine(model, device="cpu", precision=precision, max_batch_tokens=10_000)  # type: ignore[arg-type]
-        assert unpadded._runner._encode._varlen is plain_varlen  # type: ignore[attr-defined]
+        plain = plain_disentangled if backbone == "deberta-v2" else plain_varlen
+        assert unpadded._runner._encode._varlen is plain  # type: ignore[attr-defined]
         tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[precision]
         np.testing.assert_allclose(unpadded.scores(TEXTS, LABELS), expected, atol=tolerance, rtol=0)
         alone = np.concatenate([unpadded.scores([text], LABELS) for text in TEXTS])
@@ -233,6 +290,7 @@ class TestChoice:
 
     def test_a_processor_has_none(self) -> None:
         assert packed_attention(torch.device("cpu"), torch.bfloat16) is None
+        assert packed_disentangled_attention(torch.device("cpu"), torch.bfloat16) is None
 
     @pytest.mark.parametrize(
         ("capability", "dtype", "expected"),
@@ -243,11 +301,12 @@ class TestChoice:
             ((7, 5), torch.bfloat16, False),
         ],
     )
-    def test_a_gpu_has_torchs_in_half_precision_from_ampere_on(
+    def test_a_gpu_has_both_in_half_precision_from_ampere_on(
         self, capability: tuple[int, int], dtype: torch.dtype, expected: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         assert (packed_attention(torch.device("cuda"), dtype) is not None) == expected
+        assert (packed_disentangled_attention(torch.device("cuda"), dtype) is not None) == expected
 
     @pytest.mark.parametrize(
         "varlen",
@@ -275,23 +334,61 @@ class TestChoice:
         assert bert is not None
         assert bert._varlen is without_window
 
-    def test_deberta_is_computed_with_padding_and_no_warning(
+    @pytest.mark.parametrize(
+        ("disentangled", "reason"),
+        [
+            pytest.param(that_does_not_compile, "fails in float32 (Triton 3.9.0: PTXASError: ptxas died)", id="fails"),
+            pytest.param(without_position_to_content, "the states of the fast one differ by ", id="one without a term"),
+        ],
+    )
+    def test_a_deberta_whose_kernel_fails_or_differs_is_computed_with_padding(
+        self,
+        disentangled: Callable[..., Any],
+        reason: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        as_on_a_gpu(monkeypatch, disentangled=disentangled)
+        assert_computed_with_padding(caplog, reason)
+
+    def test_a_deberta_is_computed_with_padding_where_triton_is_missing(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        as_on_a_gpu(monkeypatch)
-        encoder = random_encoder("deberta-v2", relative_attention=True, pos_att_type=["c2p", "p2c"])
-        assert fast_encoder(encoder, "float32") is not None
-        assert not caplog.records
+        monkeypatch.setitem(sys.modules, "gliclass_spark.inference.kernels.disentangled_kernel", None)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        attention = packed_disentangled_attention(torch.device("cuda"), torch.bfloat16)
+        assert attention is not None
+        as_on_a_gpu(monkeypatch, disentangled=attention)
+        assert_computed_with_padding(caplog, "the fast one fails in float32 (Triton can't be imported: ")
+
+    def test_an_error_that_is_not_the_kernels_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def with_a_fault(*arguments: Any) -> Tensor:
+            raise ZeroDivisionError
+
+        as_on_a_gpu(monkeypatch, disentangled=with_a_fault)
+        with pytest.raises(ZeroDivisionError):
+            fast_encoder(ENCODERS["deberta-v2"], "float32")
+
+
+def assert_computed_with_padding(caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    with caplog.at_level(logging.WARNING):
+        encode = fast_encoder(ENCODERS["deberta-v2"], "float32")
+    assert encode is not None
+    assert encode._varlen is None  # type: ignore[attr-defined]
+    [record] = caplog.records
+    assert record.getMessage().startswith("DebertaV2Model runs more slowly, with padding: ")
+    assert reason in record.getMessage()
+    assert "\n" not in record.getMessage()
 
 
 class TestNoWaiting:
     """On torch's meta device no value can be read: a pass that runs there never waits for a GPU.
 
-    With torch's own packed attention, which checks its arguments there.
+    With torch's own packed attention, which checks its arguments there; for DeBERTa with a kernel that does nothing.
     """
 
     @pytest.mark.parametrize("head", ["base-v3", "modern-v3", "instruct-edge", "multilang-edge"])
-    @pytest.mark.parametrize("backbone", [*BACKBONES, "deberta-v2"])
+    @pytest.mark.parametrize("backbone", BACKBONES)
     def test_a_uni_encoders_forward_pass_reads_nothing_from_the_device(
         self, backbone: str, head: str, reference: Callable[..., Reference], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -317,7 +414,7 @@ def logits_on_meta(model: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Tensor
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     varlen = packed_attention(torch.device("cuda"), torch.bfloat16)
     assert varlen is not None
-    as_on_a_gpu(monkeypatch, varlen)
+    as_on_a_gpu(monkeypatch, varlen, lambda projected, *_: projected.new_empty(len(projected), projected.shape[1] // 3))
     monkeypatch.setattr(fast_encoder_module, "_DEVICES", ("meta",))
     monkeypatch.setattr(fast_encoder_module, "_first_that_agrees", first_that_is_made)
     device = torch.device("meta")
