@@ -9,6 +9,7 @@ import pandas as pd
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql.types import ArrayType, StringType
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
@@ -67,13 +68,13 @@ def gliclass_udf(
     precision: "float32", "bfloat16", "int8" or "auto", see `Engine.from_pretrained`.
     registry: MLflow tracking URI of a models:/ model; None: the environment's.
 
-    The result is null for a null text. It is also null for a text that can't be scored (empty, not valid Unicode, ...)
-    or whose own labels are invalid (none, a duplicate, ...), except with "full", where `error` gives the reason. The
-    function is marked non-deterministic, so that Spark does not run the model twice when a query reads two fields of
-    the result. For the same reason Spark refuses it in an aggregate and in a join's condition: name its result with
-    withColumn first, and aggregate or join by that column. `F.explode(function("text"))` gives a row for each label. Of
-    the output "labels", the first is `F.get("labels", F.lit(0))`, which is null for a text without labels, where
-    `labels[0]` is an error in ANSI mode.
+    The result is named as the call, `gliclass(text)`, until it gets another name. It is null for a null text. It is
+    also null for a text that can't be scored (empty, not valid Unicode, ...) or whose own labels are invalid (none, a
+    duplicate, ...), except with "full", where `error` gives the reason. The function is marked non-deterministic, so
+    that Spark does not run the model twice when a query reads two fields of the result. For the same reason Spark
+    refuses it in an aggregate and in a join's condition: name its result with withColumn first, and aggregate or join
+    by that column. `F.explode(function("text"))` gives a row for each label. Of the output "labels", the first is
+    `F.get("labels", F.lit(0))`, which is null for a text without labels, where `labels[0]` is an error in ANSI mode.
 
     Raises LabelSetError, ConfigError, ModelNotFoundError, CheckpointError: here, before Spark runs anything.
     """
@@ -91,9 +92,12 @@ def gliclass_udf(
             if not isinstance(column, (Column, str)):
                 raise ConfigError(f"{name} must be a column or its name, found {column!r}; write F.col or F.lit")
         text, *own_labels = [F.col(column) if isinstance(column, str) else column for column in columns]
+        # Spark refuses the cast of a text, whose characters would be taken for labels.
+        labels_of_row = [column.cast(ArrayType(StringType())) for column in own_labels]
         function = function_for(SparkSession.active())
         # As bytes: a Spark string may hold invalid UTF-8, on which the conversion to pandas fails.
-        return F.when(text.isNotNull(), function(text.cast("string").cast("binary"), *own_labels))
+        result = F.when(text.isNotNull(), function(text.cast("string").cast("binary"), *labels_of_row))
+        return result.alias(f"gliclass({', '.join(map(_name, columns))})")
 
     return classify
 
@@ -119,8 +123,8 @@ def register_gliclass(
         register_gliclass(spark, "ai_classify", output="best")
         SELECT ai_classify(body, array('invoice', 'complaint')) FROM mail
 
-    Spark accepts no SQL function of Python in explode(), in an aggregate, in a join's condition, in UPDATE and in the
-    actions of MERGE. Name its result in a subquery, and use that. A row for each label is
+    Spark accepts no SQL function of Python in explode(), in ORDER BY, in an aggregate, in a join's condition, in
+    UPDATE, in DELETE and in the actions of MERGE. Name its result in a subquery, and use that. A row for each label is
 
         SELECT id, label, score FROM (SELECT id, NAME(text) AS labels FROM mail), LATERAL inline(labels)
 
@@ -194,6 +198,11 @@ def _udf_with_label_column(options: LabelOptions, settings: WorkerSettings, outp
             yield _column(rows, output, settings.model)
 
     return _pandas_udf(classify, Iterator[tuple[pd.Series, pd.Series]], output)
+
+
+def _name(column: Column | str) -> str:
+    """Return the column's name, or its expression, as Spark shows it."""
+    return column if isinstance(column, str) else str(column).removeprefix("Column<'").removesuffix("'>")
 
 
 def _own_labels(cell: Any, options: LabelOptions) -> LabelSet | list[str] | None:

@@ -138,6 +138,13 @@ def test_invalid_text_gives_null_and_full_has_the_error(spark: SparkSession, tin
     assert {row["id"]: row["result"] is None for row in scores.collect()} == {1: True, 2: True, 3: False}
 
 
+def test_a_result_without_a_name_is_called_as_the_function_was(frame: DataFrame, tiny_bi_encoder: str) -> None:
+    best = gliclass_udf(LABELS, model=tiny_bi_encoder, output="best")
+    by_row = gliclass_udf(model=tiny_bi_encoder)
+    named = frame.select(best("text"), best(frame["text"]), best(F.upper("text")), by_row("text", F.array("text")))
+    assert named.columns == ["gliclass(text)", "gliclass(text)", "gliclass(upper(text))", "gliclass(text, array(text))"]
+
+
 def test_reading_two_fields_runs_the_model_once(frame: DataFrame, tiny_bi_encoder: str) -> None:
     full = frame.withColumn("result", gliclass_udf(LABELS, model=tiny_bi_encoder, output="full")("text"))
     plan = full.select("result.scores", "result.labels", "result.token_count")._jdf.queryExecution().toString()
@@ -246,6 +253,21 @@ class TestWhereSparkTakesTheFunction:
         )
         assert_same_scores(by_sql, rows)
 
+    def test_an_order_and_a_deletion_take_a_named_result(self, spark: SparkSession) -> None:
+        for refused in (
+            "SELECT id FROM mail ORDER BY size(label_mail(text))",
+            "DELETE FROM mail WHERE label_mail(text)",
+        ):
+            with pytest.raises(AnalysisException, match="UNSUPPORTED_SQL_UDF_USAGE"):
+                spark.sql(refused)
+        by_size = "SELECT id, size(label_mail(text)) AS labels FROM mail ORDER BY labels DESC NULLS LAST, id"
+        assert [row["id"] for row in spark.sql(by_size).collect()] == ["a", "b", "c"]
+
+    def test_a_group_and_a_condition_take_the_function(self, spark: SparkSession) -> None:
+        groups = "SELECT size(label_mail(text)) AS labels, count(*) AS mails FROM mail GROUP BY size(label_mail(text))"
+        assert sorted(map(tuple, spark.sql(groups).collect()), key=str) == [(3, 2), (None, 1)]
+        assert sorted(spark.sql("SELECT id FROM mail WHERE label_mail(text) IS NOT NULL").collect()) == [("a",), ("b",)]
+
     def test_the_first_label_of_a_text_without_labels_is_null_by_get(self, spark: SparkSession) -> None:
         rows = spark.sql("SELECT get(label_none(text), 0).label AS label FROM mail").collect()
         assert [row["label"] for row in rows] == [None, None, None]
@@ -280,6 +302,10 @@ class TestLabelColumn:
         for id_, classification in enumerate(expected, start=1):
             assert scores[id_] == pytest.approx(classification.scores, abs=1e-5)
         assert [scores[id_] for id_ in (3, 4, 5, 6, 7)] == [None] * 5
+
+    def test_a_text_in_place_of_an_array_is_refused(self, rows: DataFrame, tiny_bi_encoder: str) -> None:
+        with pytest.raises(AnalysisException, match="DATATYPE_MISMATCH"):
+            rows.select(gliclass_udf(model=tiny_bi_encoder)("text", F.lit("spam")))
 
     def test_full_has_the_error_of_a_row_with_invalid_labels(self, rows: DataFrame, tiny_bi_encoder: str) -> None:
         classify = gliclass_udf(model=tiny_bi_encoder, output="full")
