@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+CHAMPION_CHECK: RetrainingStep = "champion_check"
+
 # Of a training in a log, which can't update a line; and metrics on a line of a terminal.
 _LOG_LINES, _MAX_METRICS, _BAR_WIDTH = 10, 4, 12
 _DESCRIPTIONS: dict[RetrainingStep, str] = {
+    "champion_check": "comparing the champion with the version before it",
     "supervised": "training on judged texts",
     "ppo": "training on rewards",
     "calibrate": "fitting the scores to the golden set",
@@ -58,7 +62,8 @@ def retrain(
 ) -> None:
     """Train a candidate on the feedback to a pipeline's decisions, and promote it if it passes the gate.
 
-    snapshot (Spark) -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback" undoes a promotion.
+    snapshot (Spark) -> champion_check -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback"
+    undoes a promotion; champion_check does, and trains nothing, if feedback on the champion's decisions shows harm.
 
     With --check it trains and writes nothing, needs no Spark, and exits with 2 if the retraining would stop.
     """
@@ -88,12 +93,15 @@ def retrain(
 def check_retraining(config: RetrainConfig, as_json: bool) -> None:
     """Show what can be known before the retraining. Raises typer.Exit with 2 if it would stop."""
     from gliclass_spark.cli.output.readiness_output import readiness_document, show_readiness
+    from gliclass_spark.retraining.champion_evidence import expected_check
     from gliclass_spark.retraining.readiness import check_readiness
 
+    champion = expected_check(config)
     readiness = check_readiness(config)
     if as_json:
-        print_json(readiness_document(config, readiness))
+        print_json({**readiness_document(config, readiness), CHAMPION_CHECK: asdict(champion)})
     else:
+        console.print(f"champion: {champion.message}", highlight=False, soft_wrap=True, markup=False)
         show_readiness(console, config, readiness)
     if readiness.problems:
         raise typer.Exit(ConfigError.exit_code)
@@ -107,7 +115,12 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose
         folder = str(config.run_folder(run_id) / "snapshot")
         with step("taking the snapshot"):
             taken = snapshot(
-                spark, config.pipeline, folder, config.holdout_share, max_source_share=config.max_source_share
+                spark,
+                config.pipeline,
+                folder,
+                config.holdout_share,
+                max_source_share=config.max_source_share,
+                resolve=config.feedback.resolve,
             )
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in taken.counts.items())
     console.print(f"snapshot: {counts}", highlight=False)
@@ -116,9 +129,11 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose
 def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep]) -> None:
     """Run steps after the snapshot and print their outcomes, and the verdict if the gate is one of them.
 
-    Progress goes to standard error: a bar on a terminal, else a line for each step and some for its training.
+    A champion that is rolled back ends them. Progress goes to standard error: a bar on a terminal, else a line for each
+    step and some for its training.
     """
     from gliclass_spark.cli.output.retraining_output import show_verdict
+    from gliclass_spark.retraining.champion_check import refuse_after_rollback, was_rolled_back
     from gliclass_spark.retraining.promotion import open_retraining
 
     bar = training_bar()
@@ -134,9 +149,8 @@ def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep
             _note(f"{step} {done}/{total}: {shown}")
 
     retraining = open_retraining(config, run_id, show_metrics)
-    for note in retraining.data.notes:
-        _note(f"note: {note}", style="yellow")
-    for name in steps:
+
+    def run(name: RetrainingStep) -> None:
         if not messages.is_terminal:
             _note(f"{name}: {_DESCRIPTIONS[name]}")
         # The outcome is printed when the bar is gone: both may be on one terminal.
@@ -145,6 +159,19 @@ def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep
             outcome = _run_step(config, retraining, name)
             bar.remove_task(task)
         console.print(f"{name}: {outcome}", highlight=False, soft_wrap=True, markup=False)
+
+    if CHAMPION_CHECK in steps:
+        run(CHAMPION_CHECK)
+        if was_rolled_back(retraining.folder):
+            return
+    else:
+        refuse_after_rollback(retraining.folder)
+    training = [name for name in steps if name != CHAMPION_CHECK]
+    # Read behind the check: what is too little to train on may be enough to check the champion by.
+    for note in retraining.data.notes if training else ():
+        _note(f"note: {note}", style="yellow")
+    for name in training:
+        run(name)
     if "gate" in steps:
         show_verdict(console, retraining.gate(), retraining.folder / "gate.html")
 
@@ -178,6 +205,16 @@ def _note(text: str, style: str = "") -> None:
 def _run_step(config: RetrainConfig, retraining: Retraining, step: RetrainingStep) -> str:
     """Run a step and return its outcome in a few words."""
     match step:
+        case "champion_check":
+            from gliclass_spark.retraining.champion_check import check_champion
+
+            check = check_champion(config, retraining.folder, retraining.run_id, retraining.champion)
+            if check["rolled_back"]:
+                return (
+                    f"version {check['version']} is rolled back to version {check['previous']}, and nothing is "
+                    f"trained: {check['message']}"
+                )
+            return f"{'HARM, and no automatic rollback: ' if check['harm'] else ''}{check['message']}"
         case "supervised":
             curve: Sequence[Mapping[str, Any]] = retraining.supervised()["curve"]
             return f"loss {curve[-1]['loss']:.4f}" if curve else "done"

@@ -25,17 +25,31 @@ from gliclass_spark.config.pipeline import EMBEDDED_MODEL, Pipeline, Share
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError, GliclassSparkError, describe_validation
 
-RetrainingStep = Literal["snapshot", "supervised", "ppo", "calibrate", "gate", "promote"]
+RetrainingStep = Literal["snapshot", "champion_check", "supervised", "ppo", "calibrate", "gate", "promote"]
 # In the order in which they run.
-RETRAINING_STEPS: tuple[RetrainingStep, ...] = ("snapshot", "supervised", "ppo", "calibrate", "gate", "promote")
+RETRAINING_STEPS: tuple[RetrainingStep, ...] = (
+    *("snapshot", "champion_check", "supervised"),
+    *("ppo", "calibrate", "gate", "promote"),
+)
 
 Weight = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 NotGiven = Literal["zero", "unknown"]
+Resolve = Literal["newest", "majority"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _RENAMED_KEYS = {"remembered": "retention"}
 _CAUTIOUS = {"min_f1_gain": -0.02, "max_label_loss": 0.05, "max_reward_loss": 0.0}
+
+
+class FeedbackRules(BaseModel):
+    """How several signals on one decision are joined."""
+
+    model_config = _STRICT
+
+    resolve: Resolve = "newest"
+    """Which explicit verdicts count where sources disagree about a label of a text. "newest": the latest. "majority":
+    what most sources say, each by its latest verdict; in a tie the latest of all."""
 
 
 class Supervised(BaseModel):
@@ -197,6 +211,20 @@ class GateRules(BaseModel):
         return document
 
 
+class RollbackRules(BaseModel):
+    """When a promoted champion is rolled back: feedback on its own decisions shows that it does harm.
+
+    It is compared with the version that it replaced, by the gate's `max_reward_loss` and `confidence`.
+    """
+
+    model_config = _STRICT
+
+    automatic: bool = True
+    """Whether such a champion is rolled back; no version is twice. false: the harm is only reported."""
+    min_effective_decisions: int = Field(default=30, ge=2)
+    """Least effective sample size of the champion's decisions with feedback; with less, nothing is concluded."""
+
+
 class RetrainConfig(BaseModel):
     """One file of conf/retrain."""
 
@@ -222,6 +250,8 @@ class RetrainConfig(BaseModel):
     max_source_share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Most of the decisions that one source of feedback, a person or a system, may have a say in; more are left out,
     drawn by chance. null: all count."""
+    feedback: FeedbackRules = FeedbackRules()
+    """How several signals on one decision are joined."""
     min_decisions: int = Field(default=100, ge=1)
     """Least number of judged or rewarded decisions to train on."""
     min_new_signals: int = Field(default=1, ge=0)
@@ -233,6 +263,8 @@ class RetrainConfig(BaseModel):
     gate: in `benchmarks/learning_from_rewards.py`, PPO on logged decisions learns no more from their rewards."""
     gate: GateRules = GateRules()
     """The limits that a candidate must meet, or the name of a preset."""
+    rollback: RollbackRules = RollbackRules()
+    """When the champion is rolled back, before anything is trained."""
     seed: int = 0
     """The random seed."""
     airflow: RetrainSchedule | None = None

@@ -111,6 +111,8 @@ class RetrainSchedule(Timing):
     """The Python interpreter of the training environment. Without it, Airflow's own."""
     processes: Annotated[int, Field(ge=1, strict=True)] = 1
     """Training processes on the machine, one per GPU."""
+    alert_after_skips: Annotated[int, Field(ge=1, strict=True)] | None = 4
+    """Runs in a row that are skipped with too few signals before one alert says what is missing. null: none does."""
 
     @model_validator(mode="before")
     @classmethod

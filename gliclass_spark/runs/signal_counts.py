@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,37 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query, table_exists
 from gliclass_spark.runs.history import used_label_sets
 
+# Columns that a table of an earlier version lacks, as null.
+_LATER_COLUMNS = {"labels": "case when false then make_array('') end", "propensities": "null"}
+# 1 / taken is the weight of a decision by inverse propensity.
+_DECISIONS_OF_MODEL = """
+, decisions as (
+    select doc_id, label, content_hash, max(case when chosen then propensity else 1 - propensity end) as taken
+    from signals
+    where has_label and label is not null and model_digest = {digest} and chosen is not null and propensity is not null
+    group by doc_id, label, content_hash
+)
+select count(*) as decisions, coalesce(sum(1 / taken) * sum(1 / taken) / sum(1 / (taken * taken)), 0) as effective
+from decisions where taken > 0
+"""
+
+
+@dataclass(frozen=True)
+class DecisionCount:
+    """Decisions of one model that have feedback and a propensity: their number, and how many of equal weight they
+    are worth under weights by inverse propensity.
+    """
+
+    decisions: int = 0
+    effective_sample_size: float = 0.0
+
 
 def query_signals(pipeline: Pipeline, sql: str, storage_options: StorageOptions = None) -> list[dict[str, Any]]:
     """Return the rows of a query on the signals about the pipeline's present label set and its earlier ones.
 
     In the query they are named `signals`: the columns of `feedback`, `has_label` (whether the present label set has the
-    label) and `is_earlier` (whether the signal is about an earlier one). There are no rows without a table `feedback`.
-    Raises TableError if it can't be read.
+    label; or, of a signal about a document, all labels that it got) and `is_earlier` (whether the signal is about an
+    earlier one). There are no rows without a table `feedback`. Raises TableError if it can't be read.
     """
     path = table_path(pipeline.tables, "feedback")
     if not table_exists(path, storage_options):
@@ -27,17 +52,36 @@ def query_signals(pipeline: Pipeline, sql: str, storage_options: StorageOptions 
     label_set = pipeline.label_set
     earlier = used_label_sets(table_path(pipeline.tables, "runs"), pipeline.name, storage_options)
     hashes, labels = (", ".join(map(_quoted, names)) for names in (sorted({label_set.hash, *earlier}), label_set.names))
-    signals = (
-        f"select *, label in ({labels}) as has_label, label_set_hash <> {_quoted(label_set.hash)} as is_earlier "  # noqa: S608 - quoted
-        f"from t where label_set_hash in ({hashes})"
-    )
-    return query(delta_table(path, storage_options=storage_options), f"with signals as ({signals}) {sql}")
+    table = delta_table(path, storage_options=storage_options)
+    columns = {field.name for field in table.schema().fields}
+    missing = "".join(f", {null} as {name}" for name, null in _LATER_COLUMNS.items() if name not in columns)
+    signals = f"""
+        select *,
+            case when label is null then coalesce(array_has_all(make_array({labels}), labels), true)
+                else label in ({labels}) end as has_label,
+            label_set_hash <> {_quoted(label_set.hash)} as is_earlier
+        from (select *{missing} from t where label_set_hash in ({hashes}))
+    """  # noqa: S608 - quoted
+    return query(table, f"with signals as ({signals}) {sql}")
 
 
 def count_signals(pipeline: Pipeline, storage_options: StorageOptions = None) -> int:
     """Return the number of signals about the pipeline's labels, by its present label set and its earlier ones."""
     rows = query_signals(pipeline, "select count(*) as signals from signals where has_label", storage_options)
     return int(rows[0]["signals"]) if rows else 0
+
+
+def count_decisions(pipeline: Pipeline, model_digest: str, storage_options: StorageOptions = None) -> DecisionCount:
+    """Return how many decisions of a model have feedback that two models can be compared by, superseded ones too."""
+    path = table_path(pipeline.tables, "feedback")
+    if not table_exists(path, storage_options):
+        return DecisionCount()
+    columns = {field.name for field in delta_table(path, storage_options=storage_options).schema().fields}
+    if "model_digest" not in columns:  # not written by this package
+        return DecisionCount()
+    sql = _DECISIONS_OF_MODEL.format(digest=_quoted(model_digest))
+    [row] = query_signals(pipeline, sql, storage_options)
+    return DecisionCount(int(row["decisions"]), float(row["effective"]))
 
 
 def signals_trained_on(config: RetrainConfig) -> int:
@@ -48,6 +92,12 @@ def signals_trained_on(config: RetrainConfig) -> int:
         if asks_the_same(snapshot, config):
             counts.append(snapshot["counts"]["signals"])
     return max(counts)
+
+
+def decisions_checked(config: RetrainConfig, model_digest: str) -> int:
+    """Return the number of decisions of a champion that the last check of it knew."""
+    checks = (json.loads(path.read_text(encoding="utf-8")) for path in Path(config.work).glob("*/champion_check.json"))
+    return max((check["decisions"] for check in checks if check["champion"] == model_digest), default=0)
 
 
 def asks_the_same(snapshot: Mapping[str, Any], config: RetrainConfig) -> bool:

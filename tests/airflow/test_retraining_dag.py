@@ -10,6 +10,8 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, Asset
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from dag_files import HEAVY, ROOT, dag_bag, parse
 from deltalake import write_deltalake
 from retraining_files import write_pipeline, write_retraining
 from slack_api import slack
+from written_runs import manifest, write_runs
 
 from gliclass_spark.airflow.checks import retraining_checks
 from gliclass_spark.airflow.dags.retraining_dag import retrain_dag
 from gliclass_spark.airflow.dags.retraining_files import read_retrainings
+from gliclass_spark.airflow.operators import RetrainOperator
 from gliclass_spark.airflow.operators.spark_step import APPLICATION
 from gliclass_spark.airflow.operators.training_step import Promotion, TrainingStep
 from gliclass_spark.config.pipeline import Pipeline
@@ -34,7 +38,10 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.training.data.logged_decisions import read_decisions
 
-ORDER = ["plan", "snapshot", "check_feedback", "supervised", "ppo", "calibrate", "gate", "promote", "notify"]
+ORDER = [
+    *("plan", "snapshot", "champion_check", "check_feedback", "supervised"),
+    *("ppo", "calibrate", "gate", "promote", "notify"),
+]
 RUN = "scheduled__2026-11-22T04:00:00+00:00"
 
 
@@ -80,8 +87,8 @@ def test_only_training_and_evaluation_steps_take_a_gpu_slot(tmp_path: Path) -> N
         write_retraining(tmp_path, airflow={"processes": 4, "python": "/opt/train/bin/python", "pool": "a100"})
     )
     pools = {step: dag.get_task(step).pool for step in ORDER}
-    assert {step for step, pool in pools.items() if pool == "a100"} == {"supervised", "ppo", "calibrate", "gate"}
-    commands = {step: dag.get_task(step).command() for step in ORDER[3:8]}
+    assert {step for step, pool in pools.items() if pool == "a100"} == {"champion_check", *ORDER[4:8]}
+    commands = {step: dag.get_task(step).command() for step in ("champion_check", *ORDER[4:9])}
     for step, command in commands.items():
         assert command[0] == "/opt/train/bin/python"
         assert command[-7:] == [
@@ -287,17 +294,25 @@ def test_too_few_decisions_skip_the_training_which_counts_them_alike(
         ("held out", "d", "spam", 0, 1.0, False, 0.5, 0.2, True),
     ]
     label_set = Pipeline.from_yaml(file.parents[1] / "mail.yaml").label_set
+    write_deltalake(str(file.parents[1] / "lake" / "feedback"), feedback_of([label_set.hash] * 3))
+    write_check(work)
     write_snapshot(work, rows, label_set)
     with caplog.at_level("INFO"):
-        assert not retraining_checks.has_enough_decisions(str(file), RUN)
-    assert "2 decisions with a verdict or reward of pipeline mail, 3 are needed: nothing" in caplog.text
+        assert not retraining_checks.can_train(str(file), RUN)
+    assert "2 decisions with a verdict or reward of pipeline mail, 3 are needed (min_decisions); b" in caplog.text
     decisions = read_decisions(work / "snapshot")
     learned = decisions.where(~decisions.held_out)
     assert int((learned.judged | learned.rewarded).sum()) == 2
     write_snapshot(work, [*rows, ("more", "e", "lake", None, 0.0, False, 0.5, 0.1, False)], label_set)
-    assert retraining_checks.has_enough_decisions(str(file), RUN)
+    assert retraining_checks.can_train(str(file), RUN)
     write_snapshot(work, rows[:0], label_set)
-    assert not retraining_checks.has_enough_decisions(str(file), RUN)
+    assert not retraining_checks.can_train(str(file), RUN)
+
+
+def write_check(folder: Path, **facts: Any) -> None:
+    """Write the outcome of a champion check."""
+    check = {"harm": False, "rolled_back": False, "message": "found", "champion": "2" * 64, "decisions": 40}
+    (folder / "champion_check.json").write_text(json.dumps({**check, "version": 2, "previous": 1, **facts}))
 
 
 def feedback_of(hashes: list[str], label: str = "spam") -> pa.Table:
@@ -306,27 +321,27 @@ def feedback_of(hashes: list[str], label: str = "spam") -> pa.Table:
 
 def test_signals_about_earlier_label_sets_count_for_labels_that_are_left(file: Path, tmp_path: Path) -> None:
     earlier, other = "1" * 64, "2" * 64
-    runs = pa.table({"pipeline": ["mail", "contracts"], "label_set_hash": [earlier, other]})
-    write_deltalake(str(tmp_path / "lake" / "runs"), runs)
+    runs = [manifest("tag", label_set_hash=earlier), manifest("tag", label_set_hash=other)]
+    write_runs(tmp_path, [runs[0], replace(runs[1], pipeline="contracts")])
     feedback = str(tmp_path / "lake" / "feedback")
     write_deltalake(feedback, feedback_of([earlier, earlier, other, other]))
     write_deltalake(feedback, feedback_of([earlier, earlier], "a label of last year's"), mode="append")
-    assert not retraining_checks.plan(str(file)), "two signals; three are needed"
+    assert not retraining_checks.plan(str(file), RUN), "two signals; three are needed"
     write_deltalake(feedback, feedback_of([earlier]), mode="append")
-    assert retraining_checks.plan(str(file))
+    assert retraining_checks.plan(str(file), RUN)
 
 
 def test_without_enough_signals_the_run_is_skipped(file: Path, tmp_path: Path) -> None:
-    assert not retraining_checks.plan(str(file))
+    assert not retraining_checks.plan(str(file), RUN)
     current = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set.hash
     write_deltalake(str(tmp_path / "lake" / "feedback"), feedback_of([current, current, "0" * 64]))
-    assert not retraining_checks.plan(str(file))
+    assert not retraining_checks.plan(str(file), RUN)
     more = feedback_of([current])
     write_deltalake(str(tmp_path / "lake" / "feedback"), more, mode="append")
-    assert retraining_checks.plan(str(file))
+    assert retraining_checks.plan(str(file), RUN)
     file.write_text("pipeline: none.yaml\n")
     with pytest.raises(AirflowFailException, match=r"none.yaml does not exist"):
-        retraining_checks.plan(str(file))
+        retraining_checks.plan(str(file), RUN)
 
 
 def test_without_new_signals_the_run_is_skipped(
@@ -337,18 +352,145 @@ def test_without_new_signals_the_run_is_skipped(
     write_deltalake(feedback, feedback_of([label_set.hash] * 3))
     facts = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": 3}}
     (work / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
-    assert retraining_checks.plan(str(file)), "the last retraining is unfinished"
+    assert retraining_checks.plan(str(file), RUN), "the last retraining is unfinished"
     (work / "promote.json").write_text(json.dumps({"version": 7}))
     with caplog.at_level("INFO"):
-        assert not retraining_checks.plan(str(file))
+        assert not retraining_checks.plan(str(file), RUN)
     assert "0 of the 3 signals are new since the last retraining, 1 are needed (min_new_signals)" in caplog.text
     write_deltalake(feedback, feedback_of([label_set.hash]), mode="append")
-    assert retraining_checks.plan(str(file))
+    assert retraining_checks.plan(str(file), RUN)
     write_retraining(tmp_path, min_new_signals=2)
-    assert not retraining_checks.plan(str(file))
+    assert not retraining_checks.plan(str(file), RUN)
     facts["label_set"]["name"] = "another"
     (work / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
-    assert retraining_checks.plan(str(file)), "the last retraining had another label set"
+    assert retraining_checks.plan(str(file), RUN), "the last retraining had another label set"
+
+
+@pytest.fixture
+def slack_messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The texts that were sent to Slack."""
+    with slack({"ok": True}) as (url, requests):
+        connection = {"conn_type": "slack", "password": "xoxb-token", "extra": {"base_url": url}}
+        monkeypatch.setenv("AIRFLOW_CONN_SLACK_API_DEFAULT", json.dumps(connection))
+        yield requests
+
+
+ALERTED = {"alerts": {"slack": "#mail"}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "events", "lines"),
+    [
+        ({}, [], None),
+        (
+            {"harm": True, "rolled_back": True},
+            [("mail.model", {"version": 1})],
+            [
+                "mail: version 2 of the model mail was rolled back to version 1",
+                *(f"retraining {RUN}", "found", "gliclass-spark promote mail 2 undoes it; nothing was trained"),
+            ],
+        ),
+        (
+            {"harm": True},
+            [],
+            [
+                "mail: version 2 of the model mail does harm, and was not rolled back",
+                *(f"retraining {RUN}", "found", "gliclass-spark rollback mail"),
+            ],
+        ),
+    ],
+)
+def test_harm_by_the_champion_is_sent_and_a_rollback_ends_the_retraining(
+    facts: dict[str, Any], events: list[Any], lines: list[str] | None, tmp_path: Path, slack_messages: list[Any]
+) -> None:
+    write_pipeline(tmp_path)
+    file = write_retraining(tmp_path, airflow=ALERTED, min_decisions=1)
+    folder = RetrainConfig.from_yaml(file).run_folder(RUN)
+    label_set = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set
+    write_deltalake(str(tmp_path / "lake" / "feedback"), feedback_of([label_set.hash] * 3))
+    (folder / "snapshot").mkdir(parents=True)
+    write_snapshot(folder, [("judged", "a", "spam", 1, None, None, None, None, False)], label_set)
+    write_check(folder, **facts)
+    task, outlet_events = stand_in(file, "", "champion_check"), Events()
+    task.execute({"outlet_events": outlet_events})
+    assert list(itertools.chain(*outlet_events.values())) == events
+    assert [message["text"].splitlines() for _, _, message in slack_messages] == ([lines] if lines else [])
+    assert retraining_checks.can_train(str(file), RUN) == (not facts.get("rolled_back"))
+    # The whole retraining in one task: it is done where the champion was rolled back, without a promotion.
+    slack_messages.clear()
+    operator = RetrainOperator(task_id="retrain", config_file=str(file), run_id=RUN, application=task.application)
+    if facts.get("rolled_back"):
+        operator.execute({})
+        assert len(slack_messages) == 1
+    else:
+        with pytest.raises(AirflowException, match=r"promote wrote no promote\.json"):
+            operator.execute({})
+
+
+def decision(number: int, digest: str, label_set_hash: str) -> dict[str, Any]:
+    return {
+        **{"doc_id": str(number), "label": "spam", "content_hash": "c", "label_set_hash": label_set_hash},
+        **{"chosen": number % 2 == 0, "propensity": 0.5, "model_digest": digest},
+    }
+
+
+def test_the_champion_is_checked_on_new_feedback_that_is_too_little_to_train_on(file: Path, tmp_path: Path) -> None:
+    write_retraining(tmp_path, min_decisions=1000)
+    recorded = Pipeline.from_yaml(tmp_path / "mail.yaml")
+    write_runs(tmp_path, [manifest("tag", label_set_hash=recorded.label_set.hash, model_digest="2" * 64)])
+    rows = [decision(number, "2" * 64, recorded.label_set.hash) for number in range(29)]
+    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.Table.from_pylist(rows))
+    assert not retraining_checks.plan(str(file), RUN), "29 decisions; 30 are needed"
+    more = [decision(number, digest, recorded.label_set.hash) for number, digest in ((29, "2" * 64), (30, "1" * 64))]
+    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.Table.from_pylist(more), mode="append")
+    assert retraining_checks.plan(str(file), RUN)
+    assert not retraining_checks.plan(str(file), RUN, for_training=True)
+    earlier = RetrainConfig.from_yaml(file).run_folder("earlier")
+    earlier.mkdir(parents=True)
+    write_check(earlier, decisions=1)
+    assert not retraining_checks.plan(str(file), RUN), "29 are new since the last check"
+
+
+def test_retrainings_that_are_skipped_in_a_row_are_sent_once(
+    tmp_path: Path, slack_messages: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pipeline(tmp_path)
+    file = write_retraining(tmp_path, airflow={**ALERTED, "alert_after_skips": 3})
+    current = Pipeline.from_yaml(tmp_path / "mail.yaml").label_set.hash
+    write_deltalake(str(tmp_path / "lake" / "feedback"), feedback_of([current, current]))
+
+    def skip(run: str) -> None:
+        with pytest.raises(AirflowSkipException, match="there are too few signals for a retraining"):
+            RetrainOperator(task_id="retrain", config_file=str(file), run_id=run).execute({})
+
+    for run in ("week 1", "week 1", "week 2"):  # a retry is no other run
+        skip(run)
+    assert slack_messages == []
+    for run in ("week 3", "week 3", "week 4"):
+        skip(run)
+    [(_, _, message)] = slack_messages
+    subject, text = message["text"].splitlines()
+    assert subject == "mail: 3 retrainings in a row were skipped"
+    assert re.fullmatch(
+        r"since 20..-..-.. ..:.. UTC: 2 signals of pipeline mail, 3 are needed \(min_decisions\); bring more feedback "
+        r"\(gliclass-spark feedback\), or lower min_decisions",
+        text,
+    )
+    # One with enough ends the row.
+    folder = RetrainConfig.from_yaml(file).run_folder("week 5")
+    (folder / "snapshot").mkdir(parents=True)
+    write_check(folder)
+    write_deltalake(str(tmp_path / "lake" / "feedback"), feedback_of([current]), mode="append")
+    rows = [(f"{number}", "a", "spam", 1, None, None, None, None, False) for number in range(3)]
+    write_snapshot(folder, rows, Pipeline.from_yaml(tmp_path / "mail.yaml").label_set)
+    assert retraining_checks.plan(str(file), "week 5")
+    assert retraining_checks.can_train(str(file), "week 5")
+    write_retraining(tmp_path, airflow={**ALERTED, "alert_after_skips": 2}, min_decisions=9)
+    for week in (6, 7, 8):
+        skip(f"week {week}")
+    assert [message["text"].splitlines()[0] for _, _, message in slack_messages[1:]] == [
+        "mail: 2 retrainings in a row were skipped"
+    ]
 
 
 FINDINGS = [

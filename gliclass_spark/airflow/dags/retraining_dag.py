@@ -1,6 +1,6 @@
 """One DAG for each retraining.
 
-plan -> snapshot -> check_feedback -> supervised -> ppo -> calibrate -> gate -> promote -> notify
+plan -> snapshot -> champion_check -> check_feedback -> supervised -> ppo -> calibrate -> gate -> promote -> notify
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from airflow.sdk import DAG, Asset, task
 from gliclass_spark.airflow.dags.description import describe_retraining
 from gliclass_spark.airflow.dags.scheduled_dag import asset, scheduled_dag
 from gliclass_spark.airflow.operators.spark_step import RUN_ID
-from gliclass_spark.airflow.operators.training_step import Promotion, SnapshotJob, TrainingStep
+from gliclass_spark.airflow.operators.training_step import ChampionCheckStep, Promotion, SnapshotJob, TrainingStep
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError
@@ -39,10 +39,14 @@ def retrain_dag(file: Path, config: RetrainConfig) -> DAG:
     with dag:
         arguments = _step_arguments(file, schedule)
         gpu_steps = [TrainingStep(task_id=step, step=step, pool=schedule.pool, **arguments) for step in _GPU_STEPS]
+        champion_check = ChampionCheckStep(
+            task_id="champion_check", model=_model(config), pool=schedule.pool, **arguments
+        )
         promotion = Promotion(task_id="promote", step="promote", model=_model(config), **arguments)
         tasks = [
-            _plan(str(file)),
+            _plan(str(file), RUN_ID),
             _snapshot(file, config, schedule),
+            champion_check,
             _check_feedback(str(file), RUN_ID),
             *gpu_steps,
             promotion,
@@ -81,19 +85,19 @@ def _snapshot(file: Path, config: RetrainConfig, schedule: RetrainSchedule) -> S
 
 
 @task.short_circuit(task_id="plan", retries=0)
-def _plan(file: str) -> bool:
-    """Check for enough signals before anything is submitted. With too few, the run is skipped."""
+def _plan(file: str, run: str) -> bool:
+    """Check for enough signals, before anything is submitted. With too few, the run is skipped."""
     from gliclass_spark.airflow.checks.retraining_checks import plan
 
-    return plan(file)
+    return plan(file, run)
 
 
 @task.short_circuit(task_id="check_feedback", retries=0)
 def _check_feedback(file: str, run: str) -> bool:
-    """Check the snapshot for enough decisions before a GPU is used. With too few, the rest is skipped."""
-    from gliclass_spark.airflow.checks.retraining_checks import has_enough_decisions
+    """Check for enough decisions to train on. With too few, or after a rollback, the rest is skipped."""
+    from gliclass_spark.airflow.checks.retraining_checks import can_train
 
-    return has_enough_decisions(file, run)
+    return can_train(file, run)
 
 
 @task(task_id="notify")

@@ -5,12 +5,14 @@ Each runs in any DAG, beside other tasks, over a connection for Spark: standalon
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from gliclass_spark.airflow.operators.spark_step import SparkStep
-from gliclass_spark.airflow.operators.training_step import TrainingStep
+from gliclass_spark.airflow.operators.training_step import TrainingStep, outcome_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,8 +48,9 @@ class RouteOperator(SparkStep):
 class RetrainOperator(TrainingStep):
     """Retrain on feedback: snapshot, training, calibration, gate and promotion, in one task on this worker.
 
-    With too few signals the task is skipped. A retry continues where the attempt before it was stopped. The DAG of a
-    retraining file has a task for each step instead, each on machines of its own.
+    With too few signals the task is skipped. A champion that does harm is rolled back, and nothing is trained. A retry
+    continues where the attempt before it was stopped. The DAG of a retraining file has a task for each step instead,
+    each on machines of its own.
 
     config_file: the retraining's YAML file. run_id: names the retraining. python: the interpreter of the training
     environment, None for this one.
@@ -60,9 +63,18 @@ class RetrainOperator(TrainingStep):
         """Return no options: the command does all steps."""
         return []
 
+    def outcome_file(self) -> Path:
+        """Return that of the promotion, or of the champion check if it has rolled the champion back."""
+        check = outcome_path(self.config_file, self.run_id, "champion_check")
+        if check.is_file() and json.loads(check.read_text(encoding="utf-8"))["rolled_back"]:
+            return check
+        return super().outcome_file()
+
     def execute(self, context: Context) -> None:
+        from gliclass_spark.airflow.checks.champion_alert import alert_harm
         from gliclass_spark.airflow.checks.retraining_checks import plan
 
-        if not plan(self.config_file):
+        if not plan(self.config_file, self.run_id, for_training=True):
             raise AirflowSkipException("there are too few signals for a retraining")
         super().execute(context)
+        alert_harm(self.config_file, self.run_id)

@@ -102,6 +102,10 @@ class TrainingStep(BaseOperator):
         """Return the options that say what to do of the retraining."""
         return ["--step", self.step]
 
+    def outcome_file(self) -> Path:
+        """Return the file that exists once the step is done."""
+        return outcome_path(self.config_file, self.run_id, self.step)
+
     def execute(self, context: Context) -> None:
         message = "no output"
 
@@ -111,13 +115,13 @@ class TrainingStep(BaseOperator):
             # torchrun prints a report of its own after the job's error.
             message = message if message.startswith("error: ") else line
 
-        path = outcome_path(self.config_file, self.run_id, self.step)
-        done_before = path.is_file()
+        done_before = self.outcome_file().is_file()
         self._group = ProcessGroup(self.step, self.command(), env={**os.environ, **_VARIABLES})
         try:
             code = self._group.stream(log_line)
         finally:
             self.on_kill()
+        path = self.outcome_file()
         if not path.is_file() or (code and done_before):
             of_earlier = f" in this attempt, only in an earlier one ({path})" if done_before else ""
             raise AirflowException(
@@ -129,6 +133,24 @@ class TrainingStep(BaseOperator):
     def on_kill(self) -> None:
         if self._group is not None:
             self._group.end()
+
+
+class ChampionCheckStep(TrainingStep):
+    """Check the champion by feedback on its own decisions. A rollback is alerted, and updates the asset `model`."""
+
+    def __init__(self, *, model: Asset, **kwargs: Any) -> None:
+        self._rolled_back = AssetAlias(f"{model.name}.rolled_back")
+        super().__init__(step="champion_check", outlets=[self._rolled_back], **kwargs)
+        self.model = model
+
+    def execute(self, context: Context) -> None:
+        from gliclass_spark.airflow.checks.champion_alert import alert_harm
+
+        super().execute(context)
+        outcome = read_outcome(self.config_file, self.run_id, self.step)
+        if outcome["rolled_back"]:
+            context["outlet_events"][self._rolled_back].add(self.model, extra={"version": outcome["previous"]})
+        alert_harm(self.config_file, self.run_id)
 
 
 class Promotion(TrainingStep):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,21 +22,39 @@ if TYPE_CHECKING:
 
     from gliclass_spark.checkpoints.registry.versions import ModelVersion
 
+# The tag of a version that a champion check has rolled back: JSON of `retraining`, `promoted_at` and `reason`.
+ROLLBACK_TAG = "automatic_rollback"
 _TAG = "gliclass_spark.last_change"
 
 
 class ChampionChange(BaseModel):
-    """The last change of a model's champion: the versions that become the champion and the previous one."""
+    """The last change of a model's champion: the versions that become the champion and the previous one.
+
+    at: when it was recorded, in ISO 8601; None for a change that an earlier build recorded.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     action: Literal["promote", "rollback"]
     champion: int
     previous: int | None = None
+    at: str | None = None
 
     def concerns(self, version: ModelVersion | None) -> bool:
         """Return whether the champion is what it was before or after the change, and not moved by something else."""
         return version is not None and version.number in (self.champion, self.previous)
+
+
+@dataclass(frozen=True)
+class ChampionPromotion:
+    """A promotion that is in force: the champion, and the version that it replaced.
+
+    at: when it was recorded, in ISO 8601; None for one that an earlier build recorded.
+    """
+
+    champion: ModelVersion
+    previous: ModelVersion
+    at: str | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,7 @@ class Aliases:
         elif change.action == "promote":
             if change.previous is None:
                 raise self._no_previous()
-            change = ChampionChange(action="rollback", champion=change.previous, previous=change.champion)
+            change = ChampionChange(action="rollback", champion=change.previous, previous=change.champion, at=_now())
         self._apply(change)
         return change.champion
 
@@ -100,6 +119,14 @@ class Aliases:
         """Return whether the last change was a rollback from this version."""
         change = self._last_change()
         return change is not None and change.action == "rollback" and change.previous == version.number
+
+    def promotion(self) -> ChampionPromotion | None:
+        """Return the promotion that made the champion what it is; None after a rollback, or if it was the first."""
+        champion, change = self.holder(CHAMPION), self._last_change()
+        if champion is None or change is None or (change.action, change.champion) != ("promote", champion.number):
+            return None
+        previous = next((version for version in self.versions if version.number == change.previous), None)
+        return None if previous is None else ChampionPromotion(champion, previous, change.at)
 
     def _swap(self, champion: ModelVersion | None) -> ChampionChange:
         previous = self.holder(PREVIOUS)
@@ -132,5 +159,9 @@ def _change(
     action: Literal["promote", "rollback"], chosen: ModelVersion, champion: ModelVersion | None
 ) -> ChampionChange:
     return ChampionChange(
-        action=action, champion=chosen.number, previous=champion.number if champion is not None else None
+        action=action, champion=chosen.number, previous=champion.number if champion is not None else None, at=_now()
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -22,7 +22,7 @@ from gliclass_spark.checkpoints.files import (
     refuse_unsafe,
 )
 from gliclass_spark.checkpoints.registry import server
-from gliclass_spark.checkpoints.registry.promotions import Aliases
+from gliclass_spark.checkpoints.registry.promotions import Aliases, ChampionPromotion
 from gliclass_spark.checkpoints.registry.tracking import TrackedRun, tracked_run
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, MODEL_NAME, PREVIOUS
 from gliclass_spark.errors import CheckpointError, ModelNotFoundError, RegistryError
@@ -223,6 +223,16 @@ class Registry:
         """Return whether the model's last promotion was one of this version, and was rolled back."""
         with self._aliases(version.name) as aliases:
             return aliases.rolled_back(version)
+
+    def last_promotion(self, name: str) -> ChampionPromotion | None:
+        """Return the promotion that is in force; None after a rollback, and if the champion replaced no version."""
+        with self._aliases(name) as aliases:
+            return aliases.promotion()
+
+    def set_tag(self, version: ModelVersion, tag: str, value: str) -> None:
+        """Set a tag of a version."""
+        with self._query() as client:
+            client.set_model_version_tag(version.name, str(version.number), tag, value)
 
     def download(self, version: ModelVersion, folder: Path) -> None:
         """Download the files of a checkpoint, and no others. Raises CheckpointError if its weights are pickled."""

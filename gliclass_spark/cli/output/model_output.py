@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -75,3 +76,19 @@ def show_versions(console: Console, name: str, versions: Sequence[ModelVersion])
             escape(version.tags.get("macro_f1", "")),
         )
     table.print(console)
+    _show_rollbacks(console, versions)
+
+
+def _show_rollbacks(console: Console, versions: Sequence[ModelVersion]) -> None:
+    """Print why versions were rolled back automatically."""
+    from gliclass_spark.checkpoints.registry.promotions import ROLLBACK_TAG
+
+    for version in versions:
+        if ROLLBACK_TAG in version.tags:
+            reason = json.loads(version.tags[ROLLBACK_TAG])["reason"]
+            console.print(
+                f"version {version.number} was rolled back automatically: {reason}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )

@@ -15,7 +15,12 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import Mask
 from gliclass_spark.retraining.gate.f1_statistics import F1Gain, FloatArray64, holm
 from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet, GateComparison, compare
-from gliclass_spark.retraining.gate.reward_comparison import RewardDifference, reward_difference, with_propensities
+from gliclass_spark.retraining.gate.reward_comparison import (
+    HarmRule,
+    RewardDifference,
+    reward_difference,
+    with_propensities,
+)
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_forgetting
@@ -23,8 +28,6 @@ from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_fo
 _TIMED_TEXTS = 200
 _TIMED_ROUNDS = 3
 _WARM_UP_TEXTS = 4
-# With fewer, the normal approximation of the estimate's error is not to be trusted.
-_MIN_EFFECTIVE_DECISIONS = 30
 
 
 @dataclass(frozen=True)
@@ -175,26 +178,15 @@ def _check_labels(comparison: GateComparison, rules: GateRules) -> Finding:
 
 
 def _check_reward(reward: RewardDifference | None, feedback: LoggedDecisions, rules: GateRules) -> Finding:
-    rule = "max_reward_loss"
-    if reward is None:
-        reason = (
-            "no decision of the newest feedback has a propensity; set `exploration` in the pipeline"
-            if not feedback.explored
-            else "the newest feedback has no right and wrong decisions to compare"
-        )
-        return Finding(rule, True, f"no evidence: {reason}")
-    counts = (
-        f"{reward.decisions} judged decisions of {reward.documents} documents, effective sample size "
-        f"{reward.effective_sample_size:.0f}"
-    )
-    if reward.effective_sample_size < _MIN_EFFECTIVE_DECISIONS:
-        return Finding(rule, True, f"no evidence: {counts}, at least {_MIN_EFFECTIVE_DECISIONS} are needed")
-    lower, upper = reward.bounds(rules.confidence)
+    rule, harm = "max_reward_loss", HarmRule(rules.max_reward_loss, rules.confidence)
+    missing = harm.missing_evidence(reward, feedback, "newest feedback")
+    if reward is None or missing is not None:
+        return Finding(rule, True, f"no evidence: {missing}")
     return Finding(
         rule,
-        upper >= -rules.max_reward_loss,
-        f"estimated reward per decision on the newest feedback, candidate - champion: {reward.difference:+.3f} "
-        f"({lower:+.3f} to {upper:+.3f}; {counts}); refused if the upper end is below {-rules.max_reward_loss:+.3f}",
+        not harm.shows_harm(reward),
+        f"estimated reward per decision on the newest feedback, candidate - champion: {harm.describe(reward)}; "
+        f"refused if the upper end is below {-rules.max_reward_loss:+.3f}",
     )
 
 

@@ -41,6 +41,47 @@ class RewardDifference:
         return self.difference - margin, self.difference + margin
 
 
+@dataclass(frozen=True)
+class HarmRule:
+    """When a difference in reward is evidence of harm: its upper bound, at `confidence`, is below `-max_loss`.
+
+    min_effective_decisions: with a smaller effective sample size, the normal approximation of the estimate's error is
+    not to be trusted, and there is no evidence.
+    """
+
+    max_loss: float
+    confidence: float
+    min_effective_decisions: int = 30
+
+    def missing_evidence(self, reward: RewardDifference | None, feedback: LoggedDecisions, name: str) -> str | None:
+        """Return why the feedback of this name shows nothing; None if it is enough."""
+        if reward is None:
+            return (
+                f"no decision of the {name} has a propensity; set `exploration` in the pipeline"
+                if not feedback.explored
+                else f"the {name} has no right and wrong decisions to compare"
+            )
+        if reward.effective_sample_size < self.min_effective_decisions:
+            return f"{_counts(reward)}, at least {self.min_effective_decisions} are needed"
+        return None
+
+    def shows_harm(self, reward: RewardDifference) -> bool:
+        """Return whether a reward that is evidence shows harm."""
+        return reward.bounds(self.confidence)[1] < -self.max_loss
+
+    def describe(self, reward: RewardDifference) -> str:
+        """Return the difference with its bounds, and how many decisions it is of."""
+        lower, upper = reward.bounds(self.confidence)
+        return f"{reward.difference:+.3f} ({lower:+.3f} to {upper:+.3f}; {_counts(reward)})"
+
+
+def _counts(reward: RewardDifference) -> str:
+    return (
+        f"{reward.decisions} judged decisions of {reward.documents} documents, effective sample size "
+        f"{reward.effective_sample_size:.0f}"
+    )
+
+
 def reward_difference(
     decisions: LoggedDecisions, chosen: Mask, other_chosen: Mask, not_given: NotGiven = "unknown"
 ) -> RewardDifference | None:
