@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException, PySparkException
@@ -130,6 +131,10 @@ class TableRef:
         Raises TableError if the table has no version at or before that time.
         """
         handle = self.handle(spark)
+        if until is None and self.table is None:
+            # No Spark job, as `detail` and `history` are. Of a catalog's table, the log alone may lack commits.
+            snapshot = _snapshot(handle)
+            return VersionRange(snapshot.metadata().id(), None, snapshot.version())
         table_id = handle.detail().select("id").collect()[0]["id"]
         if until is None:
             return VersionRange(table_id, None, int(handle.history(1).select("version").collect()[0]["version"]))
@@ -173,11 +178,11 @@ class TableRef:
 
     def read(self, spark: SparkSession, version: int | None) -> DataFrame:
         """Return the table at the version (None: the latest). Raises TableError if that version can't be read."""
-        self.handle(spark)
         reader = spark.read.option("versionAsOf", version) if version is not None else spark.read
         try:
             return self._load(reader)
         except (AnalysisException, PySparkException) as error:
+            self.handle(spark)  # raises if there is no table at all
             reason = unreadable_reason(error) or str(error).strip().splitlines()[0]
             raise TableError(
                 f"version {version} of {self.name} can't be read any more ({reason}); "
@@ -207,6 +212,13 @@ class TableRef:
 
     def _load(self, reader: DataFrameReader) -> DataFrame:
         return reader.table(self.table) if self.table else reader.format("delta").load(self.path)
+
+
+def _snapshot(handle: DeltaTable) -> Any:
+    """Return the JVM's `Snapshot` of the latest version of a table that is read by its path."""
+    log = handle._jdt.deltaLog()
+    defaults = (getattr(log, f"update$default${position}")() for position in (1, 2, 3))
+    return log.update(*defaults)
 
 
 def unreadable_reason(error: BaseException) -> str | None:
