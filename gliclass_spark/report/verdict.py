@@ -37,6 +37,7 @@ _COUNTS = {
     "over_share": "left out: of sources beyond max_source_share",
     "older": "left out: older than the newest decisions",
     "rows": "decisions in the snapshot",
+    "rewarded_documents": "of these on all labels of a document together",
     "documents": "documents in the snapshot",
     "held_out": "of these held out for the gate: the newest",
 }

@@ -10,7 +10,11 @@ from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.retraining.feedback_evidence import FeedbackEvidence, count_evidence
 from gliclass_spark.retraining.gate.golden_power import GoldenPower, golden_power
-from gliclass_spark.retraining.retraining_data import read_golden, unknown_labels_message
+from gliclass_spark.retraining.retraining_data import (
+    document_rewards_note,
+    read_golden,
+    unknown_labels_message,
+)
 from gliclass_spark.retraining.training_cost import StepCost, estimate_costs, passes_note
 from gliclass_spark.training.data.labelled_text import read_sets
 
@@ -52,10 +56,12 @@ def check_readiness(config: RetrainConfig) -> Readiness:
 
 def _problems(config: RetrainConfig, evidence: FeedbackEvidence) -> Iterator[str]:
     name = config.pipeline.label_set.name
-    if not evidence.signals and evidence.dropped:
+    if not evidence.signals and (evidence.dropped or evidence.dropped_documents):
+        count = sum(evidence.dropped.values()) + evidence.dropped_documents
+        labels = f" ({_listed(evidence.dropped)})" if evidence.dropped else ""
         yield (
-            f"all {sum(evidence.dropped.values()):,} signals are about labels that {name!r} lacks "
-            f"({_listed(evidence.dropped)}); bring feedback on its labels, or bring these labels back"
+            f"all {count:,} signals are about labels that {name!r} lacks{labels}; bring feedback on its labels, or "
+            "bring these labels back"
         )
         return
     if not evidence.signals:
@@ -71,6 +77,12 @@ def _problems(config: RetrainConfig, evidence: FeedbackEvidence) -> Iterator[str
             f"about {usable:,} of {evidence.usable:,} judged or rewarded decisions are left to train on "
             f"(holdout_share: {config.holdout_share:g}), {config.min_decisions:,} are needed; bring more feedback, or "
             "lower min_decisions"
+        )
+    if evidence.usable and not evidence.judged_documents and not config.replay:
+        yield (
+            f"none of {evidence.usable:,} rewards says which label holds: those of labels are 0, and a document whose "
+            "labels were rejected together does not say which of them was wrong; bring rewards of good decisions, or "
+            "verdicts on labels"
         )
     if evidence.judged and not (evidence.right_labels and evidence.wrong_labels):
         meaning = "holds" if evidence.right_labels else "does not hold"
@@ -97,11 +109,13 @@ def _evidence_notes(config: RetrainConfig, evidence: FeedbackEvidence) -> Iterat
         )
     elif config.max_source_share is None and share > _LARGE_SOURCE_SHARE:
         yield f"{share:.0%} of the signals are from {source!r}; `max_source_share: 0.5` limits what one source decides"
-    if evidence.rewarded and evidence.lowest_reward == evidence.highest_reward:
+    if (evidence.rewarded or evidence.rewarded_documents) and evidence.lowest_reward == evidence.highest_reward:
         yield (
             f"all rewards are equal ({evidence.lowest_reward:g}): they don't say which decisions are better; bring "
             "feedback on wrong decisions and on right ones"
         )
+    if evidence.rewarded_documents and config.ppo is None and config.pipeline.label_set.multi_label:
+        yield document_rewards_note(evidence.rewarded_documents)
     if not evidence.with_propensity:
         yield (
             "all decisions were made by thresholds: nothing can be learned about labels that documents were not given, "

@@ -85,6 +85,14 @@ def unknown_labels_message(golden: LabelledSet, label_set: LabelSet) -> str | No
     )
 
 
+def document_rewards_note(documents: int) -> str:
+    """Return what to do about this many documents with one reward for all of their labels, without PPO."""
+    return (
+        f"{documents:,} documents have one reward for all of their labels: PPO learns more from these than supervised "
+        "training, which takes the labels of the good ones as true; turn it on: ppo: {}"
+    )
+
+
 def data_versions(config: RetrainConfig) -> dict[str, str]:
     """Return path and version of each table beside the snapshot, by role."""
     tables = {"golden": config.golden}
@@ -117,7 +125,7 @@ def _left_out_note(count: int) -> Iterator[str]:
 
 
 def _refuse_little_feedback(training: LoggedDecisions, min_decisions: int) -> None:
-    usable = int((training.judged | training.rewarded).sum())
+    usable = int((training.judged | training.rewarded).sum()) + _rewarded_documents(training)
     if usable < min_decisions:
         raise TrainingError(
             f"{usable} decisions are judged or rewarded, {min_decisions} are needed; bring more feedback "
@@ -130,6 +138,10 @@ def _refuse_little_feedback(training: LoggedDecisions, min_decisions: int) -> No
             f"all {int(training.judged.sum())} judgements say that a label {meaning}, so there is nothing to tell "
             "apart; bring feedback on decisions that were wrong and on some that were right"
         )
+
+
+def _rewarded_documents(decisions: LoggedDecisions) -> int:
+    return int(decisions.sharing.any(axis=1).sum())
 
 
 def _without_texts(decisions: LoggedDecisions, texts: tuple[str, ...]) -> LoggedDecisions:
@@ -172,7 +184,11 @@ def _notes(
         )
     if not replay:
         yield "nothing is replayed: other labels may be forgotten; name sets in `replay`"
-    if config.ppo is not None and training.rewarded.any() and not training.rewards_differ(config.ppo.not_given):
+    documents = _rewarded_documents(training)
+    if documents and config.ppo is None and training.label_set.multi_label:
+        yield document_rewards_note(documents)
+    is_rewarded = training.rewarded.any() or documents
+    if config.ppo is not None and is_rewarded and not training.rewards_differ(config.ppo.not_given):
         yield (
             "all rewards are equal: PPO trains on judgements alone; if labels that are not given earn nothing, say so: "
             "ppo: {not_given: zero}"

@@ -26,6 +26,7 @@ from gliclass_spark.errors import ConfigError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import read_calibration
 from gliclass_spark.model.checkpoint import load
+from gliclass_spark.retraining.document_comparison import document_reward_difference
 from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet
 from gliclass_spark.retraining.gate.judge import judge
 from gliclass_spark.retraining.gate.reward_comparison import RewardDifference, reward_difference
@@ -39,7 +40,7 @@ SNAPSHOT = "snapshot"
 _SAVE_STEPS = 50
 # The keys of the configuration that a step's outcome follows from, apart from those of the steps before it.
 _SETTINGS = {
-    "supervised": ("holdout_share", "max_source_share", "replay", "seed", "supervised"),
+    "supervised": ("feedback", "holdout_share", "max_source_share", "replay", "seed", "supervised"),
     "ppo": ("ppo",),
     "calibrate": ("golden",),
     "gate": ("gate", "retention"),
@@ -209,7 +210,10 @@ class Retraining:
         )
 
     def _difference(self, checkpoint: Path, other: Path, not_given: NotGiven) -> RewardDifference | None:
-        """Return how much more reward a checkpoint would earn than another, on the half of the feedback for that."""
+        """Return how much more reward a checkpoint would earn than another, on the half of the feedback for that.
+
+        The estimate is that of the rewards of labels or of documents, whichever is of more documents.
+        """
         decisions, _ = self.data.split_held_out(self.config.seed)
         if not decisions.texts:
             return None
@@ -217,7 +221,10 @@ class Retraining:
             Contender(Engine.from_pretrained(str(folder))).assign(decisions.texts, decisions.label_set)
             for folder in (checkpoint, other)
         )
-        return reward_difference(decisions, chosen, other_chosen, not_given)
+        of_labels = reward_difference(decisions, chosen, other_chosen, not_given)
+        of_documents = document_reward_difference(decisions, chosen, other_chosen)
+        known = [difference for difference in (of_labels, of_documents) if difference is not None]
+        return max(known, key=lambda difference: difference.documents, default=None)
 
     def _feedback_for_gate(self) -> LoggedDecisions:
         """Return the held-out feedback that the candidate was not chosen by."""
@@ -228,8 +235,8 @@ class Retraining:
         path, settings = self.folder / f"{step}.json", self._settings(step)
         if path.exists():
             recorded: Outcome = json.loads(path.read_text(encoding="utf-8"))
-            earlier = recorded.get("settings", settings)  # earlier versions did not record them
-            changed = [name for name, value in settings.items() if earlier.get(name) != value]
+            earlier = recorded.get("settings", {})  # earlier versions recorded none, or not all of them
+            changed = [name for name, value in settings.items() if earlier.get(name, value) != value]
             if changed:
                 raise ConfigError(
                     f"{path}: this retraining did its step {step!r} with another {' and '.join(map(repr, changed))}; "

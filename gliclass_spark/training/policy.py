@@ -38,16 +38,17 @@ class Policy(nn.Module):
         return logits, None if features is None else self.value(features)
 
 
-def value_features(ref_logits: Tensor, logged: bool) -> Tensor:
+def value_features(ref_logits: Tensor, sharing: Tensor | None) -> Tensor:
     """Return the inputs of the value head, (texts, labels, 4).
 
-    They are the reference policy's logit and probability, its mean probability over the text's labels, and whether
-    the rewards are those of logged decisions.
+    sharing: of logged decisions, whether the reward is that of all labels of the text; None for sampled ones. They are
+    the reference policy's logit and probability, its mean probability over the text's labels, and what the rewards are
+    of: 0 sampled actions, 1 a logged decision on a label, -1 one on all labels of a text.
     """
     probabilities = torch.sigmoid(ref_logits)
     text_mean = probabilities.mean(dim=1, keepdim=True).expand_as(probabilities)
-    is_logged = torch.full_like(probabilities, float(logged))
-    return torch.stack([torch.tanh(ref_logits / 4), probabilities, text_mean, is_logged], dim=-1)
+    kind = torch.zeros_like(probabilities) if sharing is None else 1 - 2 * sharing.to(probabilities.dtype)
+    return torch.stack([torch.tanh(ref_logits / 4), probabilities, text_mean, kind], dim=-1)
 
 
 def action_values(q_values: Tensor, actions: Tensor) -> Tensor:

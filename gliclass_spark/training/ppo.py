@@ -7,7 +7,8 @@ reward for each text, a KL penalty towards the model before the training.
 Actions come from two sources. Where labels are judged, the policy samples actions, and the reward of a text is how
 well they match its labels (`rewards`). Where only rewards of decisions are known, the logged decisions are the
 actions. They were drawn by another behaviour policy; importance weights correct for that, apart from the clipped
-ratio, which stays one between the policy and itself before the step (arXiv 2110.00641).
+ratio, which stays one between the policy and itself before the step (arXiv 2110.00641). A reward of all labels of a
+text together is, like that of a sampled rollout, the reward of each of its actions; each has a ratio of its own.
 
 The value head predicts the rewards q of both actions. The baseline of an advantage is the state's value under the
 policy, pi q(1) + (1 - pi) q(0), and not q of the action that was taken: where only given labels earn rewards, that
@@ -47,7 +48,7 @@ from gliclass_spark.training.policy import (
     sample_actions,
     value_features,
 )
-from gliclass_spark.training.rollouts import Rollout, baseline, logged_rollout, sampled_rollout
+from gliclass_spark.training.rollouts import Rollout, baseline, logged_rollout, sampled_rollout, sharing_of
 from gliclass_spark.training.training_state import TrainingState
 
 Metrics = Mapping[str, float]
@@ -118,7 +119,8 @@ def train(
         temperatures, biases, thresholds = _label_settings(label_set, labels, accelerator.device)
         with torch.no_grad(), accelerator.autocast():
             ref_logits, _ = ref_policy(inputs, temperatures, biases)
-        features = value_features(ref_logits, isinstance(batch, LoggedBatch))
+        sharing = sharing_of(batch, ref_logits) if isinstance(batch, LoggedBatch) else None
+        features = value_features(ref_logits, sharing)
 
         rollout = None
         for _ in range(config.epochs):

@@ -19,9 +19,9 @@ class Rollout:
 
     logprobs: log pi_old(a), pi_old the policy at the start of the step. importance_weights: pi_old(a) / b(a) for
     actions that were logged under a behaviour policy b, the weight of the judgement for sampled ones. mask: whether the
-    action has a reward. logged: whether the actions were logged. rewards_both_actions: whether both actions can be
-    rewarded. If not, the other one is worth 0, and so is the baseline: one that learns the reward of the rewarded
-    action would cancel it.
+    action has a reward. logged: whether the actions were logged. sharing: of logged ones, whether the reward is that of
+    all labels of the text together. rewards_both_actions: whether both actions on a label can be rewarded. If not, the
+    other one is worth 0, and so is the baseline: one that learns the reward of the rewarded action would cancel it.
     """
 
     actions: Tensor
@@ -31,6 +31,7 @@ class Rollout:
     mask: Tensor
     logged: bool
     rewards_both_actions: bool = True
+    sharing: Tensor | None = None
 
 
 def sampled_rollout(
@@ -63,14 +64,26 @@ def logged_rollout(logits: Tensor, batch: LoggedBatch, config: Ppo) -> Rollout:
         ~torch.isnan(logged_actions),
         logged=True,
         rewards_both_actions=batch.rewards_both_actions,
+        sharing=sharing_of(batch, logits),
     )
+
+
+def sharing_of(batch: LoggedBatch, logits: Tensor) -> Tensor:
+    """Return which rewards are those of all labels of a text together, (texts, labels). logits: of its first labels."""
+    if batch.sharing is None:
+        return torch.zeros_like(logits, dtype=torch.bool)
+    return torch.from_numpy(batch.sharing[:, : logits.shape[1]]).to(logits.device)
 
 
 def baseline(q_values: Tensor, logits: Tensor, rollout: Rollout, not_given: NotGiven) -> Tensor:
     """Return what is subtracted from the rewards of a rollout, (texts, labels): the state's value under the policy.
 
-    It is 0 where one action alone is ever rewarded.
+    It is 0 where one action alone is ever rewarded. The reward of a text is earned by both.
     """
+    of_text = state_values(q_values.detach(), logits)
+    if not rollout.logged:
+        return of_text
+    of_label = state_values(q_values.detach(), logits, not_given)
     if not rollout.rewards_both_actions:
-        return torch.zeros_like(rollout.rewards)
-    return state_values(q_values.detach(), logits, not_given if rollout.logged else "unknown")
+        of_label = torch.zeros_like(rollout.rewards)
+    return of_label if rollout.sharing is None else torch.where(rollout.sharing, of_text, of_label)

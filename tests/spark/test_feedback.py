@@ -23,6 +23,7 @@ from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
 from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, ingest
 from gliclass_spark.spark.jobs.snapshot import snapshot
+from gliclass_spark.training.data.logged_decisions import read_decisions
 
 TEXTS = {f"d-{number}": f"document number {number} speaks of a lake" for number in range(6)} | {"blank": " "}
 TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -90,7 +91,7 @@ def test_a_signal_is_ingested_once_with_its_decision(spark: SparkSession, pipeli
         signal("d-4", "spam", "accepted", observed_at=LONG_AGO),
     ]
     first = ingest(spark, pipeline, write_signals(folder, *signals, signals[0]))
-    assert first == IngestedSignals(read=6, new=5, duplicates=1, late=1, contradicting=0, refused={})
+    assert first == IngestedSignals(read=6, new=5, duplicates=1, documents=0, late=1, contradicting=0, refused={})
     feedback = {row["doc_id"]: row for row in stored(spark, pipeline, "feedback")}
     for key, row in feedback.items():
         tag = tags[key]
@@ -117,7 +118,7 @@ def test_a_signal_is_ingested_once_with_its_decision(spark: SparkSession, pipeli
 
 INVALID: dict[str, dict[str, str | None]] = {
     "doc_id is empty": {"doc_id": " "},
-    "label is empty": {"label": None},
+    "corrected needs a label": {"label": " ", "verdict": "corrected"},
     "source is empty": {"source": ""},
     "unknown verdict": {"verdict": "liked"},
     "observed_at is no time, such as 2026-03-01T08:00:00Z": {"observed_at": "10:30"},
@@ -163,6 +164,10 @@ def test_signals_are_read_from_csv_parquet_delta_and_folders_of_them(
     news = [ingest(spark, pipeline, str(folder / kind)).new for kind in ("parquet", "delta", "csv")]
     assert news == [2, 0, 0]
 
+    bare = frame.drop("label").where("doc_id = 'd-1'")
+    bare.write.parquet(str(folder / "bare"))
+    ingested = ingest(spark, pipeline, str(folder / "bare"))
+    assert (ingested.new, ingested.documents) == (1, 1), "without the column, a signal is about the whole document"
     (folder / "short.csv").write_text("doc_id,label\nd-0,lake\n")
     with pytest.raises(TableError, match=r"column 'verdict' is missing; signals have .* found doc_id, label"):
         ingest(spark, pipeline, str(folder / "short.csv"))
@@ -224,6 +229,7 @@ def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
         "over_share": 0,
         "older": 2,
         "rows": 2,
+        "rewarded_documents": 0,
         "documents": 2,
         "held_out": 1,
     }
@@ -239,6 +245,7 @@ def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
     rows = pq.read_table(folder / "full" / "feedback.parquet")
     assert {field.name: str(field.type) for field in rows.schema} == {
         **{"doc_id": "string", "text": "string", "label": "string", "target": "int8", "reward": "float"},
+        "model_digest": "string",
         **{"chosen": "bool", "propensity": "double", "score": "float", "observed_at": "timestamp[us, tz=UTC]"},
         "held_out": "bool",
     }
@@ -256,10 +263,63 @@ def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
         "chosen": "lake" in tags["d-4"]["labels"],
         "propensity": tags["d-4"]["propensities"]["lake"],
         "score": tags["d-4"]["scores"]["lake"],
+        "model_digest": tags["d-4"]["model_digest"],
         "observed_at": TOMORROW + timedelta(hours=4),
         "held_out": False,
     }
     assert (late["target"], late["reward"], late["chosen"], late["propensity"], late["score"]) == (1, *[None] * 4)
+
+
+def test_feedback_without_a_label_judges_all_labels_of_a_document(
+    spark: SparkSession, pipeline: Pipeline, folder: Path
+) -> None:
+    tags = {row["doc_id"]: row for row in stored(spark, pipeline, "tags")}
+    whole = {"label": None}
+    signals = [
+        signal("d-0", "lake", "accepted") | whole,
+        signal("d-1", "lake", "rejected", hours=1) | {"label": " "},
+        signal("d-2", "lake", "rated", hours=2, reward=0.25) | whole,
+        signal("d-2", "lake", "rejected", hours=2),
+        signal("d-3", "lake", "clicked", observed_at=LONG_AGO) | whole,
+        signal("blank", "lake", "accepted") | whole,
+    ]
+    path = write_signals(folder, *signals)
+    first = ingest(spark, pipeline, path)
+    assert (first.new, first.documents, first.late) == (5, 4, 1)
+    assert {reason: refused.count for reason, refused in first.refused.items()} == {
+        "the document could not be scored": 1
+    }
+    assert ingest(spark, pipeline, path).duplicates == 5, "a missing label is a key, too"
+    feedback = {(row["doc_id"], row["label"]): row for row in stored(spark, pipeline, "feedback")}
+    for doc_id, reward in (("d-0", 1.0), ("d-1", -1.0), ("d-2", 0.25)):
+        row, tag = feedback[doc_id, None], tags[doc_id]
+        assert (row["chosen"], row["reward"], row["score"], row["propensity"]) == (True, reward, None, None)
+        assert (row["labels"], row["scores"]) == (sorted(tag["labels"]), tag["scores"])
+        assert row["propensities"] == tag["propensities"]
+    for key in (("d-2", "lake"), ("d-3", None)):
+        assert [feedback[key][name] for name in ("labels", "scores", "propensities")] == [None] * 3
+
+    result = snapshot(spark, pipeline, str(folder / "snapshot"), 0.3)
+    counted = ("signals", "late", "decisions", "unknown", "rows", "rewarded_documents", "documents", "held_out")
+    assert [result.counts[name] for name in counted] == [5, 1, 5, 1, 4, 3, 3, 1]
+    decisions = read_decisions(folder / "snapshot")
+    texts = dict(zip(decisions.texts, range(len(decisions)), strict=True))
+    rows = [texts[TEXTS[doc_id]] for doc_id in ("d-0", "d-1", "d-2")]
+    assert decisions.document_rewards[rows].tolist() == [1.0, -1.0, 0.25]
+    assert decisions.held_out[rows].tolist() == [False, False, True]
+    spam, lake = (decisions.label_set.names.index(name) for name in ("spam", "lake"))
+    assert decisions.actions[rows[0], spam] == ("spam" in tags["d-0"]["labels"])
+    assert decisions.propensities[rows[1], lake] == pytest.approx(tags["d-1"]["propensities"]["lake"])
+    assert decisions.targets[rows].tolist() == [[-1, -1], [-1, -1], [-1, 0] if lake == 1 else [0, -1]]
+
+    # A label set that has not all of the labels that a document got can't say whether they were right together.
+    changed = pipeline.model_copy(update={"label_set": LabelSet.of("lake", name="mail")})
+    mapped = snapshot(spark, changed, str(folder / "changed"), 0.3)
+    had_spam = sum("spam" in tags[doc_id]["labels"] for doc_id in ("d-0", "d-1", "d-2"))
+    assert mapped.counts["dropped"] == had_spam
+    assert mapped.counts["rewarded_documents"] == 3 - had_spam
+    with pytest.raises(ConfigError, match=r"snapshot with another feedback.resolve; retrain under a new run id"):
+        snapshot(spark, pipeline, str(folder / "snapshot"), 0.3, resolve="majority")
 
 
 def test_a_late_signal_does_not_hold_out_a_document_that_an_earlier_training_may_have_read(

@@ -128,17 +128,22 @@ def test_its_feedback_is_exported_and_new_feedback_is_ingested(
     spark: SparkSession, pipeline: Pipeline, folder: Path, one_more: Any
 ) -> None:
     assert snapshot(spark, pipeline, str(folder / "snapshot"), 0.25).counts == EXPECTED["snapshot"] | dict.fromkeys(
-        ("mapped", "dropped", "over_share"), 0
+        ("mapped", "dropped", "over_share", "rewarded_documents"), 0
     )
     existing, news = (folder / "signals_2.jsonl").read_text(), folder / "news.jsonl"
     signal = {"doc_id": "redis", "label": "databases", "verdict": "accepted", "source": "review"}
     news.write_text(existing + json.dumps({**signal, "observed_at": "2030-01-03T08:00:00Z"}) + "\n")
     assert ingest(spark, pipeline, str(news)) == IngestedSignals(
-        read=6, new=1, duplicates=5, late=0, contradicting=0, refused={}
+        read=6, new=1, duplicates=5, documents=0, late=0, contradicting=0, refused={}
     )
     feedback = rows(folder, "feedback", TABLES["feedback"])
     assert [row for row in feedback if row["doc_id"] != "redis"] == TABLES["feedback"]
     assert [(row["chosen"], row["reward"]) for row in feedback if row["doc_id"] == "redis"] == [(True, 1.0)]
+    # The label was NOT NULL in it.
+    news.write_text(json.dumps({**signal, "label": None, "observed_at": "2030-01-03T08:00:00Z"}) + "\n")
+    assert ingest(spark, pipeline, str(news)).documents == 1
+    taken = snapshot(spark, pipeline, str(folder / "with_document"), 0.25)
+    assert taken.counts["rewarded_documents"] == 1
 
 
 @pytest.mark.parametrize(("run_id", "text"), [("run-1", "The moon went down"), ("run-2", "A client for Kafka")])

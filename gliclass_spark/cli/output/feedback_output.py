@@ -20,6 +20,8 @@ def show_feedback(console: Console, name: str, result: IngestedSignals) -> None:
     table.number("rows")
     for title, count in (("read", result.read), ("new", result.new), ("duplicates", result.duplicates)):
         table.row(title, f"{count:,}")
+    if result.documents:
+        table.row("without a label: new, about a whole document", f"{result.documents:,}")
     table.row("late: new, about an earlier decision", f"{result.late:,}")
     for reason, refused in result.refused.items():
         table.row(escape(f"refused: {reason}"), f"{refused.count:,}")

@@ -50,18 +50,27 @@ def _evidence(config: RetrainConfig, evidence: FeedbackEvidence) -> ResultTable:
     source, count = next(iter(evidence.sources.items()), ("", 0))
     share = f"{count / evidence.signals:.0%} of the signals from {source}" if evidence.signals else ""
     dropped = ", ".join(list(evidence.dropped)[:_MAX_LABELS])
+    if evidence.dropped_documents:
+        dropped += f"{'; ' if dropped else ''}{evidence.dropped_documents:,} on whole documents"
     for title, number, remark in (
         ("signals", evidence.signals, f"{evidence.mapped:,} on earlier label sets"),
         ("new since the last retraining", evidence.new, f"needed: {config.min_new_signals:,} (min_new_signals)"),
-        ("dropped: the label is gone", sum(evidence.dropped.values()), dropped),
+        ("dropped: the label is gone", sum(evidence.dropped.values()) + evidence.dropped_documents, dropped),
+        ("late", evidence.late, "about an earlier decision: only a label's verdict counts"),
         ("sources", len(evidence.sources), share),
         ("decisions", evidence.decisions, f"on {evidence.documents:,} documents"),
+        ("contradicting", evidence.contradicting, "their verdicts cancel each other"),
         (
             "judged by a verdict",
             evidence.judged,
             f"the label holds: {evidence.right_labels:,}, does not: {evidence.wrong_labels:,}",
         ),
         ("with a reward", evidence.rewarded, _rewards(evidence)),
+        (
+            "documents with one reward",
+            evidence.rewarded_documents,
+            f"for all of their labels, above 0: {evidence.accepted_documents:,}",
+        ),
         (
             "judged or with a reward",
             evidence.usable,

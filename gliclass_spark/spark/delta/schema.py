@@ -76,11 +76,16 @@ FEEDBACK = StructType(
         StructField("source", StringType()),
         StructField("observed_at", TimestampType()),
         # The decision, as `tags` had it when the signal was ingested; for a late signal the text's hash alone.
+        # `chosen` is true for a document: it was assigned its labels.
         StructField("content_hash", StringType()),
         StructField("chosen", BooleanType()),
         StructField("score", FloatType()),
         StructField("propensity", DoubleType()),
         StructField("model_digest", StringType()),
+        # Of a signal about a document: score and propensity of every label. The earliest tables lack these columns.
+        StructField("labels", ArrayType(StringType())),
+        StructField("scores", MapType(StringType(), FloatType())),
+        StructField("propensities", MapType(StringType(), DoubleType())),
         StructField("ingested_at", TimestampType()),
     ]
 )
@@ -114,16 +119,19 @@ DECISION_COMMENTS = {
 FEEDBACK_COMMENTS = {
     KEY: "the document",
     "label_set_hash": "the label set of the decision",
-    "label": "the label",
-    "verdict": "what the signal says about the label",
+    "label": "the label; null for a signal about all labels of the document",
+    "verdict": "what the signal says about the label, or about all labels of the document",
     "reward": "from -1 to 1: how good the decision was",
     "source": "the person or system that sent it",
     "observed_at": "when it was observed",
     "content_hash": "SHA-256 of the text that the decision was about",
-    "chosen": "whether the document was assigned the label; null for a late signal",
+    "chosen": "whether the document was assigned the label; true without a label; null for a late signal",
     "score": "the label's score in the decision; null for a late signal",
     "propensity": "the label's propensity; null for a late signal, and without exploration",
     "model_digest": "the model of the decision; null for a late signal",
+    "labels": "of a signal without a label, the labels that the document was assigned, by name; else null",
+    "scores": "of a signal without a label, the score of every label; else null",
+    "propensities": "of a signal without a label, the propensity of every label; else null",
     "ingested_at": "when the signal was ingested",
 }
 
@@ -183,7 +191,7 @@ STAGED_SPEC = TableSpec(
 FEEDBACK_SPEC = TableSpec(
     FEEDBACK,
     "A row for each signal about a decision",
-    not_null=(*SIGNAL_KEY, "content_hash"),
+    not_null=(*(name for name in SIGNAL_KEY if name != "label"), "content_hash"),
     cluster_by=("label_set_hash", KEY),
     properties=_PROPERTIES,
     comments=FEEDBACK_COMMENTS,

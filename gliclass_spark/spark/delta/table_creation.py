@@ -105,7 +105,8 @@ def check_storable(schema: StructType, source: str) -> None:
 def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, ...]:
     """Create the table, or the columns and constraints that it lacks. Return the columns that it lacked.
 
-    Completes a creation that was killed. Raises TableError as `missing_columns` does.
+    A column that may be null in `spec` may be so afterwards. Completes a creation that was killed. Raises TableError as
+    `missing_columns` does.
     """
     missing = missing_columns(spark, table, spec.schema)
     create(spark, table, spec)
@@ -113,6 +114,9 @@ def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, 
         # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
         no_rows = spark.createDataFrame([], spec.schema)
         retry_conflicts(lambda: table.append(no_rows, mergeSchema="true"), table.name)
+    for field in table.read(spark, None).schema:
+        if not field.nullable and field.name in spec.schema.names and field.name not in spec.not_null:
+            _alter(spark, table, f"ALTER COLUMN {quoted(field.name)} DROP NOT NULL")
     if spec.settings:
         apply_settings(spark, table, spec, table.properties(spark))
     names = {name.lower() for name in table.property_names(spark)} if spec.constraints else set()

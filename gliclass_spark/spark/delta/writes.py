@@ -28,8 +28,9 @@ def upsert(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:
 
 
 def insert_new(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:
-    """Insert the rows whose key the Delta table does not have."""
-    table.alias("t").merge(rows.alias("s"), _same(key)).whenNotMatchedInsertAll().execute()
+    """Insert the rows whose key the Delta table does not have; null equals null."""
+    same = " AND ".join(f"t.{name} <=> s.{name}" for name in key)
+    table.alias("t").merge(rows.alias("s"), same).whenNotMatchedInsertAll().execute()
 
 
 def replace_rows(table: DeltaTable, rows: DataFrame, keys: DataFrame | None) -> None:

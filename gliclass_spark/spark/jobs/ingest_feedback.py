@@ -6,8 +6,10 @@ decision in `tags` is refused, and counted by its reason.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -31,6 +33,7 @@ from gliclass_spark.spark.transforms.signals import join_signals, verdict_column
 # Spark would read "10:30" as a time of today.
 _HAS_DATE = r"^\s*\d{4}-\d{2}-\d{2}"
 _NULL_IF_LATE = ("chosen", "score", "propensity", "model_digest")
+_OF_DOCUMENTS = ("labels", "scores", "propensities")
 _EXAMPLE_CHARS = 200
 _RANK = helper("rank")
 
@@ -47,14 +50,15 @@ class RefusedSignals:
 class IngestedSignals:
     """Counts of the signals that were read: each is new, a duplicate or refused.
 
-    duplicates: signals that the table has, or that the file repeats. late: new ones about an earlier
-    decision. contradicting: decisions of the file's signals whose latest explicit signals contradict each
-    other.
+    duplicates: signals that the table has, or that the file repeats. documents: new ones without a label, about all
+    labels of a document. late: new ones about an earlier decision. contradicting: decisions of the file's signals whose
+    latest explicit signals contradict each other.
     """
 
     read: int
     new: int
     duplicates: int
+    documents: int
     late: int
     contradicting: int
     refused: dict[str, RefusedSignals]
@@ -86,19 +90,28 @@ def ingest(spark: SparkSession, pipeline: Pipeline, path: str, max_error_ratio: 
         table_creation.ensure(spark, feedback, FEEDBACK_SPEC.of_pipeline(pipeline.name, pipeline.output))
         stored = feedback.read(spark, None)
         signals = _distinct(checked.where("reason IS NULL"))
-        new = signals.join(stored, list(SIGNAL_KEY), "left_anti").select(*FEEDBACK.names)
+        new = signals.join(stored, _equal(signals, stored, SIGNAL_KEY), "left_anti").select(*FEEDBACK.names)
         new = new.persist(StorageLevel.MEMORY_AND_DISK)
-        new_count, late_count = new.count(), new.where("chosen IS NULL").count()
+        counts = new.agg(F.count("*"), F.count_if(F.col("label").isNull()), F.count_if(F.col("chosen").isNull()))
+        new_count, document_count, late_count = counts.collect()[0]
         if new_count:
             retry_conflicts(partial(_insert, new, feedback), feedback.name)
         decision_keys = signals.select(KEY, "label_set_hash", "label").distinct()
         stored = feedback.read(spark, None)
-        decisions = join_signals(stored.join(decision_keys, decision_keys.columns, "left_semi"))
+        has_key = _equal(stored, decision_keys, decision_keys.columns)
+        decisions = join_signals(stored.join(decision_keys, has_key, "left_semi"))
         contradicting_count = decisions.where("contradicting").count()
         new.unpersist()
         checked.unpersist()
     duplicate_count = read_count - refused_count - new_count
-    return IngestedSignals(read_count, new_count, duplicate_count, late_count, contradicting_count, refused)
+    return IngestedSignals(
+        read_count, new_count, duplicate_count, document_count, late_count, contradicting_count, refused
+    )
+
+
+def _equal(one: DataFrame, other: DataFrame, names: Iterable[str]) -> Column:
+    """Return whether rows are equal in the columns; a missing label equals a missing label."""
+    return reduce(and_, (one[name].eqNullSafe(other[name]) for name in names))
 
 
 def _insert(new: DataFrame, feedback: TableRef) -> None:
@@ -124,7 +137,9 @@ def _checked(signals: DataFrame, pipeline: Pipeline) -> DataFrame:
     agreement = F.when(F.col("chosen") == (target == 1), 1.0).when(F.col("chosen").isNotNull(), -1.0)
     default_reward = verdict_column(lambda verdict: verdict.reward)
     reward = F.coalesce("stated_reward", default_reward, F.when(target.isNotNull(), agreement))
-    return decided.withColumn("reason", _refusal_reason()).withColumn("reward", reward)
+    checked = decided.withColumn("reason", _refusal_reason()).withColumn("reward", reward)
+    is_document = F.col("label").isNull() & F.col("chosen").isNotNull()
+    return checked.withColumns({name: F.when(is_document, F.col(name)) for name in _OF_DOCUMENTS})
 
 
 def _with_decisions(signals: DataFrame, tags: DataFrame) -> DataFrame:
@@ -137,26 +152,28 @@ def _with_decisions(signals: DataFrame, tags: DataFrame) -> DataFrame:
     joined = signals.join(decisions, [KEY, "label_set_hash"], "left").join(label_sets, "label_set_hash", "left")
     decided = joined.withColumns(
         {
-            "chosen": F.array_contains("labels", F.col("label")),
+            "labels": F.array_sort("labels"),
+            "chosen": F.col("label").isNull() | F.array_contains("labels", F.col("label")),
             "score": F.try_element_at("scores", F.col("label")),
             "propensity": F.try_element_at("propensities", F.col("label")),
         }
     )
     in_time = F.col("observed_at") >= F.col("tagged_at")
-    decided = decided.withColumn("known_label", F.col("score").isNotNull())
+    decided = decided.withColumn("known_label", F.col("label").isNull() | F.col("score").isNotNull())
     return decided.withColumns({name: F.when(in_time, F.col(name)) for name in _NULL_IF_LATE})
 
 
 def _refusal_reason() -> Column:
     """Return why a signal is refused; null if it is not."""
     reason = F.when(F.lit(False), "")
-    for name in ("doc_id", "label", "source"):
+    for name in ("doc_id", "source"):
         reason = reason.when(F.coalesce(F.trim(name), F.lit("")) == "", f"{name} is empty")
     needs_reward = verdict_column(lambda verdict: verdict.states_reward)
     stated = F.col("stated_reward")
     invalid_reward = stated.isNull() | F.isnan(stated) | ~stated.between(-1.0, 1.0)
     return (
         reason.when(needs_reward.isNull(), "unknown verdict")
+        .when(F.col("label").isNull() & (F.col("verdict") == "corrected"), "corrected needs a label")
         .when(F.col("observed_at").isNull(), "observed_at is no time, such as 2026-03-01T08:00:00Z")
         .when(F.col("reward").isNull() & needs_reward, "the verdict needs a reward")
         .when(F.col("reward").isNotNull() & invalid_reward, "reward is no number from -1 to 1")

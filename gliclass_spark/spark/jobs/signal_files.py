@@ -18,11 +18,13 @@ _READ_OPTIONS = {
     "csv": {"header": "true", "multiLine": "true", "escape": '"'},
     "json": {"primitivesAsString": "true"},
 }
-_OPTIONAL = ("label_set_hash", "reward")
+_OPTIONAL = ("label", "label_set_hash", "reward")
 
 
 def read_signals(spark: SparkSession, path: str) -> DataFrame:
     """Return the signals at `path`, unchecked: all columns as strings, and observed_at as a time if it is one.
+
+    The label is null where it is empty, and without such a column: these signals are about all labels of a document.
 
     `path` is a Delta table, a file, or a folder of files of one format. Raises TableError if there are no
     signals, or if a column is missing.
@@ -37,13 +39,15 @@ def read_signals(spark: SparkSession, path: str) -> DataFrame:
     if missing:
         raise TableError(
             f"{path}: column {missing[0]!r} is missing; signals have the columns {', '.join(REQUIRED)}, and may "
-            f"have {' and '.join(_OPTIONAL)}; found {', '.join(rows.columns)}"
+            f"have {', '.join(_OPTIONAL)}; found {', '.join(rows.columns)}"
         )
     columns = {name: F.col(name) if name in types else F.lit(None) for name in (*SIGNAL_KEY[:-1], "reward")}
     observed_at = F.col("observed_at")
     if not isinstance(types["observed_at"], TimestampType):
         observed_at = observed_at.cast("string")
-    return rows.select(*(column.cast("string").alias(name) for name, column in columns.items()), observed_at)
+    texts = {name: column.cast("string") for name, column in columns.items()}
+    texts["label"] = F.when(F.trim(texts["label"]) != "", texts["label"])
+    return rows.select(*(column.alias(name) for name, column in texts.items()), observed_at)
 
 
 def _format(spark: SparkSession, path: str) -> str:

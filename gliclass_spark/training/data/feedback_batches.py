@@ -26,12 +26,14 @@ class LoggedBatch(TrainingBatch):
 
     actions: 1 if the text was given the label, 0 if not. rewards: in [-1, 1].
     inverse_propensities: 1 / b(a) of the action under the behaviour policy b, clipped and normalized.
-    rewards_both_actions: whether giving and not giving a label are both rewarded, in all of the feedback.
+    sharing: (texts, labels) bool, whether the reward is that of all labels of the text together.
+    rewards_both_actions: whether giving and not giving a label are both rewarded, in all of the feedback on labels.
     """
 
     actions: Matrix | None = None
     inverse_propensities: Matrix | None = None
     rewards: Matrix | None = None
+    sharing: Mask | None = None
     rewards_both_actions: bool = True
 
 
@@ -87,6 +89,7 @@ class JudgedBatches(Dataset[TrainingBatch]):
 class LoggedBatches(Dataset[LoggedBatch]):
     """A fixed number of batches of rewarded decisions, each determined by seed and position.
 
+    A reward of a document is the reward of the action on each of its labels that has none of its own.
     max_weight: see `LoggedDecisions.weights`. not_given: "zero" rewards labels that are known to be not given with 0,
     where they have no reward; "unknown" leaves them out.
     """
@@ -103,13 +106,16 @@ class LoggedBatches(Dataset[LoggedBatch]):
     ) -> None:
         if not_given == "zero":
             decisions = decisions.with_reward_of_not_given()
-        self._decisions = decisions.where(np.count_nonzero(decisions.rewarded, axis=1) > 0)
+        is_rewarded = decisions.rewarded | decisions.sharing
+        self._decisions = decisions.where(np.count_nonzero(is_rewarded, axis=1) > 0)
         if not len(self._decisions):
             raise TrainingError("no decision was rewarded; bring feedback, or wait for it")
         self._rewards_both_actions = self._decisions.rewards_both_actions
         # Over all actions of a behaviour policy, the mean of 1 / b(a) is their number.
-        action_count = 2 if self._rewards_both_actions else 1
-        self._inverse_propensities = self._decisions.weights(max_weight) * np.float32(action_count)
+        action_counts = np.where(self._decisions.sharing | self._rewards_both_actions, np.float32(2), np.float32(1))
+        self._inverse_propensities = self._decisions.weights(max_weight) * action_counts
+        self._rewards = np.where(self._decisions.rewarded, self._decisions.rewards, self._decisions.shared_rewards)
+        self._is_rewarded = self._decisions.rewarded | self._decisions.sharing
         self._texts, self._size, self._seed = texts, size, seed
 
     def __len__(self) -> int:
@@ -118,11 +124,11 @@ class LoggedBatches(Dataset[LoggedBatch]):
     def __getitem__(self, position: int) -> LoggedBatch:
         rng = np.random.default_rng((self._seed, position, 2))
         decisions = self._decisions
-        rows, columns = _draw(decisions.rewarded, self._texts, rng)
+        rows, columns = _draw(self._is_rewarded, self._texts, rng)
         cells = np.ix_(rows, columns)
         actions, inverse_propensities, rewards = (
-            np.where(decisions.rewarded[cells], matrix[cells], np.float32(np.nan))
-            for matrix in (decisions.actions, self._inverse_propensities, decisions.rewards)
+            np.where(self._is_rewarded[cells], matrix[cells], np.float32(np.nan))
+            for matrix in (decisions.actions, self._inverse_propensities, self._rewards)
         )
         return LoggedBatch(
             tuple(decisions.texts[row] for row in rows),
@@ -131,6 +137,7 @@ class LoggedBatches(Dataset[LoggedBatch]):
             actions=actions,
             inverse_propensities=inverse_propensities,
             rewards=rewards,
+            sharing=decisions.sharing[cells],
             rewards_both_actions=self._rewards_both_actions,
         )
 

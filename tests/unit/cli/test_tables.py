@@ -73,6 +73,7 @@ SIGNALS = IngestedSignals(
     read=1_000_000,
     new=999_000,
     duplicates=12,
+    documents=3,
     late=34,
     refused={"unknown label": RefusedSignals(1000, "x")},
     contradicting=56,

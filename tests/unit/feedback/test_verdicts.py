@@ -28,5 +28,5 @@ def test_a_verdict_without_target_and_default_reward_requires_a_reward(verdict: 
 
 
 def test_required_fields_identify_a_signal() -> None:
-    assert set(SIGNAL_KEY) - set(REQUIRED) == {"label_set_hash"}
+    assert set(SIGNAL_KEY) - set(REQUIRED) == {"label_set_hash", "label"}
     assert set(REQUIRED) <= set(SIGNAL_KEY)

@@ -32,6 +32,10 @@ FEEDBACK = pa.schema(
         ("propensity", pa.float64()),
     ]
 )
+# Earlier tables lack these columns.
+DOCUMENT_FEEDBACK = pa.schema(
+    [*FEEDBACK, ("labels", pa.list_(pa.string())), ("propensities", pa.map_(pa.string(), pa.float64()))]
+)
 EARLIER = "1" * 64
 Configure = Callable[..., RetrainConfig]
 
@@ -79,8 +83,8 @@ def rejected(config: RetrainConfig, doc_id: str, label: str = "spam", **facts: A
     return signal(config, doc_id, label, verdict="rejected", **{"reward": -1.0, **facts})
 
 
-def write(folder: Path, signals: Sequence[dict[str, Any]]) -> None:
-    write_deltalake(str(folder / "lake" / "feedback"), pa.Table.from_pylist(list(signals), FEEDBACK), mode="append")
+def write(folder: Path, signals: Sequence[dict[str, Any]], schema: pa.Schema = FEEDBACK) -> None:
+    write_deltalake(str(folder / "lake" / "feedback"), pa.Table.from_pylist(list(signals), schema), mode="append")
     runs = pa.table({"pipeline": ["mail"], "label_set_hash": [EARLIER]})
     write_deltalake(str(folder / "lake" / "runs"), runs, mode="overwrite")
 
@@ -139,6 +143,59 @@ def test_signals_and_decisions_of_the_pipelines_label_sets_are_counted(configure
     assert (evidence.judged, evidence.right_labels, evidence.wrong_labels) == (4, 3, 1)
     assert (evidence.rewarded, evidence.usable, evidence.explored, evidence.with_propensity) == (4, 5, 2, 2)
     assert (evidence.lowest_reward, evidence.highest_reward) == (-1.0, 1.0)
+
+
+def of_document(config: RetrainConfig, doc_id: str, reward: float, labels: Sequence[str] = ("spam",)) -> dict[str, Any]:
+    propensities = [("spam", 0.9), ("invoice", 0.1), ("it's late", 0.1)]
+    verdict = "accepted" if reward > 0 else "rejected"
+    row = signal(config, doc_id, verdict=verdict, reward=reward, labels=list(labels), propensities=propensities)
+    return {**row, "label": None}
+
+
+def test_rewards_of_documents_are_counted_and_those_that_match_no_decision_by_reason(
+    configure: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure()
+    write(
+        tmp_path,
+        [
+            *(of_document(config, str(number), 1.0) for number in range(4)),
+            of_document(config, "4", -1.0, ["spam", "it's late"]),
+            of_document(config, "5", 1.0, ["spam", "parcel"]) | {"label_set_hash": EARLIER},
+            of_document(config, "6", 1.0) | {"chosen": None, "labels": None, "reward": None, "propensities": None},
+            of_document(config, "7", 1.0),
+            of_document(config, "7", -1.0) | {"source": "bob"},
+            rejected(config, "4"),
+        ],
+        DOCUMENT_FEEDBACK,
+    )
+    readiness = check_readiness(config)
+    evidence = readiness.evidence
+    assert (evidence.rewarded_documents, evidence.accepted_documents, evidence.judged) == (5, 4, 1)
+    assert (evidence.dropped, evidence.dropped_documents, evidence.late, evidence.contradicting) == ({}, 1, 1, 1)
+    assert (evidence.decisions, evidence.usable, evidence.judged_documents) == (8, 6, 5)
+    assert (evidence.with_propensity, evidence.lowest_reward, evidence.highest_reward) == (5, -1.0, 1.0)
+    assert "5 documents have one reward for all of their labels: PPO learns more" in lines(readiness.notes)
+    assert main(["retrain", str(tmp_path / "retrain.yaml"), "--check", "--json"]) == 2
+    counted = json.loads(capsys.readouterr().out)["evidence"]
+    assert (counted["rewarded_documents"], counted["dropped_documents"], counted["late"]) == (5, 1, 1)
+    with_ppo = check_readiness(configure(ppo={}))
+    assert "PPO learns more" not in lines(with_ppo.notes)
+
+
+def test_a_majority_is_counted_if_the_file_says_so(configure: Configure, tmp_path: Path) -> None:
+    config = configure()
+    day = [datetime(2026, 3, number, tzinfo=UTC) for number in (1, 2, 3)]
+    opinions = [
+        signal(config, "1", source="ann", observed_at=day[0]),
+        signal(config, "1", source="bob", observed_at=day[1]),
+    ]
+    write(tmp_path, [*opinions, rejected(config, "1", source="eve", observed_at=day[2])])
+    newest, majority = (
+        check_readiness(configure(feedback={"resolve": resolve})).evidence for resolve in ("newest", "majority")
+    )
+    assert (newest.right_labels, newest.wrong_labels) == (0, 1)
+    assert (majority.right_labels, majority.wrong_labels) == (1, 0)
 
 
 def test_the_golden_set_detects_less_with_fewer_texts(configure: Configure) -> None:
@@ -211,9 +268,13 @@ def readiness_of(configure: Configure, folder: Path, case: str) -> Readiness:
         "most of one source": [*many(config, 4), *(signal(config, f"more {number}") for number in range(5))],
         "equal rewards": [signal(config, str(number), verdict="clicked") for number in range(9)],
         "unknown golden labels": many(config, 9),
+        "rewards of 0": [signal(config, str(number), verdict="dwelled", reward=0.0) for number in range(9)],
+        "rejected documents": [of_document(config, str(number), -1.0) for number in range(9)],
+        "documents of labels that are gone": [of_document(config, str(number), 1.0, ["parcel"]) for number in range(9)],
+        "contradicting": [make(config, str(number)) for number in range(9) for make in (signal, rejected)],
     }[case]
     if case != "none":
-        write(folder, signals)
+        write(folder, signals, DOCUMENT_FEEDBACK)
     return check_readiness(config)
 
 
@@ -228,6 +289,16 @@ def readiness_of(configure: Configure, folder: Path, case: str) -> Readiness:
             "about 2 of 3 judged or rewarded decisions are left to train on (holdout_share: 0.2), 3 are",
         ),
         ("all right", "all 9 judgements say that a label holds, so there is nothing to tell apart"),
+        (
+            "rewards of 0",
+            "none of 9 rewards says which label holds: those of labels are 0, and a document whose labels",
+        ),
+        ("rejected documents", "none of 9 rewards says which label holds"),
+        (
+            "documents of labels that are gone",
+            "all 9 signals are about labels that 'mail' lacks; bring feedback on its",
+        ),
+        ("contradicting", "about 0 of 0 judged or rewarded decisions are left to train on"),
         ("unknown golden labels", "the golden set golden has 1 label(s) that 'mail' lacks: parcel; label it with"),
     ],
 )

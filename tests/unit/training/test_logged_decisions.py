@@ -48,9 +48,39 @@ def row(doc_id: str, label: str, **facts: Any) -> dict[str, Any]:
     }
 
 
-def snapshot(folder: Path, *rows: dict[str, Any]) -> LoggedDecisions:
+DOCUMENTS = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("text", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("reward", pa.float32()),
+        ("scores", pa.map_(pa.string(), pa.float32())),
+        ("propensities", pa.map_(pa.string(), pa.float64())),
+        ("held_out", pa.bool_()),
+    ]
+)
+
+
+def document(doc_id: str, labels: list[str], reward: float, **facts: Any) -> dict[str, Any]:
+    """A document with one reward for its labels, of a decision that knew "cat" and "dog"."""
+    return {
+        "doc_id": doc_id,
+        "text": f"text {doc_id}",
+        "labels": labels,
+        "reward": reward,
+        "scores": [("cat", 0.5), ("dog", 0.5)],
+        "propensities": [("cat", 0.9), ("dog", 0.2)],
+        "held_out": False,
+        **facts,
+    }
+
+
+def snapshot(folder: Path, *rows: dict[str, Any], documents: list[dict[str, Any]] | None = None) -> LoggedDecisions:
     pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), folder / "feedback.parquet")
-    (folder / "snapshot.json").write_text(json.dumps({"label_set": json.loads(LABELS.canonical_json)}))
+    content = {"label_set": json.loads(LABELS.canonical_json), "counts": {"rewarded_documents": len(documents or ())}}
+    if documents:
+        pq.write_table(pa.Table.from_pylist(documents, DOCUMENTS), folder / "documents.parquet")
+    (folder / "snapshot.json").write_text(json.dumps(content))
     return read_decisions(folder)
 
 
@@ -228,3 +258,88 @@ def test_batches_without_feedback_are_refused(tmp_path: Path) -> None:
         JudgedBatches(decisions, (), texts=4, replay_share=0.5, max_weight=1, size=1, seed=0)
     with pytest.raises(TrainingError, match="no decision was rewarded"):
         LoggedBatches(decisions, texts=4, size=1, seed=0)
+
+
+def test_a_reward_of_a_document_is_that_of_all_its_actions(tmp_path: Path) -> None:
+    decisions = snapshot(
+        tmp_path,
+        row("other", "owl", target=1),
+        documents=[document("good", ["cat"], 0.5), document("bad", ["cat", "dog"], -1.0, held_out=True)],
+    )
+    nan = np.nan
+    assert decisions.texts == ("text other", "text good", "text bad")
+    np.testing.assert_array_equal(decisions.document_rewards, np.float32([nan, 0.5, -1]))
+    np.testing.assert_array_equal(decisions.actions, [[nan, nan, nan], [1, 0, nan], [1, 1, nan]])
+    np.testing.assert_array_equal(decisions.shared_rewards, np.float32([[nan] * 3, [0.5, 0.5, nan], [-1, -1, nan]]))
+    np.testing.assert_allclose(decisions.action_propensities(), [[1, 1, 1], [0.9, 0.8, 1], [0.9, 0.2, 1]], rtol=1e-6)
+    assert decisions.held_out.tolist() == [False, False, True]
+    # The gate's F1 counts targets, and its reward those of labels.
+    assert (decisions.judged.sum(), decisions.rewarded.sum()) == (1, 0)
+    assert decisions.labelled("x").texts == ("text other",)
+    assert decisions.where(decisions.held_out).shared_rewards.tolist()[0][:2] == [-1, -1]
+
+
+def test_supervised_training_takes_the_labels_of_a_good_document_as_true_by_its_reward_and_none_of_a_bad_one(
+    tmp_path: Path,
+) -> None:
+    documents = [document("good", ["cat"], 0.5), document("bad", ["cat"], -1.0), document("neither", ["cat"], 0.0)]
+    decisions = snapshot(tmp_path, documents=documents)
+    assert decisions.training_targets.tolist() == [[1, 0, -1], [-1, -1, -1], [-1, -1, -1]]
+    assert decisions.reward_sizes[0].tolist() == [0.5, 0.5, 1.0]
+    batch = JudgedBatches(decisions, (), texts=4, replay_share=0, max_weight=1, size=1, seed=0)[0]
+    assert batch.texts == ("text good",)
+    weights = dict(zip(batch.labels, batch.weights[0].tolist(), strict=True))
+    assert (weights["cat"], weights["dog"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("own", "target", "weight"),
+    [
+        ({"target": 0, "chosen": True, "reward": -1.0}, 0, 1.0),
+        ({"target": 0}, 0, 1.0),
+        ({"chosen": True, "reward": -0.25}, 0, 0.25),
+        ({"chosen": True, "reward": 0.0}, -1, 0.0),
+        ({"reward": -1.0}, -1, 1.0),
+    ],
+)
+def test_feedback_on_a_label_takes_precedence_over_its_documents(
+    own: dict[str, Any], target: float, weight: float, tmp_path: Path
+) -> None:
+    decisions = snapshot(tmp_path, row("a", "cat", **own), documents=[document("a", ["cat"], 0.5)])
+    assert decisions.shared_rewards[0, 1] == 0.5
+    assert not decisions.sharing[0, 0]
+    assert decisions.training_targets[0, :2].tolist() == [target, 0]
+    assert decisions.reward_sizes[0, :2].tolist() == [weight, 0.5]
+    assert decisions.rewarded[0, 0] == ("chosen" in own)
+
+
+def test_ppo_gets_a_documents_reward_for_each_action_beside_rewards_of_labels(tmp_path: Path) -> None:
+    decisions = snapshot(
+        tmp_path,
+        row("a", "cat", chosen=True, reward=-0.5, propensity=0.9),
+        documents=[document("a", ["cat"], 0.5), document("b", ["dog"], -1.0)],
+    )
+    assert decisions.rewards_differ("unknown")
+    assert not snapshot(tmp_path, documents=[document("b", ["dog"], 1.0)]).rewards_differ("unknown")
+    for not_given in ("unknown", "zero"):
+        batch = LoggedBatches(decisions, texts=2, size=1, seed=0, max_weight=100, not_given=not_given)[0]
+        cells = {
+            (text, label): (batch.rewards[line, column], batch.sharing[line, column], batch.actions[line, column])
+            for line, text in enumerate(batch.texts)
+            for column, label in enumerate(batch.labels)
+            if not np.isnan(batch.rewards[line, column])
+        }
+        assert cells == {
+            ("text a", "cat"): (-0.5, False, 1),
+            ("text a", "dog"): (0.5, True, 0),
+            ("text b", "cat"): (-1.0, True, 0),
+            ("text b", "dog"): (-1.0, True, 1),
+        }
+        assert not batch.rewards_both_actions
+        weights = {
+            (text, label): batch.inverse_propensities[line, column]
+            for line, text in enumerate(batch.texts)
+            for column, label in enumerate(batch.labels)
+        }
+        # Both actions on a document's label are rewarded, and of "cat" of "a" giving alone: 1 / .1 and 1 / .9.
+        assert weights["text b", "cat"] / weights["text a", "cat"] == pytest.approx(18, rel=1e-5)

@@ -307,6 +307,53 @@ def test_the_policy_reaches_the_optimum_of_a_bandit_with_a_known_answer(bandit: 
     assert sigmoid(logits.item()) == pytest.approx(expected, abs=0.01)
 
 
+# Of two labels given or not, the reward of both together: the first is right, and the second alone is the worst.
+TOGETHER = {(1, 0): 1.0, (1, 1): 0.2, (0, 0): 0.0, (0, 1): -1.0}
+
+
+@pytest.mark.parametrize("with_label_rewards", [False, True])
+def test_the_policy_learns_from_one_reward_for_all_labels_of_a_text(with_label_rewards: bool) -> None:
+    """Also beside a third label that is rewarded alone, for being given, and has no baseline."""
+    combinations = [*TOGETHER]
+    actions = np.full((len(combinations), 3), np.nan, dtype=np.float32)
+    actions[:, :2] = combinations
+    rewards = np.full_like(actions, np.nan)
+    if with_label_rewards:
+        actions[:, 2], rewards[:, 2] = 1.0, -0.6
+    decisions = LoggedDecisions(
+        LabelSet.of("right", "wrong", "third"),
+        tuple("abcd"),
+        np.full_like(actions, -1),
+        rewards,
+        actions,
+        np.where(np.isnan(actions), np.nan, 0.5).astype(np.float32),
+        np.zeros(len(actions), dtype=bool),
+        np.array([*TOGETHER.values()], dtype=np.float32),
+    )
+    config = Ppo(kl_weight=0.05, entropy_weight=0.0)
+    batches = LoggedBatches(decisions, texts=4, size=150, seed=0)
+    logits = torch.zeros(3, requires_grad=True)
+    q_values = torch.zeros(3, 2, requires_grad=True)
+    optimizer = torch.optim.SGD([{"params": [logits], "lr": 1.0}, {"params": [q_values], "lr": 0.1}])
+    for step in range(150):
+        batch = batches[step]
+        order = [decisions.label_set.texts.index(label) for label in batch.labels]
+        of_texts = logits[order].expand(4, 3)
+        old_logits, both = of_texts.detach(), q_values[order].expand(4, 3, 2)
+        logged = logged_rollout(old_logits, batch, config)
+        advantages = logged.rewards - baseline(both, old_logits, logged, config.not_given)
+        total, _ = ppo_loss(
+            of_texts, action_values(both, logged.actions), logged, advantages, torch.zeros(4, 3), config
+        )
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    right, wrong, third = torch.sigmoid(logits).tolist()
+    assert right > 0.95
+    assert wrong < 0.05
+    assert third < 0.05 if with_label_rewards else third == pytest.approx(0.5, abs=0.01)
+
+
 def test_weights_of_judgements_count_in_the_reward_and_in_the_loss() -> None:
     targets = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
     weights = torch.tensor([[1.0, 3.0, 0.0], [1.0, 2.0, 0.5]], dtype=torch.float64)
