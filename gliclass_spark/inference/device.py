@@ -14,6 +14,8 @@ Precision = Literal["auto"] | ModelPrecision
 
 # The precision of what is not computed in 8-bit integers: embeddings, norms, attention and the head.
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
+# NVIDIA's GPUs that multiply matrices of bfloat16 in hardware: Ampere and later.
+_CUDA_BFLOAT16 = (8, 0)
 # The processor features that multiply matrices of bfloat16, or of 8-bit integers, in hardware, best first.
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 _CPU_INT8 = ("amx_int8", "avx512_vnni", "avx_vnni")
@@ -23,21 +25,26 @@ _NO_MEMORY = (
     "DefaultCPUAllocator: not enough memory",  # Windows
     "std::bad_alloc",
     "CUDA error: out of memory",
+    "Triton Error [CUDA]: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
 )
 
 
 def choose_device(device: str | None) -> torch.device:
-    """Return the named device, or for None a GPU if there is one. Raises DeviceError for a device that is missing."""
+    """Return the named device, or for None a GPU if there is one. Raises DeviceError for a device that is missing.
+
+    A GPU without a number is the current one of this thread. It gets its number: other threads have another one.
+    """
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _numbered(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # "meta" exists everywhere, but holds no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f'device {device!r} can\'t be used here ({reason}); use "cpu", or leave it out') from None
-    return chosen
+    return _numbered(chosen)
 
 
 def choose_precision(precision: Precision, device: torch.device) -> ModelPrecision:
@@ -75,7 +82,8 @@ def float_dtype(precision: ModelPrecision) -> torch.dtype:
 def native_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        # torch.cuda.is_bf16_supported answers for the current GPU, which may be another one.
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= _CUDA_BFLOAT16
     return device.type == "cpu" and _cpu_feature(_CPU_BFLOAT16) is not None
 
 
@@ -103,6 +111,11 @@ def describe(device: torch.device, precision: ModelPrecision) -> str:
         for name, feature in features.items()
     )
     return f"{device.type}, {torch.get_num_threads()} threads, {precision} ({hardware})"
+
+
+def _numbered(device: torch.device) -> torch.device:
+    is_current = device.type == "cuda" and device.index is None
+    return torch.device("cuda", torch.cuda.current_device()) if is_current else device
 
 
 def _hardware(device: torch.device) -> str:

@@ -40,6 +40,15 @@ def test_by_default_a_gpu_is_taken_if_there_is_one() -> None:
     assert choose_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.mark.parametrize("name", [None, "cuda"])
+def test_a_gpu_without_a_number_is_the_threads_current_one(name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is another one in the thread that gives the GPU its work."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.tensor(0.0))
+    assert choose_device(name) == torch.device("cuda", 1)
+
+
 def test_an_unknown_precision_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(DeviceError) as refused:
         choose_precision("float16", CPU)  # type: ignore[arg-type]
@@ -92,17 +101,20 @@ def test_the_description_names_device_threads_precision_and_reason() -> None:
     assert ("int8 is native here" in description) == native_int8(CPU)
 
 
-@pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float32")])
+@pytest.mark.parametrize(
+    ("capability", "native", "precision"),
+    [((9, 0), "is", "bfloat16"), ((8, 0), "is", "bfloat16"), ((7, 5), "is not", "float32")],
+)
 def test_a_gpu_computes_in_bfloat16_where_that_is_native_and_its_description_says_why(
-    native: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+    capability: tuple[int, int], native: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    """By what the GPU itself can do, not the current one."""
+    gpu = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {gpu: capability}.__getitem__)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     chosen = choose_precision("auto", gpu)
     assert chosen == precision
-    expected = f"Some GPU, {precision} (bfloat16 {'is' if native else 'is not'} native here)"
-    assert describe(gpu, chosen) == expected
+    assert describe(gpu, chosen) == f"Some GPU, {precision} (bfloat16 {native} native here)"
 
 
 def test_torchs_error_on_a_processor_out_of_memory_is_recognized() -> None:
@@ -117,6 +129,8 @@ def test_torchs_error_on_a_processor_out_of_memory_is_recognized() -> None:
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (MemoryError(), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
         (RuntimeError("CUDA error: device-side assert triggered"), False),
         (ValueError("memory"), False),
     ],
