@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.retraining.near_duplicates import near_duplicates
-from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets, shared_texts
+from gliclass_spark.training.data.labelled_text import LabelledSet, normalized_text, read_sets, shared_texts
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
 from gliclass_spark.training.data.table_files import data_version
 
@@ -144,6 +145,15 @@ def _rewarded_documents(decisions: LoggedDecisions) -> int:
     return int(decisions.sharing.any(axis=1).sum())
 
 
+def _contradicting_judgements(decisions: LoggedDecisions) -> int:
+    """Return how many judgements of a label say the contrary of another one, of an equal text."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(decisions.texts):
+        rows[normalized_text(text)].append(row)
+    equal = (decisions.targets[same] for same in rows.values() if len(same) > 1)
+    return sum(int((each >= 0)[:, (each == 1).any(axis=0) & (each == 0).any(axis=0)].sum()) for each in equal)
+
+
 def _without_texts(decisions: LoggedDecisions, texts: tuple[str, ...]) -> LoggedDecisions:
     """A held-out copy of a training document evaluates nothing."""
     shared = shared_texts(_unlabelled(decisions.texts), _unlabelled(texts))
@@ -187,7 +197,15 @@ def _notes(
     documents = _rewarded_documents(training)
     if documents and config.ppo is None and training.label_set.multi_label:
         yield document_rewards_note(documents)
+    contradicting = _contradicting_judgements(training)
+    if contradicting:
+        yield (
+            f"{contradicting} verdicts on labels of equal texts contradict each other: the training reads both sides; "
+            "decide which one holds, and bring it as the newest"
+        )
     is_rewarded = training.rewarded.any() or documents
+    if config.ppo is not None and not is_rewarded:
+        yield "no decision has a reward: PPO trains on judgements alone"
     if config.ppo is not None and is_rewarded and not training.rewards_differ(config.ppo.not_given):
         yield (
             "all rewards are equal: PPO trains on judgements alone; if labels that are not given earn nothing, say so: "

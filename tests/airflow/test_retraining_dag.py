@@ -303,6 +303,10 @@ def test_too_few_decisions_skip_the_training_which_counts_them_alike(
     decisions = read_decisions(work / "snapshot")
     learned = decisions.where(~decisions.held_out)
     assert int((learned.judged | learned.rewarded).sum()) == 2
+    documents = work / "snapshot" / "documents.parquet"
+    pq.write_table(pa.table({"held_out": [True, False]}), documents)
+    assert retraining_checks.can_train(str(file), RUN), "a document that was rewarded as a whole counts, too"
+    documents.unlink()
     write_snapshot(work, [*rows, ("more", "e", "lake", None, 0.0, False, 0.5, 0.1, False)], label_set)
     assert retraining_checks.can_train(str(file), RUN)
     write_snapshot(work, rows[:0], label_set)

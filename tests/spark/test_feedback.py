@@ -213,6 +213,8 @@ def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
     source.delete("id = 'd-2'")
     tag_step(PipelineRun(spark, pipeline, "run-2", precision="float32"))
     source.update("id = 'd-3'", {"body": "'a text that was not tagged yet'"})
+    deleted = write_signals(folder, signal("d-2", "lake", "accepted", hours=20), name="deleted.jsonl")
+    assert [*ingest(spark, pipeline, deleted, max_error_ratio=1.0).refused] == ["unknown doc_id"]
 
     path = str(folder / "snapshot")
     limited = snapshot(spark, pipeline, path, 0.4, max_documents=2)

@@ -93,7 +93,12 @@ def _missing_decisions(config: RetrainConfig, file: str, run_id: str) -> str | N
     rows = pq.read_table(snapshot / "feedback.parquet", columns=columns)
     judged, rewarded, chosen = (pc.is_valid(rows[name]) for name in ("target", "reward", "chosen"))
     usable = pc.and_(pc.invert(rows["held_out"]), pc.or_(judged, pc.and_(rewarded, chosen)))
-    return _missing(pc.sum(usable).as_py() or 0, "decisions with a verdict or reward", config)
+    count = pc.sum(usable).as_py() or 0
+    documents = snapshot / "documents.parquet"
+    if documents.exists():
+        held_out = pq.read_table(documents, columns=["held_out"])["held_out"]
+        count += pc.sum(pc.invert(held_out)).as_py() or 0
+    return _missing(count, "decisions with a verdict or reward", config)
 
 
 def _missing(count: int, what: str, config: RetrainConfig) -> str | None:

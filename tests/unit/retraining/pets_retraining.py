@@ -45,6 +45,37 @@ def decisions() -> list[dict[str, Any]]:
     ]
 
 
+def rewarded_documents() -> list[dict[str, Any]]:
+    """Return documents with one reward for all labels, which were decided by chance: 1 for the right one alone."""
+    documents = []
+    for number in range(30):
+        labels = [kind for position, kind in enumerate(KINDS) if number >> position & 1]
+        documents.append(
+            {
+                "doc_id": f"{number}",
+                "text": f"a {KINDS[number % 3]} {number}",
+                "labels": labels,
+                "reward": 1.5 - len(labels) / 2 if KINDS[number % 3] in labels else -0.5,
+                "scores": [(kind, 0.5) for kind in KINDS],
+                "propensities": [(kind, 0.5) for kind in KINDS],
+                "held_out": number >= 20,
+            }
+        )
+    return documents
+
+
+def write_documents(config: RetrainConfig, documents: list[dict[str, Any]], run_id: str = "r") -> None:
+    """Add documents with one reward to the snapshot."""
+    folder = config.run_folder(run_id) / "snapshot"
+    maps = [(name, pa.map_(pa.string(), pa.float64())) for name in ("scores", "propensities")]
+    texts = [("doc_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(pa.string()))]
+    schema = pa.schema([*texts, ("reward", pa.float32()), *maps, ("held_out", pa.bool_())])
+    pq.write_table(pa.Table.from_pylist(documents, schema), folder / "documents.parquet")
+    about = json.loads((folder / "snapshot.json").read_text())
+    about["counts"]["rewarded_documents"] = len(documents)
+    (folder / "snapshot.json").write_text(json.dumps(about))
+
+
 def write_snapshot(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]]) -> None:
     folder = config.run_folder(run_id) / "snapshot"
     folder.mkdir(parents=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pets_retraining import WriteConfig, decisions, opened
+from pets_retraining import WriteConfig, decisions, opened, rewarded_documents, write_documents
 
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.cli.app import main
@@ -75,6 +75,52 @@ def test_equal_rewards_of_given_labels_teach_ppo_if_not_giving_is_worth_0(
     retraining = opened(config)
     assert not any("all rewards are equal" in note for note in retraining.data.notes)
     assert all("logged_reward" in point for point in retraining.ppo()["curve"])
+
+
+def test_without_rewards_ppo_is_left_the_judgements(champion: str, write_config: WriteConfig) -> None:
+    rows = [{**row, "reward": None} for row in decisions()]
+    retraining = opened(write_config(rows, ppo={"steps": 4, "texts": 4, "logged_share": 1.0}))
+    assert "no decision has a reward: PPO trains on judgements alone" in retraining.data.notes
+    assert all("reward" in point and "logged_reward" not in point for point in retraining.ppo()["curve"])
+
+
+def test_feedback_on_deleted_documents_alone_is_refused(champion: str, write_config: WriteConfig) -> None:
+    with pytest.raises(TrainingError, match="0 decisions are judged or rewarded, 10 are needed"):
+        opened(write_config([])).supervised()
+
+
+def test_verdicts_on_equal_texts_that_contradict_each_other_are_noted(champion: str, write_config: WriteConfig) -> None:
+    rows = decisions()
+    for row in rows:
+        row["text"] = {"0": "the same  text", "1": "The same text"}.get(row["doc_id"], row["text"])
+    notes = opened(write_config(rows)).data.notes
+    assert any(note.startswith("4 verdicts on labels of equal texts contradict each other") for note in notes)
+    assert not any("contradict" in note for note in opened(write_config(work="other")).data.notes)
+
+
+def test_rewards_of_documents_alone_train_both_steps_and_choose_the_candidate(
+    champion: str, write_config: WriteConfig
+) -> None:
+    config = write_config([], min_decisions=15, ppo={"steps": 4, "texts": 4, "logged_share": 1.0})
+    write_documents(config, rewarded_documents())
+    retraining = opened(config)
+    assert len(retraining.data.training) == 20
+    outcome = retraining.ppo()
+    assert all("logged_reward" in point for point in outcome["curve"])
+    assert outcome["reward_difference"]["documents"] == 5
+    assert any("no feedback is held out: the gate has" in note for note in retraining.data.notes), "it judges labels"
+    without = opened(config.model_copy(update={"ppo": None}))
+    assert any(note.startswith("20 documents have one reward for all of their") for note in without.data.notes)
+    too_few = opened(config.model_copy(update={"min_decisions": 21}))
+    with pytest.raises(TrainingError, match="20 decisions are judged or rewarded, 21 are needed"):
+        _ = too_few.data
+
+
+def test_documents_that_were_all_rejected_are_refused(champion: str, write_config: WriteConfig) -> None:
+    config = write_config([], min_decisions=15)
+    write_documents(config, [{**document, "reward": -1.0} for document in rewarded_documents()])
+    with pytest.raises(TrainingError, match="no document is judged, and there is nothing to replay"):
+        opened(config).supervised()
 
 
 def test_by_default_judgements_weigh_alike(champion: str, write_config: WriteConfig) -> None:
