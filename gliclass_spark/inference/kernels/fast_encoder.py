@@ -29,6 +29,8 @@ _DEVICES = ("cpu", "cuda")
 _TOLERANCES: dict[ModelPrecision, float] = {"float32": 1e-4, "bfloat16": 5e-2, "int8": 0.1}
 # Longer than the local attention of the published models, and than their shortest distance that shares a bucket.
 _CHECKED_LENGTHS = (160, 40)
+# A GPU's attention has other kernels, or more blocks, for long rows than for short ones.
+_CHECKED_LENGTHS_ON_GPUS = (480, 160, 40)
 # A BERT's layers treat all distances alike.
 _CHECKED_LENGTHS_OF_BERT = (24, 8)
 
@@ -122,8 +124,8 @@ def _first_that_agrees(builds: Sequence[_Build], encoder: Any, precision: ModelP
 
 def _checked_lengths(encode: Encode, encoder: Any) -> Sequence[Sequence[int]]:
     """Return the tokens of the inputs of each batch that is checked."""
-    if encoder.device.type == "cuda":  # whose attention has other kernels for long rows than for short ones
-        return _CHECKED_LENGTHS, _CHECKED_LENGTHS_OF_BERT
+    if encoder.device.type == "cuda":
+        return _CHECKED_LENGTHS_ON_GPUS, _CHECKED_LENGTHS_OF_BERT
     return [_CHECKED_LENGTHS_OF_BERT if isinstance(encode, Bert) else _CHECKED_LENGTHS]
 
 
