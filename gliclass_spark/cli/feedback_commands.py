@@ -31,7 +31,8 @@ def feedback(
 ) -> None:
     """Ingest feedback about decisions: clicks, ratings, corrections. Each signal is stored with its decision.
 
-    Columns: doc_id, label, verdict, source, observed_at; optional: reward, label_set_hash.
+    Columns: doc_id, verdict, source, observed_at; optional: label, reward, label_set_hash. Without a label, a signal is
+    about all labels of the document together.
     Ingesting a file twice changes nothing: signals that are already stored are skipped.
     """
     settings = Pipeline.from_yaml(pipeline)  # before Spark starts: an invalid file fails at once
