@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -93,15 +92,17 @@ def retrain(
 def check_retraining(config: RetrainConfig, as_json: bool) -> None:
     """Show what can be known before the retraining. Raises typer.Exit with 2 if it would stop."""
     from gliclass_spark.cli.output.readiness_output import readiness_document, show_readiness
+    from gliclass_spark.cli.output.retraining_outlook import outlook_document, show_outlook
     from gliclass_spark.retraining.champion_evidence import expected_check
     from gliclass_spark.retraining.readiness import check_readiness
+    from gliclass_spark.runs.due.retraining_due import retraining_due
 
-    champion = expected_check(config)
+    champion, due = expected_check(config), retraining_due(config.pipeline)
     readiness = check_readiness(config)
     if as_json:
-        print_json({**readiness_document(config, readiness), CHAMPION_CHECK: asdict(champion)})
+        print_json({**readiness_document(config, readiness), **outlook_document(champion, due)})
     else:
-        console.print(f"champion: {champion.message}", highlight=False, soft_wrap=True, markup=False)
+        show_outlook(console, champion, due)
         show_readiness(console, config, readiness)
     if readiness.problems:
         raise typer.Exit(ConfigError.exit_code)

@@ -69,7 +69,8 @@ def run_all(
         bool,
         typer.Option(
             "--json",
-            help="Print the steps' manifests as one JSON object on standard output, and nothing else there. "
+            help="Print the steps' manifests as one JSON object on standard output, and nothing else there, with "
+            "`retraining`: whether one is due. "
             "With --every, one for each run.",
         ),
     ] = False,
@@ -93,7 +94,9 @@ def run_all(
         if metrics is not None:
             write_metrics(metrics, manifests)
         if as_json:
-            print_json(run_document(manifests))
+            from gliclass_spark.runs.due.retraining_due import retraining_due
+
+            print_json(run_document(manifests, retraining_due(settings)))
         else:
             show()
 

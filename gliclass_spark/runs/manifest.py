@@ -103,6 +103,11 @@ class Manifest:
         """The duration of the job."""
         return (self.finished_at - self.started_at).total_seconds()
 
+    @property
+    def scored(self) -> int:
+        """The number of documents that a tag job scored."""
+        return (self.tagged or 0) - sum(self.errors.values())
+
     def check(self) -> None:
         """Raise ManifestError, with both sides, unless every input row has exactly one outcome."""
         if self.job == "filter":

@@ -73,11 +73,7 @@ def count_signals(pipeline: Pipeline, storage_options: StorageOptions = None) ->
 
 def count_decisions(pipeline: Pipeline, model_digest: str, storage_options: StorageOptions = None) -> DecisionCount:
     """Return how many decisions of a model have feedback that two models can be compared by, superseded ones too."""
-    path = table_path(pipeline.tables, "feedback")
-    if not table_exists(path, storage_options):
-        return DecisionCount()
-    columns = {field.name for field in delta_table(path, storage_options=storage_options).schema().fields}
-    if "model_digest" not in columns:  # not written by this package
+    if "model_digest" not in feedback_columns(pipeline, storage_options):
         return DecisionCount()
     sql = _DECISIONS_OF_MODEL.format(digest=_quoted(model_digest))
     [row] = query_signals(pipeline, sql, storage_options)
@@ -92,6 +88,14 @@ def signals_trained_on(config: RetrainConfig) -> int:
         if asks_the_same(snapshot, config):
             counts.append(snapshot["counts"]["signals"])
     return max(counts)
+
+
+def feedback_columns(pipeline: Pipeline, storage_options: StorageOptions = None) -> set[str]:
+    """Return the names of the columns of the table `feedback`; none without the table."""
+    path = table_path(pipeline.tables, "feedback")
+    if not table_exists(path, storage_options):
+        return set()
+    return {field.name for field in delta_table(path, storage_options=storage_options).schema().fields}
 
 
 def decisions_checked(config: RetrainConfig, model_digest: str) -> int:

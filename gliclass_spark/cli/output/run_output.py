@@ -14,6 +14,7 @@ from gliclass_spark.config.catalog import place_of
 from gliclass_spark.runs.unlabelled import MOST, unlabelled_share
 
 if TYPE_CHECKING:
+    from gliclass_spark.runs.due.retraining_due import RetrainingDue
     from gliclass_spark.runs.manifest import Manifest
     from gliclass_spark.spark.jobs import PipelineRun
 
@@ -52,10 +53,18 @@ def show_run(console: Console, run: PipelineRun, manifests: Sequence[Manifest]) 
     console.print(f"  {query}", soft_wrap=True, highlight=False)
 
 
-def run_document(manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """Return a run's manifests as JSON, in the order of its steps; see the table `runs`."""
+def run_document(manifests: Sequence[Manifest], due: RetrainingDue | None = None) -> dict[str, Any]:
+    """Return a run's manifests as JSON, in the order of its steps; see the table `runs`.
+
+    due: whether a retraining is due, None where nothing retrains the model.
+    """
     first = manifests[0]
-    return {"run_id": first.run_id, "pipeline": first.pipeline, "steps": [asdict(manifest) for manifest in manifests]}
+    return {
+        "run_id": first.run_id,
+        "pipeline": first.pipeline,
+        "steps": [asdict(manifest) for manifest in manifests],
+        "retraining": asdict(due) if due is not None else None,
+    }
 
 
 def show_unlabelled(console: Console, manifests: Sequence[Manifest]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from math import log, sqrt
+from math import sqrt
 
+import numpy as np
+
+from gliclass_spark.runs.due.score_drift import stability_index
 from gliclass_spark.runs.manifest import SUCCEEDED, Manifest
 
 REFERENCE_RUNS = 7
@@ -18,8 +21,6 @@ LARGE_PSI = 0.25
 # Drift is reported when sampling alone would give as large an index in fewer than one of 1000 comparisons: each run
 # makes two for each label.
 _Z_ONE_IN_1000 = 3.0902
-# Added to each bin, so that an empty one has a logarithm (Krichevsky and Trofimov's estimate).
-_SMOOTHING = 0.5
 
 
 class Level(IntEnum):
@@ -69,14 +70,12 @@ class Drift:
 
 
 def psi(expected: Sequence[int], actual: Sequence[int]) -> float:
-    """Return the population stability index of two histograms over the same bins: sum of (p - q) ln(p / q).
+    """Return the population stability index of two histograms over the same bins, see `stability_index`.
 
-    p and q are the bins' shares in `actual` and `expected`, after 0.5 was added to each count. It is 0 for equal
-    shares, symmetric, and unbounded above; below 0.1 counts as steady, from 0.25 as a large change (Lewis 1994;
-    Siddiqi, Credit Risk Scorecards, 2006).
+    It is 0 for equal shares, symmetric, and unbounded above; below 0.1 counts as steady, from 0.25 as a large change
+    (Lewis 1994; Siddiqi, Credit Risk Scorecards, 2006).
     """
-    p_shares, q_shares = _shares(actual), _shares(expected)
-    return sum((p - q) * log(p / q) for p, q in zip(p_shares, q_shares, strict=True))
+    return float(stability_index(np.array(expected, dtype=np.float64), np.array(actual, dtype=np.float64)))
 
 
 def critical_value(expected: int, actual: int, bins: int) -> float:
@@ -100,14 +99,9 @@ def drift_level(index: float, critical: float) -> Level:
     return Level.LARGE if index >= LARGE_PSI else Level.MODERATE
 
 
-def scored_documents(manifest: Manifest) -> int:
-    """Return how many documents a tag job scored."""
-    return (manifest.tagged or 0) - sum(manifest.errors.values())
-
-
 def measure_drift(tag: Manifest, history: Sequence[Manifest]) -> Drift:
     """Compare a tag job with the last REFERENCE_RUNS that used the same label set. history: oldest first."""
-    documents = scored_documents(tag)
+    documents = tag.scored
     comparable = [
         earlier
         for earlier in history
@@ -115,10 +109,10 @@ def measure_drift(tag: Manifest, history: Sequence[Manifest]) -> Drift:
         and earlier.status == SUCCEEDED
         and earlier.run_id != tag.run_id
         and earlier.label_set_hash == tag.label_set_hash
-        and scored_documents(earlier) > 0
+        and earlier.scored > 0
     ]
     reference = comparable[-REFERENCE_RUNS:]
-    reference_documents = sum(map(scored_documents, reference))
+    reference_documents = sum(earlier.scored for earlier in reference)
     not_compared = _why_not_compared(documents, reference, reference_documents)
     # A label that no document has may be missing from the counts, but not from the histograms.
     names = dict.fromkeys([*tag.score_histograms, *tag.label_counts])
@@ -154,7 +148,7 @@ def _label_drift(tag: Manifest, name: str, documents: int, reference: Sequence[M
     if not reference:
         return LabelDrift(name, count, share, histogram)
     reference_count = sum(earlier.label_counts.get(name, 0) for earlier in reference)
-    reference_documents = sum(map(scored_documents, reference))
+    reference_documents = sum(earlier.scored for earlier in reference)
     histograms = [earlier.score_histograms[name] for earlier in reference if name in earlier.score_histograms]
     reference_histogram = [sum(bins) for bins in zip(*histograms, strict=True)]
     share_psi = psi([reference_count, reference_documents - reference_count], [count, documents - count])
@@ -169,7 +163,7 @@ def _label_drift(tag: Manifest, name: str, documents: int, reference: Sequence[M
         documents=count,
         share=share,
         histogram=histogram,
-        shares=[earlier.label_counts.get(name, 0) / scored_documents(earlier) for earlier in reference],
+        shares=[earlier.label_counts.get(name, 0) / earlier.scored for earlier in reference],
         reference_share=reference_count / reference_documents,
         reference_histogram=reference_histogram,
         share_psi=share_psi,
@@ -181,8 +175,3 @@ def _label_drift(tag: Manifest, name: str, documents: int, reference: Sequence[M
 def _merge_pairs(histogram: Sequence[int]) -> list[int]:
     """Return a histogram of half as many bins: the index is customarily taken over ten."""
     return [left + right for left, right in zip(histogram[::2], histogram[1::2], strict=True)]
-
-
-def _shares(counts: Sequence[int]) -> list[float]:
-    total = sum(counts) + _SMOOTHING * len(counts)
-    return [(count + _SMOOTHING) / total for count in counts]

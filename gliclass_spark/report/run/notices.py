@@ -10,6 +10,7 @@ from typing import Literal
 from gliclass_spark.report import number_format
 from gliclass_spark.report.run.drift import Level
 from gliclass_spark.report.run.facts import ReportedRun, RunFacts
+from gliclass_spark.runs.due.retraining_due import RetrainingDue
 from gliclass_spark.runs.manifest import FAILED, SUCCEEDED
 from gliclass_spark.runs.outcomes import QUARANTINED
 from gliclass_spark.runs.unlabelled import MOST, unlabelled_share
@@ -81,7 +82,7 @@ def _speed(run: ReportedRun) -> str:
     return f"{subject} {'was' if run.tag.tagged == 1 else 'were'} tagged{speed}."
 
 
-def notices(facts: RunFacts) -> list[Notice]:
+def notices(facts: RunFacts, due: RetrainingDue | None = None) -> list[Notice]:
     """Return what needs attention, most severe first; empty if nothing does."""
     unsorted = [
         *_unfinished(facts.run),
@@ -90,8 +91,14 @@ def notices(facts: RunFacts) -> list[Notice]:
         *_unlabelled(facts.run),
         *_drift(facts),
         *_slow(facts),
+        *_due(due),
     ]
     return sorted(unsorted, key=lambda notice: _SEVERITIES.index(notice.severity))
+
+
+def _due(due: RetrainingDue | None) -> Iterator[Notice]:
+    for reason in due.reasons if due is not None else ():
+        yield Notice("warn", "Retraining due", reason, "#retraining")
 
 
 def _unfinished(run: ReportedRun) -> Iterator[Notice]:

@@ -15,6 +15,7 @@ from gliclass_spark.report.run.facts import RunFacts
 from gliclass_spark.report.run.notices import headline, notices, summary
 from gliclass_spark.report.template import fill
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
+from gliclass_spark.runs.due.retraining_due import RetrainingDue, retraining_due
 from gliclass_spark.runs.history import read_manifests, select_run
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import KINDS, MAX_LISTED_DOCUMENTS, SAMPLES, Outcome, Sample, SampleDocument, outcomes
@@ -39,8 +40,9 @@ def run_report(pipeline: Pipeline, run_id: str | None, storage_options: StorageO
         Sample(outcome, _sample_documents(outcome, pipeline, storage_options))
         for outcome in outcomes(manifests, pipeline.tables)
     ]
-    html = render(manifests, history, samples, label_set=pipeline.label_set)
-    return RunReport(manifests, html, warnings(manifests, history))
+    due = retraining_due(pipeline, [*history, *manifests], storage_options)
+    html = render(manifests, history, samples, label_set=pipeline.label_set, due=due)
+    return RunReport(manifests, html, warnings(manifests, history, due))
 
 
 def render(
@@ -49,12 +51,14 @@ def render(
     samples: Sequence[Sample] = (),
     *,
     label_set: LabelSet | None = None,
+    due: RetrainingDue | None = None,
 ) -> str:
     """Return the HTML page of a run. It has no script and fetches nothing; the same arguments give the same page.
 
     manifests: this run's, of any jobs with any status; the last one of each job counts. history: those of earlier
     successful runs of the pipeline, oldest first. samples: sample documents of each of `outcomes`. label_set: its
-    thresholds are drawn if it is the label set of the run's tags.
+    thresholds are drawn if it is the label set of the run's tags. due: whether a retraining is due, None where nothing
+    retrains the model.
 
     Raises ManifestError without manifests.
     """
@@ -65,7 +69,8 @@ def render(
         run=facts.run,
         headline=headline(facts.run),
         summary=summary(facts.run),
-        notices=notices(facts),
+        notices=notices(facts, due),
+        due=due,
         rows=flow.rows(facts),
         flows=figures.flows(facts, drawing),
         rejected=figures.rejected(facts, drawing),
@@ -85,10 +90,10 @@ def render(
     )
 
 
-def warnings(manifests: Sequence[Manifest], history: Sequence[Manifest]) -> list[str]:
+def warnings(manifests: Sequence[Manifest], history: Sequence[Manifest], due: RetrainingDue | None = None) -> list[str]:
     """Return the warnings on the page of these manifests, a line each, most severe first."""
     facts = RunFacts.from_manifests(manifests, history, ())
-    return [f"{notice.name}: {notice.text}" for notice in notices(facts) if notice.severity != "note"]
+    return [f"{notice.name}: {notice.text}" for notice in notices(facts, due) if notice.severity != "note"]
 
 
 def _sample_documents(outcome: Outcome, pipeline: Pipeline, storage_options: StorageOptions) -> list[SampleDocument]:

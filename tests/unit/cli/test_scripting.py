@@ -26,6 +26,7 @@ from gliclass_spark.cli.output.plan_output import plan_document
 from gliclass_spark.cli.output.run_metrics import prometheus_text
 from gliclass_spark.cli.output.run_output import run_document
 from gliclass_spark.cli.text_stream import line_batches
+from gliclass_spark.runs.due.retraining_due import RetrainingDue
 
 PROGRAM = [sys.executable, "-c", "import sys; from gliclass_spark.cli.app import main; sys.exit(main())"]
 LABELS = ("--labels", "parcel,invoice")
@@ -68,6 +69,34 @@ def test_classify_writes_a_json_line_for_each_line_of_standard_input(
     assert undecodable["text"] == "Grüße 🚚, \udcff"
     assert undecodable["error"]["code"] == "undecodable_text"
     assert last["text"] == "no newline at the end"
+
+
+def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Where is my parcel?\n"), encoding="utf-8"))
+    assert main(["classify", *LABELS, "-"]) == 0
+    assert [document["text"] for document in json_lines(capsys)] == ["Where is my parcel?"]
+
+
+def test_a_text_that_is_a_file_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mails.txt").write_text("Where is my parcel?\n")
+    assert main(["classify", *LABELS, "mails.txt", "Where is my parcel? " * 300]) == 0
+    _, note = capsys.readouterr().err.splitlines()
+    assert note == "note: mails.txt is taken for a text; to classify the lines of the file, write < mails.txt"
+
+
+def test_a_note_on_a_terminal_says_that_texts_are_awaited() -> None:
+    ours, theirs = pty.openpty()
+    program = [*PROGRAM, "classify", *LABELS]
+    classify = subprocess.Popen(program, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    os.write(ours, b"Where is my parcel?\n\x04")
+    printed, notes = classify.communicate(timeout=120)
+    os.close(ours)
+    assert (classify.returncode, json.loads(printed)["labels"]) == (0, ["parcel"])
+    assert notes.splitlines()[1:] == ["reading texts from this terminal, one on each line; Ctrl-D ends"]
 
 
 def test_classify_json_of_arguments_is_escaped_where_the_output_lacks_a_character(
@@ -239,6 +268,9 @@ def test_a_run_as_json_is_its_manifests() -> None:
         ("filter", "succeeded"),
         ("route", "succeeded"),
     ]
+    assert document["retraining"] is None
+    due = run_document(manifests, RetrainingDue(True, ("a reason",)))["retraining"]
+    assert (due["due"], due["reasons"]) == (True, ("a reason",))
 
 
 METRICS = [

@@ -15,6 +15,7 @@ from sample_runs import LABELS, daily_runs, run_of, samples, tag, usual_run
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.report.run.run_report import render, warnings
+from gliclass_spark.runs.due.retraining_due import RetrainingDue
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import Sample, SampleDocument, outcomes
 
@@ -278,3 +279,15 @@ def test_thresholds_are_drawn_only_for_the_label_set_of_the_run() -> None:
 def test_a_report_without_manifests_is_refused() -> None:
     with pytest.raises(ManifestError, match="at least, found none"):
         render([], [])
+
+
+def test_a_retraining_that_is_due_is_a_warning_and_a_section() -> None:
+    manifests = run_of(tag(0, {"complaint": 300}), {}, {})
+    due = RetrainingDue(True, ("a <reason>",), ("a note",), "d" * 64, manifests[0].started_at, 12, 9000)
+    page = render(manifests, [], due=due)
+    assert "A retraining is due. This model has tagged 9,000 documents in 12 runs since" in page
+    assert "<li>a &lt;reason&gt;</li>" in page
+    assert "Not known: a note" in page
+    assert warnings(manifests, [], due) == ["Retraining due: a <reason>"]
+    assert "No retraining is due." in render(manifests, [], due=replace(due, due=False, reasons=()))
+    assert 'id="retraining"' not in render(manifests, [])

@@ -344,6 +344,7 @@ def test_the_command_shows_it_and_writes_nothing(
     assert main(["retrain", file, "--check", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["ready"], document["evidence"]["judged"], document["golden"]["texts"]) == (True, 40, 74)
+    assert document["champion_check"]["message"].startswith("unknown: ")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
