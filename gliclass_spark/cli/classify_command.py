@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ app = typer.Typer()
 def classify(
     labels: Annotated[str, typer.Option(help="Label names, separated by commas, or a label set's YAML file.")],
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts. Default: the lines of standard input, as JSON lines.")
+        list[str] | None, typer.Argument(help="Texts. Default, and with -: the lines of standard input, as JSON lines.")
     ] = None,
     model: Annotated[str, typer.Option(help=f"{MODEL_URI_FORMS}.")] = "embedded",
     as_json: Annotated[
@@ -47,14 +48,21 @@ def classify(
     label_set = LabelSet.from_yaml(labels) if is_file else LabelSet.of(*labels.split(","))
     engine = Engine.from_pretrained(model)
     messages.print(f"{engine}", style="dim", highlight=False, markup=False, soft_wrap=True)
-    if not texts:
+    if not texts or texts == ["-"]:
         _classify_input(engine, label_set)
         return
+    for text in texts:
+        if os.path.isfile(text):  # noqa: PTH113 - Path.is_file fails for a text that is too long for a path
+            _note(f"note: {text} is taken for a text; to classify the lines of the file, write < {text}")
     for text, classification in zip(texts, engine.classify(texts, label_set), strict=True):
         if as_json:
             print_json(classification_document(text, classification))
         else:
             show_classification(console, text, classification, label_set)
+
+
+def _note(message: str) -> None:
+    messages.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Speed(ProgressColumn):
@@ -69,6 +77,8 @@ def _classify_input(engine: Engine, label_set: LabelSet) -> None:
     from gliclass_spark.cli.output.model_output import classification_document
     from gliclass_spark.cli.text_stream import line_batches
 
+    if sys.stdin.isatty():
+        _note("reading texts from this terminal, one on each line; Ctrl-D ends")
     columns = TextColumn("{task.completed:,} texts"), _Speed(), TimeElapsedColumn()
     with progress(*columns, disable=console.is_terminal) as bar:
         task = bar.add_task("", total=None)

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -25,6 +25,7 @@ from gliclass_spark.spark.spark_errors import SPARK_ERRORS, as_user_error, missi
 from gliclass_spark.spark.transforms.rule_expressions import lenient_sql, reads_clock
 
 _IS_MISSING = re.compile("is not a Delta table|doesn't exist")
+_FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 # The largest whole numbers up to which every one has a double, or a float, of its own.
 _EXACT_INTEGERS = {DoubleType: 2**53, FloatType: 2**24}
 _UUID_BYTES = 16
@@ -194,7 +195,13 @@ class Documents:
         if path is not None and Path(path).is_dir() and not os.access(path, os.R_OK | os.X_OK):
             return missing_right("read", path)  # Java finds no file in such a folder
         if "NOT_FOUND" in condition or "MISSING" in condition or _IS_MISSING.search(str(error)):
-            kind = self.source.format if self.source.path else "table"
+            kind = self.source.format if path else "table"
+            if kind == "delta":
+                kind, suffix = "Delta table", PurePosixPath(path or "").suffix.lower()
+                if suffix in _FORMATS:
+                    return (
+                        f"{self.name} is no Delta table; write source.format: {_FORMATS[suffix]}, or check source.path"
+                    )
             return f"there is no {kind} at {self.name}; check source.path, source.table and source.format"
         if condition == "UNABLE_TO_INFER_SCHEMA":
             return f"{self.name} holds no {self.source.format} file; check source.path and source.format"

@@ -162,6 +162,8 @@ def test_csv_files_with_other_headers_are_not_read_by_the_first_one(lines: Lines
         ("empty.json", {}, "holds no json record"),
         ("empty.csv", {}, "holds no csv record"),
         ("none", {}, "there is no parquet at"),
+        ("none", {"format": "delta"}, "there is no Delta table at"),
+        ("empty.json", {"format": "delta"}, "empty.json is no Delta table; write source.format: json"),
         ("utf16.csv", {}, "which is not in UTF-8: set source.encoding"),
         ("utf16.csv", {"encoding": "nonsense"}, "check source.encoding, source.delimiter and source.options"),
         ("case.json", {}, "can't be read"),

@@ -87,16 +87,18 @@ def test_a_text_that_is_a_file_is_noted(
     assert note == "note: mails.txt is taken for a text; to classify the lines of the file, write < mails.txt"
 
 
-def test_a_note_on_a_terminal_says_that_texts_are_awaited() -> None:
+def test_a_note_on_a_terminal_says_that_texts_are_awaited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours, theirs = pty.openpty()
-    program = [*PROGRAM, "classify", *LABELS]
-    classify = subprocess.Popen(program, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    os.close(theirs)
     os.write(ours, b"Where is my parcel?\n\x04")
-    printed, notes = classify.communicate(timeout=120)
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert main(["classify", *LABELS]) == 0
     os.close(ours)
-    assert (classify.returncode, json.loads(printed)["labels"]) == (0, ["parcel"])
-    assert notes.splitlines()[1:] == ["reading texts from this terminal, one on each line; Ctrl-D ends"]
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["labels"] == ["parcel"]
+    assert printed.err.splitlines()[1:] == ["reading texts from this terminal, one on each line; Ctrl-D ends"]
 
 
 def test_classify_json_of_arguments_is_escaped_where_the_output_lacks_a_character(
