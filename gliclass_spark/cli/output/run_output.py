@@ -84,7 +84,8 @@ def show_line(console: Console, manifests: Sequence[Manifest]) -> None:
     """Print a run's counts on one line, for `run --every`."""
     by_job = {manifest.job: manifest for manifest in manifests}
     tagged = by_job["tag"]
-    line = f"{tagged.started_at:%H:%M:%S} UTC  {tagged.rows_in} new or changed, {tagged.tagged} tagged"
+    read = "documents" if tagged.full_scan else "new or changed"
+    line = f"{tagged.started_at:%H:%M:%S} UTC  {tagged.rows_in} {read}, {tagged.tagged} tagged"
     if filtered := by_job.get("filter"):
         rejected = sum(filtered.rejected.values())
         line += f", {filtered.kept} kept, {rejected} rejected, {filtered.quarantined} quarantined"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from gliclass_spark.cli.output.model_output import show_versions
 from gliclass_spark.cli.output.plan_output import show_plan, show_sizing
 from gliclass_spark.cli.output.result_table import ResultTable
 from gliclass_spark.cli.output.retraining_output import show_verdict
-from gliclass_spark.cli.output.run_output import run_table, show_unlabelled
+from gliclass_spark.cli.output.run_output import run_table, show_line, show_unlabelled
 from gliclass_spark.cli.output.training_output import show_scores
 from gliclass_spark.runs.outcomes import SampleDocument
 from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, RefusedSignals
@@ -193,3 +194,12 @@ def test_a_run_whose_documents_mostly_got_no_label_says_what_to_do() -> None:
     assert printed(lambda console: show_unlabelled(console, half), 80) == []
     nothing_new = run_of(tag(1, {}, documents=0), {}, {})
     assert printed(lambda console: show_unlabelled(console, nothing_new), 80) == []
+
+
+@pytest.mark.parametrize(("full_scan", "read"), [(False, "1000 new or changed"), (True, "1000 documents")])
+def test_the_line_of_a_run_says_what_it_read(full_scan: bool, read: str) -> None:
+    tagged = replace(tag(1, {"invoice": 400}), full_scan=full_scan)
+    manifests = run_of(tagged, {"too_short": 100}, {"billing": 300})
+    assert printed(lambda console: show_line(console, manifests), 80) == [
+        f"02:00:00 UTC  {read}, 1000 tagged, 900 kept, 100 rejected, 0 quarantined; 300 to billing, 600 to unrouted"
+    ]
