@@ -195,7 +195,7 @@ class Documents:
         if path is not None and Path(path).is_dir() and not os.access(path, os.R_OK | os.X_OK):
             return missing_right("read", path)  # Java finds no file in such a folder
         if "NOT_FOUND" in condition or "MISSING" in condition or _IS_MISSING.search(str(error)):
-            kind = self.source.format if path else "table"
+            kind: str = self.source.format if path else "table"
             if kind == "delta":
                 kind, suffix = "Delta table", PurePosixPath(path or "").suffix.lower()
                 if suffix in _FORMATS:

@@ -18,7 +18,7 @@ import jsonschema
 import pyarrow as pa
 import pytest
 import yaml
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 from deltalake import DeltaTable, write_deltalake
 from docs_blocks import DOCS, blocks
@@ -118,6 +118,37 @@ def test_wrong_arguments_are_refused_when_the_dag_is_parsed(operator: Any) -> No
         operator(task_id="step", pipeline_file="mail.yaml", pipline_file="mail.yaml")
 
 
+@pytest.mark.parametrize(
+    ("operator", "arguments", "kind", "message"),
+    [
+        (GLiClassTagOperator, {"pipeline_file": None}, TypeError, "pipeline_file must be the path of a YAML file"),
+        (NewDocumentsSensor, {"pipeline_file": ""}, TypeError, "pipeline_file must be the path of a YAML file"),
+        (RetrainOperator, {"config_file": 3}, TypeError, "config_file must be the path of a YAML file, found 3"),
+        (RetrainOperator, {"config_file": "mail.yaml", "processes": 0}, ValueError, "processes must be a whole"),
+        (GLiClassTagOperator, {"pipeline_file": "mail.yaml", "until": "yesterday"}, ValueError, "until must be a time"),
+        (FilterOperator, {"pipeline_file": "mail.yaml", "run_date": "today"}, ValueError, "run_date must be a"),
+        (FilterOperator, {"pipeline_file": "mail.yaml", "until": datetime(2026, 3, 1)}, TypeError, "until must be a"),
+    ],
+)
+def test_a_wrong_value_is_refused_when_the_dag_is_parsed(
+    operator: Any, arguments: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        operator(task_id="step", **arguments)
+
+
+def test_a_file_may_be_a_path_or_another_tasks_output(file: Path) -> None:
+    assert FilterOperator(task_id="step", pipeline_file=file, run_id="run-1").arguments()[1] == str(file)
+    with DAG("own", start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+
+        @task
+        def choose() -> str:
+            return str(file)
+
+        tag = GLiClassTagOperator(task_id="tag", pipeline_file=choose())
+    assert tag.upstream_task_ids == {"choose"}
+
+
 def test_a_missing_pipeline_file_is_one_line(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.yaml")
     with pytest.raises(AirflowException, match=r"absent\.yaml"):
@@ -180,6 +211,7 @@ def test_a_retraining_is_one_task_that_is_skipped_with_too_few_signals(tmp_path:
         operator.execute({})
     promote = outcome_path(config_file, "run-1", "promote")
     promote.parent.mkdir(parents=True)
+    outcome_path(config_file, "run-1", "champion_check").write_text('{"harm": false, "rolled_back": false}')
     program.write_text(f"import json, sys; json.dump(sys.argv[1:], open({str(promote)!r}, 'w'))")
     operator.execute({})
     assert json.loads(promote.read_text()) == ["retrain", config_file, "--run-id", "run-1"]

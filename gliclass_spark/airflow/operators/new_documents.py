@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
+
+from gliclass_spark.airflow.operators.operator_arguments import file_argument
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,9 +27,9 @@ class NewDocumentsSensor(BaseSensorOperator):
 
     template_fields = ("pipeline_file",)
 
-    def __init__(self, *, pipeline_file: str, deferrable: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline_file: str | PathLike[str], deferrable: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pipeline_file = pipeline_file
+        self.pipeline_file: str = file_argument("pipeline_file", pipeline_file)
         self.deferrable = deferrable
 
     def poke(self, context: Context) -> bool:

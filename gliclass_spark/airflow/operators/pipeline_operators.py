@@ -6,6 +6,7 @@ Each runs in any DAG, beside other tasks, over a connection for Spark: standalon
 from __future__ import annotations
 
 import json
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class RetrainOperator(TrainingStep):
     environment, None for this one.
     """
 
-    def __init__(self, *, config_file: str, **kwargs: Any) -> None:
+    def __init__(self, *, config_file: str | PathLike[str], **kwargs: Any) -> None:
         super().__init__(config_file=config_file, step="promote", **kwargs)
 
     def options(self) -> list[str]:

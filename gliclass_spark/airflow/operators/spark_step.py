@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException
 
 import gliclass_spark
+from gliclass_spark.airflow.operators.operator_arguments import file_argument, time_argument
 from gliclass_spark.config.delta_jars import delta_settings
 from gliclass_spark.config.pipeline import Pipeline, Step
 from gliclass_spark.config.spark import read_conf
@@ -91,8 +93,8 @@ class SparkStep(SubmittedJob):
 
     pipeline_file: the pipeline's YAML file. run_id: names the run; a retry with the same one finishes it. until: the
     time as of which `tag` reads a Delta source; None reads its latest version. run_date: the date that rules see as
-    `run_date`. spark_conf: a file of Spark settings beyond those of the connection. kwargs: SparkSubmitOperator's, as
-    conn_id.
+    `run_date`; None: the day on which the job begins. spark_conf: a file of Spark settings beyond those of the
+    connection. kwargs: SparkSubmitOperator's, as conn_id. A wrong value raises TypeError or ValueError.
     """
 
     template_fields = (*SubmittedJob.template_fields, "pipeline_file", "run_id", "until", "run_date")
@@ -100,20 +102,20 @@ class SparkStep(SubmittedJob):
     def __init__(
         self,
         *,
-        pipeline_file: str,
+        pipeline_file: str | PathLike[str],
         step: Step,
         run_id: str = RUN_ID,
         until: str | None = UNTIL,
-        run_date: str = RUN_DATE,
+        run_date: str | None = RUN_DATE,
         spark_conf: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"application": APPLICATION, **self.spark_settings(spark_conf), **kwargs})
-        self.pipeline_file = pipeline_file
+        self.pipeline_file: str = file_argument("pipeline_file", pipeline_file)
         self.step = step
         self.run_id = run_id
-        self.until = until
-        self.run_date = run_date
+        self.until: str | None = time_argument("until", until)
+        self.run_date: str | None = time_argument("run_date", run_date)
 
     def arguments(self) -> list[str]:
         """Return the job's command and its arguments. Raises ConfigError for an invalid pipeline file."""
@@ -121,7 +123,8 @@ class SparkStep(SubmittedJob):
         # A source without versions is read as it is.
         reads_versions = self.step == "tag" and self.until is not None and pipeline.source.format == "delta"
         until = ["--until", str(self.until)] if reads_versions else []
-        run_date = ["--run-date", self.run_date] if self.step != "tag" and pipeline.rules.uses_run_date else []
+        is_dated = self.step != "tag" and self.run_date is not None and pipeline.rules.uses_run_date
+        run_date = ["--run-date", str(self.run_date)] if is_dated else []
         return [self.step, self.pipeline_file, "--run-id", self.run_id, *until, *run_date]
 
     def execute(self, context: Context) -> None:

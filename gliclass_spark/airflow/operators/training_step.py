@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
+from gliclass_spark.airflow.operators.operator_arguments import file_argument
 from gliclass_spark.airflow.operators.process_group import ProcessGroup
 from gliclass_spark.airflow.operators.spark_step import APPLICATION, RUN_ID, SubmittedJob
 from gliclass_spark.config.retraining import RetrainConfig
@@ -74,7 +76,7 @@ class TrainingStep(BaseOperator):
     def __init__(
         self,
         *,
-        config_file: str,
+        config_file: str | PathLike[str],
         step: str,
         run_id: str = RUN_ID,
         python: str | None = None,
@@ -83,7 +85,11 @@ class TrainingStep(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.config_file = config_file
+        if processes < 1:
+            raise ValueError(
+                f"processes must be a whole number from 1 on, found {processes!r}; give the number of GPUs"
+            )
+        self.config_file: str = file_argument("config_file", config_file)
         self.step = step
         self.run_id = run_id
         self.python = python
@@ -164,6 +170,7 @@ class Promotion(TrainingStep):
 
     def execute(self, context: Context) -> None:
         super().execute(context)
-        if read_outcome(self.config_file, self.run_id, "gate")["promoted"]:
-            version = read_outcome(self.config_file, self.run_id, self.step)["version"]
+        outcome = read_outcome(self.config_file, self.run_id, self.step)
+        if outcome.get("promoted", read_outcome(self.config_file, self.run_id, "gate")["promoted"]):
+            version = outcome["version"]
             context["outlet_events"][self._promoted].add(self.model, extra={"version": version})
