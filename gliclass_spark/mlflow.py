@@ -14,7 +14,7 @@ from gliclass_spark.checkpoints.files import checkpoint_files
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.registry.versions import LABEL_SET_FILE
 from gliclass_spark.checkpoints.uri import resolve_model
-from gliclass_spark.errors import ConfigError
+from gliclass_spark.errors import GliclassSparkError
 from gliclass_spark.labels import LabelSet, Tree
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def log_model(
     registered_model_name: also register it as a new version, which pipelines load, too: "model: models:/NAME/1".
     registry: the tracking URI of a model models:/... that is logged again.
 
-    Raises LabelSetError, ModelNotFoundError, CheckpointError, and MlflowException as every `log_model` does.
+    Raises MlflowException, as every `log_model` does: also for labels, and for a model, that can't be used.
     """
     import mlflow
     from mlflow.models import Model
@@ -79,14 +79,18 @@ def save_model(
     path: a folder that does not exist, or is empty. Others as `log_model`.
     """
     from mlflow import pyfunc
+    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
     from mlflow.models.utils import _save_example
 
     folder = Path(path)
     if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"path {folder} is not empty; give a folder that does not exist")
-    label_set = LabelSet.coerce(labels)
-    ref = resolve_model(model, registry=registry)
+        raise MlflowException.invalid_parameter_value(f"path {folder} is not empty; give a folder that does not exist")
+    try:
+        label_set = LabelSet.coerce(labels)
+        ref = resolve_model(model, registry=registry)
+    except GliclassSparkError as error:
+        raise MlflowException.invalid_parameter_value(str(error)) from error
     folder.mkdir(parents=True, exist_ok=True)
     if model == embedded_files.NAME:  # its files are in two packages
         from gliclass_spark.model.checkpoint import load, save
@@ -138,14 +142,17 @@ class TextClassifier:
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return a row for each text, in order: `labels`, `scores`, and `error`, the message or "".
 
-        model_input: a frame with a column `text`, or with one column. Raises ConfigError for any other.
+        model_input: a frame with a column `text`, or with one column. Raises MlflowException for any other.
         """
         import pandas as pd
+        from mlflow.exceptions import MlflowException
 
         columns = list(model_input.columns)
         if TEXT not in columns and len(columns) != 1:
-            raise ConfigError(
-                f"the input must have a column {TEXT!r}, found {columns}; give the texts as "
+            # MLflow leaves out what the signature does not name, and so everything of a list or of another column.
+            given = f"found {columns}" if columns else "and MLflow leaves out all others"
+            raise MlflowException.invalid_parameter_value(
+                f"the input must have a column {TEXT!r}, {given}; give the texts as "
                 f"pandas.DataFrame({{{TEXT!r}: texts}})"
             )
         column = model_input[TEXT if TEXT in columns else columns[0]]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
 from docs_blocks import DOCS, blocks
+from mlflow.exceptions import MlflowException
 
 import gliclass_spark.mlflow
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
-from gliclass_spark.errors import ConfigError, LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 
@@ -60,14 +61,32 @@ def test_the_files_have_a_signature_an_example_and_no_pickle(tiny_model: str, tm
     assert loaded.metadata.flavors["gliclass"]["digest"] == resolve_model(tiny_model).digest
 
 
-def test_a_frame_without_a_column_of_texts_and_a_full_folder_are_refused(tiny_model: str, tmp_path: Path) -> None:
+def test_a_frame_without_a_column_of_texts_is_refused(tiny_model: str, tmp_path: Path) -> None:
+    gliclass_spark.mlflow.save_model(tiny_model, tmp_path / "model", LABELS)
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    for others in (["Where is my parcel?"], "Where is my parcel?", pd.DataFrame({"body": TEXTS})):
+        with pytest.raises(MlflowException, match=r"a column 'text', and MLflow leaves out all others; give the texts"):
+            loaded.predict(others)
     model = gliclass_spark.mlflow.TextClassifier(Engine.from_pretrained(tiny_model), LABELS)
     assert len(model.predict(pd.DataFrame({"body": TEXTS}))) == len(TEXTS)
-    with pytest.raises(ConfigError, match=r"'text', found \['a', 'b'\]; give the texts as pandas.DataFrame"):
+    with pytest.raises(MlflowException, match=r"'text', found \['a', 'b'\]; give the texts as pandas.DataFrame"):
         model.predict(pd.DataFrame({"a": TEXTS, "b": TEXTS}))
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="is not empty"):
-        gliclass_spark.mlflow.save_model(tiny_model, tmp_path, LABELS)
-    with pytest.raises(LabelSetError, match="appears twice"):
-        gliclass_spark.mlflow.save_model(tiny_model, tmp_path / "new", ["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "message"),
+    [
+        ("embedded", ["a", "a"], "label 'a' appears twice"),
+        ("embedded", "spam", r"write \['spam'\]"),
+        ("/no/such/folder", ["a"], "'/no/such/folder' is not a folder"),
+    ],
+)
+def test_what_can_not_be_saved_is_refused_with_nothing_written(
+    model: str, labels: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MlflowException, match=message):
+        gliclass_spark.mlflow.save_model(model, tmp_path / "new", labels)
     assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(MlflowException, match="is not empty"):
+        gliclass_spark.mlflow.save_model("embedded", tmp_path, LABELS)
