@@ -17,6 +17,7 @@ from gliclass_spark.cli import (
     retrain_commands,
     retrain_demo,
     run_commands,
+    shadow_command,
     training_commands,
 )
 from gliclass_spark.cli.console import tolerate_encodings
@@ -38,7 +39,7 @@ app = typer.Typer(
 _PANELS = {
     "Run a pipeline": (run_commands, pipeline_commands),
     "Labels and models": (classify_command, training_commands, model_commands),
-    "Feedback and retraining": (feedback_commands, retrain_commands, retrain_demo),
+    "Feedback and retraining": (feedback_commands, retrain_commands, shadow_command, retrain_demo),
 }
 for _panel, _modules in _PANELS.items():
     for _module in _modules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -235,4 +236,7 @@ def _run_step(config: RetrainConfig, retraining: Retraining, step: RetrainingSte
             from gliclass_spark.retraining.promotion import publish
 
             version = publish(config, retraining)
-            return f"{version.uri} is registered: {', '.join(version.aliases) or 'no alias'}"
+            aliases = ", ".join(version.aliases) or "no alias"
+            waits = json.loads((retraining.folder / "promote.json").read_text(encoding="utf-8")).get("waits_for_shadow")
+            hint = f"; gate.shadow: it waits for gliclass-spark shadow {config.pipeline_file}" if waits else ""
+            return f"{version.uri} is registered: {aliases}{hint}"

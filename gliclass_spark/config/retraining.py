@@ -200,6 +200,9 @@ class GateRules(BaseModel):
     """Least share of texts to which both give the same labels."""
     max_forgetting: Share = 0.05
     """Most macro-F1 that may be lost on a set of `retention`."""
+    shadow: bool = False
+    """Whether a candidate that passes stays the challenger until a shadow run is recorded for it: `gliclass-spark
+    shadow` tags with it beside the champion. Then `gliclass-spark promote`, or the step `promote` again, promotes."""
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,9 @@ from gliclass_spark.config.rule_sql import RUN_DATE, STRINGS, TAG_COLUMNS, did_y
 from gliclass_spark.errors import RulesError
 
 # Tables in the same folder as the routes' tables: a route of that name would overwrite one of them.
-RESERVED_TABLES = frozenset({"tags", "kept", "rejected", "quarantined", "runs", "feedback", "documents", "staged"})
+RESERVED_TABLES = frozenset(
+    {"tags", "kept", "rejected", "quarantined", "runs", "feedback", "documents", "staged", "shadow_tags"}
+)
 Routing = Literal["first_match", "every_match"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")

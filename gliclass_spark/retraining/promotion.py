@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gliclass_spark import atomic_files
+from gliclass_spark.checkpoints.digest import digest_of
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.registry import ModelVersion, Registry, TrackedRun
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError, RegistryError
+from gliclass_spark.runs.history import has_shadow_run
 
 if TYPE_CHECKING:
     from gliclass_spark.retraining.steps import OnMetrics, Retraining
@@ -40,18 +42,24 @@ def open_retraining(config: RetrainConfig, run_id: str, on_metrics: OnMetrics) -
 def publish(config: RetrainConfig, retraining: Retraining) -> ModelVersion:
     """Log the retraining, register its candidate, promote it if it passed the gate, and return its version.
 
-    Idempotent: a promotion that was rolled back meanwhile stays rolled back. Raises RegistryError if the champion is
-    no longer the one that the gate compared with.
+    Idempotent: a promotion that was rolled back meanwhile stays rolled back. With `gate.shadow` a candidate that passed
+    stays the challenger until a shadow run of it is recorded; called again then, it is promoted. Raises RegistryError
+    if the champion is no longer the one that the gate compared with.
     """
     registry, name, marker = Registry(config.registry), config.model_name, retraining.folder / "promote.json"
     if marker.exists():
-        return registry.version(name, str(json.loads(marker.read_text(encoding="utf-8"))["version"]))
+        recorded = json.loads(marker.read_text(encoding="utf-8"))
+        version = registry.version(name, str(recorded["version"]))
+        if not recorded.get("waits_for_shadow") or _waits_for_shadow(config, retraining):
+            return version
     registered = [version for version in registry.versions(name) if version.tags.get(_RUN_TAG) == retraining.run_id]
     version = registered[-1] if registered else _register_candidate(registry, config, retraining)
     rolled_back = registry.was_rolled_back(version)  # after an attempt that ended before it wrote the marker
     if not rolled_back:
         version = registry.set_challenger(name, version)
-    if retraining.gate()["promoted"] and not rolled_back:
+    waits = _waits_for_shadow(config, retraining)
+    is_promoted = bool(retraining.gate()["promoted"]) and not waits
+    if is_promoted and not rolled_back:
         champion = registry.version(name, CHAMPION)
         if champion.digest not in (retraining.champion.digest, version.digest):
             raise RegistryError(
@@ -59,8 +67,16 @@ def publish(config: RetrainConfig, retraining: Retraining) -> ModelVersion:
                 f"candidate was compared with {retraining.champion.digest[:12]}; retrain again, under a new run id"
             )
         version = registry.promote(name, str(version.number))
-    atomic_files.write_text(marker, json.dumps({"version": version.number}) + "\n")
+    outcome = {"version": version.number, "promoted": is_promoted, "waits_for_shadow": waits}
+    atomic_files.write_text(marker, json.dumps(outcome) + "\n")
     return version
+
+
+def _waits_for_shadow(config: RetrainConfig, retraining: Retraining) -> bool:
+    """Return whether the candidate passed, and is to tag in a shadow run before it is promoted."""
+    if not (config.gate.shadow and retraining.gate()["promoted"]):
+        return False
+    return not has_shadow_run(config.pipeline, digest_of(retraining.candidate))
 
 
 def _resolve_champion(config: RetrainConfig, folder: Path) -> ModelRef:

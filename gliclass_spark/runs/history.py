@@ -54,6 +54,12 @@ def used_label_sets(path: str, pipeline: str, storage_options: StorageOptions = 
     return {row["label_set_hash"] for row in query(delta_table(path, storage_options=storage_options), sql)}
 
 
+def has_shadow_run(pipeline: Pipeline, model_digest: str, storage_options: StorageOptions = None) -> bool:
+    """Return whether a shadow run by the model is recorded. Raises TableError if `runs` can't be read."""
+    manifests = recent_manifests(pipeline, storage_options)
+    return any((row.job, row.status, row.model_digest) == ("shadow", SUCCEEDED, model_digest) for row in manifests)
+
+
 def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
     """Return `recent_manifests`. Raises TableError if the pipeline has not run yet."""
     manifests = recent_manifests(pipeline, storage_options)

@@ -19,6 +19,12 @@ def tag_settings(pipeline: Pipeline, model_digest: str | None, retag: Retag) -> 
     )
 
 
+def shadow_settings(pipeline: Pipeline, model_digest: str, max_documents: int) -> str:
+    """Return the hash of the settings that the tags of a shadow run depend on."""
+    selection, label_set = pipeline.source.selection(), pipeline.label_set.hash
+    return _hash(**selection, label_set=label_set, model=model_digest, max_documents=max_documents)
+
+
 def filter_settings(pipeline: Pipeline, run_date: date | None = None) -> str:
     """Return the hash of the settings that the filter's decisions depend on. run_date: for rules that use it.
 

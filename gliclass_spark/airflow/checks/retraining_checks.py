@@ -59,8 +59,10 @@ def can_train(file: str, run_id: str) -> bool:
 def notify(file: str, run_id: str) -> None:
     """Send the gate's verdict, rule by rule, and whether the candidate was promoted."""
     config = RetrainConfig.from_yaml(file)
-    gate, version = read_outcome(file, run_id, "gate"), read_outcome(file, run_id, "promote")["version"]
+    gate, promotion = read_outcome(file, run_id, "gate"), read_outcome(file, run_id, "promote")
+    version, waits = promotion["version"], promotion.get("waits_for_shadow", False)
     result = "is the champion" if gate["promoted"] else "is refused, and stays the challenger"
+    result = f"has passed, and waits for gliclass-spark shadow {config.pipeline_file}" if waits else result
     findings = sorted(gate["findings"], key=lambda finding: bool(finding["passed"]))
     lines = [
         f"{'passed' if finding['passed'] else 'FAILED'}: {finding['rule']}: {finding['message']}"

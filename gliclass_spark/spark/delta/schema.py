@@ -180,6 +180,16 @@ TAGS_SPEC = TableSpec(
     comments=TAG_COMMENTS,
 )
 
+# Tags by a model that the pipeline does not decide by, beside those of the run whose id they have.
+SHADOW_TAGS_SPEC = TableSpec(
+    TAGS,
+    "Tags by another model than the pipeline's, to compare them with",
+    not_null=(KEY, "label_set_hash", "scores", "model_digest", "run_id"),
+    cluster_by=("run_id", "model_digest", KEY),
+    properties={"delta.enableDeletionVectors": "true"},
+    comments=TAG_COMMENTS,
+)
+
 # Scores that a tag job has computed, and not merged into `tags` yet.
 STAGED_SPEC = TableSpec(
     TAGS,

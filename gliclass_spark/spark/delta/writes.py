@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType, VariantType
 
 from gliclass_spark.spark.delta.column_names import column
+from gliclass_spark.spark.delta.ddl import literal
 from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.table_ref import TableRef
 
@@ -25,6 +28,17 @@ def upsert(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:
     """Insert rows into the Delta table; existing rows with the same key are updated."""
     merge = table.alias("t").merge(rows.alias("s"), _same(key))
     merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+
+
+def replace_selected(table: DeltaTable, rows: DataFrame, selected: Mapping[str, str]) -> None:
+    """Replace the table's rows that have these values in these columns with `rows`, one of each document, which have
+    them, too.
+    """
+    keys = (KEY, *selected)
+    of_selection = " AND ".join(f"t.{name} = {literal(value)}" for name, value in selected.items())
+    merge = table.alias("t").merge(rows.alias("s"), _same(keys))
+    merge = merge.whenMatchedUpdateAll().whenNotMatchedInsertAll()
+    merge.whenNotMatchedBySourceDelete(condition=of_selection).execute()
 
 
 def insert_new(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.runs_table import Runs
 
-_FIXED_TABLES = ("tags", "staged", "kept", "rejected", "quarantined", "runs", "feedback")
+_FIXED_TABLES = ("tags", "staged", "shadow_tags", "kept", "rejected", "quarantined", "runs", "feedback")
 
 
 @dataclass(frozen=True)

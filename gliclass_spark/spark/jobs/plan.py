@@ -37,7 +37,9 @@ from gliclass_spark.spark.transforms.rule_expressions import lenient_sql
 from gliclass_spark.spark.worker.usage_meter import Meter
 
 DEFAULT_SAMPLE, FIRST_SAMPLE = 200, 16
-_OUTCOMES, _OUTCOME, _RANK = helper("outcomes"), helper("outcome"), helper("rank")
+# The column of a document's outcomes.
+OUTCOMES = helper("outcomes")
+_OUTCOME, _RANK = helper("outcome"), helper("rank")
 # Of a sampled document, what a plan shows: the text's beginning alone.
 _SAMPLE_COLUMNS, _TEXT_LENGTH = (KEY, "content_hash", "labels", "scores", "error"), 2400
 
@@ -140,9 +142,9 @@ def _score_sample(run: PipelineRun, documents: DataFrame, count: int, model: Mod
     tags = exploring.decide_labels(scored, own, run.pipeline.exploration).withColumn("deleted_at", F.lit(None))
     # Scoring may take longer than Spark waits for a broadcast.
     with lenient_sql(run.spark):
-        decided = _with_outcomes(run, documents, tags.hint("merge"))
+        decided = with_outcomes(run, documents, tags.hint("merge"))
         rows = decided.select(
-            *_SAMPLE_COLUMNS, F.substring(column(text), 1, _TEXT_LENGTH).alias("text"), _OUTCOMES
+            *_SAMPLE_COLUMNS, F.substring(column(text), 1, _TEXT_LENGTH).alias("text"), OUTCOMES
         ).collect()
     return rows, meter.total.usage
 
@@ -154,8 +156,8 @@ def _estimate(usage: Usage, scale: float, slots: int) -> tuple[int | None, float
     return round(usage.tokens * scale), usage.seconds * scale / slots, usage.texts / usage.seconds
 
 
-def _with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
-    """Return the documents with their tags and decisions, and _OUTCOMES, by name."""
+def with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
+    """Return the documents with their tags and decisions, and OUTCOMES, by name."""
     pipeline = run.pipeline
     label_set_tags = filtering.tags_of_label_set(tags, pipeline.label_set)
     tagged = filtering.with_tags(documents, with_content(documents, pipeline.source.text), label_set_tags)
@@ -168,7 +170,7 @@ def _with_outcomes(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> D
     rejected = F.array(F.concat(F.lit("rejected: "), F.col("reason")))
     quarantined = F.array(F.concat(F.lit("quarantined: "), F.col("error.code")))
     outcomes = F.when(F.col("error").isNotNull(), quarantined).when(F.col("reason").isNotNull(), rejected)
-    return decided.withColumn(_OUTCOMES, outcomes.otherwise(kept))
+    return decided.withColumn(OUTCOMES, outcomes.otherwise(kept))
 
 
 def _sample_outcomes(run: PipelineRun, sample: list[Row], scale: float) -> dict[str, PlannedOutcome]:
@@ -176,7 +178,7 @@ def _sample_outcomes(run: PipelineRun, sample: list[Row], scale: float) -> dict[
     documents: defaultdict[str, list[Row]] = defaultdict(list)
     # By their hashes, null first.
     for row in sorted(sample, key=lambda row: (row["content_hash"] or "", row[KEY] or "")):
-        for name in row[_OUTCOMES]:
+        for name in row[OUTCOMES]:
             documents[name].append(row)
     return {
         name: PlannedOutcome(
@@ -195,7 +197,7 @@ def _with_scored_documents(
     with lenient_sql(run.spark):
         label_set = calibrated(run.pipeline.label_set, model.folder / CALIBRATION)
         tags = exploring.decide_labels(live_tags(run), label_set, run.pipeline.exploration)
-        rows = _with_outcomes(run, scored, tags).select("*", F.explode(_OUTCOMES).alias(_OUTCOME))
+        rows = with_outcomes(run, scored, tags).select("*", F.explode(OUTCOMES).alias(_OUTCOME))
         counts = count_by(rows, _OUTCOME)
         samples = _samples(run, rows)
     merged = dict(outcomes)

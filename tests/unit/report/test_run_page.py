@@ -15,9 +15,16 @@ from sample_runs import LABELS, daily_runs, run_of, samples, tag, usual_run
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.report.run.run_report import render, warnings
+from gliclass_spark.report.shadow_page import shadow_page
 from gliclass_spark.runs.due.retraining_due import RetrainingDue
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import Sample, SampleDocument, outcomes
+from gliclass_spark.runs.shadow_comparison import (
+    DecisionChange,
+    DifferingDocument,
+    LabelDifference,
+    ShadowComparison,
+)
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 SCRIPT = "<script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
@@ -279,6 +286,24 @@ def test_thresholds_are_drawn_only_for_the_label_set_of_the_run() -> None:
 def test_a_report_without_manifests_is_refused() -> None:
     with pytest.raises(ManifestError, match="at least, found none"):
         render([], [])
+
+
+def test_a_shadow_page_shows_what_another_model_changes() -> None:
+    comparison = ShadowComparison(
+        *("run-1", "models:/mail/2", "b" * 64, "a" * 64, 100, 70, 2),
+        labels=(LabelDifference(SCRIPT, 40, 30, 20, 10, -0.125),),
+        differences=(0,) * 9 + (60, 40) + (0,) * 9,
+        decisions=(DecisionChange("kept, to a", "rejected: b", 12),),
+        examples=(DifferingDocument("7", SCRIPT, ("a",), (), 0.5),),
+    )
+    html = shadow_page("mail", comparison)
+    page = Page(html)
+    assert "30 of 100 documents would get other labels" in page.text
+    assert "2 documents could not be scored" in page.text
+    assert "40 30 20 10 -0.125" in page.text
+    assert "kept, to a rejected: b 12" in page.text
+    assert "<script" not in html
+    assert "No decision would change." in shadow_page("mail", replace(comparison, decisions=()))
 
 
 def test_a_retraining_that_is_due_is_a_warning_and_a_section() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pets_retraining import LENIENT, STRICT, WriteConfig, aliases, decisions, opened
+from written_runs import manifest, write_runs
 
 from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.model_uri import CHALLENGER, CHAMPION, PREVIOUS
+from gliclass_spark.config.retraining import FeedbackRules
 from gliclass_spark.errors import ConfigError, RegistryError
 from gliclass_spark.labels import read_calibration
 from gliclass_spark.report.verdict import write_verdict_page
@@ -155,6 +159,7 @@ def test_an_outcome_counts_only_for_its_settings(champion: str, write_config: Wr
         ("ppo", {"ppo": None}),
         ("gate", {"gate": config.gate.model_copy(update={"min_f1_gain": 1.0})}),
         ("seed", {"seed": 7}),
+        ("feedback", {"feedback": FeedbackRules(resolve="majority")}),
         ("golden", {"golden": config.golden.replace("golden", "other")}),
     ]
     for key, change in changes:
@@ -205,6 +210,24 @@ def test_a_candidate_is_registered_once_even_if_the_promotion_was_killed(
     (config.run_folder("r") / "promote.json").unlink()
     publish(config, opened(config))
     assert [version.number for version in registry.versions("pets")] == [1, 2]
+    assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
+
+
+def test_a_candidate_waits_for_a_shadow_run_if_the_gate_asks_for_one(
+    registry: Registry, champion: str, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    config = write_config(gate={**LENIENT, "shadow": True}, ppo=None)
+    retraining = opened(config)
+    candidate = publish(config, retraining)
+    assert aliases(registry) == {CHAMPION: 1, CHALLENGER: 2}
+    recorded = json.loads((retraining.folder / "promote.json").read_text())
+    assert recorded == {"version": 2, "promoted": False, "waits_for_shadow": True}
+    by_another = replace(manifest("tag"), pipeline="pets", job="shadow", model_digest="0" * 64)
+    write_runs(tmp_path, [by_another])
+    assert publish(config, retraining).aliases == (CHALLENGER,)
+    write_runs(tmp_path, [replace(by_another, model_digest=candidate.digest, sequence=2)])
+    for _ in range(2):
+        assert publish(config, retraining).aliases == (CHAMPION,)
     assert aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
 
 

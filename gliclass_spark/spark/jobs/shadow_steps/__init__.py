@@ -1,0 +1,1 @@
+"""The steps of the shadow job behind the scoring."""
