@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training.importance_weights import largest_weight
-from gliclass_spark.training.policy import log_prob, sample_actions
+from gliclass_spark.training.policy import action_values, log_prob, sample_actions, value_features, value_head
 from gliclass_spark.training.ppo import ppo_loss
-from gliclass_spark.training.rollouts import Rollout
+from gliclass_spark.training.rollouts import Rollout, baseline
 
 STEPS, TEXTS, UPDATES = 100, 64, 2
 
@@ -48,26 +48,32 @@ class Outputs:
     """What the model says about texts.
 
     logits: of the policy. worth: predicted reward of giving a label instead of not, in [-1, 1]; both (texts, labels).
-    base: predicted reward of a document without labels, (texts, 1).
+    base: predicted reward of a document without labels, (texts, 1). q_values: of the value head of a retraining, the
+    predicted rewards of both actions, (texts, labels, 2).
     """
 
     logits: Tensor
     worth: Tensor
     base: Tensor
+    q_values: Tensor
 
 
 class LinearModel(nn.Module):
     """The policy and a prediction of rewards, both starting from the champion's logits."""
 
-    def __init__(self, size: int, labels: int) -> None:
+    def __init__(self, size: int, labels: int, kind: Kind) -> None:
         super().__init__()
+        self._kind = kind
         self.policy, self.worth, self.base = nn.Linear(size, labels), nn.Linear(size, labels), nn.Linear(size, 1)
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
+        self.value = value_head()
 
     def forward(self, features: Tensor, champion: Tensor) -> Outputs:
         worth = torch.tanh((champion + self.worth(features)) / 2)
-        return Outputs(champion + self.policy(features), worth, self.base(features))
+        sharing = torch.full_like(champion, self._kind == "documents", dtype=torch.bool)
+        q_values = self.value(value_features(champion, sharing))
+        return Outputs(champion + self.policy(features), worth, self.base(features), q_values)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Learner:
 def learn(learner: Learner, log: Log, kind: Kind, *, rate: float, kl_weight: float, seed: int) -> Policy:
     """Return the policy that gives labels, (texts, labels) of 0 and 1, after the same updates for every learner."""
     torch.manual_seed(seed)
-    model = LinearModel(log.features.shape[1], log.logits.shape[1])
+    model = LinearModel(log.features.shape[1], log.logits.shape[1], kind)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     config = Ppo(kl_weight=kl_weight, value_weight=0.0)
     inverse = 1 / np.where(log.actions > 0, log.propensities, 1 - log.propensities)
@@ -203,11 +209,17 @@ def ppo_on_policy(outputs: Outputs, batch: Batch, config: Ppo, rollouts: list[Ro
 
 
 def ppo_off_policy(outputs: Outputs, batch: Batch, config: Ppo, rollouts: list[Rollout]) -> Tensor:
-    """Logged actions with importance weights, as in a retraining; no baseline where only given labels are rewarded."""
+    """Logged actions with importance weights and the value head of a retraining: a value for each label.
+
+    No baseline where only given labels are rewarded.
+    """
     if not rollouts:
-        baseline = 0.0 if batch.kind == "labels" else _state_values(outputs, batch.kind)
-        rollouts.append(_logged(outputs, batch, batch.rewards - baseline))
-    return _policy_loss(outputs, rollouts[0], batch, config) + _prediction_error(outputs, batch)
+        logged = _logged(outputs, batch, batch.rewards)
+        values = baseline(outputs.q_values, outputs.logits.detach(), logged, config.not_given)
+        rollouts.append(replace(logged, rewards=batch.rewards - values))
+    errors = (action_values(outputs.q_values, batch.actions) - batch.rewards) ** 2
+    value_loss = (errors * batch.rewarded).sum() / batch.rewarded.sum().clamp(min=1)
+    return _policy_loss(outputs, rollouts[0], batch, config) + Ppo().value_weight * value_loss
 
 
 def ppo_doubly_robust(outputs: Outputs, batch: Batch, config: Ppo, rollouts: list[Rollout]) -> Tensor:
@@ -234,9 +246,19 @@ def _state_values(outputs: Outputs, kind: Kind) -> Tensor:
 
 def _logged(outputs: Outputs, batch: Batch, advantages: Tensor) -> Rollout:
     logprobs = log_prob(outputs.logits.detach(), batch.actions)
-    rewarded_actions = 1 if batch.kind == "labels" else 2
-    weights = logprobs.exp() * batch.weights * rewarded_actions
-    return Rollout(batch.actions, logprobs, advantages, weights, batch.rewarded, logged=True)
+    is_of_documents = batch.kind == "documents"
+    weights = logprobs.exp() * batch.weights * (2 if is_of_documents else 1)  # rewarded actions
+    sharing = torch.full_like(batch.rewarded, is_of_documents)
+    return Rollout(
+        batch.actions,
+        logprobs,
+        advantages,
+        weights,
+        batch.rewarded,
+        logged=True,
+        rewards_both_actions=is_of_documents,
+        sharing=sharing,
+    )
 
 
 def _policy_loss(outputs: Outputs, rollout: Rollout, batch: Batch, config: Ppo) -> Tensor:

@@ -263,7 +263,8 @@ class RetrainConfig(BaseModel):
     """Supervised training on judged labels."""
     ppo: Ppo | None = None
     """PPO training on rewards, after the supervised one. With null, the default, the supervised candidate goes to the
-    gate: in `benchmarks/learning_from_rewards.py`, PPO on logged decisions learns no more from their rewards."""
+    gate: in `benchmarks/learning_from_rewards.py`, PPO on logged decisions learns no more from rewards of labels. From
+    one reward for all labels of a document it learns more."""
     gate: GateRules = GateRules()
     """The limits that a candidate must meet, or the name of a preset."""
     rollback: RollbackRules = RollbackRules()

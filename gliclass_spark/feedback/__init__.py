@@ -1,1 +1,1 @@
-"""Feedback on decisions: verdicts, and exploration with logged propensities. Plain Python, no Spark."""
+"""Feedback on decisions: verdicts, how signals are joined, exploration with logged propensities. No Spark."""

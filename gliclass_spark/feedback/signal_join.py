@@ -40,7 +40,8 @@ def join_statement(
 with stating as (
     select *, {_stated()} as stated, {_is_explicit()} as is_explicit,
         label is not null or coalesce(labels = first_value(labels) over (
-            partition by {decision} order by case when chosen is null then 1 else 0 end, observed_at desc, source desc
+            partition by {decision}
+            order by case when chosen is null then 1 else 0 end, observed_at desc, source desc, verdict
         ), false) as is_current
     from {signals}
 ), explicit_ones as (

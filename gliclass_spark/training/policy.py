@@ -25,7 +25,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.trainable = trainable_model(model, tokenizer, max_text_tokens)
-        self.value = nn.Sequential(nn.Linear(_VALUE_FEATURES, 16), nn.Tanh(), nn.Linear(16, 2))
+        self.value = value_head()
 
     def forward(
         self, inputs: dict[str, Tensor], temperatures: Tensor, biases: Tensor, features: Tensor | None = None
@@ -36,6 +36,11 @@ class Policy(nn.Module):
         """
         logits = self.trainable.logits(inputs).float() / temperatures + biases
         return logits, None if features is None else self.value(features)
+
+
+def value_head() -> nn.Module:
+    """Return a network from value features, (texts, labels, 4), to the rewards of both actions, (texts, labels, 2)."""
+    return nn.Sequential(nn.Linear(_VALUE_FEATURES, 16), nn.Tanh(), nn.Linear(16, 2))
 
 
 def value_features(ref_logits: Tensor, sharing: Tensor | None) -> Tensor:

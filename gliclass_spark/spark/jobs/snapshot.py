@@ -24,7 +24,7 @@ together: doc_id, text, reward, model_digest, observed_at and held_out as above,
 `gliclass_spark.feedback.verdicts` defines how signals become target and reward. `snapshot.json` is written last:
 `label_set` (an object that LabelSet reads) and its `question_hash`, `tables` (the path and the Delta version of
 feedback, tags and source; the version is null for a source without versions), `counts`, `exploration` (the share),
-`created_at`, `holdout_share`.
+`created_at`, `holdout_share`, `resolve`.
 """
 
 from __future__ import annotations
