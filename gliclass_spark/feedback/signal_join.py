@@ -37,6 +37,7 @@ def join_statement(
     decision, source = ", ".join(key), ", ".join((*key, "source"))
     counted = ", ".join(f"case when counts then {name} end as {name}" for name in ("chosen", *logged))
     return f"""
+-- Of the signals on a document, only those about its latest labels are current.
 with stating as (
     select *, {_stated()} as stated, {_is_explicit()} as is_explicit,
         label is not null or coalesce(labels = first_value(labels) over (
@@ -49,6 +50,7 @@ with stating as (
         max(case when is_explicit and is_current then observed_at end) over (partition by {decision}) as newest_at,
         max(case when is_explicit and is_current then observed_at end) over (partition by {source}) as newest_of_source
     from stating
+-- A source has one vote, its latest; two that contradict each other at the same time count on both sides.
 ), voting as (
     select *, is_opinion and observed_at = newest_at as is_newest,
         is_opinion and observed_at = newest_of_source as is_vote,
@@ -61,6 +63,7 @@ with stating as (
     from voting
 ), deciding as (
     select *, {_DECIDES[resolve]} as decides from counted_votes
+-- Explicit signals that contradict each other cancel, and the implicit ones count.
 ), checked as (
     select *, coalesce(
             max(case when decides then stated end) over (partition by {decision})
