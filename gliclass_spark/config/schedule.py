@@ -98,6 +98,8 @@ class Schedule(Timing):
 
     catchup: bool = False
     """Whether Airflow backfills the scheduled runs between `start` and now, each over the source as of its date."""
+    shadow: bool = False
+    """Whether a task `shadow` tags with the challenger beside the champion, once there is one, for the report."""
     storage: AirflowName | None = None
     """The Airflow connection whose extra holds delta-rs's storage options for the tables, such as keys."""
 

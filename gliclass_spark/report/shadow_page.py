@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from gliclass_spark.report import number_format
 from gliclass_spark.report.charts.bars import histogram
 from gliclass_spark.report.drawing import Drawing
@@ -13,18 +15,20 @@ def shadow_page(pipeline: str, comparison: ShadowComparison) -> str:
     """Return the HTML page. It has no script and fetches nothing; the same comparison gives the same page."""
     changed = comparison.documents - comparison.same_labels
     documents = number_format.counted(comparison.documents, "document")
-    chart = None
-    if any(comparison.differences):
-        middle = DIFFERENCE_BINS // 2
-        lower, higher = sum(comparison.differences[:middle]), sum(comparison.differences[middle:])
-        chart = Drawing().svg(
-            histogram(comparison.differences, None, None),
-            f"Differences of scores from -1 to 1: {lower:,} below 0, {higher:,} from 0 on",
-        )
     return fill(
         "shadow.html.j2",
         pipeline=pipeline,
-        comparison=comparison,
+        shadow=comparison,
         headline=f"{number_format.number(changed)} of {documents} would get other labels",
-        chart=chart,
+        shadow_chart=difference_chart(comparison, Drawing()),
     )
+
+
+def difference_chart(comparison: ShadowComparison, drawing: Drawing) -> Markup | None:
+    """Return the histogram of the differences of all scores, None without any."""
+    if not any(comparison.differences):
+        return None
+    middle = DIFFERENCE_BINS // 2
+    lower, higher = sum(comparison.differences[:middle]), sum(comparison.differences[middle:])
+    description = f"Differences of scores from -1 to 1: {lower:,} below 0, {higher:,} from 0 on"
+    return drawing.svg(histogram(comparison.differences, None, None), description)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import fsspec
+
+from gliclass_spark.config.catalog import folder_of
+from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs.delta_reader import StorageOptions, object_store_uri
+from gliclass_spark.runs.file_names import file_name
 
 # Of the differences of scores, which are in [-1, 1].
 DIFFERENCE_BINS = 20
@@ -64,3 +73,40 @@ class ShadowComparison:
     differences: tuple[int, ...]
     decisions: tuple[DecisionChange, ...] = ()
     examples: tuple[DifferingDocument, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the comparison as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ShadowComparison:
+        """Return the comparison that `to_json` has written."""
+        fields: dict[str, Any] = json.loads(text)
+        examples = [{**row, **{name: tuple(row[name]) for name in ("tagged", "shadow")}} for row in fields["examples"]]
+        return cls(
+            **{
+                **fields,
+                "labels": tuple(LabelDifference(**row) for row in fields["labels"]),
+                "differences": tuple(fields["differences"]),
+                "decisions": tuple(DecisionChange(**row) for row in fields["decisions"]),
+                "examples": tuple(DifferingDocument(**row) for row in examples),
+            }
+        )
+
+
+def comparison_path(pipeline: Pipeline, run_id: str) -> str | None:
+    """Return the path or URI of a run's comparison, beside its report; None if the catalog alone knows the folder."""
+    folder = folder_of(pipeline.tables)
+    return f"{folder}/reports/{file_name(run_id)}-shadow.json" if folder is not None else None
+
+
+def read_comparison(pipeline: Pipeline, run_id: str, storage_options: StorageOptions = None) -> ShadowComparison | None:
+    """Return the comparison of a run's latest shadow run, None if there was none."""
+    path = comparison_path(pipeline, run_id)
+    if path is None:
+        return None
+    try:
+        with fsspec.open(object_store_uri(path), "r", encoding="utf-8", **(storage_options or {})) as file:
+            return ShadowComparison.from_json(file.read())
+    except FileNotFoundError:
+        return None

@@ -96,5 +96,7 @@ def test_the_command_writes_a_page_and_json(
     assert main(["shadow", pipeline, "--model", tiny_model, "--out", str(page)]) == 0
     assert f"{4 - document['same_labels']} of 4 documents would get other labels. Nothing" in capsys.readouterr().out
     assert "of 4 documents would get other labels</h1>" in page.read_text()
+    assert main(["report", pipeline, "--out", str(tmp_path / "run.html")]) == 0
+    assert "has tagged 4 documents of this run beside its model" in (tmp_path / "run.html").read_text()
     assert main(["shadow", pipeline]) == 2
     assert "which has no challenger; give the other model with --model" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""One DAG for each pipeline: plan -> tag -> filter -> route -> verify -> report."""
+"""One DAG for each pipeline: plan -> tag -> filter -> route -> verify -> report, and tag -> shadow -> report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from airflow.sdk import DAG, Param, TriggerRule, task
 from gliclass_spark.airflow.dags.description import describe
 from gliclass_spark.airflow.dags.scheduled_dag import asset, scheduled_dag
 from gliclass_spark.airflow.operators.pipeline_operators import FilterOperator, GLiClassTagOperator, RouteOperator
+from gliclass_spark.airflow.operators.shadow_job import ShadowJob
 from gliclass_spark.airflow.operators.spark_step import RUN_ID, UNTIL, SparkStep
+from gliclass_spark.config.model_uri import CHAMPION, REGISTERED
 from gliclass_spark.config.pipeline import Pipeline, Retag
 from gliclass_spark.config.schedule import Schedule
 from gliclass_spark.errors import ConfigError
@@ -43,7 +45,26 @@ def pipeline_dag(file: Path, pipeline: Pipeline) -> DAG:
         tasks = [_plan(str(file), UNTIL), *steps, _verify(str(file), RUN_ID), _report(str(file), RUN_ID)]
         for task_, next_task in pairwise(tasks):
             task_ >> next_task
+        if schedule.shadow:
+            # Beside the pipeline, which does not wait for it, and is not failed by it: the report is the last task.
+            dag.get_task("tag") >> _shadow(file, pipeline, schedule) >> tasks[-1]
     return dag
+
+
+def _shadow(file: Path, pipeline: Pipeline, schedule: Schedule) -> ShadowJob:
+    if not (pipeline.model.startswith(REGISTERED) and pipeline.model.endswith(f"@{CHAMPION}")):
+        raise ConfigError(
+            f"{file}: airflow.shadow compares with the challenger of a registered model, and the pipeline's model is "
+            f"{pipeline.model!r}; write model: {REGISTERED}NAME@{CHAMPION}, or remove 'shadow'"
+        )
+    return ShadowJob(
+        task_id="shadow",
+        pipeline_file=str(file),
+        conn_id=schedule.connection,
+        name=f"{pipeline.name}.shadow",
+        pool=schedule.pool,
+        spark_conf=schedule.spark_conf,
+    )
 
 
 def _params() -> dict[str, Param]:

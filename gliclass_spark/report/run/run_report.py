@@ -13,12 +13,14 @@ from gliclass_spark.report.drawing import Drawing
 from gliclass_spark.report.run import drift, figures, flow
 from gliclass_spark.report.run.facts import RunFacts
 from gliclass_spark.report.run.notices import headline, notices, summary
+from gliclass_spark.report.shadow_page import difference_chart
 from gliclass_spark.report.template import fill
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query
 from gliclass_spark.runs.due.retraining_due import RetrainingDue, retraining_due
 from gliclass_spark.runs.history import read_manifests, select_run
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.outcomes import KINDS, MAX_LISTED_DOCUMENTS, SAMPLES, Outcome, Sample, SampleDocument, outcomes
+from gliclass_spark.runs.shadow_comparison import ShadowComparison, read_comparison
 
 _EXCERPT_CHARS = 280
 _LABELS_SHOWN = 8
@@ -41,7 +43,8 @@ def run_report(pipeline: Pipeline, run_id: str | None, storage_options: StorageO
         for outcome in outcomes(manifests, pipeline.tables)
     ]
     due = retraining_due(pipeline, [*history, *manifests], storage_options)
-    html = render(manifests, history, samples, label_set=pipeline.label_set, due=due)
+    shadow = read_comparison(pipeline, manifests[0].run_id, storage_options)
+    html = render(manifests, history, samples, label_set=pipeline.label_set, due=due, shadow=shadow)
     return RunReport(manifests, html, warnings(manifests, history, due))
 
 
@@ -52,13 +55,14 @@ def render(
     *,
     label_set: LabelSet | None = None,
     due: RetrainingDue | None = None,
+    shadow: ShadowComparison | None = None,
 ) -> str:
     """Return the HTML page of a run. It has no script and fetches nothing; the same arguments give the same page.
 
     manifests: this run's, of any jobs with any status; the last one of each job counts. history: those of earlier
     successful runs of the pipeline, oldest first. samples: sample documents of each of `outcomes`. label_set: its
     thresholds are drawn if it is the label set of the run's tags. due: whether a retraining is due, None where nothing
-    retrains the model.
+    retrains the model. shadow: the comparison of a shadow run with this run.
 
     Raises ManifestError without manifests.
     """
@@ -71,6 +75,8 @@ def render(
         summary=summary(facts.run),
         notices=notices(facts, due),
         due=due,
+        shadow=shadow,
+        shadow_chart=difference_chart(shadow, drawing) if shadow is not None else None,
         rows=flow.rows(facts),
         flows=figures.flows(facts, drawing),
         rejected=figures.rejected(facts, drawing),

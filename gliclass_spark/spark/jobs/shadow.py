@@ -16,8 +16,8 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import TableError
 from gliclass_spark.runs.manifest import SUCCEEDED, Manifest
 from gliclass_spark.runs.settings import shadow_settings
-from gliclass_spark.runs.shadow_comparison import ShadowComparison
-from gliclass_spark.spark.delta import table_creation, writes
+from gliclass_spark.runs.shadow_comparison import ShadowComparison, comparison_path
+from gliclass_spark.spark.delta import file_system, table_creation, writes
 from gliclass_spark.spark.delta.schema import KEY, SHADOW_TAGS_SPEC
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
@@ -43,6 +43,7 @@ def shadow(run: PipelineRun, model_uri: str, max_documents: int = MAX_DOCUMENTS)
 
     Of more than `max_documents` documents, those with the smallest hashes of their ids. The manifest of the job
     "shadow" has the run's id; rows of the same run and model are replaced, and not scored again once it has succeeded.
+    The comparison is written beside the run's report, which shows it.
     Raises TableError without such a run, ModelNotFoundError, CheckpointError.
     """
     recent = run.runs.recent()
@@ -57,9 +58,13 @@ def shadow(run: PipelineRun, model_uri: str, max_documents: int = MAX_DOCUMENTS)
         if finished_job(run, "shadow", settings, recent) is None:
             with claimed_job(run, "shadow", settings, recent, model_digest=model.digest) as job:
                 _score(job, model, tagged, contents)
-        return _compare(run, model, tagged_run, tagged, documents, contents)
+        comparison = _compare(run, model, tagged_run, tagged, documents, contents)
     finally:
         tagged.unpersist()
+    path = comparison_path(run.pipeline, run.run_id)
+    if path is not None:
+        file_system.write_text(run.spark, path, comparison.to_json())
+    return comparison
 
 
 def _latest_tagged(run: PipelineRun, recent: list[Manifest]) -> Manifest:

@@ -303,6 +303,10 @@ def test_a_shadow_page_shows_what_another_model_changes() -> None:
     assert "40 30 20 10 -0.125" in page.text
     assert "kept, to a rejected: b 12" in page.text
     assert "<script" not in html
+    assert ShadowComparison.from_json(comparison.to_json()) == comparison
+    report = Page(render(run_of(tag(0, {"complaint": 300}), {}, {}), [], shadow=comparison))
+    assert "has tagged 100 documents of this run beside its model: 30 would get other labels" in report.text
+    assert "kept, to a rejected: b 12" in report.text
     assert "No decision would change." in shadow_page("mail", replace(comparison, decisions=()))
 
 
