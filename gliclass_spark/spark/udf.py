@@ -135,6 +135,8 @@ def register_gliclass(
 
     where get() is null for a text without labels, and [0] an error in ANSI mode. Raises what gliclass_udf raises.
     """
+    if not hasattr(spark, "udf"):  # of classic sessions and of Spark Connect's
+        raise ConfigError(f"spark must be a SparkSession, found {spark!r}; write register_gliclass(spark, 'name', ...)")
     if not name.isidentifier() or not name.isascii():
         raise ConfigError(f"{name!r} can't be the name of a SQL function; use letters, digits and _")
     options = LabelOptions(threshold, multi_label, top_k)
