@@ -135,10 +135,11 @@ def register_gliclass(
 
     where get() is null for a text without labels, and [0] an error in ANSI mode. Raises what gliclass_udf raises.
     """
-    if not hasattr(spark, "udf"):  # of classic sessions and of Spark Connect's
-        raise ConfigError(f"spark must be a SparkSession, found {spark!r}; write register_gliclass(spark, 'name', ...)")
-    if not name.isidentifier() or not name.isascii():
-        raise ConfigError(f"{name!r} can't be the name of a SQL function; use letters, digits and _")
+    if not str(name).isidentifier() or not name.isascii():  # a list, where the session was left out
+        raise ConfigError(
+            f"{name!r} can't be the name of a SQL function; use letters, digits and _: "
+            "register_gliclass(spark, 'name', ...)"
+        )
     options = LabelOptions(threshold, multi_label, top_k)
     function = _prepare(labels, options, model, output, device, precision, registry)(spark)
     inner = f"__gliclass_{name}"

@@ -181,9 +181,6 @@ def test_options_of_the_function_stand_in_place_of_the_label_sets(
 def test_invalid_arguments_are_refused_before_spark_runs(spark: SparkSession, tiny_bi_encoder: str) -> None:
     with pytest.raises(ModelNotFoundError, match="no/such-model"):
         gliclass_udf(LABELS, model="no/such-model")
-    without_session: Any = "ai_classify"
-    with pytest.raises(ConfigError, match=r"found 'ai_classify'; write register_gliclass\(spark, 'name', \.\.\.\)"):
-        register_gliclass(without_session, LABELS)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="can't be the name of a SQL function"):
         register_gliclass(spark, "f(x) AS SELECT 1; --", LABELS, model=tiny_bi_encoder)
 

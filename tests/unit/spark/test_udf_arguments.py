@@ -52,6 +52,11 @@ def test_a_function_takes_columns_or_their_names() -> None:
 def test_a_name_that_is_none_in_sql_is_refused(name: Any) -> None:
     with pytest.raises(ConfigError, match="can't be the name of a SQL function; use letters, digits and _"):
         register_gliclass(None, name, ["spam"])  # type: ignore[arg-type]
+    without_session: Any = ("ai_classify", ["spam"])
+    with pytest.raises(
+        ConfigError, match=r"\['spam'\] can't be .*: register_gliclass\(spark, 'name', \.\.\.\)"
+    ):
+        register_gliclass(*without_session)
 
 
 def test_options_stand_in_place_of_the_label_sets() -> None:
