@@ -167,5 +167,6 @@ def _refuse_missing_columns(columns: Sequence[str], present: Sequence[str], path
     missing = [name for name in columns if name not in present]
     if missing:
         raise TrainingError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(present)}: rename them, or name yours"
+            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(present)}: rename them, or name those "
+            "of the texts and labels (--text-column, --labels-column)"
         )
