@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _TYPE, _VERSION = "_change_type", "_commit_version"
 FEED_COLUMNS = (_TYPE, _VERSION)
 _PRESENT = ("insert", "update_postimage")
-_RANK = helper("rank")
+_RANK, _IS_NEW = helper("rank"), helper("is_new")
 
 # Turns rows of a table into those to read, with a column KEY, and keeps the named columns beside them.
 Projection = Callable[[DataFrame, tuple[str, ...]], DataFrame]
@@ -41,14 +41,15 @@ class Changes:
     """The rows of a table that changed between two versions.
 
     rows: inserted and updated rows; all rows in a full scan. deleted: the keys of deleted rows; empty in
-    a full scan, which can't see them. full_scan: whether the table was read instead of its feed. note:
-    why, if its feed should have been read. cached: the persisted frame behind rows and deleted, for the
-    caller to unpersist.
+    a full scan, which can't see them. full_scan: whether the table was read instead of its feed. only_new: whether
+    the table had none of these keys before, as the feed shows; False in a full scan. note: why, if its feed should
+    have been read. cached: the persisted frame behind rows and deleted, for the caller to unpersist.
     """
 
     rows: DataFrame
     deleted: DataFrame
     full_scan: bool
+    only_new: bool = False
     note: str | None = None
     cached: DataFrame | None = None
 
@@ -82,23 +83,25 @@ def read_changes(
             raise UnreadableFeedError(reason)
         if base.until == current.until:
             empty = snapshot.limit(0)
-            return Changes(empty, empty.select(KEY), full_scan=False)
+            return Changes(empty, empty.select(KEY), full_scan=False, only_new=True)
         with _unreadable_feed_errors():
             feed = table.change_feed(spark, replace(current, since=base.until))
             latest = latest_changes(_with_columns_of(snapshot, feed, project))
             latest.persist(StorageLevel.MEMORY_AND_DISK)
-            has_deletes = not latest.where(~_is_present()).isEmpty()
+            counts = latest.agg(F.count_if(~_is_present()).alias("deleted"), F.count_if(~F.col(_IS_NEW)).alias("known"))
+            [count] = counts.collect()
     except UnreadableFeedError as error:
         note = f"{table.name} was read in a full scan: {error} (versions {base.until} to {current.until})"
         logger.warning("%s", note)
         return replace(full_scan(snapshot), note=note)
-    rows, deleted = latest.where(_is_present()).drop(*FEED_COLUMNS), latest.where(~_is_present()).select(KEY)
-    if has_deletes:
+    rows = latest.where(_is_present()).drop(*FEED_COLUMNS, _IS_NEW)
+    deleted = latest.where(~_is_present()).select(KEY)
+    if count["deleted"]:
         # If two rows had one id for a while, one of them may remain.
         remaining = snapshot.join(F.broadcast(deleted), KEY, "left_semi")
         rows = rows.unionByName(remaining)
         deleted = deleted.join(remaining.select(KEY), KEY, "left_anti")
-    return Changes(rows, deleted, full_scan=False, cached=latest)
+    return Changes(rows, deleted, full_scan=False, only_new=not count["known"], cached=latest)
 
 
 def full_scan(rows: DataFrame) -> Changes:
@@ -109,9 +112,12 @@ def full_scan(rows: DataFrame) -> Changes:
 def latest_changes(feed: DataFrame) -> DataFrame:
     """Return the latest row of a change data feed per key, preferably one that is present after its commit.
 
-    A key deleted and inserted in one commit is present; one that an update changed to another key is not.
+    A key deleted and inserted in one commit is present; one that an update changed to another key is not. Adds
+    whether the key is new: inserted, and neither updated nor deleted.
     """
-    latest_first = Window.partitionBy(KEY).orderBy(F.desc(_VERSION), F.desc(_is_present()))
+    of_key = Window.partitionBy(KEY)
+    latest_first = of_key.orderBy(F.desc(_VERSION), F.desc(_is_present()))
+    feed = feed.withColumn(_IS_NEW, F.bool_and(F.col(_TYPE) == "insert").over(of_key))
     ranked = feed.withColumn(_RANK, F.row_number().over(latest_first))
     return ranked.where(F.col(_RANK) == 1).drop(_RANK)
 

@@ -82,14 +82,23 @@ class DecisionTables:
         described = sorted({f"{column.name} {column.dataType.simpleString()}" for column in columns})
         return hashlib.sha256("\n".join(described).encode()).hexdigest()
 
-    def write(self, decisions: Mapping[str, DataFrame], counts: Mapping[str, int], keys: DataFrame | None) -> None:
+    def write(
+        self,
+        decisions: Mapping[str, DataFrame],
+        counts: Mapping[str, int],
+        keys: DataFrame | None,
+        *,
+        only_new: bool,
+    ) -> None:
         """Replace, in each table, the rows of the documents `keys` (None: of all documents) with its decisions.
 
-        counts: the number of decisions of each table that has any. A table that would not change gets no commit. Rows
-        that replace none are appended: a MERGE would read the table twice to find that out.
+        counts: the number of decisions of each table that has any. only_new: whether earlier runs decided about none
+        of these documents; then the tables need not be read. A table that would not change gets no commit. Rows that
+        replace none are appended: a MERGE would read the table twice to find that out.
         """
-        held = self._held(keys)
-        if self.job.contested:  # an earlier run may write rows at this moment, which a MERGE sees
+        contested = self.job.contested
+        held = set() if only_new and not contested else self._held(keys)
+        if contested:  # an earlier run may write rows at this moment, which a MERGE sees
             held |= set(counts) - self.created
         for name, rows in decisions.items():
             if name in self.replaced:

@@ -28,12 +28,14 @@ from gliclass_spark.spark.transforms.rule_expressions import check_analysis, len
 class _Scope:
     """The documents to decide about, with their tags.
 
-    keys: doc_id of the documents in scope, and of deleted ones; None if all documents are in scope.
+    keys: doc_id of the documents in scope, and of deleted ones; None if all documents are in scope. only_new: whether
+    none of them had tags when the base decided: a document without tags has no decision.
     """
 
     documents: DataFrame
     tags: DataFrame
     keys: DataFrame | None
+    only_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def filter_step(run: PipelineRun) -> Manifest:
             )
         with job.timed("write"):
             decisions = {name: filtering.with_outcome(decided, name) for name in OUTCOMES}
-            tables.write(decisions, decided_counts, scope.keys)
+            tables.write(decisions, decided_counts, scope.keys, only_new=scope.only_new)
         with job.timed("check"):
             counts, document_count = _count_outcomes(run, scope)
             expected_count = source.documents.count() if source_range.until is not None else decided_count
@@ -162,7 +164,8 @@ def _read_scope(job: Job, read: _Input) -> _Scope:
     for name in OUTCOMES if job.contested else ():
         keys = keys.union(job.rows_of_unfinished_runs(name))
     keys = job.cache(keys.distinct())
-    return _Scope(rows_for_keys(keys, changed, read.documents), rows_for_keys(keys, retagged, read.tags), keys)
+    documents, in_scope = rows_for_keys(keys, changed, read.documents), rows_for_keys(keys, retagged, read.tags)
+    return _Scope(documents, in_scope, keys, changed.only_new and retagged.only_new)
 
 
 def _count_outcomes(run: PipelineRun, scope: _Scope) -> tuple[dict[str, Any], int]:

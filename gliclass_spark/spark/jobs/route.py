@@ -59,7 +59,7 @@ def route_step(run: PipelineRun) -> Manifest:
             expected = {**no_rows, **routed_counts}
         with job.timed("write"):
             decisions = {name: routing.to_destination(routed, name) for name in rules.destinations}
-            tables.write(decisions, routed_counts, keys)
+            tables.write(decisions, routed_counts, keys, only_new=changes.only_new)
             _empty(job, former_destinations)
         with job.timed("check"):
             current = current_rows(run, rules.destinations, keys).where("in_scope")
