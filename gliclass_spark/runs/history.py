@@ -8,7 +8,7 @@ from gliclass_spark.config.catalog import table_path
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import TableError
 from gliclass_spark.runs.delta_reader import StorageOptions, delta_table, query, table_exists
-from gliclass_spark.runs.manifest import RUNNING, SUCCEEDED, Manifest
+from gliclass_spark.runs.manifest import RUNNING, SHADOW, SUCCEEDED, Manifest
 
 # Rows of each job, two for each run of it. A run whose base is older than these makes a full scan.
 RECENT_ROWS = 1000
@@ -57,7 +57,7 @@ def used_label_sets(path: str, pipeline: str, storage_options: StorageOptions = 
 def has_shadow_run(pipeline: Pipeline, model_digest: str, storage_options: StorageOptions = None) -> bool:
     """Return whether a shadow run by the model is recorded. Raises TableError if `runs` can't be read."""
     manifests = recent_manifests(pipeline, storage_options)
-    return any((row.job, row.status, row.model_digest) == ("shadow", SUCCEEDED, model_digest) for row in manifests)
+    return any((row.job, row.status, row.model_digest) == (SHADOW, SUCCEEDED, model_digest) for row in manifests)
 
 
 def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:
@@ -71,8 +71,10 @@ def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -
 def select_run(recent: Sequence[Manifest], run_id: str | None) -> tuple[list[Manifest], list[Manifest]]:
     """Return the last manifest of each job of a run (None: the latest run), and the earlier successes, oldest first.
 
-    `recent` is the result of `read_manifests`. Raises TableError if it has no such run.
+    `recent` is the result of `read_manifests`. A shadow run is none of the run's jobs, though it has the run's id: the
+    pipeline does not depend on it. Raises TableError if there is no such run.
     """
+    recent = [manifest for manifest in recent if manifest.job != SHADOW]
     run_id = run_id or recent[0].run_id
     jobs: dict[str, Manifest] = {}
     for manifest in recent:

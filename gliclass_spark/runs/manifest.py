@@ -12,6 +12,8 @@ from gliclass_spark.errors import ManifestError
 
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
 HISTOGRAM_BINS = 20
+# The job that tags with another model, beside the jobs of the pipeline.
+SHADOW = "shadow"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.errors import TableError
-from gliclass_spark.runs.manifest import SUCCEEDED, Manifest
+from gliclass_spark.runs.manifest import SHADOW, SUCCEEDED, Manifest
 from gliclass_spark.runs.settings import shadow_settings
 from gliclass_spark.runs.shadow_comparison import ShadowComparison, comparison_path
 from gliclass_spark.spark.delta import file_system, table_creation, writes
@@ -55,8 +55,8 @@ def shadow(run: PipelineRun, model_uri: str, max_documents: int = MAX_DOCUMENTS)
     documents = run.documents.read(tagged_run.inputs["source"].until).join(tagged.select(KEY), KEY, "left_semi")
     contents = _unchanged(with_content(documents, run.pipeline.source.text), tagged)
     try:
-        if finished_job(run, "shadow", settings, recent) is None:
-            with claimed_job(run, "shadow", settings, recent, model_digest=model.digest) as job:
+        if finished_job(run, SHADOW, settings, recent) is None:
+            with claimed_job(run, SHADOW, settings, recent, model_digest=model.digest) as job:
                 _score(job, model, tagged, contents)
         comparison = _compare(run, model, tagged_run, tagged, documents, contents)
     finally:

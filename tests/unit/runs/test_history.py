@@ -116,3 +116,11 @@ def test_every_destination_that_a_run_claimed_is_listed(tmp_path: Path) -> None:
     other = replace(manifest("route", routed={"elsewhere": 1}), pipeline="other")
     write_runs(tmp_path, [*run_manifests(1), claim, other])
     assert claimed_destinations(runs, "mail") == {"unrouted", "shop", "it's water"}
+
+
+def test_a_shadow_run_is_no_job_of_the_run_whose_id_it_has() -> None:
+    run = run_manifests(1)
+    beside = replace(run[0], job="shadow", sequence=9, status="failed", started_at=run[-1].started_at)
+    assert select_run([beside, *run[::-1]], None)[0] == run
+    earlier = replace(beside, run_id="run-0", status="succeeded", started_at=run[0].started_at - timedelta(days=1))
+    assert select_run([*run[::-1], earlier], "run-1")[1] == []
