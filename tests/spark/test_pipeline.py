@@ -248,7 +248,7 @@ def test_a_catalog_table_without_versions_is_read_as_it_is_also_as_of_a_time(
 
 REFUSED = [
     ({"source": {"path": "nowhere", "format": "json", "id": "id", "text": "body"}}, "nowhere"),
-    ({"source": {"path": "nowhere", "id": "id", "text": "body"}}, "there is no delta at"),
+    ({"source": {"path": "nowhere", "id": "id", "text": "body"}}, "there is no Delta table at"),
     ({"source": {"table": "no_such_table", "id": "id", "text": "body"}}, "there is no table at table no_such_table"),
     ({"source": {"path": "mail", "format": "json", "id": "key", "text": "body"}}, "no column 'key' (source.id)"),
     ({"source": {"path": "mail", "format": "json", "id": "id", "text": "txt"}}, "no column 'txt' (source.text)"),
