@@ -61,9 +61,7 @@ def test_the_manifest_of_the_challenger_decides(
     fake_spark_submit(tmp_path, monkeypatch, 0)
     by_another = replace(manifest("tag"), job="shadow", model_digest="a" * 64)
     write_runs(tmp_path, [by_another])
-    with pytest.raises(
-        AirflowException, match=rf"of a shadow run by the challenger \({version.digest[:12]}"
-    ):
+    with pytest.raises(AirflowException, match=rf"of a shadow run by the challenger \({version.digest[:12]}"):
         task.execute({})
     write_runs(tmp_path, [replace(by_another, model_digest=version.digest, sequence=2)])
     task.execute({})
