@@ -65,7 +65,9 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 def quick_java(request: pytest.FixtureRequest) -> None:
     """For the JVMs of this process, and for those of the processes that it starts."""
     assert request.config.cache is not None
-    os.environ[VARIABLE] = java_options(request.config.cache.mkdir("spark"))
+    # The long tests start most of the JVMs.
+    many = any(item.get_closest_marker("long") for item in request.session.items)
+    os.environ[VARIABLE] = java_options(request.config.cache.mkdir("spark"), many=many)
 
 
 @pytest.fixture(scope="session")

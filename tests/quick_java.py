@@ -46,12 +46,15 @@ sys.exit(jvm.wait())
 """
 
 
-def java_options(folder: Path) -> str:
+def java_options(folder: Path, *, many: bool) -> str:
     """Return the options of every JVM, for `JDK_JAVA_OPTIONS`. The archive of classes is kept in `folder`.
 
-    While another process makes the archive, JVMs start without it.
+    many: whether many JVMs will start. The archive saves each five seconds, and takes most of a minute to make: for a
+    few it is used, but not made. While another process makes it, JVMs start without it.
     """
     archive = folder / f"spark-{pyspark.__version__}.jsa"
+    if not many and not archive.exists():
+        return _QUICK
     lock = FileLock(archive.with_suffix(".lock"))
     try:
         with lock.acquire(timeout=0):

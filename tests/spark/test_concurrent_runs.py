@@ -85,6 +85,7 @@ def test_promise_4_rules_that_another_run_replaced_decide_no_more(
     assert content(newer) == fresh(newer)
 
 
+@pytest.mark.long
 def test_a_file_that_changed_after_it_was_read_stops_the_run(run: PipelineRun, tmp_path: Path) -> None:
     path = tmp_path / "pipeline-0.yaml"
     config = yaml.safe_load(path.read_text())

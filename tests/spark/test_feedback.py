@@ -149,6 +149,7 @@ def test_invalid_signals_are_refused_by_reason_and_too_many_stop_the_ingestion(
     assert (result.read, result.new, result.duplicates) == (15, 1, 0)
 
 
+@pytest.mark.long
 def test_signals_are_read_from_csv_parquet_delta_and_folders_of_them(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:
@@ -402,6 +403,7 @@ def test_a_models_calibration_comes_and_goes_with_it_and_the_label_set_stays(
         assert after[doc_id]["scores"]["spam"] == pytest.approx(before[doc_id]["scores"]["spam"], abs=1e-5)
 
 
+@pytest.mark.long
 def test_a_source_of_files_has_no_version_and_without_exploration_there_is_no_propensity(
     spark: SparkSession, pipeline: Pipeline, folder: Path
 ) -> None:

@@ -185,7 +185,13 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize(("cause", "note"), UNREADABLE.items(), ids=UNREADABLE)
+@pytest.mark.parametrize(
+    ("cause", "note"),
+    [
+        pytest.param(cause, note, id=cause, marks=() if cause == "vacuum" else pytest.mark.long)
+        for cause, note in UNREADABLE.items()
+    ],
+)
 def test_a_feed_that_cannot_be_read_causes_a_full_scan(ran: PipelineRun, cause: str, note: str | None) -> None:
     run, spark, path = ran, ran.spark, str(ran.pipeline.source.path)
     if cause == "no feed":

@@ -124,6 +124,7 @@ def test_only_a_new_document_is_scored(one_more: Any) -> None:
     assert {name: [row for row in table if row["doc_id"] != "redis"] for name, table in after.items()} == TABLES
 
 
+@pytest.mark.long
 def test_its_feedback_is_exported_and_new_feedback_is_ingested(
     spark: SparkSession, pipeline: Pipeline, folder: Path, one_more: Any
 ) -> None:

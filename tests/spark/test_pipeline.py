@@ -220,7 +220,9 @@ def test_promise_3_too_many_bad_rows_stop_the_run_with_nothing_committed(
     assert row["errors"] == {"empty_text": 1, "null_text": 1}
 
 
-@pytest.mark.parametrize("form", ["delta", "parquet", "csv"])
+@pytest.mark.parametrize(
+    "form", ["delta", pytest.param("parquet", marks=pytest.mark.long), pytest.param("csv", marks=pytest.mark.long)]
+)
 def test_delta_parquet_and_csv_are_read_as_json_is(
     run: PipelineRun, config: dict[str, Any], tmp_path: Path, form: str
 ) -> None:

@@ -16,6 +16,8 @@ from gliclass_spark.runs.shadow_comparison import DIFFERENCE_BINS
 from gliclass_spark.spark.jobs import PipelineRun
 from gliclass_spark.spark.jobs.shadow import shadow
 
+pytestmark = pytest.mark.long
+
 
 def test_a_shadow_run_is_compared_with_the_run_and_touches_none_of_its_tables(
     delta_run: PipelineRun, tiny_model: str, tiny_bi_encoder: str

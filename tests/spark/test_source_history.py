@@ -11,6 +11,7 @@ from delta_pipeline import alter, assert_follows_source, documents, run_all, sou
 from gliclass_spark.spark.jobs import PipelineRun
 
 
+@pytest.mark.long
 def test_an_id_that_changes_by_update_leaves_no_document_behind(unrouted_run: PipelineRun) -> None:
     run = unrouted_run
     source(run).update("id = '3'", {"id": "'30'"})

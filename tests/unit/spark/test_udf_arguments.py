@@ -53,9 +53,7 @@ def test_a_name_that_is_none_in_sql_is_refused(name: Any) -> None:
     with pytest.raises(ConfigError, match="can't be the name of a SQL function; use letters, digits and _"):
         register_gliclass(None, name, ["spam"])  # type: ignore[arg-type]
     without_session: Any = ("ai_classify", ["spam"])
-    with pytest.raises(
-        ConfigError, match=r"\['spam'\] can't be .*: register_gliclass\(spark, 'name', \.\.\.\)"
-    ):
+    with pytest.raises(ConfigError, match=r"\['spam'\] can't be .*: register_gliclass\(spark, 'name', \.\.\.\)"):
         register_gliclass(*without_session)
 
 
