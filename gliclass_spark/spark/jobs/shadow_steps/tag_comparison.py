@@ -124,10 +124,10 @@ def differing_documents(joined: DataFrame, contents: DataFrame) -> tuple[Differi
     rows = joined.where(differs).withColumn("difference", largest).orderBy(F.desc("difference"), KEY).limit(EXAMPLES)
     text = F.substring(F.decode("text", "UTF-8"), 1, _EXCERPT_CHARS).alias("text")
     with_text = rows.join(contents.select(KEY, text), KEY)
-    found = [
+    documents = [
         DifferingDocument(
             row[KEY], row["text"], tuple(row["t"]["labels"]), tuple(row["s"]["labels"]), float(row["difference"])
         )
         for row in with_text.collect()
     ]
-    return tuple(sorted(found, key=lambda document: (-document.difference, document.doc_id)))
+    return tuple(sorted(documents, key=lambda document: (-document.difference, document.doc_id)))
