@@ -17,7 +17,7 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import ConfigError, RegistryError
-from gliclass_spark.runs.history import has_shadow_run
+from gliclass_spark.runs.history import last_shadow_sequence
 
 if TYPE_CHECKING:
     from gliclass_spark.retraining.steps import OnMetrics, Retraining
@@ -76,7 +76,7 @@ def _waits_for_shadow(config: RetrainConfig, retraining: Retraining) -> bool:
     """Return whether the candidate passed, and is to tag in a shadow run before it is promoted."""
     if not (config.gate.shadow and retraining.gate()["promoted"]):
         return False
-    return not has_shadow_run(config.pipeline, digest_of(retraining.candidate))
+    return not last_shadow_sequence(config.pipeline, digest_of(retraining.candidate))
 
 
 def _resolve_champion(config: RetrainConfig, folder: Path) -> ModelRef:

@@ -54,10 +54,14 @@ def used_label_sets(path: str, pipeline: str, storage_options: StorageOptions = 
     return {row["label_set_hash"] for row in query(delta_table(path, storage_options=storage_options), sql)}
 
 
-def has_shadow_run(pipeline: Pipeline, model_digest: str, storage_options: StorageOptions = None) -> bool:
-    """Return whether a shadow run by the model is recorded. Raises TableError if `runs` can't be read."""
-    manifests = recent_manifests(pipeline, storage_options)
-    return any((row.job, row.status, row.model_digest) == (SHADOW, SUCCEEDED, model_digest) for row in manifests)
+def last_shadow_sequence(pipeline: Pipeline, model_digest: str, storage_options: StorageOptions = None) -> int:
+    """Return the sequence number of the model's last successful shadow run, 0 without one.
+
+    Raises TableError if `runs` can't be read.
+    """
+    rows = recent_manifests(pipeline, storage_options)
+    of_model = (SHADOW, SUCCEEDED, model_digest)
+    return max((row.sequence for row in rows if (row.job, row.status, row.model_digest) == of_model), default=0)
 
 
 def read_manifests(pipeline: Pipeline, storage_options: StorageOptions = None) -> list[Manifest]:

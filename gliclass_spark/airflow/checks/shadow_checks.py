@@ -6,8 +6,7 @@ from gliclass_spark.airflow.storage import storage_options
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.config.model_uri import CHALLENGER, registered_model
 from gliclass_spark.config.pipeline import Pipeline
-from gliclass_spark.runs.history import recent_manifests
-from gliclass_spark.runs.manifest import SHADOW, SUCCEEDED
+from gliclass_spark.runs.history import last_shadow_sequence
 
 
 def challenger_digest(file: str) -> str | None:
@@ -17,9 +16,7 @@ def challenger_digest(file: str) -> str | None:
     return next((version.digest for version in versions if CHALLENGER in version.aliases), None)
 
 
-def last_shadow_sequence(file: str, model_digest: str) -> int:
-    """Return the sequence number of the model's last successful shadow run, 0 without one. Raises TableError."""
+def shadow_sequence(file: str, model_digest: str) -> int:
+    """Return `last_shadow_sequence` of the pipeline in the file. Raises TableError."""
     pipeline = Pipeline.from_yaml(file)
-    rows = recent_manifests(pipeline, storage_options(pipeline))
-    of_model = (SHADOW, SUCCEEDED, model_digest)
-    return max((row.sequence for row in rows if (row.job, row.status, row.model_digest) == of_model), default=0)
+    return last_shadow_sequence(pipeline, model_digest, storage_options(pipeline))

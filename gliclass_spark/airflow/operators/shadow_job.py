@@ -42,9 +42,9 @@ class ShadowJob(SubmittedJob):
         super().execute(context)
 
     def output_number(self) -> int:
-        from gliclass_spark.airflow.checks.shadow_checks import last_shadow_sequence
+        from gliclass_spark.airflow.checks.shadow_checks import shadow_sequence
 
-        return last_shadow_sequence(self.pipeline_file, self._digest)
+        return shadow_sequence(self.pipeline_file, self._digest)
 
     def verify_output(self) -> str:
         if not self.output_number():

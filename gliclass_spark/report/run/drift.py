@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-from gliclass_spark.runs.due.score_drift import stability_index
+from gliclass_spark.runs.due.score_drift import stability_index, ten_bins
 from gliclass_spark.runs.manifest import SUCCEEDED, Manifest
 
 REFERENCE_RUNS = 7
@@ -155,7 +155,7 @@ def _label_drift(tag: Manifest, name: str, documents: int, reference: Sequence[M
     levels = [drift_level(share_psi, critical_value(reference_documents, documents, 2))]
     score_psi = None
     if any(histogram) and any(reference_histogram):
-        expected, actual = _merge_pairs(reference_histogram), _merge_pairs(histogram)
+        expected, actual = (ten_bins(counts).tolist() for counts in (reference_histogram, histogram))
         score_psi = psi(expected, actual)
         levels.append(drift_level(score_psi, critical_value(sum(expected), sum(actual), len(expected))))
     return LabelDrift(
@@ -170,8 +170,3 @@ def _label_drift(tag: Manifest, name: str, documents: int, reference: Sequence[M
         score_psi=score_psi,
         level=max(levels),
     )
-
-
-def _merge_pairs(histogram: Sequence[int]) -> list[int]:
-    """Return a histogram of half as many bins: the index is customarily taken over ten."""
-    return [left + right for left, right in zip(histogram[::2], histogram[1::2], strict=True)]

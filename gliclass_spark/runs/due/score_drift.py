@@ -63,7 +63,7 @@ def score_drift(runs: Sequence[Manifest], significance: float) -> ScoreDrift | N
     # The first row is what happened.
     largest, observed = np.zeros(len(groups)), {}
     for label in labels:
-        histograms = np.array([_ten_bins(run.score_histograms.get(label)) for run in compared])
+        histograms = np.array([ten_bins(run.score_histograms.get(label)) for run in compared])
         first = groups @ histograms
         indices = stability_index(first, histograms.sum(axis=0) - first)
         observed[label] = float(indices[0])
@@ -92,7 +92,7 @@ def _groups(size: int) -> Counts:
     return groups
 
 
-def _ten_bins(histogram: Sequence[int] | None) -> Counts:
+def ten_bins(histogram: Sequence[int] | None) -> Counts:
     """Return a histogram of half as many bins, as the index is customarily taken; zeros for a run without one."""
     counts = np.array(histogram if histogram else [0] * HISTOGRAM_BINS, dtype=np.float64)
     ten: Counts = counts.reshape(-1, 2).sum(axis=1)
