@@ -40,8 +40,8 @@ def has_credentials(scheme: str, rest: str) -> bool:
 
 def _without_credentials(scheme: str, slashes: str, rest: str) -> str:
     rest = _QUERY.sub("?***", rest)
-    user, _, place = rest.rpartition("@")
+    user, _, host_and_path = rest.rpartition("@")
     # With one slash, the part before an @ is a name: models:/NAME@champion.
     if has_credentials(scheme, slashes[1:] + rest) and (len(slashes) > 1 or ":" in user):
-        rest = f"***@{place}"
+        rest = f"***@{host_and_path}"
     return f"{scheme}:{slashes}{rest}"

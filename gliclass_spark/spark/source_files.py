@@ -72,7 +72,7 @@ def nanosecond_columns(spark: SparkSession, source: Source) -> list[str]:
     reader = jvm.org.apache.parquet.hadoop.ParquetFileReader.open(hadoop_file)
     try:
         columns = list(reader.getFooter().getFileMetaData().getSchema().getColumns())
-        return [str(found.getPath()[0]) for found in columns if "NANOS" in str(found.getPrimitiveType().toString())]
+        return [str(each.getPath()[0]) for each in columns if "NANOS" in str(each.getPrimitiveType().toString())]
     finally:
         reader.close()
 
@@ -98,7 +98,7 @@ def _reader_options(source: Source) -> Mapping[str, str]:
 
 def _has_names_of_header(names: list[str]) -> bool:
     """Return whether Spark has left the names of a CSV header alone; it numbers empty and repeated ones."""
-    bases = [name.removesuffix(str(place)).lower() for place, name in enumerate(names)]
+    bases = [name.removesuffix(str(index)).lower() for index, name in enumerate(names)]
     numbered = {base for base, name in zip(bases, names, strict=True) if base != name.lower()}
     return "_c" not in numbered and not any(bases.count(base) > 1 for base in numbered)
 

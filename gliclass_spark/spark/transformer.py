@@ -57,8 +57,8 @@ def _field(schema: StructType, param: str, name: str, data_type: DataType, descr
         columns = ", ".join(schema.names)
         raise ValueError(f"{param} {name!r} is not among the columns {columns}; call {_setter(param)} with one of them")
     if fields[0].dataType.simpleString() != data_type.simpleString():
-        found = fields[0].dataType.simpleString()
-        raise ValueError(f"{param} {name!r} must be {described}, found {found}; cast it, or call {_setter(param)}")
+        actual = fields[0].dataType.simpleString()
+        raise ValueError(f"{param} {name!r} must be {described}, found {actual}; cast it, or call {_setter(param)}")
     return fields[0]
 
 

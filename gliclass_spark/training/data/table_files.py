@@ -127,9 +127,9 @@ def _json_rows(
 ) -> list[dict[str, Any]]:
     """Return the rows of a file of JSON lines, or of one array of objects."""
     rows, present = [], dict.fromkeys(folder_columns)
-    for place, row in _json_objects(file):
+    for location, row in _json_objects(file):
         if not isinstance(row, dict):
-            raise TrainingError(f"{file}: {place} is no JSON object, as in {{{json.dumps(columns[0])}: ...}}")
+            raise TrainingError(f"{file}: {location} is no JSON object, as in {{{json.dumps(columns[0])}: ...}}")
         present |= dict.fromkeys(row)
         rows.append(
             {name: row.get(name) for name in columns} | {name: row[name] for name in optional_columns if name in row}
@@ -140,8 +140,8 @@ def _json_rows(
 
 
 def _json_objects(file: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the values of a file of JSON, and where each is. The standard parser takes a line of any length."""
-    place = "the file"
+    """Yield location and value of each object in a JSON file. The standard parser takes a line of any length."""
+    location = "the file"
     try:
         with file.open(encoding="utf-8-sig") as lines:
             is_array = lines.read(1) == "["
@@ -150,13 +150,13 @@ def _json_objects(file: Path) -> Iterator[tuple[str, Any]]:
                 yield from ((f"row {number}", row) for number, row in enumerate(json.load(lines), 1))
                 return
             for number, line in enumerate(lines, 1):
-                place = f"line {number}"
+                location = f"line {number}"
                 if line.strip():
-                    yield place, json.loads(line)
+                    yield location, json.loads(line)
     except UnicodeDecodeError as error:
         raise TrainingError(f"{file} is not in UTF-8 ({error.reason}); convert it") from None
     except json.JSONDecodeError as error:
-        raise TrainingError(f"{file}: {place} is no JSON ({error.msg}); write one object per line") from None
+        raise TrainingError(f"{file}: {location} is no JSON ({error.msg}); write one object per line") from None
 
 
 def _quoted(column: str) -> str:
