@@ -148,12 +148,19 @@ def _label_names(value: object, path: Path) -> tuple[str, ...]:
 def _refuse_two_spellings(labels: Sequence[str], path: Path) -> None:
     by_letters: defaultdict[str, list[str]] = defaultdict(list)
     for name in labels:
-        # Labels of symbols alone ("+", "-") have no letters to compare; C, C++ and C# are different names.
-        by_letters[re.sub(r"[^\w+#]+|_", "", name.casefold()) or name].append(name)
+        by_letters[letters(name)].append(name)
     ambiguous = [names for names in by_letters.values() if len(names) > 1]
     if ambiguous:
         examples = "; ".join(" and ".join(map(repr, names)) for names in ambiguous[:_MAX_LISTED])
         raise TrainingError(f"{path} has {len(ambiguous)} label(s) under two spellings: {examples}; write each one way")
+
+
+def letters(name: str) -> str:
+    """Return what two spellings of a label share: its letters and digits, in lower case.
+
+    Labels of symbols alone ("+", "-") are returned as they are; C, C++ and C# are different names.
+    """
+    return re.sub(r"[^\w+#]+|_", "", name.casefold()) or name
 
 
 def normalized_text(text: str) -> str:

@@ -54,7 +54,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LabelledSet]:
     packages.write_text(
         "\n".join(PACKAGE.format(number=number, section=("games", "net")[number % 2]) for number in range(60))
     )
-    command = [sys.executable, "-m", "devtools.training_data", share / "out", "--share", share, "--packages", packages]
+    arguments = ["debian", share / "out", "--share", share, "--packages", packages]
+    command = [sys.executable, "-m", "devtools.training_data", *arguments]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "wordnet_topics: 30 texts, 1 labels" in done.stdout
