@@ -8,6 +8,7 @@ from typing import Any
 
 from devtools.site.benchmark_tables import (
     base_size,
+    by_recipe,
     calibration,
     explored,
     int8_ways,
@@ -138,6 +139,12 @@ PRINTERS: dict[str, Printer] = {
         "Macro-F1 on sets that were not trained on (their train splits). Each recipe changes one setting of the "
         "embedded model's, with the same number of texts. Differences within 0.01 may be noise.",
         recipes,
+    ),
+    "mixture_trials.json": (
+        "Trials of the training mixture",
+        "Macro-F1 on sets that no trial is trained on: the embedded model trained further for 250 steps, with one "
+        "thing changed. Differences within those of the seeds are noise.",
+        by_recipe,
     ),
     "embedded_trainings.json": ("Trainings averaged into the embedded model", "", trainings),
     "calibration.json": (

@@ -134,25 +134,27 @@ def recipes(result: Any) -> str:
     """Print a table for each device and number of texts, best recipe first."""
     parts = []
     for device, texts in dict.fromkeys((row["device"], row["texts"]) for row in result):
-        by_recipe: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in result:
-            if (row["device"], row["texts"]) == (device, texts):
-                by_recipe[row["recipe"]].append(row)
-        rows = [
-            (
-                name,
-                len(runs),
-                _of_seeds([run["mean"] for run in runs]),
-                *(
-                    _of_seeds([run["scores"][name_of_set] for run in runs], mean_only=True)
-                    for name_of_set in runs[0]["scores"]
-                ),
-            )
-            for name, runs in sorted(by_recipe.items(), key=lambda item: -fmean(run["mean"] for run in item[1]))
-        ]
-        head = ("recipe", "seeds", "**mean**", *result[0]["scores"])
-        parts.append(f"{texts:,} texts, on {device}:\n\n{table(head, rows)}")
+        rows = [row for row in result if (row["device"], row["texts"]) == (device, texts)]
+        parts.append(f"{texts:,} texts, on {device}:\n\n{by_recipe(rows)}")
     return "\n\n".join(parts)
+
+
+def by_recipe(result: Any) -> str:
+    """Print a table of recipes, the best first."""
+    runs_by_recipe: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in result:
+        runs_by_recipe[row["recipe"]].append(row)
+    sets = result[0]["scores"]
+    rows = [
+        (
+            name,
+            len(runs),
+            _of_seeds([run["mean"] for run in runs]),
+            *(_of_seeds([run["scores"][name_of_set] for run in runs], mean_only=True) for name_of_set in sets),
+        )
+        for name, runs in sorted(runs_by_recipe.items(), key=lambda item: -fmean(run["mean"] for run in item[1]))
+    ]
+    return table(("recipe", "seeds", "**mean**", *sets), rows)
 
 
 def trainings(result: Any) -> str:

@@ -1,0 +1,206 @@
+"""Trials of the training mixture: each changes one thing about how the embedded model is trained further.
+
+    python -m devtools.training_data mixture DATA MIXTURE
+    python benchmarks/mixture_trials.py MIXTURE [--out FOLDER]
+
+Every training starts from the embedded model and takes the same number of steps. It is judged by the macro-F1 of the
+best label on eight sets that no trial is trained on. Trainings that are in results/mixture_trials.json, from the same
+weights, are not repeated: a run that was stopped continues. The first seed of all trials comes first.
+"""
+
+from __future__ import annotations
+
+from gliclass_spark.inference.openmp import limit_spinning
+
+limit_spinning()
+
+# isort: split
+import argparse
+import copy
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+import torch
+from recipes import headings, summaries
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from transformers import TrainerCallback
+
+from devtools.training_data.mixture import Group, names_of_group
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.model import checkpoint
+from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
+from gliclass_spark.training.evaluation.evaluate import sample, score
+from gliclass_spark.training.supervised import train
+
+SEEDS = 3
+JUDGED_ROWS = 200  # of a set
+JUDGED = (
+    "clickbait",
+    "consumer_complaint_issue",
+    "hint3_support",
+    "medical_abstracts",
+    "moderation_category",
+    "self_driving_sentiment",
+    "sms_spam",
+    "trivia_topics",
+)
+SAME_TEXTS = ("consumer_complaint_product",)  # as a judged set's
+SAMPLING = SamplingConfig(
+    texts=24,
+    min_labels=2,
+    max_labels=150,
+    negative_share=0.05,
+    same_source_share=0.7,
+    joined_share=0.05,
+    reworded_share=0.3,
+    full_window_share=0.04,
+    size_power=0.1,
+)
+# The moving average reaches back over a fifth of the steps, as with a decay of .999 and 5,000 steps.
+CONFIG = TrainingConfig(
+    sampling=SAMPLING,
+    steps=250,
+    encoder_lr=3e-5,
+    head_lr=1e-4,
+    scalar_lr=2e-3,
+    focal_weight=0.1,
+    max_text_tokens=160,
+    ema_decay=0.98,
+    warmup_share=0.03,
+    save_steps=1_000_000,
+)
+BASE = "the recipe"
+BEFORE = "not trained further"
+LAST_WEIGHTS = "the last weights instead of their moving average"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """config: of the training. without: a group of sets that it is not trained on. seeds: number of trainings."""
+
+    config: TrainingConfig = CONFIG
+    without: Group | None = None
+    seeds: int = SEEDS
+
+    def sets(self, sets: Sequence[LabelledSet]) -> list[LabelledSet]:
+        left_out = {*JUDGED, *SAME_TEXTS, *(names_of_group(self.without) if self.without else ())}
+        return [labelled for labelled in sets if labelled.name not in left_out]
+
+
+def trained(**changes: Any) -> Trial:
+    return Trial(CONFIG.model_copy(update=changes))
+
+
+def sampled(**changes: Any) -> Trial:
+    return trained(sampling=SAMPLING.model_copy(update=changes))
+
+
+def without(group: Group) -> Trial:
+    return Trial(without=group, seeds=1)
+
+
+# By worth: a run that is stopped has the first ones.
+TRIALS = {
+    BASE: Trial(),
+    "same_source_share 0": sampled(same_source_share=0.0),
+    "reworded_share 0": sampled(reworded_share=0.0),
+    "size_power 0.5": sampled(size_power=0.5),
+    "half the learning rates": trained(encoder_lr=1.5e-5, head_lr=5e-5, scalar_lr=1e-3),
+    "joined_share 0": sampled(joined_share=0.0),
+    "without opinion: sentiment, moderation, spam": without("opinion"),
+    "without medicine": without("medicine"),
+    "without law and complaints": without("law"),
+    "without lists, glosses and trivia": without("lists"),
+    "without requests and dialogue": without("requests"),
+    "without quality of text": without("text_quality"),
+    "without security and commands": without("security"),
+}
+
+
+class LastWeights(TrainerCallback):
+    """Keeps a copy of the weights after the last step, before their moving average takes their place."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Tensor] = {}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.state = {name: weight.clone() for name, weight in kwargs["model"].gliclass.state_dict().items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mixture", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    path = options.out / "mixture_trials.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    reference = resolve_model("embedded")
+    start = checkpoint.load(reference)
+    training_sets = read_sets(options.mixture, "train")
+    judged = [sample(read_sets(options.mixture / f"{name}.parquet")[0], JUDGED_ROWS) for name in JUDGED]
+    done = {(row["recipe"], row["seed"]) for row in results if row["start"] == reference.digest}
+    for name, seed in pending(done):
+        for row in run(name, seed, start, training_sets, judged):
+            results.append({**row, "start": reference.digest, "machine": machine.describe()})
+            print("{recipe}, seed {seed}: {mean:.3f}".format(**row), flush=True)
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    show(results, Console(width=200))
+
+
+def pending(done: set[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Yield names and seeds of trials that are not done, the first seed of all trials first."""
+    trials = [(BEFORE, 0), *((name, seed) for seed in range(SEEDS) for name in TRIALS if seed < TRIALS[name].seeds)]
+    yield from (trial for trial in trials if trial not in done)
+
+
+def run(
+    name: str, seed: int, start: Checkpoint, training_sets: Sequence[LabelledSet], judged: Sequence[LabelledSet]
+) -> list[dict[str, Any]]:
+    """Return the scores of a trial with this seed; for the unchanged recipe also those of its last weights."""
+    if name == BEFORE:
+        return [{"recipe": name, "seed": seed, "steps": 0, "seconds": 0.0, **judge(start, judged)}]
+    config = TRIALS[name].config.model_copy(update={"seed": seed})
+    trainee, last = copy.deepcopy(start), LastWeights()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        sets = TRIALS[name].sets(training_sets)
+        train(trainee.model, trainee.tokenizer, sets, config, Path(folder), [last])
+    facts = {"seed": seed, "steps": config.steps, "seconds": time.perf_counter() - started}
+    rows = [{"recipe": name, **facts, **judge(trainee, judged)}]
+    if name == BASE:
+        trainee.model.load_state_dict(last.state)
+        rows.append({"recipe": LAST_WEIGHTS, **facts, **judge(trainee, judged)})
+    return rows
+
+
+def judge(trainee: Checkpoint, judged: Sequence[LabelledSet]) -> dict[str, Any]:
+    # An engine may lower the precision of the model that it is given.
+    engine = Engine(copy.deepcopy(trainee))
+    scores = {labelled.name: score(engine, labelled, name="").macro_f1 for labelled in judged}
+    return {"mean": statistics.mean(scores.values()), "scores": scores}
+
+
+def show(results: Sequence[dict[str, Any]], console: Console) -> None:
+    table = Table(title=f"macro-F1 on sets that no trial is trained on, after {CONFIG.steps} steps")
+    for cell in headings(results):
+        table.add_column(cell, justify="left" if cell == "recipe" else "right")
+    for cells in summaries(results):
+        table.add_row(*cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
