@@ -1,10 +1,10 @@
-"""The embedded model beside its first version and its bare encoder, on labelled sets that none was trained on.
+"""The embedded model beside its earlier versions and its bare encoder, on labelled sets that none was trained on.
 
     python benchmarks/embedded.py DATA [--split test] [--max-rows 600] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. Macro-F1 is that of each text's best label.
-Precision, recall and calibration error are those of the threshold 0.5, each label on its own, over all pairs of text
-and label. The first version is read from the repository's history: run it in a full clone.
+Precision, recall, F1 and calibration error are those of the threshold 0.5, each label on its own, over all pairs of
+text and label. Earlier versions are read from the repository's history: run it in a full clone.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import probabilities
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
-from gliclass_spark.model.configuration import UniEncoderConfig
+from gliclass_spark.model.configuration import LabelCachedConfig, UniEncoderConfig
 from gliclass_spark.model.embedded import weights
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
@@ -47,12 +48,13 @@ from gliclass_spark.training.from_encoder import joint_tokenizer
 
 ROOT = Path(__file__).parents[1]
 FIRST_COMMIT = "3d862d27864a3a45e2ac52a4c495a0c0578f7d8a"
+SECOND_COMMIT = "c594e066bdc3a0b560f34e72a20c3ca25cb5c127"
 EMBEDDINGS = "encoder_model.embeddings.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
 class AtHalf:
-    """Precision, recall and expected calibration error at the threshold 0.5, in [0, 1].
+    """Precision, recall, F1 and expected calibration error at the threshold 0.5, in [0, 1].
 
     Of all pairs of text and label. Precision is 0 if no label reaches the threshold.
     """
@@ -61,6 +63,7 @@ class AtHalf:
     name: str
     precision: float
     recall: float
+    f1: float
     calibration_error: float
 
 
@@ -75,7 +78,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         engines = {
             "embedded": Engine.from_pretrained("embedded"),
-            "its first version": Engine.from_pretrained(first_version(Path(folder))),
+            "its second version": Engine.from_pretrained(second_version(Path(folder) / "second")),
+            "its first version": Engine.from_pretrained(first_version(Path(folder) / "first")),
             "similarity": Engine(similarity_checkpoint("embedded")),
         }
         scores, at_half = [], []
@@ -84,7 +88,7 @@ def main() -> None:
                 scores.append(score(engine, labelled, name=name))
                 at_half.append(score_at_half(engine, labelled, name))
     show(scores, list(engines), Console(width=120))
-    show_at_half(at_half, list(engines), Console(width=120))
+    show_at_half(at_half, list(engines), Console(width=140))
     path = options.out / "embedded.json"
     result = {
         "machine": machine.describe(),
@@ -98,8 +102,8 @@ def main() -> None:
 
 def first_version(folder: Path) -> str:
     """Save the first model that the package shipped, a joint one, as a checkpoint in `folder`."""
-    config = UniEncoderConfig.from_dict(json.loads(git_show("config.json")))
-    state = load(git_show("model.safetensors"))
+    config = UniEncoderConfig.from_dict(json.loads(git_show(FIRST_COMMIT, "config.json")))
+    state = load(git_show(FIRST_COMMIT, "model.safetensors"))
     embeddings = weights.base_state_dict()[EMBEDDINGS]
     state[EMBEDDINGS] = torch.cat([embeddings, state.pop("new_word_embeddings").float()])
     model = UniEncoderModel(config)
@@ -107,9 +111,21 @@ def first_version(folder: Path) -> str:
     return str(checkpoint.save(model, joint_tokenizer(), folder))
 
 
-def git_show(name: str) -> bytes:
+def second_version(folder: Path) -> str:
+    """Save the second model that the package shipped, the first label-cached one, as a checkpoint in `folder`."""
+    config = LabelCachedConfig.from_dict(json.loads(git_show(SECOND_COMMIT, "config.json")))
+    folder.mkdir()
+    layers = folder / "layers.safetensors"
+    layers.write_bytes(git_show(SECOND_COMMIT, "model.safetensors"))
+    model = LabelCachedModel(config)
+    model.load_state_dict(weights.state_dict(layers))
+    layers.unlink()
+    return str(checkpoint.save(model, weights.tokenizer(), folder))
+
+
+def git_show(commit: str, name: str) -> bytes:
     path = (embedded_files.FOLDER / name).relative_to(ROOT)
-    command = ["git", "-C", str(ROOT), "show", f"{FIRST_COMMIT}:{path}"]
+    command = ["git", "-C", str(ROOT), "show", f"{commit}:{path}"]
     return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
 
 
@@ -119,19 +135,20 @@ def score_at_half(engine: Engine, labelled: LabelledSet, name: str) -> AtHalf:
     truth = np.zeros(scores.shape, dtype=bool)
     for row, labels in enumerate(labelled.targets):
         truth[row, list(labels)] = True
-    given = scores >= 0.5
-    right = (given & truth).sum()
+    reached = scores >= 0.5
+    right = int((reached & truth).sum())
     return AtHalf(
         contender=name,
         name=labelled.name,
-        precision=float(right / max(1, given.sum())),
-        recall=float(right / truth.sum()),
+        precision=right / max(1, int(reached.sum())),
+        recall=right / int(truth.sum()),
+        f1=2 * right / int(reached.sum() + truth.sum()),
         calibration_error=reliability(scores, truth).error,
     )
 
 
 def show_at_half(rows: Sequence[AtHalf], names: Sequence[str], console: Console) -> None:
-    table = Table(title="at the threshold 0.5: precision, recall, expected calibration error")
+    table = Table(title="at the threshold 0.5: precision, recall, F1, expected calibration error")
     for heading in ("set", *names):
         table.add_column(heading, justify="left" if heading == "set" else "right")
     for start in range(0, len(rows), len(names)):
@@ -142,7 +159,7 @@ def show_at_half(rows: Sequence[AtHalf], names: Sequence[str], console: Console)
 
 
 def _at_half_cell(rows: Sequence[AtHalf]) -> str:
-    measures = ("precision", "recall", "calibration_error")
+    measures = ("precision", "recall", "f1", "calibration_error")
     means = [statistics.mean(getattr(each, measure) for each in rows) for measure in measures]
     return ", ".join(f"{mean:.3f}" for mean in means)
 

@@ -27,9 +27,12 @@ def base_state_dict() -> dict[str, Tensor]:
     }
 
 
-def state_dict() -> dict[str, Tensor]:
-    """Return every weight of the model, float32: the package's word embeddings and this folder's layers."""
-    stored = load_file(embedded_files.WEIGHTS)
+def state_dict(path: Path | None = None) -> dict[str, Tensor]:
+    """Return every weight of the model, float32: the package's word embeddings and the layers in a file.
+
+    path: what `save_layers` wrote; by default this folder's.
+    """
+    stored = load_file(path or embedded_files.WEIGHTS)
     layers = {
         name: weight * stored[name + _SCALES] if name + _SCALES in stored else weight
         for name, weight in stored.items()
