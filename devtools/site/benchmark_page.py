@@ -10,6 +10,7 @@ from devtools.site.benchmark_tables import (
     base_size,
     by_recipe,
     calibration,
+    default_threshold,
     explored,
     int8_ways,
     labels,
@@ -151,6 +152,11 @@ PRINTERS: dict[str, Printer] = {
         "Calibration",
         "Expected calibration error on texts that were not fitted to: over all scores / mean of the labels.",
         calibration,
+    ),
+    "default_threshold.json": (
+        "The default threshold",
+        "At 0.5: precision, recall, F1 and calibration error of each label on its own; calibration error of the softmax.",
+        default_threshold,
     ),
     "learning_from_rewards.json": (
         "Ways to learn from rewards",

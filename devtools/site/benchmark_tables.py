@@ -186,6 +186,20 @@ def calibration(result: Any) -> str:
     return table(headings, rows)
 
 
+def default_threshold(result: Any) -> str:
+    ways = list(next(iter(result["sets"].values())))
+    measures = ("precision", "recall", "f1", "calibration_error", "softmax_calibration_error")
+    rows = [
+        (name, *(", ".join(f"{each[way][measure]:.3f}" for measure in measures) for way in ways))
+        for name, each in result["sets"].items()
+    ]
+    means = (
+        ", ".join(f"{fmean(each[way][measure] for each in result['sets'].values()):.3f}" for measure in measures)
+        for way in ways
+    )
+    return table(("set", *ways), [*rows, ("**mean**", *means)])
+
+
 def _errors(errors: Any) -> str:
     return f"{errors['pooled']:.3f} / {errors['labels']:.3f}"
 

@@ -111,9 +111,16 @@ def add_command(commands: Any) -> None:
         default="product",
         help="product: sets whose licence allows use in a product; all: research sets, too",
     )
+    parser.add_argument("--folders", nargs="+", metavar="FOLDER", help="folders to copy from; default: all")
     parser.add_argument("--without", nargs="+", default=[], metavar="SET", help="sets to leave out")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    write(mixture_files(options.data, listed_sets(), options.licences, options.without), options.out)
+    listed = listed_sets()
+    folders = options.folders or list(listed)
+    unknown = sorted(set(folders) - listed.keys())
+    if unknown:
+        raise TrainingError(f"{SETS.name} has no folder {', '.join(unknown)}; it has {', '.join(listed)}")
+    sets = {folder: listed[folder] for folder in folders}
+    write(mixture_files(options.data, sets, options.licences, options.without), options.out)

@@ -83,9 +83,11 @@ def test_the_command_writes_tables_that_a_training_reads(tmp_path: Path) -> None
     chosen = mixture_files(DATA, listed_sets(), "product")
     assert len(chosen) == 111
     kept = {"email_request", "poem_sentiment"}
-    command = [sys.executable, "-m", "devtools.training_data", "mixture", DATA, tmp_path / "out", "--without"]
+    of_train2 = set(names(chosen)) - set(listed_sets()["train"])
+    arguments = ["mixture", DATA, tmp_path / "out", "--folders", "train2", "--without"]
+    command = [sys.executable, "-m", "devtools.training_data", *arguments]
     done = subprocess.run(
-        [*map(str, command), *sorted(set(names(chosen)) - kept)], capture_output=True, text=True, check=False, cwd=ROOT
+        [*map(str, command), *sorted(of_train2 - kept)], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     assert "poem_sentiment: 1,101 texts, 4 labels" in done.stdout
