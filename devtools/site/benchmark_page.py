@@ -155,7 +155,7 @@ PRINTERS: dict[str, Printer] = {
     ),
     "default_threshold.json": (
         "The default threshold",
-        "At 0.5: precision, recall, F1 and calibration error of each label on its own; calibration error of the softmax.",
+        "At 0.5: precision, recall, F1 and calibration error of each label on its own; then that of the softmax.",
         default_threshold,
     ),
     "learning_from_rewards.json": (
