@@ -1,7 +1,7 @@
 """The threshold 0.5 before and after one scale and offset is fitted for all labels, on sets that were not trained on.
 
     python -m devtools.training_data mixture DATA HELD_OUT --folders train2
-    python benchmarks/default_threshold.py HELD_OUT DEV [--model embedded] [--split test] [--max-rows 600]
+    PYTHONPATH=. python benchmarks/default_threshold.py HELD_OUT DEV [--model embedded] [--split test] [--max-rows 600]
 
 Scale and offset are fitted to the split test of the first folder's sets, as `devtools/embed_model.py --calibrate-on`
 does, and applied to the second's: precision, recall, F1 and expected calibration error of each label on its own, and

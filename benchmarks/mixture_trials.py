@@ -1,7 +1,7 @@
 """Trials of the training mixture: each changes one thing about how the embedded model is trained further.
 
     python -m devtools.training_data mixture DATA MIXTURE
-    python benchmarks/mixture_trials.py MIXTURE [--out FOLDER]
+    PYTHONPATH=. python benchmarks/mixture_trials.py MIXTURE [--out FOLDER]
 
 Every training starts from the embedded model and takes the same number of steps. It is judged by the macro-F1 of the
 best label on eight sets that no trial is trained on. Trainings that are in results/mixture_trials.json, from the same
