@@ -1,7 +1,7 @@
 """Zero-shot against eight examples of each label, on labelled sets that the embedded model was not trained on.
 
     python benchmarks/few_shot.py DATA [--head] [--max-rows 300] [--sets NAME ...] [--all-baselines] [--out FOLDER]
-    python benchmarks/few_shot.py DATA --choose
+    python benchmarks/few_shot.py DATA --choose [--trainings NAME ...] [--draws 3]
 
 DATA is a folder of tables with the columns text, labels and split. Examples are drawn from the train split with five
 seeds, and every contender gets the same ones: the model trained on them (training/few_shot.py), its head alone, and
@@ -10,8 +10,9 @@ embeddings of the bare encoder. All are evaluated on the same texts of the test 
 the same model and settings, are not repeated. --head leaves the training of the whole model out, for
 results/few_shot_head.json: seconds for each draw instead of a minute.
 
---choose compares weights of the penalty that keeps the head at the start. It is for sets to train on: examples and
-evaluated texts are both of the train split.
+--choose compares the ways to train and the shares of the weights before the training that a number of examples calls
+for, on sets that are not those of the report and that the model was not trained on: see few_shot_choice.py. Its table
+is kept in results/few_shot_choice.json.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import few_shot_choice
 import machine
-import numpy as np
 from rich.console import Console
 
 from gliclass_spark.checkpoints.uri import resolve_model
@@ -48,8 +49,6 @@ HEAD = f"head of {MODEL}"
 ON_LOGITS = f"regression on logits of {MODEL}"
 SHOTS = 8
 SEEDS = 5
-PENALTIES = (0.0, 800.0, 1600.0, 3200.0, 6400.0)
-CHOICE_ROWS, CHOICE_SEEDS = 200, 2
 
 
 def main() -> None:
@@ -59,11 +58,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="only these; by default all that are not measured")
     parser.add_argument("--all-baselines", action="store_true")
     parser.add_argument("--head", action="store_true", help="train only heads")
-    parser.add_argument("--choose", action="store_true", help="compare penalties on sets to train on")
+    parser.add_argument("--choose", action="store_true", help="compare ways to train, on sets never seen")
+    parser.add_argument("--trainings", nargs="*", choices=[*few_shot_choice.TRAININGS], help="of --choose: only these")
+    parser.add_argument("--draws", type=int, default=few_shot_choice.DRAWS, help="of --choose: of each set")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     if options.choose:
-        choose(options.data, options.sets, options.out / "few_shot_penalties.json")
+        trainings = options.trainings or [*few_shot_choice.TRAININGS]
+        few_shot_choice.choose(options.data, options.out / "few_shot_choice.json", trainings, options.draws)
         return
     path = options.out / ("few_shot_head.json" if options.head else "few_shot.json")
     before: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -145,30 +147,6 @@ def zero(scores: list[Score], name: str) -> float:
 def few(scores: list[Score], name: str, contender: str) -> list[float]:
     """Return the macro-F1 of each draw."""
     return [each.macro_f1 for each in scores if (each.contender, each.name, each.shots) == (contender, name, SHOTS)]
-
-
-def choose(data: Path, names: list[str] | None, path: Path) -> None:
-    ref = resolve_model(MODEL)
-    rows = []
-    for labelled in read_sets(data, "train"):
-        if names and labelled.name not in names:
-            continue
-        order = np.random.default_rng(0).permutation(len(labelled)).tolist()
-        evaluated, rest = labelled.rows(order[:CHOICE_ROWS]), labelled.rows(order[CHOICE_ROWS:])
-        row = {"set": labelled.name, "labels": len(labelled.labels)}
-        row["zero-shot"] = score(Engine.from_pretrained(ref), evaluated, name=MODEL).macro_f1
-        for penalty in PENALTIES:
-            draws = []
-            for seed in range(CHOICE_SEEDS):
-                examples = few_shot(rest, SHOTS, seed)
-                config = head_config().model_copy(update={"start_weight_penalty": penalty})
-                trained = fit_few_shot(ref, examples, seed, config)
-                draws.append(score(trained, evaluated, name=MODEL).macro_f1)
-            row[f"penalty {penalty:g}"] = fmean(draws)
-        rows.append(row)
-        print(row, flush=True)
-    document = {"model": ref.digest, "machine": machine.describe(), "rows": rows}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def test_scores_that_all_lie_above_one_half_are_calibrated_too() -> None:
 def test_a_label_with_few_texts_stays_close_to_the_set() -> None:
     """One label of ten has logits of another scale: its temperature follows them as far as there are texts."""
 
-    def relative_slope(texts: int) -> float:
-        rng = np.random.default_rng(0)
+    def relative_slope(texts: int, seed: int = 0) -> float:
+        rng = np.random.default_rng(seed)
         logits = rng.normal(0, 1.5, (texts, 10))
         truth = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
         logits[:, 0] *= 4
@@ -74,7 +74,7 @@ def test_a_label_with_few_texts_stays_close_to_the_set() -> None:
         return fitted.temperature / fitted.temperatures[0]
 
     assert relative_slope(4000) < 0.4
-    assert 0.6 < relative_slope(5) < 1.1
+    assert 0.6 < np.median([relative_slope(5, seed) for seed in range(20)]) < 1.1
 
 
 def test_the_fit_is_the_minimum_of_the_convex_loss_and_always_the_same() -> None:

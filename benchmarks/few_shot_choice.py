@@ -1,0 +1,343 @@
+"""Ways to train on eight examples of each label, compared on sets that the embedded model has never seen.
+
+`python benchmarks/few_shot.py DATA --choose` runs it. Of each set's train split some texts are evaluated, and examples
+are drawn from the others, several times. Every training is evaluated with its weights averaged with those before it, at
+a grid of shares of the start: so one training shows what any rule for the share would give. Rows are kept after each
+training, and a run continues where the last one stopped.
+
+The criterion: of the rules whose worst set loses at most MAX_LOSS in the mean of its draws, the one with the highest
+mean macro-F1; if there is none, the one whose worst set loses least.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import machine
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.special import log_softmax
+from torch import nn
+
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.training import TrainingConfig
+from gliclass_spark.inference.engine import Engine
+from gliclass_spark.labels import LabelSet
+from gliclass_spark.model.checkpoint import Checkpoint, load
+from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, read_sets
+from gliclass_spark.training.evaluation.evaluate import Classifier, refuse_overlap, score
+from gliclass_spark.training.evaluation.logit_regression import LogitRegression
+from gliclass_spark.training.few_shot import few_shot_config, head_config, without_contradictions
+from gliclass_spark.training.supervised import train
+
+MODEL = "embedded"
+SHOTS = 8
+MORE_SHOTS = 32
+EVALUATED_TEXTS = 300
+DRAWS = 3
+MAX_LOSS = 0.01
+# English: moderation, spam, sentiment, roles, intents, topics. Sets of two or three labels, of which the model already
+# tells most apart, are what a few examples can harm.
+OF_FEW_LABELS = (
+    "forum_hate",
+    "toxicity_surge",
+    "clickbait",
+    "sms_spam",
+    "news_sentiment_target",
+    "tweet_hate_three",
+)
+SETS = (
+    *OF_FEW_LABELS,
+    "poem_sentiment",
+    "csabstruct_role",
+    "customer_service_domain",
+    "stereotype_kind",
+    "trivia_topics",
+    "assistant_domain_sgd",
+)
+# Shares of the weights before the training; 1 is the model itself. Other shares are interpolated.
+SHARES = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+COUNTS = (16, 32, 64, 100, 200)
+SQUARED_COUNTS = (16, 24, 32, 48, 64)
+STANDARD_ERRORS = (0, 1, 2)
+
+Row = dict[str, Any]
+Shares = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Examples and the texts that a training on them is evaluated on."""
+
+    zero_shot: Engine
+    examples: LabelledSet
+    evaluated: LabelledSet
+    seed: int
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The settings of `evaluate --shots`, without an average of weights."""
+        return few_shot_config(self.examples, self.seed).model_copy(update={"start_weight_examples": None})
+
+    def f1(self, classifier: Classifier) -> float:
+        return score(classifier, self.evaluated, name=MODEL).macro_f1
+
+
+@dataclass(frozen=True)
+class AveragedWeights:
+    """A model before and after a training, to be averaged."""
+
+    start: Checkpoint
+    trained: nn.Module
+
+    @torch.no_grad()
+    def engine(self, start_share: float) -> Engine:
+        """Return an engine of the trained weights with this share of those before."""
+        model = deepcopy(self.start.model)
+        trained = dict(self.trained.named_parameters())
+        for name, weight in model.named_parameters():
+            weight.copy_(trained[name].lerp(weight, start_share))
+        return Engine(replace(self.start, model=model))
+
+
+@dataclass(frozen=True)
+class FixedLogits:
+    """A classifier with known logits of the evaluated texts."""
+
+    texts: tuple[str, ...]
+    known: NDArray[np.float32]
+
+    def logits(self, texts: Sequence[str], labels: LabelSet) -> NDArray[np.float32]:
+        return self.known[: len(texts)]
+
+
+def trained_on(examples: LabelledSet, config: TrainingConfig) -> AveragedWeights:
+    start, trained = load(resolve_model(MODEL)), load(resolve_model(MODEL))
+    with tempfile.TemporaryDirectory() as folder:
+        train(trained.model, trained.tokenizer, [without_contradictions(examples)], config, Path(folder))
+    return AveragedWeights(start, trained.model)
+
+
+def whole_model(draw: Draw) -> Row:
+    """F1 by share, of averaged weights and of averaged logits."""
+    averaged = trained_on(draw.examples, draw.config)
+    label_set = LabelSet.of(*draw.evaluated.labels, multi_label=False)
+    start = draw.zero_shot.logits(draw.evaluated.texts, label_set)
+    end = averaged.engine(0.0).logits(draw.evaluated.texts, label_set)
+    mixed = (FixedLogits(draw.evaluated.texts, share * start + (1 - share) * end) for share in SHARES)
+    return {"f1": by_share(draw, averaged), "f1_of_logits": [draw.f1(logits) for logits in mixed]}
+
+
+def held_out_folds(draw: Draw) -> Row:
+    """Mean gain in log likelihood of held-out examples by share, and its standard error: two folds, trained on each."""
+    folds = two_folds(draw.examples)
+    label_set = LabelSet.of(*draw.examples.labels, multi_label=False)
+    config = draw.config
+    config = config.model_copy(update={"sampling": config.sampling.model_copy(update={"texts": 16})})
+    gains = []
+    for held_out, kept in (folds, folds[::-1]):
+        averaged = trained_on(kept, config)
+        first = [labels[0] for labels in held_out.targets]
+        likelihoods = [
+            log_softmax(engine.logits(held_out.texts, label_set).astype(float), axis=1)[range(len(first)), first]
+            for engine in (*map(averaged.engine, SHARES[:-1]), draw.zero_shot)
+        ]
+        gains.append(np.array(likelihoods) - likelihoods[-1])
+    gain = np.concatenate(gains, axis=1)
+    error = gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
+    return {"gain": gain.mean(axis=1).round(5).tolist(), "gain_error": error.round(5).tolist()}
+
+
+def two_folds(examples: LabelledSet) -> tuple[LabelledSet, LabelledSet]:
+    """Return two halves, each with half of every label's examples."""
+    of_first_label: list[list[int]] = [[] for _ in examples.labels]
+    for row, labels in enumerate(examples.targets):
+        of_first_label[labels[0]].append(row)
+    ordered = [row for rows in of_first_label for row in rows]
+    return examples.rows(ordered[::2]), examples.rows(ordered[1::2])
+
+
+def low_rank(draw: Draw) -> Row:
+    """F1 by share of adapters of rank 4 in place of the encoder's weights."""
+    config = draw.config.model_copy(update={"lora_rank": 4, "encoder_lr": 5e-4})
+    return {"f1": by_share(draw, trained_on(draw.examples, config))}
+
+
+def reworded(draw: Draw) -> Row:
+    """F1 by share of a training with other wordings of the labels in half of the batches."""
+    config = draw.config
+    config = config.model_copy(update={"sampling": config.sampling.model_copy(update={"reworded_share": 0.5})})
+    return {"f1": by_share(draw, trained_on(draw.examples, config))}
+
+
+def head(draw: Draw) -> Row:
+    """F1 of the training of the projections alone, held at the start by an L2 penalty."""
+    return {"f1": [draw.f1(trained_on(draw.examples, head_config()).engine(0.0))]}
+
+
+def regression(draw: Draw) -> Row:
+    """F1 of logistic regression on the zero-shot logits."""
+    return {"f1": [draw.f1(LogitRegression(draw.zero_shot, draw.seed).fit(draw.examples))]}
+
+
+def more_examples(draw: Draw) -> Row:
+    """F1 by share of a training on MORE_SHOTS examples of each label."""
+    return {"f1": by_share(draw, trained_on(draw.examples, draw.config))}
+
+
+TRAININGS = {
+    training.__name__: training
+    for training in (whole_model, head, regression, held_out_folds, reworded, low_rank, more_examples)
+}
+
+
+def by_share(draw: Draw, averaged: AveragedWeights) -> list[float]:
+    return [*(draw.f1(averaged.engine(share)) for share in SHARES[:-1]), draw.f1(draw.zero_shot)]
+
+
+def choose(data: Path, path: Path, trainings: Sequence[str], draws: int) -> None:
+    """Run what is not in the file of results, keep each row in it, and print the table."""
+    model = resolve_model(MODEL).digest
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows: list[Row] = document.get("measured", []) if document.get("model") == model else []
+    done = {(row["training"], row["set"], row["draw"]) for row in rows}
+    zero_shot = Engine.from_pretrained(MODEL)
+    for training in trainings:
+        for seed in range(draws):
+            for name in OF_FEW_LABELS if training == more_examples.__name__ else SETS:
+                if (training, name, seed) in done:
+                    continue
+                started = time.process_time()
+                shots = MORE_SHOTS if training == more_examples.__name__ else SHOTS
+                draw = drawn(data / f"{name}.parquet", zero_shot, seed, shots)
+                row = {"training": training, "set": name, "draw": seed, "labels": len(draw.examples.labels)}
+                row |= {"examples": len(draw.examples), **TRAININGS[training](draw)}
+                rows.append({**row, "cpu_seconds": round(time.process_time() - started, 1)})
+                document = {"model": model, "machine": machine.describe(), "rows": rules_table(rows)}
+                document |= {"shares": SHARES, "measured": rows}
+                path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+                print(rows[-1], flush=True)
+    show(rules_table(rows))
+
+
+def drawn(table: Path, zero_shot: Engine, seed: int, shots: int) -> Draw:
+    [labelled] = read_sets(table, "train")
+    order = np.random.default_rng(0).permutation(len(labelled)).tolist()
+    evaluated = labelled.rows(order[:EVALUATED_TEXTS])
+    examples = few_shot(labelled.rows(order[EVALUATED_TEXTS:]), shots, seed)
+    refuse_overlap(evaluated, examples)
+    return Draw(zero_shot, examples, evaluated, seed)
+
+
+# A rule: from a set's rows by training to the F1 that it gives.
+Rule = Callable[[dict[str, Row]], float]
+
+
+def rules() -> Iterator[tuple[str, tuple[str, ...], Rule]]:
+    """Yield each rule's name, the trainings that it needs, and the rule."""
+    for training, wording in (("whole_model", "weights"), ("reworded", "reworded labels"), ("low_rank", "rank 4")):
+        for count in COUNTS:
+            yield f"{wording}, c = {count}", (training,), partial(averaged_f1, training=training, count=count)
+    for count in SQUARED_COUNTS:
+        yield f"weights, squared, c = {count}", ("whole_model",), partial(averaged_f1, count=count, power=2)
+    for count in COUNTS:
+        yield f"logits, c = {count}", ("whole_model",), partial(averaged_f1, count=count, key="f1_of_logits")
+    for errors in STANDARD_ERRORS:
+        yield f"held-out, {errors} s.e.", ("whole_model", "held_out_folds"), partial(evidence_f1, errors=errors)
+    yield "head", ("head",), lambda rows: float(rows["head"]["f1"][0])
+    yield "regression on logits", ("regression",), lambda rows: float(rows["regression"]["f1"][0])
+
+
+def averaged_f1(
+    rows: dict[str, Row], *, count: float, power: int = 1, training: str = "whole_model", key: str = "f1"
+) -> float:
+    """F1 with the start's share c^p / (n^p + c^p)."""
+    row = rows[training]
+    share = count**power / (row["examples"] ** power + count**power)
+    return float(np.interp(share, SHARES, row[key]))
+
+
+def evidence_f1(rows: dict[str, Row], *, errors: float) -> float:
+    """F1 with the share whose held-out gain has the highest lower bound, so many standard errors below its mean."""
+    folds = rows["held_out_folds"]
+    bound = np.array(folds["gain"]) - errors * np.array(folds["gain_error"])
+    # Of equal bounds, the share that is closest to the start.
+    best = len(SHARES) - 1 - int(bound[::-1].argmax())
+    return float(rows["whole_model"]["f1"][best])
+
+
+def rules_table(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each rule over the sets and draws that have all of its trainings, the choice marked."""
+    by_draw: dict[tuple[str, int], dict[str, Row]] = {}
+    for row in rows:
+        by_draw.setdefault((row["set"], row["draw"]), {})[row["training"]] = row
+    table = []
+    for name, needed, rule in rules():
+        zero: dict[str, list[float]] = {}
+        trained: dict[str, list[float]] = {}
+        for (set_name, _), measured in by_draw.items():
+            if "whole_model" in measured and all(training in measured for training in needed):
+                zero.setdefault(set_name, []).append(measured["whole_model"]["f1"][-1])
+                trained.setdefault(set_name, []).append(rule(measured))
+        if not zero:
+            continue
+        changes = {each: fmean(trained[each]) - fmean(zero[each]) for each in zero}
+        worst = min(changes, key=lambda each: changes[each])
+        means = [fmean(map(fmean, scores.values())) for scores in (zero, trained)]
+        table.append(
+            {
+                "rule": name,
+                "draws": sum(map(len, zero.values())),
+                "none": means[0],
+                "f1": means[1],
+                "gain": means[1] / means[0] - 1,
+                "mean_of_gains": fmean(fmean(trained[each]) / fmean(zero[each]) - 1 for each in zero),
+                "worst_set": worst,
+                "worst_change": changes[worst],
+                "sets_that_lose_more": sum(change < -MAX_LOSS for change in changes.values()),
+            }
+        )
+    return table
+
+
+def chosen_rule(table: Sequence[Row]) -> Row:
+    """Return the row of the criterion, among the rules that were measured on the most draws."""
+    most = max(row["draws"] for row in table)
+    complete = [row for row in table if row["draws"] == most]
+    harmless = [row for row in complete if row["worst_change"] >= -MAX_LOSS]
+    return max(harmless, key=lambda row: row["f1"]) if harmless else max(complete, key=lambda row: row["worst_change"])
+
+
+def show(rows: Sequence[Row]) -> None:
+    table = Table(title=f"macro-F1 with {SHOTS} examples of each label")
+    table.add_column("rule")
+    for heading in (
+        "draws",
+        "none",
+        "trained",
+        "gain",
+        "mean of gains",
+        "worst set",
+        "change",
+        f"lose over {MAX_LOSS}",
+    ):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = (f"{row['none']:.3f}", f"{row['f1']:.3f}", f"{row['gain']:+.1%}", f"{row['mean_of_gains']:+.1%}")
+        harm = (row["worst_set"], f"{row['worst_change']:+.3f}", str(row["sets_that_lose_more"]))
+        table.add_row(row["rule"], str(row["draws"]), *cells, *harm)
+    console = Console(width=140)
+    console.print(table)
+    console.print(f"chosen: {chosen_rule(rows)['rule']}")
