@@ -8,8 +8,9 @@ from gliclass_spark.inference.openmp import limit_spinning
 limit_spinning()
 
 # isort: split
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,25 @@ class SharedProcesses(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path, _, _ = nodeid.partition("::")
         return "cluster" if Path(path).parts[1] == "cluster" else path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect the tests without the garbage collector, and let it leave out afterwards what they have imported.
+
+    That is millions of objects of torch, transformers and MLflow, which live as long as the process. Each training
+    collects garbage, and took more than a second to look at them.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is frozen is not destroyed at the end, and extension modules report that as leaks
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, where there are several processes

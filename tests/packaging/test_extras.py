@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -61,6 +62,12 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one environment after the other. At one path they share the bytecode of what all of them import."""
+    return tmp_path_factory.mktemp("extras")
+
+
 def required(wheel: Path, extra: str) -> set[str]:
     """Return the packages that the extra names."""
     with zipfile.ZipFile(wheel) as archive:
@@ -77,8 +84,11 @@ def test_the_wheel_holds_the_package_and_nothing_for_developers(wheel: Path, sou
 
 
 @pytest.mark.parametrize("extra", PACKAGES)
-def test_an_extra_alone_brings_all_that_it_is_for(extra: str, wheel: Path, tmp_path: Path, quick_java: None) -> None:
-    environment = tmp_path / "environment"
+def test_an_extra_alone_brings_all_that_it_is_for(
+    extra: str, wheel: Path, folder: Path, tmp_path: Path, quick_java: None
+) -> None:
+    environment = folder / "environment"
+    shutil.rmtree(environment, ignore_errors=True)
     python, command = new_environment(environment), str(environment / "bin" / "gliclass-spark")
     requirement = f"gliclass-spark[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
     install = [str(UV), "pip", "install", "--quiet", "--python", python, "--constraint", str(ROOT / "constraints.txt")]
@@ -86,13 +96,15 @@ def test_an_extra_alone_brings_all_that_it_is_for(extra: str, wheel: Path, tmp_p
         run([*install, "--no-deps", *sources], tmp_path)
     run([*install, requirement], tmp_path)
 
-    run([python, "-c", IMPORT_ALL, *PACKAGES[extra]], tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"))
-    assert "invoice" in run([command, "classify", "--labels", "spam,invoice", "Invoice 42 is attached."], tmp_path)
+    bytecode = {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    run([python, "-c", IMPORT_ALL, *PACKAGES[extra]], tmp_path, AIRFLOW_HOME=str(tmp_path / "airflow"), **bytecode)
+    classify = [command, "classify", "--labels", "spam,invoice", "Invoice 42 is attached."]
+    assert "invoice" in run(classify, tmp_path, **bytecode)
     if extra == "spark":
         path = f"{environment / 'bin'}:{os.environ['PATH']}"
-        shown = run([python, "-c", UDF], tmp_path, PATH=path, PYSPARK_SUBMIT_ARGS=submit_args())
+        shown = run([python, "-c", UDF], tmp_path, PATH=path, PYSPARK_SUBMIT_ARGS=submit_args(), **bytecode)
         assert shown.splitlines()[-1] == "['complaint', 'invoice']"
     if extra == "registry":
         registry = ["--registry", "sqlite:///mlflow.db"]
-        run([command, "register", "mail", "embedded", *registry], tmp_path)
-        assert "champion" in run([command, "models", "mail", *registry], tmp_path)
+        run([command, "register", "mail", "embedded", *registry], tmp_path, **bytecode)
+        assert "champion" in run([command, "models", "mail", *registry], tmp_path, **bytecode)
