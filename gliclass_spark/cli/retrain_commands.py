@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 CHAMPION_CHECK: RetrainingStep = "champion_check"
+CHECK_FEEDBACK: RetrainingStep = "check_feedback"
+# Of a retraining by hand, which trains on whatever feedback there is.
+STEPS_AFTER_SNAPSHOT = tuple(step for step in RETRAINING_STEPS if step not in ("snapshot", CHECK_FEEDBACK))
 
 # Of a training in a log, which can't update a line; and metrics on a line of a terminal.
 _LOG_LINES, _MAX_METRICS, _BAR_WIDTH = 10, 4, 12
 _DESCRIPTIONS: dict[RetrainingStep, str] = {
     "champion_check": "comparing the champion with the version before it",
+    "check_feedback": "counting what can be trained on",
     "supervised": "training on judged texts",
     "ppo": "training on rewards",
     "calibrate": "fitting the scores to the golden set",
@@ -56,6 +60,14 @@ def retrain(
             "--check", help="Only show the evidence, what the gate can detect and what the training will read."
         ),
     ] = False,
+    if_new_feedback: Annotated[
+        bool,
+        typer.Option(
+            "--if-new-feedback",
+            help="Train only with min_decisions decisions and min_new_signals new signals, as a schedule does: with "
+            "fewer, only the champion is checked, and the command succeeds.",
+        ),
+    ] = False,
     conf: SparkConf = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -63,7 +75,8 @@ def retrain(
     """Train a candidate on the feedback to a pipeline's decisions, and promote it if it passes the gate.
 
     snapshot (Spark) -> champion_check -> supervised -> ppo -> calibrate -> gate -> promote. "gliclass-spark rollback"
-    undoes a promotion; champion_check does, and trains nothing, if feedback on the champion's decisions shows harm.
+    undoes a promotion; champion_check does, and trains nothing, if feedback on the champion's decisions shows harm. It
+    needs less feedback than a training, and comes first. With --if-new-feedback, check_feedback follows it.
 
     With --check it trains and writes nothing, needs no Spark, and exits with 2 if the retraining would stop.
     """
@@ -81,13 +94,16 @@ def retrain(
             f"torchrun's processes share only the steps {' and '.join(_DISTRIBUTED_STEPS)}, and each would repeat the "
             "others; give --run-id and --step to torchrun for these, and run the others without it"
         )
+    if step is not None and if_new_feedback:
+        raise ConfigError(f"--if-new-feedback is about a whole retraining; give it without --step {step}")
     settings, run_id = RetrainConfig.from_yaml(config), run_id or f"retrain-{uuid4().hex[:8]}"
     console.print(f"retraining {run_id} of {settings.model_name!r}", highlight=False)
-    steps = RETRAINING_STEPS if step is None else (step,)
-    if "snapshot" in steps:
+    if step in (None, "snapshot"):
         take_snapshot(settings, run_id, conf, verbose)
-    if steps != ("snapshot",):
-        run_steps(settings, run_id, [name for name in steps if name != "snapshot"])
+    if step is None:
+        run_steps(settings, run_id, RETRAINING_STEPS[1:] if if_new_feedback else STEPS_AFTER_SNAPSHOT)
+    elif step != "snapshot":
+        run_steps(settings, run_id, (step,))
 
 
 def check_retraining(config: RetrainConfig, as_json: bool) -> None:
@@ -131,12 +147,13 @@ def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose
 def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep]) -> None:
     """Run steps after the snapshot and print their outcomes, and the verdict if the gate is one of them.
 
-    A champion that is rolled back ends them. Progress goes to standard error: a bar on a terminal, else a line for each
-    step and some for its training.
+    A champion that is rolled back ends them, and so does check_feedback with too little to train on. Progress goes to
+    standard error: a bar on a terminal, else a line for each step and some for its training.
     """
     from gliclass_spark.cli.output.retraining_output import show_verdict
     from gliclass_spark.retraining.champion_check import refuse_after_rollback, was_rolled_back
     from gliclass_spark.retraining.promotion import open_retraining
+    from gliclass_spark.runs.due.training_feedback import recorded_feedback_check
 
     bar = training_bar()
     logged: dict[str, int] = {}
@@ -168,8 +185,13 @@ def run_steps(config: RetrainConfig, run_id: str, steps: Sequence[RetrainingStep
             return
     else:
         refuse_after_rollback(retraining.folder)
-    training = [name for name in steps if name != CHAMPION_CHECK]
-    # Read behind the check: what is too little to train on may be enough to check the champion by.
+    if CHECK_FEEDBACK in steps:
+        run(CHECK_FEEDBACK)
+        check = recorded_feedback_check(retraining.folder)
+        if check is not None and not check.trains:
+            return
+    training = [name for name in steps if name not in (CHAMPION_CHECK, CHECK_FEEDBACK)]
+    # Read behind the checks: what is too little to train on may be enough to check the champion by.
     for note in retraining.data.notes if training else ():
         _note(f"note: {note}", style="yellow")
     for name in training:
@@ -217,6 +239,11 @@ def _run_step(config: RetrainConfig, retraining: Retraining, step: RetrainingSte
                     f"trained: {check['message']}"
                 )
             return f"{'HARM, and no automatic rollback: ' if check['harm'] else ''}{check['message']}"
+        case "check_feedback":
+            from gliclass_spark.runs.due.training_feedback import check_feedback
+
+            feedback = check_feedback(config, retraining.run_id)
+            return f"{'' if feedback.trains else 'nothing is trained: '}{feedback.message}"
         case "supervised":
             curve: Sequence[Mapping[str, Any]] = retraining.supervised()["curve"]
             return f"loss {curve[-1]['loss']:.4f}" if curve else "done"

@@ -10,7 +10,7 @@ import typer
 from gliclass_spark.cli.console import console
 from gliclass_spark.cli.model_commands import register
 from gliclass_spark.cli.options.spark_options import SparkConf, Verbose, open_spark
-from gliclass_spark.cli.retrain_commands import run_steps, take_snapshot
+from gliclass_spark.cli.retrain_commands import STEPS_AFTER_SNAPSHOT, run_steps, take_snapshot
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,7 +36,7 @@ def retrain_demo(
     from gliclass_spark.checkpoints.registry import Registry
     from gliclass_spark.cli.output.model_output import show_versions
     from gliclass_spark.config.model_uri import CHAMPION
-    from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
+    from gliclass_spark.config.retraining import RetrainConfig
     from gliclass_spark.demo.package_documents import installed_packages, write_documents
     from gliclass_spark.demo.package_reviews import write_golden
     from gliclass_spark.errors import ModelNotFoundError, RegistryUnreachableError
@@ -60,7 +60,7 @@ def retrain_demo(
         _ingest_reviews(spark, settings, documents)
         console.rule("4. Retraining", align="left")
         take_snapshot(settings, run_id, conf)
-        run_steps(settings, run_id, RETRAINING_STEPS[1:])
+        run_steps(settings, run_id, STEPS_AFTER_SNAPSHOT)
         console.rule("5. The next run tags with the new champion", align="left")
         _run_pipeline(spark, settings.pipeline, settings.registry)
         if registry.version(name, CHAMPION).tags.get("retraining") == run_id:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 from pydantic import (
@@ -25,12 +25,11 @@ from gliclass_spark.config.pipeline import EMBEDDED_MODEL, Pipeline, Share
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError, GliclassSparkError, describe_validation
 
-RetrainingStep = Literal["snapshot", "champion_check", "supervised", "ppo", "calibrate", "gate", "promote"]
-# In the order in which they run.
-RETRAINING_STEPS: tuple[RetrainingStep, ...] = (
-    *("snapshot", "champion_check", "supervised"),
-    *("ppo", "calibrate", "gate", "promote"),
-)
+RetrainingStep = Literal[
+    "snapshot", "champion_check", "check_feedback", "supervised", "ppo", "calibrate", "gate", "promote"
+]
+# In the order in which they run, whoever runs them: the command, an operator or a DAG.
+RETRAINING_STEPS: tuple[RetrainingStep, ...] = get_args(RetrainingStep)
 
 Weight = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0)]

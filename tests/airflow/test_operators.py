@@ -16,6 +16,7 @@ from typing import Any
 import airflow
 import jsonschema
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from airflow.sdk import DAG, task
@@ -201,7 +202,7 @@ def test_a_retraining_is_one_task_that_is_skipped_with_too_few_signals(tmp_path:
     label_set = Pipeline.from_yaml(write_pipeline(tmp_path)).label_set
     config_file, program = str(write_retraining(tmp_path)), tmp_path / "application.py"
     operator = RetrainOperator(task_id="retrain", config_file=config_file, run_id="run-1", application=str(program))
-    with pytest.raises(AirflowSkipException, match="too few signals"):
+    with pytest.raises(AirflowSkipException, match="too little feedback"):
         operator.execute({})
 
     feedback = pa.table({"label_set_hash": [label_set.hash] * 3, "label": [label_set.names[0]] * 3})
@@ -212,9 +213,44 @@ def test_a_retraining_is_one_task_that_is_skipped_with_too_few_signals(tmp_path:
     promote = outcome_path(config_file, "run-1", "promote")
     promote.parent.mkdir(parents=True)
     outcome_path(config_file, "run-1", "champion_check").write_text('{"harm": false, "rolled_back": false}')
+    outcome_path(config_file, "run-1", "check_feedback").write_text('{"trains": true, "message": "3 signals"}')
     program.write_text(f"import json, sys; json.dump(sys.argv[1:], open({str(promote)!r}, 'w'))")
     operator.execute({})
-    assert json.loads(promote.read_text()) == ["retrain", config_file, "--run-id", "run-1"]
+    assert json.loads(promote.read_text()) == ["retrain", config_file, "--run-id", "run-1", "--if-new-feedback"]
+
+
+@pytest.mark.parametrize("rolled_back", [False, True])
+def test_a_retraining_in_one_task_checks_the_champion_with_too_little_to_train_on(
+    rolled_back: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label_set = Pipeline.from_yaml(write_pipeline(tmp_path)).label_set
+    config_file, program = str(write_retraining(tmp_path, min_decisions=1000)), tmp_path / "application.py"
+    write_runs(tmp_path, [manifest("tag", label_set_hash=label_set.hash, model_digest="2" * 64)])
+    decision = {"label": "spam", "content_hash": "c", "label_set_hash": label_set.hash, "model_digest": "2" * 64}
+    rows = [{"doc_id": str(number), **decision, "chosen": True, "propensity": 0.5} for number in range(30)]
+    write_deltalake(str(tmp_path / "lake" / "feedback"), pa.Table.from_pylist(rows))
+    check = {"harm": rolled_back, "rolled_back": rolled_back, "message": "measured", "version": 2, "previous": 1}
+    too_little = {"trains": False, "message": "30 signals, 1000 are needed"}
+    folder = outcome_path(config_file, "run-1", "champion_check").parent
+    (folder / "snapshot").mkdir(parents=True)
+    (folder / "snapshot" / "snapshot.json").write_text('{"counts": {"signals": 30}}')
+    columns = {"target": pa.int8(), "reward": pa.float32(), "chosen": pa.bool_(), "held_out": pa.bool_()}
+    pq.write_table(pa.schema(list(columns.items())).empty_table(), folder / "snapshot" / "feedback.parquet")
+    outcomes = {"champion_check": check, **({} if rolled_back else {"check_feedback": too_little})}
+    lines = [f"open({str(folder / name)!r} + '.json', 'w').write({json.dumps(outcomes[name])!r})" for name in outcomes]
+    program.write_text("\n".join(lines))
+    operator = RetrainOperator(task_id="retrain", config_file=config_file, run_id="run-1", application=str(program))
+    with caplog.at_level("WARNING"):
+        if rolled_back:
+            operator.execute({})
+            assert "mail: version 2 of the model mail was rolled back to version 1" in caplog.text
+            assert not (folder.parent / "skipped_retrainings.json").exists()
+        else:
+            with pytest.raises(
+                AirflowSkipException, match="the champion was checked, and there is too little feedback"
+            ):
+                operator.execute({})
+            assert json.loads((folder.parent / "skipped_retrainings.json").read_text())["run_ids"] == ["run-1"]
 
 
 def test_airflow_takes_the_package_for_a_provider() -> None:

@@ -274,13 +274,13 @@ def test_only_a_promotion_updates_the_asset(promoted: bool, events: list[Any], f
     assert list(itertools.chain(*outlet_events.values())) == events
 
 
-def write_snapshot(folder: Path, rows: list[tuple[Any, ...]], label_set: Any) -> None:
+def write_snapshot(folder: Path, rows: list[tuple[Any, ...]], label_set: Any, signals: int = 3) -> None:
     columns = ("doc_id", "text", "label", "target", "reward", "chosen", "propensity", "score", "held_out")
     types = dict(zip(columns, [*["string"] * 3, "int8", "float", "bool", *["double"] * 2, "bool"], strict=True))
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
     table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema)
     pq.write_table(table, folder / "snapshot" / "feedback.parquet")
-    facts = {"label_set": json.loads(label_set.canonical_json)}
+    facts = {"label_set": json.loads(label_set.canonical_json), "counts": {"signals": signals}}
     (folder / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
 
 
@@ -307,8 +307,10 @@ def test_too_few_decisions_skip_the_training_which_counts_them_alike(
     pq.write_table(pa.table({"held_out": [True, False]}), documents)
     assert retraining_checks.can_train(str(file), RUN), "a document that was rewarded as a whole counts, too"
     documents.unlink()
+    (work / "check_feedback.json").unlink()
     write_snapshot(work, [*rows, ("more", "e", "lake", None, 0.0, False, 0.5, 0.1, False)], label_set)
     assert retraining_checks.can_train(str(file), RUN)
+    (work / "check_feedback.json").unlink()
     write_snapshot(work, rows[:0], label_set)
     assert not retraining_checks.can_train(str(file), RUN)
 
@@ -448,7 +450,6 @@ def test_the_champion_is_checked_on_new_feedback_that_is_too_little_to_train_on(
     more = [decision(number, digest, recorded.label_set.hash) for number, digest in ((29, "2" * 64), (30, "1" * 64))]
     write_deltalake(str(tmp_path / "lake" / "feedback"), pa.Table.from_pylist(more), mode="append")
     assert retraining_checks.plan(str(file), RUN)
-    assert not retraining_checks.plan(str(file), RUN, for_training=True)
     earlier = RetrainConfig.from_yaml(file).run_folder("earlier")
     earlier.mkdir(parents=True)
     write_check(earlier, decisions=1)
@@ -464,7 +465,7 @@ def test_retrainings_that_are_skipped_in_a_row_are_sent_once(
     write_deltalake(str(tmp_path / "lake" / "feedback"), feedback_of([current, current]))
 
     def skip(run: str) -> None:
-        with pytest.raises(AirflowSkipException, match="there are too few signals for a retraining"):
+        with pytest.raises(AirflowSkipException, match="there is too little feedback for a retraining"):
             RetrainOperator(task_id="retrain", config_file=str(file), run_id=run).execute({})
 
     for run in ("week 1", "week 1", "week 2"):  # a retry is no other run

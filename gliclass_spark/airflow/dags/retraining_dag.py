@@ -1,7 +1,4 @@
-"""One DAG for each retraining.
-
-plan -> snapshot -> champion_check -> check_feedback -> supervised -> ppo -> calibrate -> gate -> promote -> notify
-"""
+"""One DAG for each retraining: plan, the steps in the order of RETRAINING_STEPS, notify."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from gliclass_spark.airflow.dags.description import describe_retraining
 from gliclass_spark.airflow.dags.scheduled_dag import asset, scheduled_dag
 from gliclass_spark.airflow.operators.spark_step import RUN_ID
 from gliclass_spark.airflow.operators.training_step import ChampionCheckStep, Promotion, SnapshotJob, TrainingStep
-from gliclass_spark.config.retraining import RetrainConfig
+from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig, RetrainingStep
 from gliclass_spark.config.schedule import RetrainSchedule
 from gliclass_spark.errors import ConfigError
 
-_GPU_STEPS = ("supervised", "ppo", "calibrate", "gate")
+_GPU_STEPS: tuple[RetrainingStep, ...] = ("supervised", "ppo", "calibrate", "gate")
 
 
 def retrain_dag(file: Path, config: RetrainConfig) -> DAG:
@@ -38,21 +35,17 @@ def retrain_dag(file: Path, config: RetrainConfig) -> DAG:
     )
     with dag:
         arguments = _step_arguments(file, schedule)
-        gpu_steps = [TrainingStep(task_id=step, step=step, pool=schedule.pool, **arguments) for step in _GPU_STEPS]
-        champion_check = ChampionCheckStep(
-            task_id="champion_check", model=_model(config), pool=schedule.pool, **arguments
-        )
-        promotion = Promotion(task_id="promote", step="promote", model=_model(config), **arguments)
-        tasks = [
-            _plan(str(file), RUN_ID),
-            _snapshot(file, config, schedule),
-            champion_check,
-            _check_feedback(str(file), RUN_ID),
-            *gpu_steps,
-            promotion,
-            _notify(str(file), RUN_ID),
-        ]
-        for task_, next_task in pairwise(tasks):
+        steps: dict[RetrainingStep, Any] = {
+            "snapshot": _snapshot(file, config, schedule),
+            "champion_check": ChampionCheckStep(
+                task_id="champion_check", model=_model(config), pool=schedule.pool, **arguments
+            ),
+            "check_feedback": _check_feedback(str(file), RUN_ID),
+            **{step: TrainingStep(task_id=step, step=step, pool=schedule.pool, **arguments) for step in _GPU_STEPS},
+            "promote": Promotion(task_id="promote", step="promote", model=_model(config), **arguments),
+        }
+        ordered = [_plan(str(file), RUN_ID), *(steps[step] for step in RETRAINING_STEPS), _notify(str(file), RUN_ID)]
+        for task_, next_task in pairwise(ordered):
             task_ >> next_task
     return dag
 

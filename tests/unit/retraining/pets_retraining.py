@@ -85,7 +85,7 @@ def write_snapshot(config: RetrainConfig, run_id: str, rows: list[dict[str, Any]
     about = {
         "label_set": label_set,
         "tables": tables,
-        "counts": {"rows": len(rows)},
+        "counts": {"rows": len(rows), "signals": len(rows)},
         "exploration": 0.5,
         "created_at": "2026-01-01T00:00:00",
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,46 @@ def test_harm_is_rolled_back_once_with_the_reason_in_registry_and_outcome(
     assert not (config.run_folder("check") / "supervised.json").exists()
     with pytest.raises(ConfigError, match="this retraining has rolled the champion back, so it trains nothing"):
         run_steps(config, "check", ["supervised"])
+
+
+def test_harm_is_rolled_back_with_too_little_new_feedback_to_train_on(
+    registry: Registry, checked: Callable[..., tuple[RetrainConfig, str]]
+) -> None:
+    config, _ = checked(1, min_new_signals=1000)
+    assert aliases(registry) == ROLLED_BACK
+    assert not list(config.run_folder("check").glob("check_feedback.json")), "a rollback ends the retraining"
+
+
+CHECK_ONLY = """
+import sys
+from gliclass_spark.cli.retrain_commands import run_steps
+from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
+run_steps(RetrainConfig.from_yaml(sys.argv[1]), "check", RETRAINING_STEPS[1:])
+trainers = {"transformers.trainer", "gliclass_spark.training.supervised", "gliclass_spark.training.ppo"}
+sys.exit(", ".join(trainers & set(sys.modules)) or 0)
+"""
+
+
+def test_the_champion_is_checked_before_too_little_feedback_ends_the_retraining_without_a_trainer(
+    registry: Registry,
+    checked: Callable[..., tuple[RetrainConfig, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, _ = checked(2, min_decisions=1000)
+    folder, file = config.run_folder("check"), Path(config.work).parent / "retrain.yaml"
+    (folder / "champion_check.json").unlink()
+    done = subprocess.run([sys.executable, "-c", CHECK_ONLY, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "estimated reward per decision" in outcome(config)["message"]
+    recorded = json.loads((folder / "check_feedback.json").read_text())
+    assert not recorded["trains"]
+    assert "(min_decisions)" in recorded["message"]
+    assert f"check_feedback: nothing is trained: {recorded['message']}" in done.stdout
+
+    run_steps(config.model_copy(update={"min_decisions": 1, "min_new_signals": 1000}), "check", RETRAINING_STEPS[1:])
+    assert "90 of the 90 signals are new since the last retraining, 1000 are needed" in capsys.readouterr().out
+    assert not (folder / "supervised.json").exists()
+    assert aliases(registry) == PROMOTED
 
 
 def test_a_version_that_is_promoted_again_by_hand_is_not_rolled_back_twice(
