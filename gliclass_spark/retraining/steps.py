@@ -7,8 +7,11 @@ the folder. A snapshot and a champion come in, a candidate and a verdict go out,
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -35,6 +38,8 @@ from gliclass_spark.retraining.training_cost import CALIBRATION_ROWS
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.calibrate import calibrate
+
+logger = logging.getLogger(__name__)
 
 SNAPSHOT = "snapshot"
 _SAVE_STEPS = 50
@@ -111,7 +116,9 @@ class Retraining:
         versions = data_versions(self.config)
         curve = LossCurve(lambda updates, metrics: self.on_metrics("supervised", updates, metrics))
         config = supervised_training(settings, self.supervised_steps, self.config.seed)
-        train_on(batches, start.model, start.tokenizer, config, self.folder / "supervised", [curve])
+        folder = self.folder / "supervised"
+        steps_folder = self._steps_folder("supervised")
+        train_on(batches, start.model, start.tokenizer, config, folder, [curve], steps_folder=steps_folder)
         evidence = asdict(data.training.evidence(settings.max_weight))
         return {"curve": curve.points, "evidence": evidence, "notes": list(data.notes), "data": versions}
 
@@ -151,6 +158,7 @@ class Retraining:
             seed=seed,
             label_set=label_set,
             on_step=on_step,
+            steps_folder=self._steps_folder("ppo"),
         )
         difference = self._difference(checkpoint, self.folder / "supervised", settings.not_given)
         is_better = difference is not None and difference.difference > 0
@@ -244,9 +252,29 @@ class Retraining:
                 )
             return recorded
         outcome = {**run(), "settings": settings}
-        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one writes
+        if _writes_files():
             atomic_files.write_text(path, json.dumps(outcome, indent=2) + "\n")
         return outcome
+
+    def _steps_folder(self, step: str) -> Path:
+        """Return the folder of a training's checkpoints: one for its settings, its data and the model it starts from.
+
+        Checkpoints of others, of a training that was stopped before one of these changed, are removed with a warning.
+        """
+        start = self.champion.digest if step == "supervised" else digest_of(self.folder / "supervised")
+        versions = {role: version.rpartition("@")[2] for role, version in data_versions(self.config).items()}
+        snapshot = json.loads((self.folder / SNAPSHOT / "snapshot.json").read_text(encoding="utf-8"))
+        follows_from = {"settings": self._settings(step), "data": versions, "snapshot": snapshot, "start": start}
+        digest = hashlib.sha256(json.dumps(follows_from, sort_keys=True).encode()).hexdigest()[:16]
+        parent = self.folder / step / "steps"
+        others = [path for path in parent.iterdir() if path.name != digest] if parent.is_dir() else []
+        if others and _writes_files():
+            logger.warning(
+                "%s: settings, data or the model to start from changed since it was stopped, so it starts over", step
+            )
+            for path in others:
+                shutil.rmtree(path)
+        return parent / digest
 
     def _settings(self, step: str) -> dict[str, Any]:
         """Return the settings that the outcome of a step follows from, as JSON."""
@@ -257,6 +285,11 @@ class Retraining:
             paths = settings[key] if isinstance(settings[key], list) else [settings[key]]
             settings[key] = [Path(path).name for path in paths]
         return {"label_set": self.config.pipeline.label_set.hash, **settings}
+
+
+def _writes_files() -> bool:
+    """Return whether this process writes files: of those that torchrun starts, one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def supervised_training(settings: Supervised, steps: int, seed: int) -> TrainingConfig:

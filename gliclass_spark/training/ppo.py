@@ -81,14 +81,16 @@ def train(
     seed: int = 0,
     label_set: LabelSet | None = None,
     on_step: OnStep = lambda step, metrics: None,
+    steps_folder: Path | None = None,
 ) -> Path:
     """Train `model` in place, save it in `folder` and return the folder.
 
     The model before the training is the frozen reference policy. `label_set` has temperatures, biases and thresholds
     of its labels; those of others are 1, 0 and 0.5. `on_step` is called with the number of finished steps and the
-    metrics of the last one. Checkpoints go to `folder/steps`; a training that was stopped continues from the latest
-    one, to the same weights. Under torchrun each process trains on batches of its own, and gradients are averaged.
-    Raises TrainingError when the loss or its gradient is not finite; the last checkpoint is then kept.
+    metrics of the last one. Checkpoints go to `steps_folder`, by default `folder/steps`; a training that was stopped
+    continues from the latest one, to the same weights. Under torchrun each process trains on batches of its own, and
+    gradients are averaged. Raises TrainingError when the loss or its gradient is not finite; the last checkpoint is
+    then kept.
     """
     if sources.judged is None and sources.logged is None:
         raise TrainingError("there is neither a judged label nor a rewarded decision to train on; bring feedback")
@@ -104,7 +106,7 @@ def train(
     ref_policy = copy.deepcopy(policy).to(accelerator.device).requires_grad_(False)
     require_trainable(model).encoder_model.get_input_embeddings().requires_grad_(False)
     optimizer = _optimizer(policy, config)
-    state = TrainingState(folder / "steps")
+    state = TrainingState(steps_folder or folder / "steps")
     first_step = state.resume(policy, optimizer)
     parallel_policy, optimizer = accelerator.prepare(policy, optimizer)
 

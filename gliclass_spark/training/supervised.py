@@ -67,13 +67,14 @@ def train_on(
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
     loss: Loss | None = None,
+    steps_folder: Path | None = None,
 ) -> Path:
     """Train `model` in place, save it in `folder` and return the folder.
 
     Batches are taken in their order; `config.sampling` is not used. Parameters that don't require gradients, and the
-    word embeddings, stay as they are. `loss` replaces `classification_loss`. Checkpoints go to `folder/steps`; a
-    training that was stopped continues from the latest one. Raises TrainingError when the loss or its gradient is
-    not finite; the last checkpoint is then kept.
+    word embeddings, stay as they are. `loss` replaces `classification_loss`. Checkpoints go to `steps_folder`, by
+    default `folder/steps`; a training that was stopped continues from the latest one. Raises TrainingError when the
+    loss or its gradient is not finite; the last checkpoint is then kept.
     """
     start_weights: dict[str, Tensor] = {}
     if config.start_weight_share:
@@ -83,7 +84,7 @@ def train_on(
         add_adapters(encoder, config.lora_rank)
     encoder.get_input_embeddings().requires_grad_(False)
     trainable = trainable_model(model, tokenizer, config.max_text_tokens)
-    steps_folder = folder / "steps"
+    steps_folder = steps_folder or folder / "steps"
     module = _ModelWithLoss(model, trainable, loss or partial(classification_loss, config=config))
     average = None
     if config.ema_decay is not None:

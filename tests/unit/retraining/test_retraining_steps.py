@@ -14,6 +14,7 @@ import pytest
 from pets_retraining import LENIENT, STRICT, WriteConfig, aliases, decisions, opened
 from written_runs import manifest, write_runs
 
+from gliclass_spark.checkpoints.digest import digest_of
 from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.registry import Registry
 from gliclass_spark.checkpoints.uri import resolve_model
@@ -149,6 +150,30 @@ def test_finished_steps_are_not_repeated_and_a_killed_one_continues(champion: st
     before = first.calibrate()
     assert opened(config).gate()["findings"]
     assert opened(config).calibrate() == before
+
+
+@pytest.mark.parametrize("step", ["supervised", "ppo"])
+def test_a_killed_training_whose_settings_changed_meanwhile_starts_over_with_one_line(
+    step: str, champion: str, write_config: WriteConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = write_config(ppo={"steps": 3, "texts": 4, "save_steps": 1})
+    settings = getattr(config, step)
+    changed = config.model_copy(update={step: settings.model_copy(update={"head_lr": settings.head_lr * 10})})
+    killed, other = opened(config), opened(changed)
+    getattr(killed, step)()
+    # As after a kill behind the last checkpoint, before the outcome.
+    (killed.folder / f"{step}.json").unlink()
+    if step == "supervised":
+        getattr(opened(config), step)()
+        assert not caplog.records, "with the same settings it continues"
+        (killed.folder / f"{step}.json").unlink()
+    before = digest_of(killed.folder / step)
+    getattr(other, step)()
+    assert digest_of(killed.folder / step) != before, "it has trained, by the settings that it has now"
+    assert [record.message for record in caplog.records] == [
+        f"{step}: settings, data or the model to start from changed since it was stopped, so it starts over"
+    ]
+    assert len(list((killed.folder / step / "steps").iterdir())) == 1
 
 
 def test_an_outcome_counts_only_for_its_settings(champion: str, write_config: WriteConfig) -> None:
