@@ -2,67 +2,78 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.long
-
-PROGRAM = """
-import sys
-from pathlib import Path
-import torch
-from gliclass_spark.model.checkpoint import load
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo
-from gliclass_spark.training import ppo
-from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.model.checkpoint import load
+from gliclass_spark.training import ppo, supervised
 from gliclass_spark.training.data.batches import BatchSampler
-from gliclass_spark.training.supervised import train
+from gliclass_spark.training.data.labelled_text import LabelledSet
 
-torch.set_num_threads(1)
-model, out = sys.argv[1], Path(sys.argv[2])
-kinds = ("cat", "dog", "owl")
-animals = LabelledSet("animals", kinds, tuple(f"a {kind}" for kind in kinds), ((0,), (1,), (2,)))
-sampling = SamplingConfig(texts=2)
-start = load(resolve_model(model))
-"""
-SUPERVISED = """
-config = TrainingConfig(steps=20, sampling=sampling, save_steps=2, seed=3)
-train(start.model, start.tokenizer, [animals], config, out)
-"""
-PPO = """
-sources = ppo.Sources(BatchSampler([animals], sampling, size=20, seed=3), None)
-ppo.train(start.model, start.tokenizer, sources, Ppo(steps=20, texts=2, save_steps=2), out, seed=3)
-"""
+pytestmark = pytest.mark.long
+
+KINDS = ("cat", "dog", "owl")
+ANIMALS = LabelledSet("animals", KINDS, tuple(f"a {kind}" for kind in KINDS), ((0,), (1,), (2,)))
+SAMPLING = SamplingConfig(texts=2)
 SECONDS = 120
+
+# Processes of their own that have imported the trainers already.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([ppo.__name__, supervised.__name__])
+
+
+def supervised_training(model: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    start = load(resolve_model(model))
+    config = TrainingConfig(steps=20, sampling=SAMPLING, save_steps=2, seed=3)
+    supervised.train(start.model, start.tokenizer, [ANIMALS], config, folder)
+
+
+def ppo_training(model: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    start = load(resolve_model(model))
+    sources = ppo.Sources(BatchSampler([ANIMALS], SAMPLING, size=20, seed=3), None)
+    ppo.train(start.model, start.tokenizer, sources, Ppo(steps=20, texts=2, save_steps=2), folder, seed=3)
 
 
 @pytest.mark.parametrize(
-    ("kind", "checkpoint"), [(SUPERVISED, "checkpoint-4"), (PPO, "step-4")], ids=["supervised", "ppo"]
+    ("train", "checkpoint"),
+    [(supervised_training, "checkpoint-4"), (ppo_training, "step-4")],
+    ids=["supervised", "ppo"],
 )
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
-    kind: str, checkpoint: str, tiny_label_cached_model: str, tmp_path: Path
+    train: Callable[[str, Path], None], checkpoint: str, tiny_label_cached_model: str, tmp_path: Path
 ) -> None:
-    def training(folder: str) -> list[str]:
-        return [sys.executable, "-c", PROGRAM + kind, tiny_label_cached_model, str(tmp_path / folder)]
+    def started(folder: str) -> multiprocessing.context.ForkServerProcess:
+        process = PROCESSES.Process(target=train, args=(tiny_label_cached_model, tmp_path / folder))
+        process.start()
+        return process
 
-    subprocess.run(training("uninterrupted"), check=True)
-    with subprocess.Popen(training("killed")) as killed:
-        deadline = time.monotonic() + SECONDS
-        while not (tmp_path / "killed" / "steps" / checkpoint).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        killed.kill()
-    assert killed.returncode == -signal.SIGKILL
+    def run(folder: str) -> None:
+        process = started(folder)
+        process.join()
+        assert process.exitcode == 0
+
+    run("uninterrupted")
+    killed = started("killed")
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "killed" / "steps" / checkpoint).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model.safetensors").exists()
-    subprocess.run(training("killed"), check=True)
+    run("killed")
     uninterrupted, continued = (
         load_file(tmp_path / folder / "model.safetensors") for folder in ("uninterrupted", "killed")
     )
