@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
+# Alone, so that no process imports what only the other tests need.
+LONG_TESTS = $(sort $(shell grep --recursive --files-with-matches --include 'test_*.py' 'mark\.long' tests))
 EXTRAS := spark,airflow,postgres,train,registry,docs,dev
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ test: setup check  ## Set everything up, check style and types, run all tests bu
 	@$(PYTEST) -m "not long"
 
 test-long: setup  ## The long tests alone: Airflow from end to end, kills, notebook, documentation, every configuration.
-	@$(PYTEST) -m long
+	@$(PYTEST) -m long $(LONG_TESTS)
 
 test-all: setup check  ## Every test.
 	@$(PYTEST)
