@@ -4,11 +4,11 @@
     python benchmarks/few_shot.py DATA --choose [--trainings NAME ...] [--draws 3]
 
 DATA is a folder of tables with the columns text, labels and split. Examples are drawn from the train split with five
-seeds, and every contender gets the same ones: the model trained on them (training/few_shot.py), its head alone, and
-logistic regression on the model's zero-shot logits; with --all-baselines also similarity and logistic regression on
-embeddings of the bare encoder. All are evaluated on the same texts of the test split. Sets in results/few_shot.json, of
-the same model and settings, are not repeated. --head leaves the training of the whole model out, for
-results/few_shot_head.json: seconds for each draw instead of a minute.
+seeds, and every contender gets the same ones: the model trained on them (training/few_shot.py) and logistic regression
+on the model's zero-shot logits; with --all-baselines also similarity and logistic regression on embeddings of the bare
+encoder. All are evaluated on the same texts of the test split. Sets in results/few_shot.json, of the same model and
+settings, are not repeated. --head trains the head alone, for results/few_shot_head.json: seconds for each draw instead
+of two minutes.
 
 --choose compares the ways to train and the shares of the weights before the training that a number of examples calls
 for, on sets that are not those of the report and that the model was not trained on: see few_shot_choice.py. Its table
@@ -42,7 +42,7 @@ from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, re
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
-from gliclass_spark.training.few_shot import START_WEIGHT_EXAMPLES, START_WEIGHT_PENALTY, fit_few_shot, head_config
+from gliclass_spark.training.few_shot import START_WEIGHT_FOLDS, START_WEIGHT_PENALTY, fit_few_shot, head_config
 
 MODEL = "embedded"
 HEAD = f"head of {MODEL}"
@@ -69,7 +69,7 @@ def main() -> None:
         return
     path = options.out / ("few_shot_head.json" if options.head else "few_shot.json")
     before: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    results = [row for row in before if row.get("settings") == settings()]
+    results = [row for row in before if row.get("settings") == settings(options.head)]
     done = {row["set"] for row in results}
     for evaluated, examples in zip(read_sets(options.data, "test"), read_sets(options.data, "train"), strict=True):
         if evaluated.name in done or (options.sets and evaluated.name not in options.sets):
@@ -90,7 +90,7 @@ def measure(evaluated: LabelledSet, examples: LabelledSet, options: argparse.Nam
         scores = [*contenders(sample(evaluated, options.max_rows), examples, options.head)]
     return {
         "set": evaluated.name,
-        "settings": settings(),
+        "settings": settings(options.head),
         "cpu_seconds": time.process_time() - started,
         "scores": [asdict(each) for each in scores],
         "device": machine.device(),
@@ -98,13 +98,10 @@ def measure(evaluated: LabelledSet, examples: LabelledSet, options: argparse.Nam
     }
 
 
-def settings() -> dict[str, Any]:
+def settings(head_only: bool) -> dict[str, Any]:
     """Return what the results follow from."""
-    return {
-        "model": resolve_model(MODEL).digest,
-        "start_weight_examples": START_WEIGHT_EXAMPLES,
-        "start_weight_penalty": START_WEIGHT_PENALTY,
-    }
+    start = {"start_weight_penalty": START_WEIGHT_PENALTY} if head_only else {"start_weight_folds": START_WEIGHT_FOLDS}
+    return {"model": resolve_model(MODEL).digest, **start}
 
 
 def contenders(evaluated: LabelledSet, example_set: LabelledSet, head_only: bool) -> Iterator[Score]:
@@ -114,9 +111,8 @@ def contenders(evaluated: LabelledSet, example_set: LabelledSet, head_only: bool
     for seed in range(SEEDS):
         examples = few_shot(example_set, SHOTS, seed)
         refuse_overlap(evaluated, examples)
-        if not head_only:
-            yield score(fit_few_shot(ref, examples, seed), evaluated, name=MODEL, shots=SHOTS, seed=seed)
-        yield score(fit_few_shot(ref, examples, seed, head_config()), evaluated, name=HEAD, shots=SHOTS, seed=seed)
+        name, config = (HEAD, head_config()) if head_only else (MODEL, None)
+        yield score(fit_few_shot(ref, examples, seed, config), evaluated, name=name, shots=SHOTS, seed=seed)
         regression = LogitRegression(zero_shot, seed).fit(examples)
         yield score(regression, evaluated, name=ON_LOGITS, shots=SHOTS, seed=seed)
 

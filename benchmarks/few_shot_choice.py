@@ -28,18 +28,18 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.special import log_softmax
 from torch import nn
 
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.checkpoint import Checkpoint, load
+from gliclass_spark.model.checkpoint import Checkpoint, Model, load
 from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, read_sets
 from gliclass_spark.training.evaluation.evaluate import Classifier, refuse_overlap, score
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import few_shot_config, head_config, without_contradictions
+from gliclass_spark.training.held_out_share import SHARES, held_out_gains, held_out_logits, mean_gains
 from gliclass_spark.training.supervised import train
 
 MODEL = "embedded"
@@ -67,8 +67,6 @@ SETS = (
     "trivia_topics",
     "assistant_domain_sgd",
 )
-# Shares of the weights before the training; 1 is the model itself. Other shares are interpolated.
-SHARES = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 COUNTS = (16, 32, 64, 100, 200)
 SQUARED_COUNTS = (16, 24, 32, 48, 64)
 STANDARD_ERRORS = (0, 1, 2)
@@ -89,7 +87,7 @@ class Draw:
     @property
     def config(self) -> TrainingConfig:
         """The settings of `evaluate --shots`, without an average of weights."""
-        return few_shot_config(self.examples, self.seed).model_copy(update={"start_weight_examples": None})
+        return few_shot_config(self.examples, self.seed).model_copy(update={"start_weight_folds": None})
 
     def f1(self, classifier: Classifier) -> float:
         return score(classifier, self.evaluated, name=MODEL).macro_f1
@@ -141,32 +139,25 @@ def whole_model(draw: Draw) -> Row:
 
 
 def held_out_folds(draw: Draw) -> Row:
-    """Mean gain in log likelihood of held-out examples by share, and its standard error: two folds, trained on each."""
-    folds = two_folds(draw.examples)
-    label_set = LabelSet.of(*draw.examples.labels, multi_label=False)
+    """Mean gains in log likelihood of held-out examples by share, and standard errors: two folds, trained on each.
+
+    Of the logits as they are, and of those divided by a temperature, the best of each share: few examples make a model
+    too sure of itself long before they make it wrong.
+    """
+    start = load(resolve_model(MODEL))
     config = draw.config
     config = config.model_copy(update={"sampling": config.sampling.model_copy(update={"texts": 16})})
-    gains = []
-    for held_out, kept in (folds, folds[::-1]):
-        averaged = trained_on(kept, config)
-        first = [labels[0] for labels in held_out.targets]
-        likelihoods = [
-            log_softmax(engine.logits(held_out.texts, label_set).astype(float), axis=1)[range(len(first)), first]
-            for engine in (*map(averaged.engine, SHARES[:-1]), draw.zero_shot)
-        ]
-        gains.append(np.array(likelihoods) - likelihoods[-1])
-    gain = np.concatenate(gains, axis=1)
-    error = gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
-    return {"gain": gain.mean(axis=1).round(5).tolist(), "gain_error": error.round(5).tolist()}
 
+    def train_fold(model: Model, examples: Sequence[LabelledSet]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            train(model, start.tokenizer, examples, config, Path(folder))
 
-def two_folds(examples: LabelledSet) -> tuple[LabelledSet, LabelledSet]:
-    """Return two halves, each with half of every label's examples."""
-    of_first_label: list[list[int]] = [[] for _ in examples.labels]
-    for row, labels in enumerate(examples.targets):
-        of_first_label[labels[0]].append(row)
-    ordered = [row for rows in of_first_label for row in rows]
-    return examples.rows(ordered[::2]), examples.rows(ordered[1::2])
+    by_share = held_out_logits(start.model, start.tokenizer, [draw.examples], 2, config.max_text_tokens, train_fold)
+    untempered = np.array([np.concatenate([each.log_likelihoods() for each in judged]) for judged in by_share])
+    row: Row = {}
+    for name, (gain, error) in (("gain", mean_gains(untempered)), ("tempered_gain", held_out_gains(by_share))):
+        row |= {name: gain.round(5).tolist(), f"{name}_error": error.round(5).tolist()}
+    return row
 
 
 def low_rank(draw: Draw) -> Row:
@@ -255,7 +246,9 @@ def rules() -> Iterator[tuple[str, tuple[str, ...], Rule]]:
     for count in COUNTS:
         yield f"logits, c = {count}", ("whole_model",), partial(averaged_f1, count=count, key="f1_of_logits")
     for errors in STANDARD_ERRORS:
-        yield f"held-out, {errors} s.e.", ("whole_model", "held_out_folds"), partial(evidence_f1, errors=errors)
+        for key, wording in (("gain", "likelihood"), ("tempered_gain", "tempered likelihood")):
+            rule = partial(evidence_f1, errors=errors, key=key)
+            yield f"held-out {wording}, {errors} s.e.", ("whole_model", "held_out_folds"), rule
     yield "head", ("head",), lambda rows: float(rows["head"]["f1"][0])
     yield "regression on logits", ("regression",), lambda rows: float(rows["regression"]["f1"][0])
 
@@ -269,10 +262,10 @@ def averaged_f1(
     return float(np.interp(share, SHARES, row[key]))
 
 
-def evidence_f1(rows: dict[str, Row], *, errors: float) -> float:
+def evidence_f1(rows: dict[str, Row], *, errors: float, key: str) -> float:
     """F1 with the share whose held-out gain has the highest lower bound, so many standard errors below its mean."""
     folds = rows["held_out_folds"]
-    bound = np.array(folds["gain"]) - errors * np.array(folds["gain_error"])
+    bound = np.array(folds[key]) - errors * np.array(folds[f"{key}_error"])
     # Of equal bounds, the share that is closest to the start.
     best = len(SHARES) - 1 - int(bound[::-1].argmax())
     return float(rows["whole_model"]["f1"][best])

@@ -23,8 +23,8 @@ START_WEIGHT_PENALTY = 3200.0
 _BATCH_TEXTS = 32
 _EPOCHS = 8
 _MIN_STEPS, _MAX_STEPS = 30, 100
-# A few dozen texts of two or three labels can mislead: the starting weights count like so many examples.
-START_WEIGHT_EXAMPLES = 32.0
+# A few dozen texts can mislead: how far the trained weights count is chosen by examples that are held out in turn.
+START_WEIGHT_FOLDS = 2
 # Below it, the training is too close to its start, and to chance, to count on.
 ENOUGH_EXAMPLES = 100
 _MAX_SHOWN_CHARS = 40
@@ -40,7 +40,7 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
         sampling=SamplingConfig(texts=_BATCH_TEXTS, min_labels=label_count, max_labels=label_count, negative_share=0.0),
         encoder_lr=5e-5,
         head_lr=5e-4,
-        start_weight_examples=START_WEIGHT_EXAMPLES,
+        start_weight_folds=START_WEIGHT_FOLDS,
         save_steps=steps,
         seed=seed,
     )

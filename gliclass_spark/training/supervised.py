@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from gliclass_spark import atomic_files
 from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.device import choose_device, native_bfloat16
@@ -25,7 +29,10 @@ from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.forward_pass import TrainableModel, require_trainable, trainable_model
 from gliclass_spark.training.head import train_head
+from gliclass_spark.training.held_out_share import held_out_logits, likeliest_share
 from gliclass_spark.training.losses import classification_loss
+
+logger = logging.getLogger(__name__)
 
 # Of logits, targets and weights, (texts, labels) each; without weights all targets count alike.
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -45,11 +52,11 @@ def train(
 ) -> Path:
     """Train `model` in place on batches of these sets, save it in `folder` and return the folder: see `train_on`.
 
-    With an `encoder_lr` of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
+    With `start_weight_folds`, held-out examples choose the share of the starting weights first. With an `encoder_lr`
+    of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
     """
-    if config.start_weight_examples is not None:
-        share = config.start_weight_examples / (sum(map(len, sets)) + config.start_weight_examples)
-        config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
+    if config.start_weight_folds is not None:
+        config = _with_held_out_share(model, tokenizer, sets, config, folder, loss)
     if config.encoder_lr == 0 and isinstance(model, LabelCachedModel) and len(sets) == 1 and loss is None:
         train_head(model, tokenizer, sets[0], config)
         checkpoint.save(model.eval().cpu(), tokenizer, folder)
@@ -109,6 +116,41 @@ def train_on(
         checkpoint.save(model.eval().cpu(), tokenizer, folder)
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def _with_held_out_share(
+    model: Model,
+    tokenizer: PreTrainedTokenizerFast,
+    sets: Sequence[LabelledSet],
+    config: TrainingConfig,
+    folder: Path,
+    loss: Loss | None,
+) -> TrainingConfig:
+    """Return the configuration with the share of the starting weights that held-out examples choose.
+
+    It is kept in `folder/steps`, so that a training that was stopped continues with it.
+    """
+    kept = folder / "steps" / "start_weight_share.json"
+    folds = config.start_weight_folds or 2
+    sampling = config.sampling
+    # A fold's training sees each of its examples as often as the training sees each of all.
+    fold_texts = max(1, sampling.texts * (folds - 1) // folds)
+    of_fold = config.model_copy(
+        update={"start_weight_folds": None, "sampling": sampling.model_copy(update={"texts": fold_texts})}
+    )
+
+    def train_fold(fold_model: Model, examples: Sequence[LabelledSet]) -> None:
+        with TemporaryDirectory() as temporary:
+            train(fold_model, tokenizer, examples, of_fold, Path(temporary), loss=loss)
+
+    if kept.exists():
+        share = float(json.loads(kept.read_text(encoding="utf-8")))
+    else:
+        share = likeliest_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic_files.write_text(kept, json.dumps(share))
+    logger.info("start_weight_share %g is the likeliest for held-out examples", share)
+    return config.model_copy(update={"start_weight_folds": None, "start_weight_share": share})
 
 
 def _arguments(config: TrainingConfig, steps_folder: Path) -> TrainingArguments:

@@ -1,0 +1,112 @@
+"""The share of the starting weights follows what a training on some examples makes of the others."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.model.checkpoint import load
+from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.held_out_share import (
+    SHARES,
+    HeldOutLogits,
+    averaged_models,
+    held_out_logits,
+    likeliest_share,
+    split_fold,
+)
+from gliclass_spark.training.supervised import train
+
+ANIMALS = LabelledSet(
+    "animals",
+    ("cat", "dog"),
+    ("meow purr", "meow", "purr", "purr meow", "woof", "bark", "woof bark", "bark woof"),
+    ((0,), (0,), (0,), (0,), (1,), (1,), (1,), (1,)),
+)
+LABELS = np.array([0, 1] * 20)
+
+
+def by_share(start: NDArray[np.float64], trained: NDArray[np.float64]) -> list[list[HeldOutLogits]]:
+    """Logits that go from those of the trained weights to those of the start."""
+    return [[HeldOutLogits(share * start + (1 - share) * trained, LABELS)] for share in SHARES]
+
+
+NOISE = np.random.default_rng(0).normal(0, 1, (40, 2))
+RIGHT = np.eye(2)[LABELS]
+
+
+def test_each_example_is_held_out_once_and_every_label_is_left_to_train_on() -> None:
+    folds = [split_fold(ANIMALS, 2, number) for number in range(2)]
+    assert sorted(text for _, held_out in folds for text in held_out.texts) == sorted(ANIMALS.texts)
+    for kept, held_out in folds:
+        assert not set(kept.texts) & set(held_out.texts)
+        assert [len(rows) for rows in kept.by_label()] == [len(rows) for rows in held_out.by_label()] == [2, 2]
+
+
+def test_a_training_that_makes_held_out_examples_likelier_counts_and_one_that_does_not_is_left_out() -> None:
+    assert likeliest_share(by_share(start=NOISE, trained=NOISE + 4 * RIGHT)) < 0.5
+    assert likeliest_share(by_share(start=NOISE + 4 * RIGHT, trained=NOISE - 4 * RIGHT)) == 1
+
+
+def test_a_model_that_is_only_surer_of_the_same_labels_is_no_better_and_no_worse() -> None:
+    start = NOISE + RIGHT
+    surer = [[HeldOutLogits(start * (20 - 19 * share), LABELS)] for share in SHARES]
+    likelihoods = [each.log_likelihoods().mean() for [each] in surer]
+    assert likelihoods[0] < likelihoods[-1] - 1
+    better = by_share(start, 20 * (start + RIGHT))
+    assert better[0][0].log_likelihoods().mean() < likelihoods[-1]
+    assert likeliest_share(better) < 0.5
+
+
+def test_without_two_labels_in_each_fold_the_start_stays(tiny_label_cached_model: str) -> None:
+    one_each = ANIMALS.rows([0, 4])
+    checkpoint = load(resolve_model(tiny_label_cached_model))
+
+    def not_called(*_: object) -> None:
+        raise AssertionError("a fold of one label was trained on")
+
+    logits = held_out_logits(checkpoint.model, checkpoint.tokenizer, [one_each], 2, 128, not_called)
+    assert (logits, likeliest_share(logits)) == ([], 1)
+
+
+def test_models_are_averaged_from_the_trained_weights_to_the_start(tiny_label_cached_model: str) -> None:
+    start = load(resolve_model(tiny_label_cached_model)).model
+    trained = copy.deepcopy(start)
+    with torch.no_grad():
+        for weight in trained.parameters():
+            weight.add_(1.0)
+    name, of_start = next(iter(start.named_parameters()))
+    for share, averaged in zip(SHARES, averaged_models(start, trained, SHARES), strict=True):
+        torch.testing.assert_close(dict(averaged.named_parameters())[name], of_start + (1 - share))
+
+
+def test_a_training_takes_the_share_of_the_folds_and_continues_with_it(
+    tiny_label_cached_model: str, tmp_path: Path
+) -> None:
+    sampling = SamplingConfig(texts=4, min_labels=2, max_labels=2, negative_share=0)
+    config = TrainingConfig(steps=2, sampling=sampling, head_lr=0.1)
+
+    def trained(folder: Path, **settings: float) -> torch.Tensor:
+        checkpoint = load(resolve_model(tiny_label_cached_model))
+        train(checkpoint.model, checkpoint.tokenizer, [ANIMALS], config.model_copy(update=settings), folder)
+        weight: torch.Tensor = load(resolve_model(str(folder))).model.state_dict()["text_projector.weight"]
+        return weight
+
+    from_folds = trained(tmp_path / "folds", start_weight_folds=2)
+    share_file = tmp_path / "folds" / "steps" / "start_weight_share.json"
+    share = json.loads(share_file.read_text(encoding="utf-8"))
+    assert share in SHARES
+    torch.testing.assert_close(from_folds, trained(tmp_path / "share", start_weight_share=share))
+
+    stopped = tmp_path / "stopped" / "steps"
+    stopped.mkdir(parents=True)
+    (stopped / share_file.name).write_text("0.25", encoding="utf-8")
+    continued = trained(tmp_path / "stopped", start_weight_folds=2)
+    torch.testing.assert_close(continued, trained(tmp_path / "quarter", start_weight_share=0.25))
