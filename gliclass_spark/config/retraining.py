@@ -187,8 +187,8 @@ class GateRules(BaseModel):
     min_label_texts: int = Field(default=10, ge=1)
     """Labels with fewer texts are exempt from `max_label_loss`."""
     max_reward_loss: Share = 0.02
-    """A candidate is refused if its reward per decision, estimated on the newest feedback, is shown to be lower than
-    the champion's by more than this."""
+    """A candidate is refused if its reward per decision, or per document that has one reward for all of its labels,
+    estimated on the newest feedback, is shown to be lower than the champion's by more than this."""
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
     """Confidence of the bounds, each one-sided, and of the labels' losses together."""
     max_calibration_loss: Share = 0.05
@@ -224,7 +224,8 @@ class RollbackRules(BaseModel):
     automatic: bool = True
     """Whether such a champion is rolled back; no version is twice. false: the harm is only reported."""
     min_effective_decisions: int = Field(default=30, ge=2)
-    """Least effective sample size of the champion's decisions with feedback; with less, nothing is concluded."""
+    """Least effective sample size of the champion's decisions with feedback, on labels or on documents; with less,
+    nothing is concluded."""
 
 
 class RetrainConfig(BaseModel):

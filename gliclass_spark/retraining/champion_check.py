@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.checkpoints.model_ref import ModelRef
@@ -32,9 +34,17 @@ from gliclass_spark.retraining.gate.reward_comparison import (
     reward_difference,
     with_propensities,
 )
+from gliclass_spark.retraining.gate.set_rewards import (
+    SetRewardDifference,
+    has_rewarded_documents,
+    missing_set_evidence,
+    set_propensities,
+    set_reward_difference,
+)
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
 
 CHAMPION_CHECK = "champion_check"
+_FEEDBACK = "feedback on the champion's decisions"
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,10 @@ class ChampionCheck:
     """The outcome of a check, the contents of champion_check.json.
 
     harm: whether the champion is shown to be worse than the version that it replaced. rolled_back: whether it was
-    rolled back for that, so that nothing is trained. message: what was found, in one line. champion,
+    rolled back for that, so that nothing is trained. message: what was measured, in one line. champion,
     version, previous: the digest and the number of the champion, and the number of the other; None without a
-    promotion. reward: the estimated difference, champion - previous; None without one. decisions: those of the champion
-    that have feedback and a propensity.
+    promotion. reward, set_reward: the estimated difference, champion - previous, by rewards of labels and of documents;
+    None without one. decisions: labels and documents with feedback and a propensity that the champion has decided.
     """
 
     harm: bool
@@ -55,6 +65,7 @@ class ChampionCheck:
     version: int | None = None
     previous: int | None = None
     reward: RewardDifference | None = None
+    set_reward: SetRewardDifference | None = None
     decisions: int = 0
 
 
@@ -68,7 +79,7 @@ def check_champion(config: RetrainConfig, folder: Path, run_id: str, champion: M
         return recorded
     decisions = read_decisions(folder / "snapshot", champion.digest)
     known = with_propensities(decisions)
-    count = int((known.judged | known.rewarded).sum())
+    count = int((known.judged | known.rewarded).sum() + (~np.isnan(set_propensities(decisions))).sum())
     check = _check(config, decisions, run_id, champion.digest)
     outcome = asdict(replace(check, decisions=count))
     atomic_files.write_text(folder / f"{CHAMPION_CHECK}.json", json.dumps(outcome, indent=2) + "\n")
@@ -148,29 +159,48 @@ def _compare(config: RetrainConfig, decisions: LoggedDecisions, promotion: Champ
         refs = [_resolve(config, version) for version in (promotion.champion, promotion.previous)]
     except (ModelNotFoundError, CheckpointError) as error:
         return _of_promotion(promotion, f"no check of {numbers}: {error}")
-    logged, rule = with_propensities(decisions), harm_rule(config)
-    reward = None
+    logged = with_propensities(decisions)
+    reward = set_reward = None
     if logged.texts:
         chosen, previously_chosen = (
             _contender(ref, logged.label_set).assign(logged.texts, logged.label_set) for ref in refs
         )
         reward = reward_difference(logged, chosen, previously_chosen)
-    missing = rule.missing_evidence(reward, decisions, "feedback on the champion's decisions")
-    if reward is None or missing is not None:
-        return _of_promotion(promotion, f"no evidence about {numbers}: {missing}", reward=reward)
-    harm = rule.shows_harm(reward)
-    message = (
-        f"estimated reward per decision, {numbers}: {rule.describe(reward)}; it is harm if the upper end is below "
-        f"{-rule.max_loss:+.3f}"
-    )
-    return _of_promotion(promotion, message, harm=harm, reward=reward)
+        set_reward = set_reward_difference(logged, chosen, previously_chosen)
+    harm, messages = _judge_rewards(harm_rule(config), decisions, reward, set_reward, numbers)
+    return _of_promotion(promotion, "; ".join(messages), harm=harm, reward=reward, set_reward=set_reward)
 
 
-def _of_promotion(
-    promotion: ChampionPromotion, message: str, *, harm: bool = False, reward: RewardDifference | None = None
-) -> ChampionCheck:
+def _judge_rewards(
+    rule: HarmRule,
+    decisions: LoggedDecisions,
+    reward: RewardDifference | None,
+    set_reward: SetRewardDifference | None,
+    versions: str,
+) -> tuple[bool, list[str]]:
+    """Return whether the rewards of labels or of documents show harm, and what they show, in a line each."""
+    if reward is not None and set_reward is not None:
+        rule = rule.one_of(2)
+    tests = [("decision", reward, rule.missing_evidence(reward, decisions, _FEEDBACK))]
+    if has_rewarded_documents(decisions):
+        documents = ("document", set_reward, missing_set_evidence(rule, set_reward, decisions, _FEEDBACK))
+        tests = [documents] if reward is None else [*tests, documents]
+    harm, messages = False, []
+    for per, difference, missing in tests:
+        if difference is None or missing is not None:
+            messages.append(f"no evidence about {versions}: {missing}")
+            continue
+        harm |= rule.shows_harm(difference)
+        messages.append(
+            f"estimated reward per {per}, {versions}: {rule.describe(difference)}; it is harm if the upper end is "
+            f"below {-rule.max_loss:+.3f}"
+        )
+    return harm, messages
+
+
+def _of_promotion(promotion: ChampionPromotion, message: str, *, harm: bool = False, **rewards: Any) -> ChampionCheck:
     champion, previous = promotion.champion, promotion.previous
-    return ChampionCheck(harm, False, message, champion.digest, champion.number, previous.number, reward)
+    return ChampionCheck(harm, False, message, champion.digest, champion.number, previous.number, **rewards)
 
 
 def _complete_rollback(registry: Registry, name: str, run_id: str, digest: str) -> ChampionCheck | None:

@@ -40,7 +40,7 @@ def expected_check(config: RetrainConfig) -> ExpectedCheck:
         return ExpectedCheck(str(reason))
     champion, previous = promotion.champion.number, promotion.previous.number
     counts = count_decisions(config.pipeline, promotion.champion.digest)
-    compares = counts.effective_sample_size >= needed
+    compares = counts.may_suffice(needed)
     since = f", promoted at {promotion.at}" if promotion.at else ""
     result = f"version {champion}{since}, {_consequence(config, counts, previous, compares)}"
     return ExpectedCheck(
@@ -53,6 +53,8 @@ def _consequence(config: RetrainConfig, counts: DecisionCount, previous: int, co
         f"{counts.decisions:,} decisions of it have feedback and a propensity, effective sample size about "
         f"{counts.effective_sample_size:.0f}"
     )
+    if counts.documents:
+        amount += f", and {counts.documents:,} documents have one reward for all of their labels"
     if not compares:
         return (
             f"would not be compared with version {previous}: {amount}, at least "

@@ -24,19 +24,31 @@ _DECISIONS_OF_MODEL = """
     where has_label and label is not null and model_digest = {digest} and chosen is not null and propensity is not null
     group by doc_id, label, content_hash
 )
-select count(*) as decisions, coalesce(sum(1 / taken) * sum(1 / taken) / sum(1 / (taken * taken)), 0) as effective
+select count(*) as decisions, coalesce(sum(1 / taken) * sum(1 / taken) / sum(1 / (taken * taken)), 0) as effective,
+    (
+        select count(distinct concat(doc_id, ' ', content_hash)) from signals
+        where has_label and label is null and model_digest = {digest} and chosen is not null
+            and propensities is not null
+    ) as documents
 from decisions where taken > 0
 """
 
 
 @dataclass(frozen=True)
 class DecisionCount:
-    """Decisions of one model that have feedback and a propensity: their number, and how many of equal weight they
-    are worth under weights by inverse propensity.
+    """Decisions of one model that have feedback and a propensity.
+
+    decisions: those on labels. effective_sample_size: how many of equal weight these are worth under weights by inverse
+    propensity. documents: those with one reward for all labels of a document.
     """
 
     decisions: int = 0
     effective_sample_size: float = 0.0
+    documents: int = 0
+
+    def may_suffice(self, needed: int) -> bool:
+        """Return whether an effective sample size of `needed` is possible: that of documents depends on the models."""
+        return max(self.effective_sample_size, self.documents) >= needed
 
 
 def query_signals(pipeline: Pipeline, sql: str, storage_options: StorageOptions = None) -> list[dict[str, Any]]:
@@ -77,7 +89,7 @@ def count_decisions(pipeline: Pipeline, model_digest: str, storage_options: Stor
         return DecisionCount()
     sql = _DECISIONS_OF_MODEL.format(digest=_quoted(model_digest))
     [row] = query_signals(pipeline, sql, storage_options)
-    return DecisionCount(int(row["decisions"]), float(row["effective"]))
+    return DecisionCount(int(row["decisions"]), float(row["effective"]), int(row["documents"]))
 
 
 def signals_trained_on(config: RetrainConfig) -> int:

@@ -21,6 +21,12 @@ from gliclass_spark.retraining.gate.reward_comparison import (
     reward_difference,
     with_propensities,
 )
+from gliclass_spark.retraining.gate.set_rewards import (
+    SetRewardDifference,
+    has_rewarded_documents,
+    missing_set_evidence,
+    set_reward_difference,
+)
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_forgetting
@@ -28,6 +34,7 @@ from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_fo
 _TIMED_TEXTS = 200
 _TIMED_ROUNDS = 3
 _WARM_UP_TEXTS = 4
+_FEEDBACK = "newest feedback"
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,8 @@ class Finding:
 class GateVerdict:
     """Comparisons, forgetting and findings.
 
-    reward: the difference in reward on the newest feedback, None without evidence. slowdown: the champion's texts/s
-    over the candidate's.
+    reward, set_reward: the difference in reward on the newest feedback, of labels and of documents with one reward for
+    all of their labels; None without evidence. slowdown: the champion's texts/s over the candidate's.
     """
 
     comparisons: tuple[GateComparison, ...]
@@ -52,6 +59,7 @@ class GateVerdict:
     forgetting: tuple[Forgetting, ...]
     slowdown: float
     findings: tuple[Finding, ...]
+    set_reward: SetRewardDifference | None = None
 
     @property
     def promoted(self) -> bool:
@@ -75,21 +83,22 @@ def judge(
     """
     comparison = compare(candidate, champion, label_set, golden, seed)
     logged = with_propensities(feedback)
-    reward = None
+    reward = set_reward = None
     if logged.texts:
         chosen, champions = (contender.assign(logged.texts, label_set) for contender in (candidate, champion))
         reward = reward_difference(logged, chosen, champions)
+        set_reward = set_reward_difference(logged, chosen, champions)
     forgetting = measure_forgetting(candidate.engine, champion.engine, retention, seed)
     slowdown = _slowdown(candidate.engine, champion.engine, label_set, golden.texts[:_TIMED_TEXTS])
     findings = (
         *_check_f1(comparison, rules),
         _check_labels(comparison, rules),
-        _check_reward(reward, feedback, rules),
+        *_check_rewards(reward, set_reward, feedback, rules),
         *_check_calibration_and_agreement(comparison, rules),
         *(_check_forgetting(loss, rules) for loss in forgetting),
         _check_slowdown(slowdown, rules),
     )
-    return GateVerdict((comparison,), reward, forgetting, slowdown, findings)
+    return GateVerdict((comparison,), reward, forgetting, slowdown, findings, set_reward)
 
 
 def shows_loss(gain: F1Gain, rules: GateRules) -> Mask:
@@ -177,16 +186,28 @@ def _check_labels(comparison: GateComparison, rules: GateRules) -> Finding:
     )
 
 
-def _check_reward(reward: RewardDifference | None, feedback: LoggedDecisions, rules: GateRules) -> Finding:
-    rule, harm = "max_reward_loss", HarmRule(rules.max_reward_loss, rules.confidence)
-    missing = harm.missing_evidence(reward, feedback, "newest feedback")
+def _check_rewards(
+    reward: RewardDifference | None,
+    set_reward: SetRewardDifference | None,
+    feedback: LoggedDecisions,
+    rules: GateRules,
+) -> Iterator[Finding]:
+    rule = HarmRule(rules.max_reward_loss, rules.confidence)
+    if set_reward is not None and reward is not None:
+        rule = rule.one_of(2)
+    yield _check_reward(rule, reward, rule.missing_evidence(reward, feedback, _FEEDBACK), "decision")
+    if has_rewarded_documents(feedback):
+        yield _check_reward(rule, set_reward, missing_set_evidence(rule, set_reward, feedback, _FEEDBACK), "document")
+
+
+def _check_reward(rule: HarmRule, reward: RewardDifference | None, missing: str | None, per: str) -> Finding:
     if reward is None or missing is not None:
-        return Finding(rule, True, f"no evidence: {missing}")
+        return Finding("max_reward_loss", True, f"no evidence: {missing}")
     return Finding(
-        rule,
-        not harm.shows_harm(reward),
-        f"estimated reward per decision on the newest feedback, candidate - champion: {harm.describe(reward)}; "
-        f"refused if the upper end is below {-rules.max_reward_loss:+.3f}",
+        "max_reward_loss",
+        not rule.shows_harm(reward),
+        f"estimated reward per {per} on the {_FEEDBACK}, candidate - champion: {rule.describe(reward)}; "
+        f"refused if the upper end is below {-rule.max_loss:+.3f}",
     )
 
 

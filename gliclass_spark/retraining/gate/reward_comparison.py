@@ -40,6 +40,14 @@ class RewardDifference:
         margin = float(ndtri(confidence)) * self.standard_error
         return self.difference - margin, self.difference + margin
 
+    @property
+    def counts(self) -> str:
+        """What the estimate is of, in a few words."""
+        return (
+            f"{self.decisions} judged decisions of {self.documents} documents, effective sample size "
+            f"{self.effective_sample_size:.0f}"
+        )
+
 
 @dataclass(frozen=True)
 class HarmRule:
@@ -53,6 +61,10 @@ class HarmRule:
     confidence: float
     min_effective_decisions: int = 30
 
+    def one_of(self, tests: int) -> HarmRule:
+        """Return the rule for each of several tests, of which one that shows harm is enough (Bonferroni)."""
+        return replace(self, confidence=1.0 - (1.0 - self.confidence) / tests)
+
     def missing_evidence(self, reward: RewardDifference | None, feedback: LoggedDecisions, name: str) -> str | None:
         """Return why the feedback of this name shows nothing; None if it is enough."""
         if reward is None:
@@ -62,24 +74,17 @@ class HarmRule:
                 else f"the {name} has no right and wrong decisions to compare"
             )
         if reward.effective_sample_size < self.min_effective_decisions:
-            return f"{_counts(reward)}, at least {self.min_effective_decisions} are needed"
+            return f"{reward.counts}, at least {self.min_effective_decisions} are needed"
         return None
 
     def shows_harm(self, reward: RewardDifference) -> bool:
-        """Return whether a reward that is evidence shows harm."""
+        """Return whether a difference that is evidence shows harm."""
         return reward.bounds(self.confidence)[1] < -self.max_loss
 
     def describe(self, reward: RewardDifference) -> str:
         """Return the difference with its bounds, and how many decisions it is of."""
         lower, upper = reward.bounds(self.confidence)
-        return f"{reward.difference:+.3f} ({lower:+.3f} to {upper:+.3f}; {_counts(reward)})"
-
-
-def _counts(reward: RewardDifference) -> str:
-    return (
-        f"{reward.decisions} judged decisions of {reward.documents} documents, effective sample size "
-        f"{reward.effective_sample_size:.0f}"
-    )
+        return f"{reward.difference:+.3f} ({lower:+.3f} to {upper:+.3f}; {reward.counts})"
 
 
 def reward_difference(

@@ -117,6 +117,7 @@ def _champion_check_is_due(config: RetrainConfig, storage_options: StorageOption
     tagged = last_success(recent_manifests(config.pipeline, storage_options), "tag")
     if tagged is None or tagged.model_digest is None:
         return False, 0
-    counts, needed = count_decisions(config.pipeline, tagged.model_digest, storage_options), config.rollback
-    new = counts.decisions - decisions_checked(config, tagged.model_digest)
-    return min(counts.effective_sample_size, new) >= needed.min_effective_decisions, new
+    counts = count_decisions(config.pipeline, tagged.model_digest, storage_options)
+    new = counts.decisions + counts.documents - decisions_checked(config, tagged.model_digest)
+    needed = config.rollback.min_effective_decisions
+    return counts.may_suffice(needed) and new >= needed, new

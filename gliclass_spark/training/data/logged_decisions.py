@@ -52,7 +52,7 @@ class LoggedDecisions:
     the decision, in [-1, 1]. actions: 1 if the document was given the label, 0 if not. propensities: probability of
     giving the label under the behaviour policy. The latter three are NaN where there is none. held_out (documents,):
     held out for the gate. document_rewards (documents,): of all labels of a document together, in [-1, 1], NaN where
-    there is none; None if no document has one.
+    there is none; None if no document has one. exploration: the share of the documents whose labels are drawn.
 
     Targets are the truth, as far as people stated it: a gate may rely on them. What rewards imply is in
     `training_targets` alone.
@@ -66,6 +66,7 @@ class LoggedDecisions:
     propensities: Matrix
     held_out: Mask
     document_rewards: Vector | None = None
+    exploration: float = 0.0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -81,6 +82,7 @@ class LoggedDecisions:
             self.propensities[rows],
             self.held_out[rows],
             None if self.document_rewards is None else self.document_rewards[rows],
+            self.exploration,
         )
 
     @cached_property
@@ -229,7 +231,8 @@ def read_decisions(folder: Path, model_digest: str | None = None) -> LoggedDecis
         rows, documents = (
             [row for row in part if row.get("model_digest") == model_digest] for part in (rows, documents)
         )
-    return _decisions(LabelSet.from_json(json.dumps(snapshot["label_set"])), rows, documents)
+    decisions = _decisions(LabelSet.from_json(json.dumps(snapshot["label_set"])), rows, documents)
+    return replace(decisions, exploration=snapshot.get("exploration", 0.0))
 
 
 def _decisions(

@@ -69,7 +69,8 @@ def write_documents(config: RetrainConfig, documents: list[dict[str, Any]], run_
     folder = config.run_folder(run_id) / "snapshot"
     maps = [(name, pa.map_(pa.string(), pa.float64())) for name in ("scores", "propensities")]
     texts = [("doc_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(pa.string()))]
-    schema = pa.schema([*texts, ("reward", pa.float32()), *maps, ("held_out", pa.bool_())])
+    others = [("held_out", pa.bool_()), ("model_digest", pa.string())]
+    schema = pa.schema([*texts, ("reward", pa.float32()), *maps, *others])
     pq.write_table(pa.Table.from_pylist(documents, schema), folder / "documents.parquet")
     about = json.loads((folder / "snapshot.json").read_text())
     about["counts"]["rewarded_documents"] = len(documents)

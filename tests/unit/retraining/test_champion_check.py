@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from pets_retraining import KINDS, WriteConfig, aliases, decisions, write_snapshot
+from pets_retraining import KINDS, WriteConfig, aliases, decisions, write_documents, write_snapshot
 
 from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.registry import ModelVersion, Registry
@@ -153,6 +154,42 @@ def test_a_version_that_is_promoted_again_by_hand_is_not_rolled_back_twice(
     )
 
 
+def test_harm_is_found_by_rewards_of_documents_alone(
+    registry: Registry, promoted: ModelVersion, write_config: WriteConfig
+) -> None:
+    config = write_config([], gate="normal")
+    texts = tuple(f"a {kind} {number}" for number in range(300) for kind in KINDS)
+    first, second = (
+        Contender(Engine.from_pretrained(resolve_model(f"models:/pets/{number}"))).assign(
+            texts, config.pipeline.label_set
+        )
+        for number in (1, 2)
+    )
+    # All documents are explored, and their labels drawn with 1/2: whoever gives the labels of version 1 is right.
+    drawn = np.random.default_rng(0).random(first.shape) < 0.5
+    documents = [
+        {
+            **{"doc_id": str(row), "text": text, "held_out": False, "model_digest": promoted.digest},
+            "labels": [kind for kind, is_given in zip(KINDS, drawn[row], strict=True) if is_given],
+            "reward": 1.0 if (drawn[row] == first[row]).all() else -1.0,
+            **{name: [(kind, 0.5) for kind in KINDS] for name in ("scores", "propensities")},
+        }
+        for row, text in enumerate(texts)
+    ]
+    assert (first != second).any(axis=1).mean() > 0.3
+    no_labels = decisions()[0] | {"model_digest": "0" * 64}
+    write_snapshot(config, "check", [no_labels])
+    write_documents(config, documents, "check")
+    path = config.run_folder("check") / "snapshot" / "snapshot.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "exploration": 1.0}))
+    run_steps(config, "check", ["champion_check"])
+    check = outcome(config)
+    assert (check["rolled_back"], check["decisions"], check["reward"]) == (True, 900, None)
+    assert check["set_reward"]["difference"] < -0.5
+    assert check["message"].startswith("estimated reward per document, version 2 against version 1: -")
+    assert aliases(registry) == ROLLED_BACK
+
+
 def next_run(config: RetrainConfig, promoted: ModelVersion) -> None:
     write_snapshot(config, "next", feedback(config, promoted, right=1))
     run_steps(config, "next", ["champion_check"])
@@ -277,6 +314,12 @@ def test_the_readiness_check_says_what_the_champion_check_would_do(
     assert (expected.compares, expected.version, expected.previous, expected.decisions) == (True, 2, 1, 80)
     assert expected.effective_sample_size == pytest.approx(60)
     assert "would be compared with version 1, and rolled back to version 1 if that shows harm" in expected.message
+    document = {**rows[0], "label": None, "propensities": [("cat", 0.5)]}
+    both = [*({**row, "propensities": None} for row in rows), *({**document, "doc_id": f"d{n}"} for n in range(90))]
+    schema = pa.Table.from_pylist(rows).schema.append(pa.field("propensities", pa.map_(pa.string(), pa.float64())))
+    lake = str(tmp_path / "lake" / "feedback")
+    write_deltalake(lake, pa.Table.from_pylist(both, schema), mode="overwrite", schema_mode="overwrite")
+    assert "and 90 documents have one reward for all of their labels" in expected_check(config).message
     registry.rollback("pets")
     assert expected_check(config).message.endswith("replaced no other version, or came back by a rollback")
     (tmp_path / "mlflow.db").unlink()

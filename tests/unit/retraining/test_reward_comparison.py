@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scored_engine import Scored
 
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.feedback.exploration import decide
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.labels.thresholds import FloatArray, Mask
+from gliclass_spark.labels.thresholds import Mask
 from gliclass_spark.retraining.gate.f1_statistics import macro_f1
 from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet
 from gliclass_spark.retraining.gate.judge import Finding, judge
@@ -21,20 +21,6 @@ from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 LABELS = LabelSet.of(*"abcdef")
 DOCUMENTS = 600
 DRAWS = 8
-
-
-class Scored:
-    """An engine with given scores; a text is a row's number."""
-
-    def __init__(self, scores: FloatArray) -> None:
-        self._scores = scores
-
-    def scores(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
-        return self._scores[[int(text) for text in texts]]
-
-    def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
-        scores = self.scores(texts, labels)
-        return np.log(scores / (1 - scores))
 
 
 def model(truth: Mask, recall: float, false_rate: float, rng: np.random.Generator) -> Scored:
