@@ -127,8 +127,15 @@ PRINTERS: dict[str, Printer] = {
     "embedded.json": ("Quality of the embedded model", "Macro-F1 of the best label of each text.", quality),
     "few_shot.json": (
         "Eight examples of each label",
-        "Macro-F1: mean and range of the draws. The trained weights had a share of .7, for any number of examples.",
+        "Macro-F1: mean and range of the draws.",
         quality,
+    ),
+    "few_shot_choice.json": (
+        "Ways to train on eight examples of each label",
+        "Macro-F1 on sets that the embedded model was not trained on. c: the weights before the training count like so "
+        "many examples. Held-out: their share is the one that makes held-out examples likeliest, by the mean or by so "
+        "many standard errors below it.",
+        plain,
     ),
     "few_shot_head.json": (
         "Eight examples of each label, the head alone",
@@ -150,8 +157,15 @@ PRINTERS: dict[str, Printer] = {
     "embedded_trainings.json": ("Trainings averaged into the embedded model", "", trainings),
     "calibration.json": (
         "Calibration",
-        "Expected calibration error on texts that were not fitted to: over all scores / mean of the labels.",
+        "Expected calibration error on texts that were not fitted to: over all scores / mean of the labels. Sampling "
+        "alone: of labels simulated from the scores, so that only the sampling of texts is at fault.",
         calibration,
+    ),
+    "calibration_choice.json": (
+        "Ways to calibrate with few texts",
+        "Log loss in nats a score, and calibration errors, on texts that were not fitted to, mean of sets that the "
+        "embedded model was not trained on; fitted to 100 texts and to half of a set.",
+        plain,
     ),
     "default_threshold.json": (
         "The default threshold",

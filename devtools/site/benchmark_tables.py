@@ -179,11 +179,20 @@ def trainings(result: Any) -> str:
 def calibration(result: Any) -> str:
     columns = ("before", "one_temperature", "after", "after_100")
     rows = [
-        (name, row["labels"], row["evaluated_on"], *(_errors(row[column]) for column in columns))
+        (
+            name,
+            row["labels"],
+            row["evaluated_on"],
+            *(_errors(row[column]) for column in columns),
+            *map(_errors, row["sampling_alone"].values()),
+        )
         for name, row in result["sets"].items()
     ]
-    headings = ("set", "labels", "texts", "before", "one temperature", "slope and bias", "slope and bias, of 100 texts")
-    return table(headings, rows)
+    fits = ("before", "one temperature", "slope and bias", "slope and bias, of 100 texts")
+    return table(
+        ("set", "labels", "texts", *fits, "sampling alone: perfect scores", "base rates of 100 texts"),
+        rows,
+    )
 
 
 def default_threshold(result: Any) -> str:

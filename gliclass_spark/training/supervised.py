@@ -149,7 +149,13 @@ def _with_held_out_share(
         share = likeliest_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic_files.write_text(kept, json.dumps(share))
-    logger.info("start_weight_share %g is the likeliest for held-out examples", share)
+    if share == 1:
+        logger.warning(
+            "a training on some of the examples makes the others no likelier: the weights stay as they were; give more "
+            "examples"
+        )
+    else:
+        logger.info("start_weight_share %g makes held-out examples likeliest", share)
     return config.model_copy(update={"start_weight_folds": None, "start_weight_share": share})
 
 
