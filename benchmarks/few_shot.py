@@ -42,7 +42,13 @@ from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, re
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
-from gliclass_spark.training.few_shot import START_WEIGHT_FOLDS, START_WEIGHT_PENALTY, fit_few_shot, head_config
+from gliclass_spark.training.few_shot import (
+    START_WEIGHT_EXAMPLES,
+    START_WEIGHT_FOLDS,
+    START_WEIGHT_PENALTY,
+    fit_few_shot,
+    head_config,
+)
 
 MODEL = "embedded"
 HEAD = f"head of {MODEL}"
@@ -100,8 +106,9 @@ def measure(evaluated: LabelledSet, examples: LabelledSet, options: argparse.Nam
 
 def settings(head_only: bool) -> dict[str, Any]:
     """Return what the results follow from."""
-    start = {"start_weight_penalty": START_WEIGHT_PENALTY} if head_only else {"start_weight_folds": START_WEIGHT_FOLDS}
-    return {"model": resolve_model(MODEL).digest, **start}
+    head = {"start_weight_penalty": START_WEIGHT_PENALTY}
+    whole = {"start_weight_folds": START_WEIGHT_FOLDS, "start_weight_examples": START_WEIGHT_EXAMPLES}
+    return {"model": resolve_model(MODEL).digest, **(head if head_only else whole)}
 
 
 def contenders(evaluated: LabelledSet, example_set: LabelledSet, head_only: bool) -> Iterator[Score]:

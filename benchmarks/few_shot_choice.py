@@ -87,7 +87,9 @@ class Draw:
     @property
     def config(self) -> TrainingConfig:
         """The settings of `evaluate --shots`, without an average of weights."""
-        return few_shot_config(self.examples, self.seed).model_copy(update={"start_weight_folds": None})
+        return few_shot_config(self.examples, self.seed).model_copy(
+            update={"start_weight_folds": None, "start_weight_examples": None}
+        )
 
     def f1(self, classifier: Classifier) -> float:
         return score(classifier, self.evaluated, name=MODEL).macro_f1
@@ -249,6 +251,9 @@ def rules() -> Iterator[tuple[str, tuple[str, ...], Rule]]:
         for key, wording in (("gain", "likelihood"), ("tempered_gain", "tempered likelihood")):
             rule = partial(evidence_f1, errors=errors, key=key)
             yield f"held-out {wording}, {errors} s.e.", ("whole_model", "held_out_folds"), rule
+    for count in (16, 32, 64):
+        rule = partial(evidence_f1, errors=0, key="tempered_gain", least_count=count)
+        yield f"held-out tempered likelihood, at least c = {count}", ("whole_model", "held_out_folds"), rule
     yield "head", ("head",), lambda rows: float(rows["head"]["f1"][0])
     yield "regression on logits", ("regression",), lambda rows: float(rows["regression"]["f1"][0])
 
@@ -262,13 +267,18 @@ def averaged_f1(
     return float(np.interp(share, SHARES, row[key]))
 
 
-def evidence_f1(rows: dict[str, Row], *, errors: float, key: str) -> float:
-    """F1 with the share whose held-out gain has the highest lower bound, so many standard errors below its mean."""
+def evidence_f1(rows: dict[str, Row], *, errors: float, key: str, least_count: float = 0.0) -> float:
+    """F1 with the share whose held-out gain has the highest lower bound, so many standard errors below its mean.
+
+    It is at least c / (n + c).
+    """
     folds = rows["held_out_folds"]
     bound = np.array(folds[key]) - errors * np.array(folds[f"{key}_error"])
     # Of equal bounds, the share that is closest to the start.
-    best = len(SHARES) - 1 - int(bound[::-1].argmax())
-    return float(rows["whole_model"]["f1"][best])
+    share = SHARES[-1 - int(bound[::-1].argmax())]
+    row = rows["whole_model"]
+    least = least_count / (row["examples"] + least_count)
+    return float(np.interp(max(share, least), SHARES, row["f1"]))
 
 
 def rules_table(rows: Sequence[Row]) -> list[Row]:

@@ -89,9 +89,11 @@ class TrainingConfig(BaseModel):
     start_weight_penalty: Weight = 0.0
     """Weight w of the squared distance to the starting weights in the loss (L2-SP, arXiv 1802.01483): of n examples it
     counts w / n^2, so that a few move the model a little. For the training of the head alone, with encoder_lr 0."""
+    start_weight_examples: Annotated[float, Field(gt=0.0)] | None = None
+    """Number of examples c that the starting weights count for: of n examples, start_weight_share is c / (n + c)."""
     start_weight_folds: int | None = Field(default=None, ge=2)
-    """Folds of the examples that are held out in turn, to choose start_weight_share by their likelihood. With 2, the
-    training takes twice as long."""
+    """Folds of the examples that are held out in turn, to choose start_weight_share by their likelihood; with
+    start_weight_examples, it is at least c / (n + c). With 2 folds the training takes twice as long."""
     max_text_tokens: int = Field(default=128, ge=8)
     """Longer texts are truncated."""
     save_steps: int = Field(default=250, ge=1)
@@ -101,11 +103,12 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _one_share_of_the_start(self) -> TrainingConfig:
-        if self.start_weight_folds is not None and self.start_weight_share:
-            raise ValueError(
-                f"start_weight_share {self.start_weight_share:g} and start_weight_folds {self.start_weight_folds} both "
-                "set the share of the starting weights; remove one"
-            )
+        for name in ("start_weight_examples", "start_weight_folds"):
+            if self.start_weight_share and getattr(self, name) is not None:
+                raise ValueError(
+                    f"start_weight_share {self.start_weight_share:g} and {name} {getattr(self, name):g} both set the "
+                    "share of the starting weights; remove one"
+                )
         return self
 
     @classmethod

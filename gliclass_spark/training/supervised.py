@@ -55,6 +55,9 @@ def train(
     With `start_weight_folds`, held-out examples choose the share of the starting weights first. With an `encoder_lr`
     of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
     """
+    if config.start_weight_examples is not None:
+        share = config.start_weight_examples / (sum(map(len, sets)) + config.start_weight_examples)
+        config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
     if config.start_weight_folds is not None:
         config = _with_held_out_share(model, tokenizer, sets, config, folder, loss)
     if config.encoder_lr == 0 and isinstance(model, LabelCachedModel) and len(sets) == 1 and loss is None:
@@ -128,7 +131,7 @@ def _with_held_out_share(
 ) -> TrainingConfig:
     """Return the configuration with the share of the starting weights that held-out examples choose.
 
-    It is kept in `folder/steps`, so that a training that was stopped continues with it.
+    At least that of the configuration. It is kept in `folder/steps`, so that a training that was stopped continues with it.
     """
     kept = folder / "steps" / "start_weight_share.json"
     folds = config.start_weight_folds or 2
@@ -136,7 +139,11 @@ def _with_held_out_share(
     # A fold's training sees each of its examples as often as the training sees each of all.
     fold_texts = max(1, sampling.texts * (folds - 1) // folds)
     of_fold = config.model_copy(
-        update={"start_weight_folds": None, "sampling": sampling.model_copy(update={"texts": fold_texts})}
+        update={
+            "start_weight_folds": None,
+            "start_weight_share": 0.0,
+            "sampling": sampling.model_copy(update={"texts": fold_texts}),
+        }
     )
 
     def train_fold(fold_model: Model, examples: Sequence[LabelledSet]) -> None:
@@ -146,7 +153,8 @@ def _with_held_out_share(
     if kept.exists():
         share = float(json.loads(kept.read_text(encoding="utf-8")))
     else:
-        share = likeliest_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
+        likeliest = likeliest_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
+        share = max(likeliest, config.start_weight_share)
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic_files.write_text(kept, json.dumps(share))
     if share == 1:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.checkpoints.uri import resolve_model
-from gliclass_spark.config.training import TrainingConfig
+from gliclass_spark.config.training import SamplingConfig, TrainingConfig
 from gliclass_spark.errors import ConfigError, TrainingError
 from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.checkpoint import load
@@ -28,6 +28,7 @@ from gliclass_spark.training.few_shot import (
 from gliclass_spark.training.forward_pass import trainable_model
 from gliclass_spark.training.head import train_head
 from gliclass_spark.training.losses import classification_loss
+from gliclass_spark.training.supervised import train
 
 ROOT = Path(__file__).parents[3]
 KINDS = ("cat", "dog", "owl")
@@ -84,6 +85,22 @@ def test_enough_examples_are_not_noted() -> None:
     assert list(notes(examples(*((f"text {row}", (row % 3,)) for row in range(ENOUGH_EXAMPLES))))) == []
 
 
+def test_the_start_counts_for_a_number_of_examples(tiny_label_cached_model: str, tmp_path: Path) -> None:
+    """Of two examples, start weights that count for six are three quarters of the weights."""
+    two = examples(("meow meow", (0,)), ("woof woof", (1,)))
+    config = TrainingConfig(steps=2, sampling=SamplingConfig(texts=2, min_labels=2, max_labels=2), head_lr=0.1)
+
+    def trained(name: str, **settings: float) -> torch.Tensor:
+        checkpoint = load(resolve_model(tiny_label_cached_model))
+        train(checkpoint.model, checkpoint.tokenizer, [two], config.model_copy(update=settings), tmp_path / name)
+        weight: torch.Tensor = load(resolve_model(str(tmp_path / name))).model.state_dict()["text_projector.weight"]
+        return weight
+
+    by_examples, by_share = trained("examples", start_weight_examples=6.0), trained("share", start_weight_share=0.75)
+    torch.testing.assert_close(by_examples, by_share)
+    assert not torch.equal(by_share, trained("all"))
+
+
 def test_the_files_of_few_shot_training_are_what_evaluate_does() -> None:
     from_file = TrainingConfig.from_yaml(ROOT / "conf/train/few_shot_head.yaml")
     assert from_file == head_config()
@@ -93,9 +110,10 @@ def test_the_files_of_few_shot_training_are_what_evaluate_does() -> None:
     assert (file.sampling.texts, file.sampling.negative_share) == (32, 0)
 
 
-def test_a_share_and_a_number_of_examples_are_refused_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["start_weight_examples: 32", "start_weight_folds: 2"])
+def test_a_share_and_what_would_set_it_are_refused_together(other: str, tmp_path: Path) -> None:
     file = tmp_path / "few.yaml"
-    file.write_text("start_weight_share: 0.3\nstart_weight_folds: 2\n", encoding="utf-8")
+    file.write_text(f"start_weight_share: 0.3\n{other}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="both set the share of the starting weights; remove one"):
         TrainingConfig.from_yaml(file)
 

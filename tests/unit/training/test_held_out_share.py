@@ -105,6 +105,9 @@ def test_a_training_takes_the_share_of_the_folds_and_continues_with_it(
     assert share in SHARES
     torch.testing.assert_close(from_folds, trained(tmp_path / "share", start_weight_share=share))
 
+    at_least = trained(tmp_path / "least", start_weight_folds=2, start_weight_examples=792.0)
+    torch.testing.assert_close(at_least, trained(tmp_path / "most", start_weight_share=max(share, 0.99)))
+
     stopped = tmp_path / "stopped" / "steps"
     stopped.mkdir(parents=True)
     (stopped / share_file.name).write_text("0.25", encoding="utf-8")
