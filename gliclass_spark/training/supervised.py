@@ -131,7 +131,7 @@ def _with_held_out_share(
 ) -> TrainingConfig:
     """Return the configuration with the share of the starting weights that held-out examples choose.
 
-    At least that of the configuration. It is kept in `folder/steps`, so that a training that was stopped continues with it.
+    It is at least that of the configuration, and kept in `folder/steps`: a training that was stopped continues with it.
     """
     kept = folder / "steps" / "start_weight_share.json"
     folds = config.start_weight_folds or 2
