@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 from quick_java import VARIABLE, java_options
-from quick_spark import QUICK_SPARK
+from quick_spark import QUICK_SPARK, cache_java_names
 from transformers import AutoConfig, PreTrainedConfig
 from xdist.scheduler import LoadScopeScheduling
 
@@ -106,6 +106,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str, quick_java
     }
     conf.write_text(yaml.safe_dump(settings))
     session = spark_session(conf, app_name="tests")
+    cache_java_names()
     yield session
     session.stop()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
+
+from py4j.java_gateway import JavaClass, JavaPackage, JVMView
 
 QUICK_SPARK: dict[str, str] = {
     "spark.sql.shuffle.partitions": "2",
@@ -22,3 +25,21 @@ def submit_args() -> str:
     """
     settings = [argument for name, value in QUICK_SPARK.items() for argument in ("--conf", f"{name}={value}")]
     return shlex.join([*settings, "pyspark-shell"])
+
+
+def cache_java_names() -> None:
+    """Let py4j look up each Java class and package once for a JVM, from when all of its jars are loaded.
+
+    Java searches its hundreds of jars whenever a name is used that is no class, as `io` and `io.delta` in the name of
+    each Delta table: a tenth of a JVM's time here.
+    """
+    for scope in (JVMView, JavaPackage):
+        look_up = scope.__getattr__
+
+        def cached(self: Any, name: str, look_up: Any = look_up) -> Any:
+            value = look_up(self, name)
+            if isinstance(value, (JavaClass, JavaPackage)):
+                self.__dict__[name] = value  # __getattr__ is called for attributes that are not there
+            return value
+
+        scope.__getattr__ = cached
