@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from retraining_files import RUN, write_pipeline, write_retraining
+
+from gliclass_spark.config.retraining import RetrainConfig
 
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
@@ -22,3 +25,18 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "AIRFLOW_HOME": str(home)}
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True)
     return home / "airflow.db"
+
+
+@pytest.fixture
+def retraining_file(tmp_path: Path) -> Path:
+    """The file of a retraining, beside its pipeline's."""
+    write_pipeline(tmp_path)
+    return write_retraining(tmp_path)
+
+
+@pytest.fixture
+def run_folder(retraining_file: Path) -> Path:
+    """The folder of the retraining `RUN`, with one for its snapshot."""
+    folder = RetrainConfig.from_yaml(retraining_file).run_folder(RUN)
+    (folder / "snapshot").mkdir(parents=True)
+    return folder

@@ -1,4 +1,4 @@
-"""Configuration files of a pipeline with a registered model, and of its retraining."""
+"""Configuration files of a pipeline with a registered model, and of its retraining; the id of a run of that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+RUN = "scheduled__2026-11-22T04:00:00+00:00"
 
 
 def write_pipeline(folder: Path, model: str = "models:/mail@champion") -> Path:
