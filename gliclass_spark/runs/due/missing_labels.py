@@ -17,7 +17,9 @@ def never_given(runs: Sequence[Manifest]) -> list[str]:
 def lost_labels(runs: Sequence[Manifest], earlier: Sequence[Manifest], significance: float) -> list[str]:
     """Return the labels that are never given in `runs` and were in `earlier`, beyond chance.
 
-    Fisher's exact test of none among the documents of `runs`, with Bonferroni's correction for the number of labels.
+    Fisher's exact test of none among the documents of `runs`, with Bonferroni's correction for the number of labels. It
+    may be looked at after each run: with more documents none becomes less probable, so a label is lost at any look only
+    if no document had it when the probability first fell below the level, which is as improbable as the level.
     """
     documents, documents_before = (sum(run.scored for run in group) for group in (runs, earlier))
     label_count = len({label for run in runs for label in run.score_histograms})

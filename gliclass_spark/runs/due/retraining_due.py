@@ -1,4 +1,4 @@
-"""Whether a pipeline's model should be retrained: reasons, each of which chance alone gives rarely."""
+"""Whether a pipeline's model should be retrained: reasons that chance alone seldom gives, however often one looks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from gliclass_spark.runs.due.rejected_labels import (
     read_reviews,
     rejection_rise,
 )
-from gliclass_spark.runs.due.score_drift import MIN_RUNS, score_drift
+from gliclass_spark.runs.due.score_drift import LOOKS, score_drift
 from gliclass_spark.runs.history import recent_manifests
 from gliclass_spark.runs.manifest import SUCCEEDED, Manifest
 
-# How often each reason is given where nothing has changed: together in fewer than 3% of the pipelines.
-_DRIFT, _REJECTIONS, _LABELS = 0.01, 0.01, 0.005
+# How often each reason is ever given, over all looks since a promotion, if nothing changes: together in at most 5% of
+# the pipelines.
+DRIFT, REJECTIONS, LOST_LABELS = 0.03, 0.015, 0.005
 _LISTED = 5
 
 
@@ -105,19 +106,19 @@ def judge_runs(
 
 
 def _drift(runs: Sequence[Manifest], notes: list[str]) -> Iterator[str]:
-    drift = score_drift(runs, _DRIFT)
+    drift = score_drift(runs, DRIFT)
     if drift is None:
-        notes.append(f"drift can be judged after {2 * MIN_RUNS} runs with documents, there are {len(runs)}")
+        notes.append(f"drift can be judged after {LOOKS[0]} runs with documents, there are {len(runs)}")
     elif drift.indices:
         labels = _listed([f"{label} (PSI {index:.2f})" for label, index in drift.indices.items()])
         yield (
-            f"the scores of {labels} differ between the first and the last {drift.runs} runs of this model, more than "
-            f"runs differ among themselves (p = {drift.p_value:.2g})"
+            f"the scores of {labels} differ between the first and the last {drift.runs} runs of this model; after "
+            f"{drift.since} of its runs they had changed more than runs differ among themselves"
         )
 
 
 def _rejections(reviews: Sequence[ReviewedDocument], notes: list[str]) -> Iterator[str]:
-    rise = rejection_rise(reviews, _REJECTIONS)
+    rise = rejection_rise(reviews, REJECTIONS)
     if rise is None:
         notes.append(
             f"rejections can be judged with {2 * MIN_DOCUMENTS} documents whose labels were accepted or rejected, "
@@ -125,13 +126,14 @@ def _rejections(reviews: Sequence[ReviewedDocument], notes: list[str]) -> Iterat
         )
     elif rise.excess > 0:
         yield (
-            f"reviewers reject more of the given labels: {rise.before:.0%} in the first half of {rise.documents:,} "
-            f"reviewed documents, {rise.now:.0%} in the second, which is {rise.excess:.1%} beyond chance"
+            f"reviewers reject more of the given labels: {rise.before:.0%} in the first "
+            f"{rise.documents - rise.recent:,} reviewed documents, {rise.now:.0%} in the {rise.recent:,} after them, "
+            f"which is {rise.excess:.1%} beyond chance"
         )
 
 
 def _labels(runs: Sequence[Manifest], earlier: Sequence[Manifest], notes: list[str]) -> Iterator[str]:
-    lost = lost_labels(runs, earlier, _LABELS)
+    lost = lost_labels(runs, earlier, LOST_LABELS)
     others = [label for label in never_given(runs) if label not in lost]
     if lost:
         yield f"no document was given {_listed(lost)} since this model tags, and some were by the model before"

@@ -1,22 +1,32 @@
-"""Drift of scores since a promotion, beyond what exchanging whole runs explains.
+"""Drift of scores since a promotion, beyond what exchanging whole runs explains, however often it is looked at.
 
 Documents of one night resemble each other, so a test that takes each of them for an independent draw finds drift in any
-two nights. A permutation test over runs does not: if nothing has changed, any run could have come first.
+two nights. Tests over runs do not: if nothing has changed, any run could have come first.
+
+Two tests share the errors. In the first weeks a permutation test compares the first runs with the last ones, at a few
+numbers of runs alone, each with its part of the errors (alpha spending); it has most power with few runs. Martingales
+over all runs, which may be looked at after each, have it later (`drift_martingale`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliclass_spark.runs.due.drift_martingale import wealth
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS, Manifest
 
-# Of each of the two groups. Five runs can be exchanged with five others in 126 ways.
-MIN_RUNS, MAX_RUNS = 5, 7
+# Numbers of runs at which the permutation test looks, and the most runs of each of its two groups: eight runs can be
+# exchanged with eight others in 6,435 ways.
+LOOKS = (14, 21, 28, 42)
+MAX_RUNS = 8
+# The part of the significance that the looks share; the martingales have the rest.
+_SHARE_OF_LOOKS = 2 / 3
 # Below, a change counts as small, however certain it is (Lewis, An Introduction to Credit Scoring, 1994).
 MIN_INDEX = 0.1
 # Added to each bin, so that an empty one has a logarithm (Krichevsky and Trofimov's estimate).
@@ -27,14 +37,15 @@ Counts = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ScoreDrift:
-    """The drift between the first and the last `runs` runs.
+    """The drift of the scores over runs.
 
-    p_value: the share of the ways to exchange runs that give as large an index for some label. indices: the population
-    stability index of each label that has drifted, largest first.
+    since: the number of the first run after which it was shown, None if it is not. runs: of each of the two groups that
+    are compared now, the first and the last ones. indices: the population stability index of each label between them,
+    of those labels in which it is at least MIN_INDEX, largest first; empty unless drift is shown.
     """
 
     runs: int
-    p_value: float
+    since: int | None = None
     indices: dict[str, float] = field(default_factory=dict)
 
 
@@ -51,35 +62,64 @@ def stability_index(expected: Counts, actual: Counts) -> Counts:
 def score_drift(runs: Sequence[Manifest], significance: float) -> ScoreDrift | None:
     """Return the drift of the scores' histograms over tag jobs of one model, oldest first; None for too few runs.
 
-    The largest index of all labels is compared with the largest ones of the exchanges, which corrects for the number
-    of labels (Westfall and Young, 1993).
+    significance: the probability that drift is ever shown, at any number of runs, if nothing changes.
     """
-    size = min(len(runs) // 2, MAX_RUNS)
-    if size < MIN_RUNS:
+    if len(runs) < LOOKS[0]:
         return None
-    compared = [*runs[:size], *runs[-size:]]
+    labels = sorted({label for run in runs for label in run.score_histograms})
+    histograms = np.array([[ten_bins(run.score_histograms.get(label)) for label in labels] for run in runs])
+    since = drift_shown_at(histograms, significance)
+    size = min(len(runs) // 2, MAX_RUNS)
+    if since is None:
+        return ScoreDrift(size)
+    indices = stability_index(histograms[:size].sum(axis=0), histograms[-size:].sum(axis=0))
+    by_label = sorted(zip(labels, indices.tolist(), strict=True), key=lambda item: -item[1])
+    return ScoreDrift(size, since, {label: round(index, 4) for label, index in by_label if index >= MIN_INDEX})
+
+
+def drift_shown_at(histograms: Counts, significance: float) -> int | None:
+    """Return the number of runs after which drift was first shown, None if it was not.
+
+    histograms: (runs, labels, bins).
+    """
+    of_look = significance * _SHARE_OF_LOOKS / len(LOOKS)
+    shown = [look for look in LOOKS if look <= len(histograms) and exchange_p_value(histograms[:look]) <= of_look]
+    wealths = wealth(_mean_scores(histograms))
+    enough = wealths.shape[1] / (significance * (1.0 - _SHARE_OF_LOOKS))
+    shown += (np.flatnonzero((wealths >= enough).any(axis=1))[:1] + 1).tolist()
+    return min(shown, default=None)
+
+
+def exchange_p_value(histograms: Counts) -> float:
+    """Return the share of the ways to exchange the first and the last runs that differ as much, (runs, labels, bins).
+
+    As much is the largest index of all labels, which corrects for their number (Westfall and Young, 1993).
+    """
+    size = min(len(histograms) // 2, MAX_RUNS)
+    compared = np.concatenate([histograms[:size], histograms[-size:]])
     groups = _groups(size)
-    labels = sorted({label for run in compared for label in run.score_histograms})
-    # The first row is what happened.
-    largest, observed = np.zeros(len(groups)), {}
-    for label in labels:
-        histograms = np.array([ten_bins(run.score_histograms.get(label)) for run in compared])
-        first = groups @ histograms
-        indices = stability_index(first, histograms.sum(axis=0) - first)
-        observed[label] = float(indices[0])
-        largest = np.maximum(largest, indices)
-
-    def p_value(index: float) -> float:
-        return float((largest >= index - 1e-12).mean())
-
-    drifted = {
-        label: round(index, 4)
-        for label, index in sorted(observed.items(), key=lambda item: -item[1])
-        if index >= MIN_INDEX and p_value(index) <= significance
-    }
-    return ScoreDrift(size, p_value(float(largest[0])), drifted)
+    largest = np.zeros(len(groups))
+    for of_label in np.moveaxis(compared, 1, 0):
+        first = groups @ of_label
+        largest = np.maximum(largest, stability_index(first, of_label.sum(axis=0) - first))
+    return float((largest >= largest[0] - 1e-12).mean())  # the first of the ways is what happened
 
 
+def ten_bins(histogram: Sequence[int] | None) -> Counts:
+    """Return a histogram of half as many bins, as the index is customarily taken; zeros for a run without one."""
+    counts = np.array(histogram if histogram else [0] * HISTOGRAM_BINS, dtype=np.float64)
+    ten: Counts = counts.reshape(-1, 2).sum(axis=1)
+    return ten
+
+
+def _mean_scores(histograms: Counts) -> Counts:
+    """Return the mean score of each run and label, in bins, (runs, labels)."""
+    smoothed = histograms + _SMOOTHING
+    means: Counts = smoothed @ np.arange(histograms.shape[-1]) / smoothed.sum(axis=-1)
+    return means
+
+
+@cache
 def _groups(size: int) -> Counts:
     """Return the ways to split 2 * size runs into two equal groups, (ways, runs): 1 for a run of the first group.
 
@@ -90,10 +130,3 @@ def _groups(size: int) -> Counts:
     for row, members in enumerate(ways):
         groups[row, list(members)] = 1.0
     return groups
-
-
-def ten_bins(histogram: Sequence[int] | None) -> Counts:
-    """Return a histogram of half as many bins, as the index is customarily taken; zeros for a run without one."""
-    counts = np.array(histogram if histogram else [0] * HISTOGRAM_BINS, dtype=np.float64)
-    ten: Counts = counts.reshape(-1, 2).sum(axis=1)
-    return ten

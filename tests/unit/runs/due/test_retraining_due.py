@@ -11,13 +11,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from scipy.special import logit, ndtr
+from scipy.stats import binom
 from written_runs import START, manifest, write_runs
 
 from gliclass_spark.config.pipeline import Pipeline
+from gliclass_spark.runs.due.drift_martingale import wealth
 from gliclass_spark.runs.due.missing_labels import lost_labels
 from gliclass_spark.runs.due.rejected_labels import ReviewedDocument, rejection_rise
-from gliclass_spark.runs.due.retraining_due import judge_runs, retraining_due, runs_since_promotion
-from gliclass_spark.runs.due.score_drift import score_drift, stability_index
+from gliclass_spark.runs.due.retraining_due import (
+    DRIFT,
+    LOST_LABELS,
+    REJECTIONS,
+    judge_runs,
+    retraining_due,
+    runs_since_promotion,
+)
+from gliclass_spark.runs.due.score_drift import Counts, drift_shown_at, score_drift, stability_index
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS, Manifest
 
 LABELS = ("spam", "invoice", "parcel")
@@ -45,14 +55,60 @@ def reviews(rng: np.random.Generator, count: int, rejected: float = 0.2, spread:
     return [ReviewedDocument(int(rng.binomial(size, rate)), int(size)) for size, rate in zip(sizes, rates, strict=True)]
 
 
-def test_a_pipeline_in_which_nothing_changes_is_rarely_due() -> None:
-    due = 0
+def scores_of(nights: int, rng: np.random.Generator, shift: float = 0.0, since: int = 0) -> Counts:
+    """Histograms of a night each, (nights, labels, bins); the first label's scores move by `shift` from a night on."""
+    centres = rng.normal(-2.0, 0.3, (nights, len(LABELS)))
+    centres[since:, 0] += shift
+    edges = np.concatenate([[-np.inf], logit(np.arange(1, 10) / 10), [np.inf]])
+    shares = np.diff(ndtr(edges - centres[..., np.newaxis]), axis=-1)
+    return rng.multinomial(rng.integers(20, 801, (nights, 1)), shares).astype(np.float64)
+
+
+def looks(reviewed: int) -> list[int]:
+    """The numbers of reviewed documents at which a rise in rejections may be shown."""
+    numbers = [60]
+    while numbers[-1] * 5 // 4 <= reviewed:
+        numbers.append(numbers[-1] * 5 // 4)
+    return numbers
+
+
+def test_a_pipeline_in_which_nothing_changes_is_due_on_no_night_of_a_year_in_19_of_20_cases() -> None:
+    due, nights, each_night = 0, 365, 4
     for seed in range(HISTORIES):
         rng = np.random.default_rng(seed)
-        sizes = rng.integers(20, 800, 30)
-        runs = [tag_run(number, rng, int(size)) for number, size in enumerate(sizes[: rng.integers(20, 30)])]
-        due += judge_runs(runs[10:], runs[:10], reviews(rng, int(rng.integers(60, 400)))).due
-    assert due <= 0.05 * HISTORIES, due
+        has_drift = drift_shown_at(scores_of(nights, rng), DRIFT) is not None
+        reviewed = reviews(rng, nights * each_night)
+        rises = (rejection_rise(reviewed[:number], REJECTIONS) for number in looks(len(reviewed)))
+        has_rise = any(rise is not None and rise.excess > 0 for rise in rises)
+        # A label of one in 200 documents, of which 2,000 were tagged before.
+        before, after = rng.binomial(20, 1 / 200, 100), rng.binomial(20, 1 / 200, nights)
+        run = replace(counted(1, {}, documents=20), score_histograms={"parcel": [20]})
+        earlier = [replace(run, label_counts={"parcel": int(before.sum())}, tagged=2000)]
+        since = [replace(run, label_counts={"parcel": int(count)}) for count in after[: np.argmax(after > 0)]]
+        has_lost = bool(lost_labels(since, earlier, LOST_LABELS)) if since else False
+        due += has_drift or has_rise or has_lost
+    # With 5%, more than this are due in one of 1,000 such tests.
+    assert due <= binom.ppf(0.999, HISTORIES, 0.05), due
+
+
+@pytest.mark.parametrize(("since", "shift", "detected"), [(14, 1.0, 0.8), (60, 0.6, 0.6), (180, 0.6, 0.8)])
+def test_drift_of_one_label_is_detected_within_a_month(since: int, shift: float, detected: float) -> None:
+    """Of two and three times the standard deviation between runs: detected in at least this share of the cases."""
+    cases = 25
+    nights = [
+        drift_shown_at(scores_of(since + 30, np.random.default_rng(seed), shift, since), DRIFT) for seed in range(cases)
+    ]
+    assert sum(night is not None and night > since for night in nights) >= binom.ppf(0.001, cases, detected)
+
+
+def test_the_wealth_of_a_martingale_stays_one_on_average_and_its_bets_win_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    assert wealth(rng.random((12, 20_000)))[-1].mean() == pytest.approx(1.0, abs=0.05)
+    rising = wealth(np.arange(9.0)[:, np.newaxis])
+    assert (rising[:7] == 1.0).all()
+    exponents = np.array([0.3, 0.6, 1.0])
+    assert rising[7, 0] == pytest.approx((8 ** (1 - exponents)).mean())
+    assert rising[8, 0] > rising[7, 0] > 1 > rising[7, 1] > rising[8, 1]
 
 
 def test_drift_beyond_that_of_the_runs_is_a_reason_that_names_the_labels() -> None:
@@ -67,13 +123,17 @@ def test_drift_beyond_that_of_the_runs_is_a_reason_that_names_the_labels() -> No
         )
         for run in moved
     ]
-    drift = score_drift([*steady, *only_spam], 0.02)
+    drift = score_drift([*steady, *only_spam], 0.03)
     assert drift is not None
-    assert list(drift.indices) == ["spam"]
-    assert drift.p_value <= 1 / 1716 + 1e-9
+    assert (list(drift.indices), drift.since, drift.runs) == (["spam"], 14, 7)
     [reason] = judge_runs([*steady, *only_spam], [], []).reasons
     assert reason.startswith("the scores of spam (PSI ")
-    assert score_drift([*steady, *moved][:9], 0.02) is None
+    assert "the first and the last 7 runs of this model; after 14 of its runs" in reason
+    # It stays one until the scores have come back, or a promotion.
+    later = [*steady, *only_spam, *only_spam[:3]]
+    assert len(judge_runs(later, [], []).reasons) == 1
+    assert judge_runs([*later, *steady, *steady], [], []).reasons == ()
+    assert score_drift([*steady, *moved][:13], 0.03) is None
 
 
 def test_the_index_of_two_histograms_is_that_of_the_formula() -> None:
@@ -87,12 +147,29 @@ def test_rejections_that_rise_beyond_their_interval_are_a_reason() -> None:
     rng = np.random.default_rng(0)
     rise = rejection_rise([*reviews(rng, 200, 0.1), *reviews(rng, 200, 0.4)], 0.02)
     assert rise is not None
-    assert (rise.before, rise.now) == pytest.approx((0.1, 0.4), abs=0.05)
-    assert rise.excess > 0.1
+    # The last look is at 352 documents: of the later 176, 24 have the first share.
+    assert (rise.documents, rise.recent) == (352, 176)
+    assert (rise.before, rise.now) == pytest.approx((0.1, 0.1 + 0.3 * 152 / 176), abs=0.05)
+    assert rise.excess > 0
+    late = rejection_rise([*reviews(rng, 270, 0.1), *reviews(rng, 90, 0.4)], 0.02)
+    assert late is not None
+    assert (late.documents, late.recent) == (352, 88)
+    assert late.excess > 0
     fall = rejection_rise([*reviews(rng, 200, 0.4), *reviews(rng, 200, 0.1)], 0.02)
     assert fall is not None
     assert fall.excess < 0
     assert rejection_rise(reviews(rng, 59), 0.02) is None
+
+
+def test_rejections_are_looked_at_when_their_number_has_grown_by_a_quarter() -> None:
+    rng = np.random.default_rng(0)
+    reviewed = reviews(rng, 200)
+    compared = []
+    for number in (60, 74, 75, 92, 93, 115):
+        rise = rejection_rise(reviewed[:number], 0.02)
+        assert rise is not None
+        compared.append(rise.documents)
+    assert compared == [60, 60, 75, 75, 93, 93]
 
 
 def counted(number: int, counts: dict[str, int], documents: int = 100, digest: str = "b" * 64) -> Manifest:
@@ -156,8 +233,8 @@ def test_manifests_and_feedback_are_read_without_spark(write: Write) -> None:
     assert due is not None
     assert due.due
     [reason] = due.reasons
-    assert reason.startswith("reviewers reject more of the given labels: 10% in the first half of 120 reviewed")
-    assert due.notes[0] == "drift can be judged after 10 runs with documents, there are 2"
+    assert reason.startswith("reviewers reject more of the given labels: 10% in the first 58 reviewed")
+    assert due.notes[0] == "drift can be judged after 14 runs with documents, there are 2"
     assert (due.model_digest, due.runs, due.documents) == ("b" * 64, 2, 200)
     assert due.since == START + timedelta(days=1)
 
