@@ -93,13 +93,16 @@ def count_decisions(pipeline: Pipeline, model_digest: str, storage_options: Stor
 
 
 def signals_trained_on(config: RetrainConfig) -> int:
-    """Return the number of signals of the last finished retraining with the same labels, whatever the thresholds."""
-    counts = [0]
+    """Return the number of signals of the last finished retraining with the same labels, whatever the thresholds.
+
+    The last one by the time of its snapshot: feedback that was deleted since an earlier one is not waited for.
+    """
+    latest = ("", 0)
     for marker in Path(config.work).glob("*/promote.json"):
         snapshot = json.loads((marker.parent / "snapshot" / "snapshot.json").read_text(encoding="utf-8"))
         if asks_the_same(snapshot, config):
-            counts.append(snapshot["counts"]["signals"])
-    return max(counts)
+            latest = max(latest, (snapshot.get("created_at", ""), snapshot["counts"]["signals"]))
+    return latest[1]
 
 
 def feedback_columns(pipeline: Pipeline, storage_options: StorageOptions = None) -> set[str]:

@@ -95,6 +95,20 @@ def test_without_new_signals_the_run_is_skipped(
     assert retraining_checks.plan(str(retraining_file), RUN)
     write_retraining(tmp_path, min_new_signals=2)
     assert not retraining_checks.plan(str(retraining_file), RUN)
+    # Feedback was deleted since a retraining that had more: the last one counts.
+    earlier = run_folder.parent / "earlier"
+    (earlier / "snapshot").mkdir(parents=True)
+    (earlier / "promote.json").write_text("{}")
+    old = {**facts, "counts": {"signals": 1000}, "created_at": "2026-01-01T00:00:00+00:00"}
+    (earlier / "snapshot" / "snapshot.json").write_text(json.dumps(old))
+    write_retraining(tmp_path, min_new_signals=1)
+    (run_folder / "snapshot" / "snapshot.json").write_text(
+        json.dumps({**facts, "created_at": "2026-02-01T00:00:00+00:00"})
+    )
+    assert retraining_checks.plan(str(retraining_file), RUN)
+    write_retraining(tmp_path, min_new_signals=2)
+    assert not retraining_checks.plan(str(retraining_file), RUN)
+    (earlier / "promote.json").unlink()
     facts["label_set"]["name"] = "another"
     (run_folder / "snapshot" / "snapshot.json").write_text(json.dumps(facts))
     assert retraining_checks.plan(str(retraining_file), RUN), "the last retraining had another label set"

@@ -47,7 +47,7 @@ def describe_retraining(file: Path, config: RetrainConfig) -> str:
         f"{length} of supervised training, {ppo}; replays {replayed}.",
         "",
         f"Skipped with fewer than {config.min_decisions} decisions with a verdict or reward, or "
-        f"{config.min_new_signals} signals since the last retraining.",
+        f"{config.min_new_signals} signals since the last retraining. The champion is checked in either case.",
         "",
         f"The candidate is compared with the champion on `{config.golden}`, and on the newest "
         f"{config.holdout_share:.0%} of the documents with feedback. It is promoted if it passes every rule:",
