@@ -3,8 +3,8 @@
 `python benchmarks/calibration.py DATA --choose` runs it: each way is fitted to 100 texts, drawn several times, and to
 half of the set, and judged on the other half.
 
-The results of the repository are of the second version of the embedded model (digest 3fc5b992aa9e), which was trained on
-none of these sets; the present version was trained on some.
+The results of the repository are of the second version of the embedded model (digest 3fc5b992aa9e), which was trained
+on none of these sets; the present version was trained on some.
 
 The criterion is the mean log loss of the sets with 100 texts, as a proper score; a way must not be worse than the
 default with half of the sets.

@@ -5,8 +5,8 @@ are drawn from the others, several times. Every training is evaluated with its w
 a grid of shares of the start: so one training shows what any rule for the share would give. Rows are kept after each
 training, and a run continues where the last one stopped.
 
-The results of the repository are of the second version of the embedded model (digest 3fc5b992aa9e), which was trained on
-none of these sets. The present version was trained on some: with it, name sets that it has not seen.
+The results of the repository are of the second version of the embedded model (digest 3fc5b992aa9e), which was trained
+on none of these sets; the present version was trained on some.
 
 The criterion: of the rules whose worst set loses at most MAX_LOSS in the mean of its draws, the one with the highest
 mean macro-F1; if there is none, the one whose worst set loses least.
