@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import pi
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,9 @@ from gliclass_spark.errors import CheckpointError, ConfigError, ModelNotFoundErr
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet, read_calibration
 from gliclass_spark.retraining.gate.gate_comparison import Contender
-from gliclass_spark.retraining.gate.reward_comparison import (
-    HarmRule,
-    RewardDifference,
-    reward_difference,
-    with_propensities,
-)
-from gliclass_spark.retraining.gate.set_rewards import (
-    SetRewardDifference,
-    has_rewarded_documents,
-    missing_set_evidence,
-    set_propensities,
-    set_reward_difference,
-)
+from gliclass_spark.retraining.gate.harm_tests import harm_tests
+from gliclass_spark.retraining.gate.reward_comparison import HarmRule, RewardDifference, with_propensities
+from gliclass_spark.retraining.gate.set_rewards import set_propensities
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
 
 CHAMPION_CHECK = "champion_check"
@@ -56,6 +47,7 @@ class ChampionCheck:
     version, previous: the digest and the number of the champion, and the number of the other; None without a
     promotion. reward, set_reward: the estimated difference, champion - previous, by rewards of labels and of documents;
     None without one. decisions: labels and documents with feedback and a propensity that the champion has decided.
+    look: how many checks of this champion had evidence, with this one; 0 if it had none.
     """
 
     harm: bool
@@ -65,8 +57,9 @@ class ChampionCheck:
     version: int | None = None
     previous: int | None = None
     reward: RewardDifference | None = None
-    set_reward: SetRewardDifference | None = None
+    set_reward: RewardDifference | None = None
     decisions: int = 0
+    look: int = 0
 
 
 def check_champion(config: RetrainConfig, folder: Path, run_id: str, champion: ModelRef) -> Mapping[str, Any]:
@@ -110,9 +103,20 @@ def refuse_after_rollback(folder: Path) -> None:
         )
 
 
-def harm_rule(config: RetrainConfig) -> HarmRule:
-    """Return the rule of the gate's veto, with the least sample size of `rollback`."""
-    return HarmRule(config.gate.max_reward_loss, config.gate.confidence, config.rollback.min_effective_decisions)
+def harm_rule(config: RetrainConfig, look: int) -> HarmRule:
+    """Return the rule of the gate's veto for a check of one champion, with the least sample size of `rollback`.
+
+    A champion is checked by every retraining, and each time by more feedback. Look k has 6 / (pi^2 k^2) of the error,
+    so that all looks together have that of `gate.confidence` (alpha spending; Lan and DeMets, Biometrika 70, 1983).
+    """
+    error = (1.0 - config.gate.confidence) * 6.0 / (pi * look) ** 2
+    return HarmRule(config.gate.max_reward_loss, 1.0 - error, config.rollback.min_effective_decisions)
+
+
+def looks_at(config: RetrainConfig, digest: str) -> int:
+    """Return how many recorded checks of this champion had evidence."""
+    checks = (json.loads(path.read_text(encoding="utf-8")) for path in Path(config.work).glob("*/champion_check.json"))
+    return max((check.get("look", 0) for check in checks if check["champion"] == digest), default=0)
 
 
 def why_not_checked(promotion: ChampionPromotion | None, name: str) -> str | None:
@@ -159,48 +163,27 @@ def _compare(config: RetrainConfig, decisions: LoggedDecisions, promotion: Champ
         refs = [_resolve(config, version) for version in (promotion.champion, promotion.previous)]
     except (ModelNotFoundError, CheckpointError) as error:
         return _of_promotion(promotion, f"no check of {numbers}: {error}")
-    logged = with_propensities(decisions)
-    reward = set_reward = None
-    if logged.texts:
-        chosen, previously_chosen = (
-            _contender(ref, logged.label_set).assign(logged.texts, logged.label_set) for ref in refs
-        )
-        reward = reward_difference(logged, chosen, previously_chosen)
-        set_reward = set_reward_difference(logged, chosen, previously_chosen)
-    harm, messages = _judge_rewards(harm_rule(config), decisions, reward, set_reward, numbers)
-    return _of_promotion(promotion, "; ".join(messages), harm=harm, reward=reward, set_reward=set_reward)
+    if not decisions.texts:
+        return _of_promotion(promotion, f"no evidence about {numbers}: there is no {_FEEDBACK}")
+    chosen, previously_chosen = (
+        _contender(ref, decisions.label_set).assign(decisions.texts, decisions.label_set) for ref in refs
+    )
+    look = looks_at(config, promotion.champion.digest) + 1
+    tests = harm_tests(harm_rule(config, look), decisions, chosen, previously_chosen, _FEEDBACK)
+    rewards = {test.per: test.difference for test in tests}
+    return _of_promotion(
+        promotion,
+        "; ".join(test.describe(numbers, "it is harm") for test in tests),
+        harm=any(test.shows_harm for test in tests),
+        reward=rewards.get("decision"),
+        set_reward=rewards.get("document"),
+        look=look if any(test.missing is None for test in tests) else 0,
+    )
 
 
-def _judge_rewards(
-    rule: HarmRule,
-    decisions: LoggedDecisions,
-    reward: RewardDifference | None,
-    set_reward: SetRewardDifference | None,
-    versions: str,
-) -> tuple[bool, list[str]]:
-    """Return whether the rewards of labels or of documents show harm, and what they show, in a line each."""
-    if reward is not None and set_reward is not None:
-        rule = rule.one_of(2)
-    tests = [("decision", reward, rule.missing_evidence(reward, decisions, _FEEDBACK))]
-    if has_rewarded_documents(decisions):
-        documents = ("document", set_reward, missing_set_evidence(rule, set_reward, decisions, _FEEDBACK))
-        tests = [documents] if reward is None else [*tests, documents]
-    harm, messages = False, []
-    for per, difference, missing in tests:
-        if difference is None or missing is not None:
-            messages.append(f"no evidence about {versions}: {missing}")
-            continue
-        harm |= rule.shows_harm(difference)
-        messages.append(
-            f"estimated reward per {per}, {versions}: {rule.describe(difference)}; it is harm if the upper end is "
-            f"below {-rule.max_loss:+.3f}"
-        )
-    return harm, messages
-
-
-def _of_promotion(promotion: ChampionPromotion, message: str, *, harm: bool = False, **rewards: Any) -> ChampionCheck:
+def _of_promotion(promotion: ChampionPromotion, message: str, *, harm: bool = False, **facts: Any) -> ChampionCheck:
     champion, previous = promotion.champion, promotion.previous
-    return ChampionCheck(harm, False, message, champion.digest, champion.number, previous.number, **rewards)
+    return ChampionCheck(harm, False, message, champion.digest, champion.number, previous.number, **facts)
 
 
 def _complete_rollback(registry: Registry, name: str, run_id: str, digest: str) -> ChampionCheck | None:

@@ -15,18 +15,8 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import Mask
 from gliclass_spark.retraining.gate.f1_statistics import F1Gain, FloatArray64, holm
 from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet, GateComparison, compare
-from gliclass_spark.retraining.gate.reward_comparison import (
-    HarmRule,
-    RewardDifference,
-    reward_difference,
-    with_propensities,
-)
-from gliclass_spark.retraining.gate.set_rewards import (
-    SetRewardDifference,
-    has_rewarded_documents,
-    missing_set_evidence,
-    set_reward_difference,
-)
+from gliclass_spark.retraining.gate.harm_tests import HarmTest, harm_tests
+from gliclass_spark.retraining.gate.reward_comparison import HarmRule, RewardDifference
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.evaluation.forgetting import Forgetting, measure_forgetting
@@ -59,7 +49,7 @@ class GateVerdict:
     forgetting: tuple[Forgetting, ...]
     slowdown: float
     findings: tuple[Finding, ...]
-    set_reward: SetRewardDifference | None = None
+    set_reward: RewardDifference | None = None
 
     @property
     def promoted(self) -> bool:
@@ -82,22 +72,19 @@ def judge(
     labels, to measure forgetting.
     """
     comparison = compare(candidate, champion, label_set, golden, seed)
-    logged = with_propensities(feedback)
-    reward = set_reward = None
-    if logged.texts:
-        chosen, champions = (contender.assign(logged.texts, label_set) for contender in (candidate, champion))
-        reward = reward_difference(logged, chosen, champions)
-        set_reward = set_reward_difference(logged, chosen, champions)
+    tests = _harm_tests(candidate, champion, feedback, rules)
     forgetting = measure_forgetting(candidate.engine, champion.engine, retention, seed)
     slowdown = _slowdown(candidate.engine, champion.engine, label_set, golden.texts[:_TIMED_TEXTS])
     findings = (
         *_check_f1(comparison, rules),
         _check_labels(comparison, rules),
-        *_check_rewards(reward, set_reward, feedback, rules),
+        *(_check_reward(test) for test in tests),
         *_check_calibration_and_agreement(comparison, rules),
         *(_check_forgetting(loss, rules) for loss in forgetting),
         _check_slowdown(slowdown, rules),
     )
+    rewards = {test.per: test.difference for test in tests}
+    reward, set_reward = rewards.get("decision"), rewards.get("document")
     return GateVerdict((comparison,), reward, forgetting, slowdown, findings, set_reward)
 
 
@@ -186,28 +173,20 @@ def _check_labels(comparison: GateComparison, rules: GateRules) -> Finding:
     )
 
 
-def _check_rewards(
-    reward: RewardDifference | None,
-    set_reward: SetRewardDifference | None,
-    feedback: LoggedDecisions,
-    rules: GateRules,
-) -> Iterator[Finding]:
-    rule = HarmRule(rules.max_reward_loss, rules.confidence)
-    if set_reward is not None and reward is not None:
-        rule = rule.one_of(2)
-    yield _check_reward(rule, reward, rule.missing_evidence(reward, feedback, _FEEDBACK), "decision")
-    if has_rewarded_documents(feedback):
-        yield _check_reward(rule, set_reward, missing_set_evidence(rule, set_reward, feedback, _FEEDBACK), "document")
+def _harm_tests(
+    candidate: Contender, champion: Contender, feedback: LoggedDecisions, rules: GateRules
+) -> tuple[HarmTest, ...]:
+    rule, label_set = HarmRule(rules.max_reward_loss, rules.confidence), feedback.label_set
+    if not feedback.texts:
+        nothing = np.zeros((0, len(label_set)), dtype=bool)
+        return harm_tests(rule, feedback, nothing, nothing, _FEEDBACK)
+    chosen, champions = (contender.assign(feedback.texts, label_set) for contender in (candidate, champion))
+    return harm_tests(rule, feedback, chosen, champions, _FEEDBACK)
 
 
-def _check_reward(rule: HarmRule, reward: RewardDifference | None, missing: str | None, per: str) -> Finding:
-    if reward is None or missing is not None:
-        return Finding("max_reward_loss", True, f"no evidence: {missing}")
+def _check_reward(test: HarmTest) -> Finding:
     return Finding(
-        "max_reward_loss",
-        not rule.shows_harm(reward),
-        f"estimated reward per {per} on the {_FEEDBACK}, candidate - champion: {rule.describe(reward)}; "
-        f"refused if the upper end is below {-rule.max_loss:+.3f}",
+        "max_reward_loss", not test.shows_harm, test.describe(f"candidate - champion on the {_FEEDBACK}", "refused")
     )
 
 

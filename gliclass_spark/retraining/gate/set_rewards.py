@@ -58,26 +58,37 @@ def set_reward_difference(decisions: LoggedDecisions, chosen: Mask, other_chosen
     if len(np.unique(rewards)) < 2:
         return None
     chosen, other_chosen = chosen[is_known], other_chosen[is_known]
-    actions, count = decisions.actions[is_known] > 0, len(rewards)
-    differs = (chosen != other_chosen).any(axis=1)
-    if not differs.any():
+    differs, count = (chosen != other_chosen).any(axis=1), len(rewards)
+    differing = int(differs.sum())
+    if not differing:
         return SetRewardDifference(0.0, 0.0, 0, 0, float(count))
-    values, residuals, sizes, matches = [], [], [], []
-    for labels in (chosen, other_chosen):
-        is_match = differs & (labels == actions).all(axis=1)
-        if not is_match.any():
-            return SetRewardDifference(0.0, 0.0, sum(matches), int(differs.sum()), 0.0)
-        raw = 1.0 / propensities[is_known]
-        weights = np.where(is_match, np.minimum(raw, largest_weight(raw[is_match])), 0.0)
-        value = float((weights * rewards).sum() / weights.sum())
-        values.append(value)
-        residuals.append(weights * (rewards - value) / weights.sum())
-        sizes.append(effective_sample_size(weights[is_match]))
-        matches.append(int(is_match.sum()))
-    share, difference = float(differs.mean()), values[0] - values[1]
-    influences = share * (residuals[0] - residuals[1]) + (differs - share) * difference / count
+    actions, weights = decisions.actions[is_known] > 0, 1.0 / propensities[is_known]
+    matches = [differs & (labels == actions).all(axis=1) for labels in (chosen, other_chosen)]
+    matching = int(sum(match.sum() for match in matches))
+    if not all(match.any() for match in matches):
+        return SetRewardDifference(0.0, 0.0, matching, differing, 0.0)
+    value, other = (_value(rewards, weights, match) for match in matches)
+    share, difference = float(differs.mean()), value.mean - other.mean
+    influences = share * (value.influences - other.influences) + (differs - share) * difference / count
     standard_error = float(np.sqrt((influences**2).sum() * count / (count - 1)))
-    return SetRewardDifference(share * difference, standard_error, sum(matches), int(differs.sum()), min(sizes))
+    size = min(value.effective_sample_size, other.effective_sample_size)
+    return SetRewardDifference(share * difference, standard_error, matching, differing, size)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """The mean reward of one model where it differs from the other; influences: of each document on it."""
+
+    mean: float
+    influences: FloatArray64
+    effective_sample_size: float
+
+
+def _value(rewards: FloatArray64, weights: FloatArray64, match: Mask) -> _Value:
+    """Return the self-normalised mean of the rewards of the matching documents, with clipped weights."""
+    clipped = np.where(match, np.minimum(weights, largest_weight(weights[match])), 0.0)
+    mean = float((clipped * rewards).sum() / clipped.sum())
+    return _Value(mean, clipped * (rewards - mean) / clipped.sum(), effective_sample_size(clipped[match]))
 
 
 def set_propensities(decisions: LoggedDecisions) -> FloatArray64:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from pets_retraining import KINDS, WriteConfig, aliases, decisions, write_documents, write_snapshot
+from scipy.stats import binom
 
 from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.registry import ModelVersion, Registry
@@ -25,8 +26,10 @@ from gliclass_spark.config.model_uri import CHAMPION, PREVIOUS
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
 from gliclass_spark.errors import ConfigError
 from gliclass_spark.inference.engine import Engine
+from gliclass_spark.retraining.champion_check import harm_rule, looks_at
 from gliclass_spark.retraining.champion_evidence import expected_check
 from gliclass_spark.retraining.gate.gate_comparison import Contender
+from gliclass_spark.retraining.gate.reward_comparison import RewardDifference
 
 Rows = list[dict[str, Any]]
 ROLLED_BACK = {CHAMPION: 1, PREVIOUS: 2}
@@ -154,6 +157,31 @@ def test_a_version_that_is_promoted_again_by_hand_is_not_rolled_back_twice(
     )
 
 
+def test_a_champion_that_is_checked_every_week_of_a_year_is_rolled_back_by_chance_in_one_of_twenty_cases(
+    champion: str, write_config: WriteConfig
+) -> None:
+    config = write_config([], gate="normal")
+    weeks, champions = 52, 400
+    # A loss that is just allowed, and a standard error that falls with the feedback.
+    rewards = np.random.default_rng(0).normal(-config.gate.max_reward_loss, 1.0, (champions, weeks, 40))
+    counts = 40 * np.arange(1, weeks + 1)
+    estimates = rewards.sum(axis=2).cumsum(axis=1) / counts
+    rules = [harm_rule(config, look) for look in range(1, weeks + 1)]
+
+    def is_harm(week: int, estimate: float) -> bool:
+        difference = RewardDifference(float(estimate), counts[week] ** -0.5, counts[week], counts[week], counts[week])
+        return rules[week].shows_harm(difference)
+
+    harmed = sum(any(is_harm(week, estimates[row, week]) for week in range(weeks)) for row in range(champions))
+    assert harmed <= binom.ppf(0.999, champions, 0.05)
+    # Only checks with evidence are looks.
+    for name, look in (("a", 1), ("b", 0), ("c", 2)):
+        folder = config.run_folder(name)
+        folder.mkdir()
+        (folder / "champion_check.json").write_text(json.dumps({"champion": champion, "look": look}))
+    assert (looks_at(config, champion), looks_at(config, "0" * 64)) == (2, 0)
+
+
 def test_harm_is_found_by_rewards_of_documents_alone(
     registry: Registry, promoted: ModelVersion, write_config: WriteConfig
 ) -> None:
@@ -184,7 +212,7 @@ def test_harm_is_found_by_rewards_of_documents_alone(
     path.write_text(json.dumps({**json.loads(path.read_text()), "exploration": 1.0}))
     run_steps(config, "check", ["champion_check"])
     check = outcome(config)
-    assert (check["rolled_back"], check["decisions"], check["reward"]) == (True, 900, None)
+    assert (check["rolled_back"], check["decisions"], check["reward"], check["look"]) == (True, 900, None, 1)
     assert check["set_reward"]["difference"] < -0.5
     assert check["message"].startswith("estimated reward per document, version 2 against version 1: -")
     assert aliases(registry) == ROLLED_BACK

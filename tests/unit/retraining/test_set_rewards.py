@@ -187,10 +187,10 @@ def test_the_gate_refuses_by_rewards_of_documents_alone() -> None:
         verdict = judge(*contenders, LABELS, golden, feedback, GateRules())
         return [finding for finding in verdict.findings if finding.rule == "max_reward_loss"]
 
-    of_labels, of_documents = findings(scored(truth, 3.0, rng), decisions)
-    assert of_labels.message.startswith("no evidence: ")
+    of_documents, of_labels = findings(scored(truth, 3.0, rng), decisions)
+    assert of_labels.message.startswith("no evidence about candidate - champion on the newest feedback: ")
     assert not of_documents.passed
-    assert "estimated reward per document on the newest feedback, candidate - champion: -0." in of_documents.message
+    assert "estimated reward per document, candidate - champion on the newest feedback: -0." in of_documents.message
     assert "on which the models differ got the labels of one of them, effective sample size" in of_documents.message
     assert all(finding.passed for finding in findings(scored(truth, 0.6, rng), decisions))
     assert len(findings(scores, replace(decisions, document_rewards=None))) == 1
