@@ -42,11 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class SharedProcesses(LoadScopeScheduling):
-    """Tests go to the processes file by file; those that share the cluster go to one."""
+    """Tests go to the processes file by file; those that share the cluster, or Airflow's database, go to one."""
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, _ = nodeid.partition("::")
-        return "cluster" if Path(path).parts[1] == "cluster" else path
+        folder = Path(path).parts[1]
+        return folder if folder in {"airflow", "cluster"} else path
 
 
 @pytest.hookimpl(wrapper=True)
