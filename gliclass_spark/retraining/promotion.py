@@ -123,8 +123,9 @@ def _log(tracked: TrackedRun, retraining: Retraining) -> None:
     for comparison in verdict["comparisons"]:
         name = comparison["name"].replace(" ", "_")
         tracked.log_metrics({f"{name}.macro_f1": comparison["candidate"]["macro_f1"]})
-    if verdict["reward"] is not None:
-        tracked.log_metrics({"newest_feedback.reward_difference": verdict["reward"]["difference"]})
+    for key, name in (("reward", "reward_difference"), ("set_reward", "document_reward_difference")):
+        if verdict.get(key) is not None:  # a verdict of an earlier version has no set_reward
+            tracked.log_metrics({f"newest_feedback.{name}": verdict[key]["difference"]})
     tracked.log_metrics(
         {f"forgetting.{row['name']}": row["champion"] - row["candidate"] for row in verdict["forgetting"]}
     )

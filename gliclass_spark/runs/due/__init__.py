@@ -1,1 +1,1 @@
-"""Whether a retraining is due, by manifests and feedback alone: drift, rejected labels, labels that are never given."""
+"""Whether a retraining is due, and has enough feedback, by manifests and feedback alone, without Spark and models."""

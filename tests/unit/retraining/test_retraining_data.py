@@ -180,6 +180,11 @@ def test_steps_that_processes_do_not_share_are_refused_under_torchrun(
     assert [path.name for path in folder.iterdir()] == ["snapshot"]
 
 
+def test_training_on_new_feedback_alone_is_about_a_whole_retraining(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrain", "none.yaml", "--if-new-feedback", "--run-id", "r", "--step", "gate"]) == 2
+    assert "give it without --step gate" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_retraining_needs_a_snapshot_and_a_champion(registry: Registry, write_config: WriteConfig) -> None:
     config = write_config()
     with pytest.raises(ModelNotFoundError):
