@@ -1,7 +1,9 @@
 """Estimated reward of two models where documents got one reward for all of their labels.
 
 Two models seldom give a document exactly the labels that were rewarded. So the estimate is of the first order: what
-each label adds to the document's reward, the others being as they were decided.
+each label adds to the document's reward, the others being as they were decided. It chooses between two candidates, and
+is no evidence of harm (`gate.set_rewards` is): an unexpected label is given in explored documents alone, whose other
+labels are drawn, too, so part of what it seems to add is theirs.
 """
 
 from __future__ import annotations
