@@ -114,12 +114,11 @@ def first_version(folder: Path) -> str:
 def second_version(folder: Path) -> str:
     """Save the second model that the package shipped, the first label-cached one, as a checkpoint in `folder`."""
     config = LabelCachedConfig.from_dict(json.loads(git_show(SECOND_COMMIT, "config.json")))
-    folder.mkdir()
-    layers = folder / "layers.safetensors"
-    layers.write_bytes(git_show(SECOND_COMMIT, "model.safetensors"))
+    stored = load(git_show(SECOND_COMMIT, "model.safetensors"))
+    scales = {name.removesuffix(".row_scales"): stored.pop(name) for name in [*stored] if name.endswith(".row_scales")}
+    state = {name: weight * scales[name] if name in scales else weight for name, weight in stored.items()}
     model = LabelCachedModel(config)
-    model.load_state_dict(weights.state_dict(layers))
-    layers.unlink()
+    model.load_state_dict({**state, EMBEDDINGS: weights.base_state_dict()[EMBEDDINGS]})
     return str(checkpoint.save(model, weights.tokenizer(), folder))
 
 

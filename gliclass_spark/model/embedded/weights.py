@@ -14,8 +14,6 @@ from gliclass_spark.checkpoints import embedded_files
 from gliclass_spark.errors import CheckpointError
 
 _WORDS = "encoder_model.embeddings.word_embeddings.weight"
-_SCALES = ".row_scales"
-_INT8_MAX = 127
 
 
 def base_state_dict() -> dict[str, Tensor]:
@@ -33,35 +31,28 @@ def state_dict(path: Path | None = None) -> dict[str, Tensor]:
     path: what `save_layers` wrote; by default this folder's.
     """
     stored = load_file(path or embedded_files.WEIGHTS)
-    layers = {
-        name: weight * stored[name + _SCALES] if name + _SCALES in stored else weight
-        for name, weight in stored.items()
-        if not name.endswith(_SCALES)
-    }
-    return {**layers, _WORDS: base_state_dict()[_WORDS]}
+    return {**{name: weight.float() for name, weight in stored.items()}, _WORDS: base_state_dict()[_WORDS]}
 
 
 def save_layers(state: dict[str, Tensor], path: Path = embedded_files.WEIGHTS) -> None:
     """Write a trained model's weights, without the word embeddings.
 
-    A matrix is stored in 8 bits for each weight and one scale for each row. Raises CheckpointError if the word
-    embeddings are not those of the package.
+    A matrix is stored in float16: in 8 bits, the rounding would be half as large as what a training changes. Raises
+    CheckpointError if the word embeddings are not those of the package, or if a weight exceeds float16.
     """
     if not torch.equal(state[_WORDS], base_state_dict()[_WORDS]):
         raise CheckpointError(
             "the word embeddings are not those of all-MiniLM-L6-v2, which the embedded model takes from its package; "
             "train a model whose word embeddings stay as they are"
         )
-    layers = {}
-    for name, weight in state.items():
-        if name == _WORDS:
-            continue
-        if weight.dim() == 2:
-            scales = (weight.abs().amax(dim=1, keepdim=True) / _INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny)
-            layers[name] = (weight / scales).round().to(torch.int8)
-            layers[name + _SCALES] = scales
-        else:
-            layers[name] = weight.contiguous()
+    layers = {
+        name: (weight.half() if weight.dim() == 2 else weight).contiguous()
+        for name, weight in state.items()
+        if name != _WORDS
+    }
+    for name, weight in layers.items():
+        if not torch.isfinite(weight).all():
+            raise CheckpointError(f"{name} has weights that are not finite in float16; train with a lower rate")
     save_file(layers, path, metadata={"format": "pt"})
 
 
