@@ -1,4 +1,4 @@
-"""A lake written by version 0.1: the current code continues its runs and changes no row."""
+"""A lake written by version 0.1: the current code continues its runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.delta_reader import delta_table, query
 from gliclass_spark.runs.history import read_manifests
 from gliclass_spark.runs.manifest import Manifest
+from gliclass_spark.runs.settings import filter_settings, route_settings, tag_settings
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, is_up_to_date
 from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, ingest
 from gliclass_spark.spark.jobs.snapshot import snapshot
@@ -49,7 +50,10 @@ def pipeline(folder: Path) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def unchanged(spark: SparkSession, pipeline: Pipeline, folder: Path) -> tuple[bool, Manifest, dict[str, Rows]]:
-    """Tag the unchanged source. Return whether it was up to date before, the manifest, and the tables after it."""
+    """Tag the unchanged source. Return whether it was up to date before, the manifest, and the tables after it.
+
+    The embedded model has other weights than the one that wrote the lake, so every document is scored again.
+    """
     was_up_to_date = is_up_to_date(PipelineRun(spark, pipeline, "run-3"))
     done = STEPS["tag"](PipelineRun(spark, pipeline, "run-3", device="cpu", precision="float32"))
     return was_up_to_date, done, tables(folder)
@@ -96,32 +100,51 @@ def facts(manifest: Manifest) -> dict[str, Any]:
     return {**fields, "inputs": inputs, "outputs": {name: v.until for name, v in manifest.outputs.items()}}
 
 
+def of_columns(table: Rows, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    return [tuple(row[column] for column in columns) for row in table]
+
+
 def test_its_manifests_are_read(pipeline: Pipeline) -> None:
     succeeded = [m for m in read_manifests(pipeline) if m.status == "succeeded" and m.run_id in RUNS]
     by_run = {run_id: {m.job: facts(m) for m in succeeded if m.run_id == run_id} for run_id in RUNS}
     assert by_run == RUNS
 
 
-def test_without_new_documents_nothing_is_scored_and_no_row_changes(unchanged: Any) -> None:
+def test_its_settings_are_those_of_today_apart_from_the_model(pipeline: Pipeline) -> None:
+    """So with the model that wrote it, nothing would be scored, and no decision be made, again."""
+    recorded = {job: manifest["settings_hash"] for job, manifest in RUNS["run-2"].items()}
+    digest = RUNS["run-2"]["tag"]["model_digest"]
+    assert recorded == {
+        "tag": tag_settings(pipeline, digest, "changed"),
+        "filter": filter_settings(pipeline),
+        "route": route_settings(pipeline),
+    }
+
+
+def test_the_weights_of_today_score_its_documents_again_and_other_tables_stay(unchanged: Any) -> None:
     was_up_to_date, done, after = unchanged
-    assert was_up_to_date  # tag, filter and route
-    assert (done.full_scan, done.rows_in, done.message) == (False, 0, None)
-    assert (done.tagged, done.tombstoned, done.model_loads, done.documents) == (0, 0, 0, 12)
-    assert (done.sequence, done.settings_hash) == (3, RUNS["run-2"]["tag"]["settings_hash"])
-    assert after == TABLES
+    assert not was_up_to_date
+    assert (done.full_scan, done.rows_in, done.message) == (True, 12, None)
+    assert (done.tagged, done.retagged, done.tombstoned, done.documents, done.sequence) == (12, 12, 0, 12, 3)
+    for name in TABLES.keys() - {"tags"}:
+        assert after[name] == TABLES[name], name
+    unscored = ("doc_id", "deleted_at", "token_count", "error")
+    assert of_columns(after["tags"], unscored) == of_columns(TABLES["tags"], unscored)
 
 
-def test_only_a_new_document_is_scored(one_more: Any) -> None:
+def test_only_a_new_document_is_scored_and_every_one_is_decided_again(one_more: Any) -> None:
     done, after = one_more
-    assert {
-        name: (manifest.full_scan, manifest.rows_in, manifest.message) for name, manifest in done.items()
-    } == dict.fromkeys(STEPS, (False, 1, None))
+    facts_of = {name: (manifest.full_scan, manifest.rows_in, manifest.message) for name, manifest in done.items()}
+    kept = done["filter"].kept
+    assert facts_of == {"tag": (False, 1, None), "filter": (False, 13, None), "route": (False, kept, None)}
     assert (done["tag"].tagged, done["tag"].retagged, done["tag"].errors, done["tag"].documents) == (1, 0, {}, 13)
-    assert (done["filter"].kept, done["route"].routed) == (1, {"learning": 0, "stores": 1, "unrouted": 0})
     added = {name: [row for row in table if row["doc_id"] == "redis"] for name, table in after.items()}
     assert {name for name, table in added.items() if table} == {"tags", "kept", "stores"}
     assert [(row["labels"], row["run_id"]) for row in added["tags"]] == [(["databases"], "run-4")]
-    assert {name: [row for row in table if row["doc_id"] != "redis"] for name, table in after.items()} == TABLES
+    decided = [row["doc_id"] for name in ("kept", "rejected", "quarantined") for row in after[name]]
+    live = [row["doc_id"] for row in after["tags"] if not row["deleted_at"]]
+    assert sorted(decided) == sorted(live), "each document has one outcome"
+    assert after["feedback"] == TABLES["feedback"]
 
 
 @pytest.mark.long
