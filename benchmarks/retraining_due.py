@@ -43,8 +43,9 @@ Alarms = list[int | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The alarms of a test over simulated histories. change: what happens, and from which night on; None if nothing does.
+    """The alarms of a test over simulated histories.
 
+    change: what happens, and from which night on; None if nothing does.
     alarms: share of the histories with an alarm; of those with a change, within WAIT nights after it. nights: after the
     change, the median of those alarms, None without one.
     """
