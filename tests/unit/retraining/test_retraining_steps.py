@@ -177,7 +177,8 @@ def test_a_killed_training_whose_settings_changed_meanwhile_starts_over_with_one
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+    # Not record.message: where Airflow has set up logging in this process, records are formatted as copies.
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_an_outcome_counts_only_for_its_settings(champion: str, write_config: WriteConfig) -> None:
