@@ -68,6 +68,7 @@ def train(
     from transformers import ProgressCallback
 
     from gliclass_spark.config.training import TrainingConfig
+    from gliclass_spark.training.continuation import data_digest, flat_settings, require_same_training
     from gliclass_spark.training.data.labelled_text import few_shot, read_sets
     from gliclass_spark.training.few_shot import notes, without_contradictions
     from gliclass_spark.training.supervised import train as train_supervised
@@ -83,7 +84,9 @@ def train(
             messages.print(note, style="yellow", highlight=False, soft_wrap=True, markup=False)
         sets = [without_contradictions(labelled) for labelled in sets]
     console.print(f"{sum(map(len, sets)):,} texts in {len(sets)} sets from {data}", highlight=False)
-    start, tokenizer = _load_start(model, settings.attention)
+    start, tokenizer, digest = _load_start(model, settings.attention)
+    digests = {"model": digest[:12], "data": data_digest(sets)[:12]}
+    require_same_training(out / "steps", {**digests, **flat_settings(settings)})
     folder = train_supervised(start, tokenizer, sets, settings, out, [ProgressCallback()])
     console.print(f"trained: {folder}", soft_wrap=True, highlight=False)
 
@@ -213,15 +216,17 @@ def _write_scores(folder: Path, scores: Sequence[Score]) -> list[Path]:
     return [document, figure]
 
 
-def _load_start(model: str, attention: Attention) -> tuple[Model, PreTrainedTokenizerFast]:
+def _load_start(model: str, attention: Attention) -> tuple[Model, PreTrainedTokenizerFast, str]:
+    """Return a model to start from, its tokenizer, and the digest of its weights: none of untrained ones."""
     from gliclass_spark.checkpoints.uri import resolve_model
     from gliclass_spark.model.checkpoint import load
     from gliclass_spark.training.from_encoder import untrained_model
 
     if model == "encoder":
-        return untrained_model(attention)
-    checkpoint = load(resolve_model(model))
-    return checkpoint.model, checkpoint.tokenizer
+        return *untrained_model(attention), model
+    ref = resolve_model(model)
+    checkpoint = load(ref)
+    return checkpoint.model, checkpoint.tokenizer, ref.digest
 
 
 def _warn_of_rare_labels(sets: Sequence[LabelledSet], shots: int) -> None:
