@@ -45,11 +45,11 @@ format: setup  ## Format the code.
 	@$(BIN)/ruff format .
 
 bench: setup  ## Measure on this machine: the engine against the gliclass library, labels, base-size models, Spark, a run's overhead.
-	@$(BIN)/python benchmarks/throughput.py --texts 100
-	@$(BIN)/python benchmarks/labels.py
-	@$(BIN)/python benchmarks/base_size.py --texts 2 --rounds 2
-	@$(BIN)/python benchmarks/spark_share.py
-	@$(BIN)/python benchmarks/run_overhead.py
+	@$(BIN)/python -m benchmarks.speed.throughput --texts 100
+	@$(BIN)/python -m benchmarks.speed.labels
+	@$(BIN)/python -m benchmarks.speed.base_size --texts 2 --rounds 2
+	@$(BIN)/python -m benchmarks.spark.spark_share
+	@$(BIN)/python -m benchmarks.spark.run_overhead
 
 chaos: setup  ## Kill processes of a Spark cluster and of Airflow, change the source meanwhile, and count lost rows: KILLS=30 SEED=0.
 	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),30) --seed $(or $(SEED),0) --runs 3

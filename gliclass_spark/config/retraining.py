@@ -70,8 +70,8 @@ class Supervised(BaseModel):
     """Share of the batches that are drawn from the sets under `replay`, so that other labels aren't forgotten."""
     max_weight: Annotated[float, Field(ge=1.0)] | None = 1.0
     """Upper bound of a judgement's weight by the inverse propensity of the judged decision. 1: all weigh alike, apart
-    from the size of their rewards, which learns most in `benchmarks/learning_from_rewards.py`. null: the largest bound
-    that leaves a twentieth of the judgements effective."""
+    from the size of their rewards, which learns most in `benchmarks/feedback/learning_from_rewards.py`. null: the
+    largest bound that leaves a twentieth of the judgements effective."""
     max_text_tokens: int = Field(default=256, ge=8)
     """Longer texts are truncated."""
 
@@ -263,8 +263,8 @@ class RetrainConfig(BaseModel):
     """Supervised training on judged labels."""
     ppo: Ppo | None = None
     """PPO training on rewards, after the supervised one. With null, the default, the supervised candidate goes to the
-    gate: in `benchmarks/learning_from_rewards.py`, PPO on logged decisions learns no more from rewards of labels. From
-    one reward for all labels of a document it learns more."""
+    gate: in `benchmarks/feedback/learning_from_rewards.py`, PPO on logged decisions learns no more from rewards of
+    labels. From one reward for all labels of a document it learns more."""
     gate: GateRules = GateRules()
     """The limits that a candidate must meet, or the name of a preset."""
     rollback: RollbackRules = RollbackRules()

@@ -27,7 +27,7 @@ class Ridge:
     """Weights of the squared distances of a label's slope and bias from the set's, in units of the log loss (nats).
 
     The defaults have the least log loss with 100 texts over 21 sets that were not trained on; the slope's could be a
-    third as large, a stronger one calibrates worse: `benchmarks/calibration.py --choose`.
+    third as large, a stronger one calibrates worse: `python -m benchmarks.quality.calibration --choose`.
     """
 
     slope: float = 0.3

@@ -239,7 +239,7 @@ class LabelSet(BaseModel):
     def window_aggregation(self) -> LongTexts:
         """How the windows of a long text are aggregated: `long_texts`, by default their mean.
 
-        On the long texts of the development sets the mean had the best F1 (benchmarks/windows_and_groups.py).
+        On the long texts of the development sets the mean had the best F1 (benchmarks/quality/windows_and_groups.py).
         """
         return self.long_texts or "mean"
 

@@ -16,7 +16,7 @@ from gliclass_spark.model.checkpoint import load
 from gliclass_spark.training.data.labelled_text import LabelledSet, normalized_text
 from gliclass_spark.training.supervised import train
 
-# Of the training of the head alone: chosen on sets to train on, `benchmarks/few_shot.py --choose`.
+# Of the training of the head alone: chosen on sets to train on, `python -m benchmarks.quality.few_shot --choose`.
 _HEAD_STEPS = 60
 START_WEIGHT_PENALTY = 3200.0
 # Each example is seen about this often, within these limits of steps.
@@ -25,7 +25,7 @@ _EPOCHS = 8
 _MIN_STEPS, _MAX_STEPS = 30, 100
 # A few dozen texts can mislead: how far the trained weights count is chosen by examples that are held out in turn. The
 # choice has an error of its own, so that the weights before count like some examples in any case. Both chosen on sets
-# that were not trained on, `benchmarks/few_shot.py --choose`.
+# that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
 START_WEIGHT_FOLDS = 2
 START_WEIGHT_EXAMPLES = 16.0
 # With so many, held-out examples show a gain of a tenth of a nat each by two standard errors (few_shot.py --choose).

@@ -1,6 +1,6 @@
 """Small random GLiClass checkpoints that the reference library (`gliclass`) builds, runs and saves.
 
-The unit tests compare with some of them, `benchmarks/reference_matrix.py` with all.
+The unit tests compare with some of them, `benchmarks/numerics/reference_matrix.py` with all.
 """
 
 from __future__ import annotations

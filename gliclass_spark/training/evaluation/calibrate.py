@@ -22,7 +22,7 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.labelled_text import LabelledSet
 
 _MAX_LISTED = 5
-# Below it, the error of a fit is more of chance than of the model (benchmarks/calibration.py).
+# Below it, the error of a fit is more of chance than of the model (benchmarks/quality/calibration.py).
 _FEW_TEXTS = 100
 
 

@@ -1,6 +1,6 @@
 """Ways to compute in 8-bit integers on a processor: torch's oneDNN operators, OpenVINO and ONNX Runtime.
 
-    python benchmarks/int8_trial.py [--rounds R] [--threads T] [--out FOLDER]
+    python -m benchmarks.numerics.int8_trial [--rounds R] [--threads T] [--out FOLDER]
 
 The encoder of the embedded model, and the linear layers of one layer of a DeBERTa-v3 and a ModernBERT of base size,
 with random weights, over five texts of 200 tokens. A way is left out if its packages are not installed: openvino and
@@ -32,8 +32,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import machine
-import rounds
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +39,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertModel
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.speed import rounds
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.allocator import keep_freed_memory
 from gliclass_spark.inference.kernels.int8_linear import Int8Linear
@@ -87,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

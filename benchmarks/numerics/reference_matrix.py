@@ -1,6 +1,6 @@
 """Largest difference between logits and those of the reference library, in every supported configuration.
 
-    python benchmarks/reference_matrix.py [--every N] [--processes P] [--out FOLDER]
+    python -m benchmarks.numerics.reference_matrix [--every N] [--processes P] [--out FOLDER]
 
 Architectures x backbones x poolings x scorers x class-token poolings x options, small random models, float32, batch
 size 1. Writes results/reference_matrix.json. Exits with 1 if a difference is over 1e-5.
@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
+from benchmarks.folders import REPOSITORY, RESULTS
+from benchmarks.machine import describe
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "unit"))
 
 from reference_cells import Cell, cells
 from reference_models import TOLERANCE, batch_logits, build
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth configuration")
     parser.add_argument("--processes", type=int, default=1, metavar="P")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
     matrix = list(islice(cells(), 0, None, options.every))
     # Spawned, because torch's threads do not survive a fork; one thread each, because the models are small.

@@ -1,6 +1,7 @@
 """Throughput from strings to scores: the engine against the `gliclass` library, on the same weights and texts.
 
-    python benchmarks/throughput.py [--device cuda] [--texts N] [--rounds R] [--minutes M] [--threads T] [--only MODEL]
+    python -m benchmarks.speed.throughput [--device cuda] [--texts N] [--rounds R] [--minutes M] [--threads T]
+        [--only MODEL]
 
 Texts of mixed lengths, ten labels; 2,000 texts on a processor, 20,000 on a GPU. Each round scores another part of the
 texts by every contender, one after the other. --minutes: a model that has used its share of them begins no other round.
@@ -29,20 +30,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import base_models
-import contenders
-import corpus
-import machine
-import memory
 import numpy as np
-import rounds
 import torch
-from contenders import Contender
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.speed import base_models, contenders, corpus, memory, rounds
+from benchmarks.speed.contenders import Contender
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.model import checkpoint
@@ -90,7 +88,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="default: 7 on a GPU, no limit on a processor")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", choices=MODELS)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # read by the tokenizer

@@ -1,6 +1,7 @@
 """Models of the published base size, the embedded one and the gliclass library: speed by number of labels.
 
-    python benchmarks/base_size.py [--texts N] [--rounds R] [--threads T] [--device cuda] [--only BACKBONE] [--out DIR]
+    python -m benchmarks.speed.base_size [--texts N] [--rounds R] [--threads T] [--device cuda] [--only BACKBONE]
+        [--out FOLDER]
 
 A DeBERTa-v3 and a ModernBERT of base size with random weights. Texts of 200 tokens, on the CPU unless a device is
 named. The bi-encoder and the cross-encoder have the same backbone; the latter scores each pair of text and label.
@@ -24,10 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import base_models
-import corpus
-import machine
-import rounds
 import torch
 from gliclass import GLiClassModel as ReferenceModel  # type: ignore[import-untyped]
 from gliclass import ZeroShotClassificationPipeline
@@ -36,6 +33,9 @@ from rich.table import Table
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.speed import base_models, corpus, rounds
 from gliclass_spark.inference.device import native_bfloat16
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--only", choices=list(base_models.BACKBONES))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     logging.disable_progress_bar()

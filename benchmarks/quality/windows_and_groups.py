@@ -1,6 +1,6 @@
 """Quality and speed of long texts in windows, and of many labels in groups.
 
-    python benchmarks/windows_and_groups.py DATA [--split test] [--max-rows 600] [--out FOLDER]
+    python -m benchmarks.quality.windows_and_groups DATA [--split test] [--max-rows 600] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split, held out of training. Groups are measured with the
 embedded model's first version, a uni-encoder (from the repository's history: run this in a full clone); windows with
@@ -22,12 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import machine
-from embedded import first_version
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.quality.embedded import first_version
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray
 from gliclass_spark.labels import LabelSet
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--max-rows", type=int, default=600)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sets = [sample(labelled, options.max_rows) for labelled in read_sets(options.data, options.split)]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Ways to learn from rewards alone, compared: the same texts read, the same forward passes, five seeds.
 
-    python benchmarks/learning_from_rewards.py DATA [--sets NAME,NAME] [--seeds 5] [--out FOLDER]
+    python -m benchmarks.feedback.learning_from_rewards DATA [--sets NAME,NAME] [--seeds 5] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. Texts are joined in pairs, so that most have two
 labels. The embedded model decides about documents, with exploration; then a policy learns, whose logits are those of
@@ -36,15 +36,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import machine
 import numpy as np
 import torch
-from frozen_sets import CHAMPION, FrozenSet, FrozenTexts, frozen_sets
-from reward_learners import LEARNERS, Kind, Learner, Log, learn
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
+from benchmarks import machine
+from benchmarks.feedback.frozen_sets import CHAMPION, FrozenSet, FrozenTexts, frozen_sets
+from benchmarks.feedback.reward_learners import LEARNERS, Kind, Learner, Log, learn
+from benchmarks.folders import RESULTS
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.feedback.exploration import sampling_probabilities
 from gliclass_spark.labels.thresholds import passing_labels
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default="clinc_domain,go_emotions,mtop_domain")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     sets = frozen_sets(options.data, options.sets.split(","), DOCUMENTS, TESTS)

@@ -1,6 +1,6 @@
 """The cost of labels: the engine's texts/s with 1 to 1,000 labels, interleaved.
 
-    python benchmarks/labels.py [--texts N] [--rounds R] [--threads T] [--out FOLDER]
+    python -m benchmarks.speed.labels [--texts N] [--rounds R] [--threads T] [--out FOLDER]
 
 The three architectures over the embedded model's encoder, before any training: speed does not depend on the weights. On
 the CPU; texts of 200 tokens.
@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import corpus
-import machine
-import rounds
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.speed import corpus, rounds
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(options.threads))  # read by the tokenizer

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
-from judged_logits import FEW, JudgedLogits, errors
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from benchmarks.quality.judged_logits import FEW, JudgedLogits, errors
 from gliclass_spark.inference.calibration import Ridge, Truth
 from gliclass_spark.inference.results import probabilities
 

@@ -1,6 +1,6 @@
 """Spark's share of the engine's speed: the tag job from Delta to Delta against one process, in alternating rounds.
 
-    python benchmarks/spark_share.py [--texts N] [--rounds R] [--out FOLDER]
+    python -m benchmarks.spark.spark_share [--texts N] [--rounds R] [--out FOLDER]
 
 The embedded model, ten labels, two threads: two workers with one each, and one engine with two. A job tags the texts
 into new tables, and a second one as many others into the same tables, as a nightly run does.
@@ -22,14 +22,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import corpus
-import lake_runs
-import machine
 import torch
-from memory import LABELS
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.spark import lake_runs
+from benchmarks.speed import corpus
+from benchmarks.speed.memory import LABELS
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.spark.jobs import tag_step
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--texts", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     os.environ["RAYON_NUM_THREADS"] = str(THREADS)

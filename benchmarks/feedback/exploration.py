@@ -1,6 +1,6 @@
 """Bias and variance of what logged feedback says about another model, before and after, by the share of exploration.
 
-    python benchmarks/exploration.py DATA [--sets NAME,NAME] [--draws 200] [--out FOLDER]
+    python -m benchmarks.feedback.exploration DATA [--sets NAME,NAME] [--draws 200] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. Texts are joined in pairs, so that most have two
 labels. The embedded model decides about documents; a label that it gives is judged, right (1) or wrong (-1), and of
@@ -26,14 +26,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import machine
 import numpy as np
-from frozen_sets import CHAMPION, FrozenSet, frozen_sets
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import Ridge
 
+from benchmarks import machine
+from benchmarks.feedback.frozen_sets import CHAMPION, FrozenSet, frozen_sets
+from benchmarks.folders import RESULTS
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.feedback.exploration import sampling_probabilities
 from gliclass_spark.labels.thresholds import passing_labels
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default="clinc_domain,go_emotions,huffpost40,mtop_domain")
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sets = frozen_sets(options.data, options.sets.split(","), DOCUMENTS, TESTS)
     rows = [row for frozen in sets for row in simulate(frozen, options.draws)]

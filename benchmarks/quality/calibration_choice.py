@@ -1,7 +1,7 @@
 """Ways to fit a calibration to few texts, compared on sets that are not those of the report.
 
-`python benchmarks/calibration.py DATA --choose` runs it: each way is fitted to 100 texts, drawn several times, and to
-half of the set, and judged on the other half.
+`python -m benchmarks.quality.calibration DATA --choose` runs it: each way is fitted to 100 texts, drawn several times,
+and to half of the set, and judged on the other half.
 
 The results of the repository are of the second version of the embedded model (digest 3fc5b992aa9e), which was trained
 on none of these sets; the present version was trained on some.
@@ -18,10 +18,10 @@ from itertools import product
 from statistics import fmean
 
 import numpy as np
-from judged_logits import FEW, JudgedLogits
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.quality.judged_logits import FEW, JudgedLogits
 from gliclass_spark.inference.calibration import Ridge, is_one_sided
 from gliclass_spark.labels import LabelSet
 

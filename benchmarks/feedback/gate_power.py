@@ -1,6 +1,6 @@
 """Errors of the gate: how often it refuses an equal candidate, and promotes a worse one.
 
-    python benchmarks/gate_power.py [--draws 100] [--seeds 5] [--out FOLDER]
+    python -m benchmarks.feedback.gate_power [--draws 100] [--seeds 5] [--out FOLDER]
 
 Champion and candidate are simulated on golden sets of several sizes. Labels have frequencies of a Zipf distribution,
 1.3 to a text. Each model misses 35% of a text's labels, and gives wrong ones in proportion to their frequency; half of
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.folders import RESULTS
 from gliclass_spark.config.retraining import GateRules
 from gliclass_spark.labels.thresholds import Mask
 from gliclass_spark.retraining.gate.f1_statistics import f1_gain, label_f1, loss_p_values
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=100, help="golden sets for each seed")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     outcomes = list(simulate(options.draws, options.seeds))
     show(outcomes, Console())

@@ -1,6 +1,6 @@
 """How often "retraining is due" is a false alarm within a year, and how soon drift is detected.
 
-    python benchmarks/retraining_due.py [--histories 100] [--seed 0] [--out FOLDER]
+    python -m benchmarks.feedback.retraining_due [--histories 100] [--seed 0] [--out FOLDER]
 
 Pipelines of one run each night are simulated, with 20 to 800 documents and five labels. The logits of a label's scores
 have a standard deviation of 1 within a run, and their mean one of .3 between runs, for every label on its own. In some,
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import logit, ndtr
 
+from benchmarks.folders import RESULTS
 from gliclass_spark.runs.due.rejected_labels import MIN_DOCUMENTS, ReviewedDocument, rejection_rise
 from gliclass_spark.runs.due.retraining_due import DRIFT, REJECTIONS
 from gliclass_spark.runs.due.score_drift import drift_shown_at, exchange_p_value
@@ -62,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--histories", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     outcomes = [*drifts(options.histories, options.seed), *rejections(options.histories, options.seed)]
     show(outcomes, Console())

@@ -1,7 +1,7 @@
 """The threshold 0.5 before and after one scale and offset is fitted for all labels, on sets that were not trained on.
 
     python -m devtools.training_data mixture DATA HELD_OUT --folders train2
-    PYTHONPATH=. python benchmarks/default_threshold.py HELD_OUT DEV [--model embedded] [--split test] [--max-rows 600]
+    python -m benchmarks.quality.default_threshold HELD_OUT DEV [--model embedded] [--split test] [--max-rows 600]
 
 Scale and offset are fitted to the split test of the first folder's sets, as `devtools/embed_model.py --calibrate-on`
 does, and applied to the second's: precision, recall, F1 and expected calibration error of each label on its own, and
@@ -21,13 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-import machine
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from scipy.special import expit, softmax
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
 from devtools.embed_model import QUESTIONS, SEED
 from devtools.scorer_calibration import Matrix, draw_questions, fit
 from gliclass_spark.inference.calibration import reliability
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--split", default="test")
     parser.add_argument("--max-rows", type=int, default=600)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     engine = Engine.from_pretrained(options.model)

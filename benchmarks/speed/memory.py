@@ -1,6 +1,6 @@
 """Resident memory, in MiB, of a process that loads a model and classifies texts: at the end, and at its peak.
 
-    python benchmarks/memory.py [--model M] [--precision P] [--library] [--texts N] [--threads T]
+    python -m benchmarks.speed.memory [--model M] [--precision P] [--library] [--texts N] [--threads T]
 
 Runs in a process of its own, so that nothing else counts. --library: by the `gliclass` library at its default batch
 size, in float32. Prints what no other process shares, all that is resident, and the peak of that; pages of the model's
@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import corpus
 import torch
 
+from benchmarks.speed import corpus
 from gliclass_spark.inference.device import ModelPrecision
 from gliclass_spark.inference.engine import Engine
 
@@ -32,8 +32,8 @@ LABELS = ["science", "sports", "politics", "finance", "software", "medicine", "t
 
 
 def measured_mib(*options: str) -> float:
-    """Return the peak that this script prints with these options."""
-    command = [sys.executable, str(Path(__file__)), *options]
+    """Return the peak that this module prints with these options."""
+    command = [sys.executable, "-m", "benchmarks.speed.memory", *options]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])  # noqa: S603
 
 

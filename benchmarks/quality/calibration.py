@@ -1,7 +1,7 @@
 """Calibration error of the embedded model, before and after `gliclass-spark calibrate`.
 
-    python benchmarks/calibration.py DATA [--max-rows 2000] [--sets NAME ...] [--out FOLDER]
-    python benchmarks/calibration.py DATA --choose [--sets NAME ...]
+    python -m benchmarks.quality.calibration DATA [--max-rows 2000] [--sets NAME ...] [--out FOLDER]
+    python -m benchmarks.quality.calibration DATA --choose [--sets NAME ...]
 
 DATA is a folder of Parquet tables with the columns text, labels and split. Of each set's train split at most --max-rows
 texts are taken, each label on its own (a text may have several): to one half the calibration is fitted, to all of it
@@ -25,13 +25,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import calibration_choice
-import machine
-from judged_logits import FEW, JudgedLogits, judged_logits
 from rich.console import Console
 from rich.table import Table
-from sampling_alone import mean_errors, sampling_alone
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.quality import calibration_choice
+from benchmarks.quality.judged_logits import FEW, JudgedLogits, judged_logits
+from benchmarks.quality.sampling_alone import mean_errors, sampling_alone
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.inference.calibration import Ridge
 from gliclass_spark.inference.engine import Engine
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--max-rows", type=int, default=2000)
     parser.add_argument("--sets", nargs="*", help="only these; the others' results of the same model are kept")
     parser.add_argument("--choose", action="store_true", help="compare ways to fit, on other sets")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     engine = Engine.from_pretrained(MODEL)
     this_run: dict[str, Any] = {"model": resolve_model(MODEL).digest, "machine": machine.describe()}

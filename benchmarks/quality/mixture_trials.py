@@ -1,7 +1,7 @@
 """Trials of the training mixture: each changes one thing about how the embedded model is trained further.
 
     python -m devtools.training_data mixture DATA MIXTURE
-    PYTHONPATH=. python benchmarks/mixture_trials.py MIXTURE [--out FOLDER]
+    python -m benchmarks.quality.mixture_trials MIXTURE [--out FOLDER]
 
 Every training starts from the embedded model and takes the same number of steps. It is judged by the macro-F1 of the
 best label on eight sets that no trial is trained on. Trainings that are in results/mixture_trials.json, from the same
@@ -26,14 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
-from recipes import headings, summaries
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from transformers import TrainerCallback
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.quality.recipes import headings, summaries
 from devtools.training_data.mixture import Group, names_of_group
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
@@ -142,7 +143,7 @@ class LastWeights(TrainerCallback):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mixture", type=Path)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = options.out / "mixture_trials.json"

@@ -1,7 +1,8 @@
 """Zero-shot against eight examples of each label, on labelled sets that the embedded model was not trained on.
 
-    python benchmarks/few_shot.py DATA [--head] [--max-rows 300] [--sets NAME ...] [--all-baselines] [--out FOLDER]
-    python benchmarks/few_shot.py DATA --choose [--trainings NAME ...] [--draws 3]
+    python -m benchmarks.quality.few_shot DATA [--head] [--max-rows 300] [--sets NAME ...] [--all-baselines]
+        [--out FOLDER]
+    python -m benchmarks.quality.few_shot DATA --choose [--trainings NAME ...] [--draws 3]
 
 DATA is a folder of tables with the columns text, labels and split. Examples are drawn from the train split with five
 seeds, and every contender gets the same ones: the model trained on them (training/few_shot.py) and logistic regression
@@ -31,10 +32,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import few_shot_choice
-import machine
 from rich.console import Console
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.quality import few_shot_choice
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.cli.output.training_output import show_scores
 from gliclass_spark.inference.engine import Engine
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="compare ways to train, on sets never seen")
     parser.add_argument("--trainings", nargs="*", choices=[*few_shot_choice.TRAININGS], help="of --choose: only these")
     parser.add_argument("--draws", type=int, default=few_shot_choice.DRAWS, help="of --choose: of each set")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.choose:
         trainings = options.trainings or [*few_shot_choice.TRAININGS]

@@ -1,6 +1,6 @@
 """The embedded model in each precision: macro-F1, changed labels and speed on labelled sets that it was not trained on.
 
-    python benchmarks/precisions.py DATA [--model M] [--split test] [--max-rows 2000] [--out FOLDER]
+    python -m benchmarks.numerics.precisions DATA [--model M] [--split test] [--max-rows 2000] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. A label is changed if its score is on the other side
 of 0.5 than in float32, the best label if it is another. Runs on the CPU; precisions that are not native are left out.
@@ -21,13 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import machine
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
 from gliclass_spark.inference.device import ModelPrecision, native_bfloat16, native_int8
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import FloatArray
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--max-rows", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     native: dict[ModelPrecision, bool] = {EXACT: True, "bfloat16": native_bfloat16(CPU), "int8": native_int8(CPU)}

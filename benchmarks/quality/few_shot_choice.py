@@ -1,9 +1,9 @@
 """Ways to train on eight examples of each label, compared on sets that the embedded model has never seen.
 
-`python benchmarks/few_shot.py DATA --choose` runs it. Of each set's train split some texts are evaluated, and examples
-are drawn from the others, several times. Every training is evaluated with its weights averaged with those before it, at
-a grid of shares of the start: so one training shows what any rule for the share would give. Rows are kept after each
-training, and a run continues where the last one stopped.
+`python -m benchmarks.quality.few_shot DATA --choose` runs it. Of each set's train split some texts are evaluated, and
+examples are drawn from the others, several times. Every training is evaluated with its weights averaged with those
+before it, at a grid of shares of the start: so one training shows what any rule for the share would give. Rows are kept
+after each training, and a run continues where the last one stopped.
 
 The sets are for research alone, so that no version of the embedded model was trained on them.
 
@@ -25,7 +25,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import machine
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,12 +32,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from benchmarks import machine
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import Checkpoint, Model, load
-from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, read_sets
+from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot, normalized_text, read_sets
 from gliclass_spark.training.evaluation.evaluate import Classifier, refuse_overlap, score
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import few_shot_config, head_config, without_contradictions
@@ -268,7 +268,9 @@ def drawn(table: Path, zero_shot: Engine, seed: int, shots: int) -> Draw:
     [labelled] = read_sets(table, "train")
     order = np.random.default_rng(0).permutation(len(labelled)).tolist()
     evaluated = labelled.rows(order[:EVALUATED_TEXTS])
-    examples = few_shot(labelled.rows(order[EVALUATED_TEXTS:]), shots, seed)
+    evaluated_texts = {normalized_text(text) for text in evaluated.texts}
+    others = [row for row in order[EVALUATED_TEXTS:] if normalized_text(labelled.texts[row]) not in evaluated_texts]
+    examples = few_shot(labelled.rows(others), shots, seed)
     refuse_overlap(evaluated, examples)
     return Draw(zero_shot, examples, evaluated, seed)
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
-import machine
-import memory
 import numpy as np
 import torch
 from gliclass import GLiClassModel as ReferenceModel  # type: ignore[import-untyped]
 from gliclass import ZeroShotClassificationPipeline
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks import machine
+from benchmarks.speed import memory
 from gliclass_spark.errors import DeviceError
 from gliclass_spark.inference.device import ModelPrecision, Precision, native_bfloat16
 from gliclass_spark.inference.engine import Engine

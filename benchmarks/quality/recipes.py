@@ -1,6 +1,6 @@
 """Recipes for the embedded model: each changes one thing about the recipe that it was trained with, at equal cost.
 
-    python benchmarks/recipes.py --train FOLDER [--train FOLDER] --dev FOLDER [--texts 24000] [--seeds 2]
+    python -m benchmarks.quality.recipes --train FOLDER [--train FOLDER] --dev FOLDER [--texts 24000] [--seeds 2]
         [--processes 1] [--keep FOLDER]
 
 The folders have tables with the columns text, labels and split. Each training reads the same number of texts, whatever
@@ -29,13 +29,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
 from gliclass_spark.config.training import Attention, SamplingConfig, TrainingConfig
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
@@ -206,7 +207,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--only", choices=list(RECIPES), action="append", help="may be given several times")
     parser.add_argument("--keep", type=Path, help="a folder for the checkpoints")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     path = options.out / "recipes.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []

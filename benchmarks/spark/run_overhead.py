@@ -1,6 +1,6 @@
 """The cost of a run that adds a few documents to a small table, and to a large one, in alternating rounds.
 
-    python benchmarks/run_overhead.py [--old 1000 100000] [--new 500] [--rounds R] [--out FOLDER]
+    python -m benchmarks.spark.run_overhead [--old 1000 100000] [--new 500] [--rounds R] [--out FOLDER]
 
 The embedded model, two labels, short texts, `tag`, `filter` and `route` on local[2].
 """
@@ -20,12 +20,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lake_runs
-import machine
 from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import machine
+from benchmarks.folders import RESULTS
+from benchmarks.spark import lake_runs
 from gliclass_spark.spark.jobs import STEPS
 
 LABELS = ["software", "weather"]
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--old", type=int, nargs=2, default=[1000, 100_000])
     parser.add_argument("--new", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     console = Console(width=140)
     with tempfile.TemporaryDirectory() as folder:

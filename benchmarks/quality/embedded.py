@@ -1,6 +1,6 @@
 """The embedded model beside its earlier versions and its bare encoder, on labelled sets that none was trained on.
 
-    python benchmarks/embedded.py DATA [--split test] [--max-rows 600] [--out FOLDER]
+    python -m benchmarks.quality.embedded DATA [--split test] [--max-rows 600] [--out FOLDER]
 
 DATA is a folder of tables with the columns text, labels and split. Macro-F1 is that of each text's best label.
 Precision, recall, F1 and calibration error are those of the threshold 0.5, each label on its own, over all pairs of
@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import machine
 import numpy as np
 import torch
 from rich.console import Console
@@ -31,6 +30,8 @@ from rich.progress import track
 from rich.table import Table
 from safetensors.torch import load
 
+from benchmarks import machine
+from benchmarks.folders import REPOSITORY, RESULTS
 from gliclass_spark.checkpoints import embedded_files
 from gliclass_spark.inference.calibration import reliability
 from gliclass_spark.inference.engine import Engine
@@ -46,7 +47,6 @@ from gliclass_spark.training.evaluation.baselines import similarity_checkpoint
 from gliclass_spark.training.evaluation.evaluate import Score, sample, score
 from gliclass_spark.training.from_encoder import joint_tokenizer
 
-ROOT = Path(__file__).parents[1]
 FIRST_COMMIT = "3d862d27864a3a45e2ac52a4c495a0c0578f7d8a"
 SECOND_COMMIT = "c594e066bdc3a0b560f34e72a20c3ca25cb5c127"
 EMBEDDINGS = "encoder_model.embeddings.word_embeddings.weight"
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--max-rows", type=int, default=600)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sets = [sample(labelled, options.max_rows) for labelled in read_sets(options.data, options.split)]
     with tempfile.TemporaryDirectory() as folder:
@@ -123,8 +123,8 @@ def second_version(folder: Path) -> str:
 
 
 def git_show(commit: str, name: str) -> bytes:
-    path = (embedded_files.FOLDER / name).relative_to(ROOT)
-    command = ["git", "-C", str(ROOT), "show", f"{commit}:{path}"]
+    path = (embedded_files.FOLDER / name).relative_to(REPOSITORY)
+    command = ["git", "-C", str(REPOSITORY), "show", f"{commit}:{path}"]
     return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of gliclass_spark; not part of the wheel."""

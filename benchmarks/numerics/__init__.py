@@ -1,0 +1,1 @@
+"""Numerical precision: how far scores and logits differ by precision and implementation."""

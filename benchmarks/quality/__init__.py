@@ -1,0 +1,1 @@
+"""Quality on labelled sets: the embedded model, its trainings, few-shot training and calibration."""

@@ -1,0 +1,1 @@
+"""Jobs on Spark: how fast they score, and what a run costs beside that."""

@@ -1,0 +1,1 @@
+"""Speed and memory: the engine beside other libraries and models."""
