@@ -177,7 +177,7 @@ def test_a_killed_training_whose_settings_changed_meanwhile_starts_over_with_one
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    # Not record.message: where Airflow has set up logging in this process, records are formatted as copies.
+    # Not record.message: the formatter that PySpark's logger gives to handlers leaves it out.
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
