@@ -17,9 +17,15 @@ from torch.nn import functional
 
 from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.training.importance_weights import largest_weight
-from gliclass_spark.training.policy import action_values, log_prob, sample_actions, value_features, value_head
-from gliclass_spark.training.ppo import ppo_loss
-from gliclass_spark.training.rollouts import Rollout, baseline
+from gliclass_spark.training.reinforcement.policy import (
+    action_values,
+    log_prob,
+    sample_actions,
+    value_features,
+    value_head,
+)
+from gliclass_spark.training.reinforcement.ppo import ppo_loss
+from gliclass_spark.training.reinforcement.rollouts import Rollout, baseline
 
 STEPS, TEXTS, UPDATES = 100, 64, 2
 

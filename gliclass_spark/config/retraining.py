@@ -116,7 +116,10 @@ class RewardWeights(BaseModel):
 
 
 class Ppo(BaseModel):
-    """PPO for multi-label classification (arXiv 2508.07662), see `training.ppo`. A weight of 0 removes its term."""
+    """PPO for multi-label classification (arXiv 2508.07662), see `training.reinforcement.ppo`.
+
+    A weight of 0 removes its term.
+    """
 
     model_config = _STRICT
 

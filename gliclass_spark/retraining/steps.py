@@ -129,7 +129,7 @@ class Retraining:
         if settings is None or not label_set.multi_label:
             reason = "it is switched off" if settings is None else f"{label_set.name!r} gives each text one label"
             return {"candidate": "supervised", "curve": [], "notes": [f"no PPO: {reason}"]}
-        from gliclass_spark.training import ppo
+        from gliclass_spark.training.reinforcement import ppo
 
         start = load(resolve_model(str(self.folder / "supervised")))
         judged = self._judged_batches(settings, settings.steps, seed + 1)

@@ -118,7 +118,7 @@ import sys
 from gliclass_spark.cli.retrain_commands import run_steps
 from gliclass_spark.config.retraining import RETRAINING_STEPS, RetrainConfig
 run_steps(RetrainConfig.from_yaml(sys.argv[1]), "check", RETRAINING_STEPS[1:])
-trainers = {"transformers.trainer", "gliclass_spark.training.supervised", "gliclass_spark.training.ppo"}
+trainers = {"transformers.trainer", "gliclass_spark.training.supervised", "gliclass_spark.training.reinforcement.ppo"}
 sys.exit(", ".join(trainers & set(sys.modules)) or 0)
 """
 

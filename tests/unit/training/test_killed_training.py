@@ -16,9 +16,10 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
 from gliclass_spark.model.checkpoint import load
-from gliclass_spark.training import ppo, supervised
+from gliclass_spark.training import supervised
 from gliclass_spark.training.data.batches import BatchSampler
 from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.reinforcement import ppo
 
 pytestmark = pytest.mark.long
 

@@ -25,7 +25,7 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import Ppo
-from gliclass_spark.training import ppo
+from gliclass_spark.training.reinforcement import ppo
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.data.feedback_batches import JudgedBatches
 from gliclass_spark.config.training import TrainingConfig

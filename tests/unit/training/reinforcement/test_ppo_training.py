@@ -21,7 +21,7 @@ from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.training.data.batches import TrainingBatch
 from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
-from gliclass_spark.training.ppo import Sources, train
+from gliclass_spark.training.reinforcement.ppo import Sources, train
 
 _KINDS = ("cat", "dog", "owl")
 LABELS = LabelSet.of(*_KINDS, name="animals")

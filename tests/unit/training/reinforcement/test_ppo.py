@@ -20,9 +20,9 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.feedback_batches import LoggedBatch, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
 from gliclass_spark.training.importance_weights import effective_sample_size, largest_weight
-from gliclass_spark.training.policy import action_values, entropy, kl_divergence, log_prob, sample_actions
-from gliclass_spark.training.ppo import focal_weights, ppo_loss
-from gliclass_spark.training.rollouts import Rollout, baseline, logged_rollout, sampled_rollout
+from gliclass_spark.training.reinforcement.policy import action_values, entropy, kl_divergence, log_prob, sample_actions
+from gliclass_spark.training.reinforcement.ppo import focal_weights, ppo_loss
+from gliclass_spark.training.reinforcement.rollouts import Rollout, baseline, logged_rollout, sampled_rollout
 
 PLAIN = Ppo(value_weight=0, kl_weight=0, entropy_weight=0)
 LOGITS = torch.tensor([[0.4, -1.2, 2.0], [0.0, 3.0, -0.5]], dtype=torch.float64)

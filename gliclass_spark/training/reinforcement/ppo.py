@@ -39,7 +39,7 @@ from gliclass_spark.training.data.batches import TrainingBatch
 from gliclass_spark.training.data.feedback_batches import LoggedBatch
 from gliclass_spark.training.forward_pass import require_trainable
 from gliclass_spark.training.importance_weights import effective_sample_size
-from gliclass_spark.training.policy import (
+from gliclass_spark.training.reinforcement.policy import (
     Policy,
     action_values,
     entropy,
@@ -48,7 +48,13 @@ from gliclass_spark.training.policy import (
     sample_actions,
     value_features,
 )
-from gliclass_spark.training.rollouts import Rollout, baseline, logged_rollout, sampled_rollout, sharing_of
+from gliclass_spark.training.reinforcement.rollouts import (
+    Rollout,
+    baseline,
+    logged_rollout,
+    sampled_rollout,
+    sharing_of,
+)
 from gliclass_spark.training.training_state import TrainingState
 
 Metrics = Mapping[str, float]

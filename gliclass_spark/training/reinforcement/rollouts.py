@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gliclass_spark.config.retraining import NotGiven, Ppo
 from gliclass_spark.training.data.feedback_batches import LoggedBatch
-from gliclass_spark.training.policy import log_prob, state_values
-from gliclass_spark.training.rewards import text_rewards
+from gliclass_spark.training.reinforcement.policy import log_prob, state_values
+from gliclass_spark.training.reinforcement.rewards import text_rewards
 
 
 @dataclass(frozen=True)

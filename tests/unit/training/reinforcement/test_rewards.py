@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gliclass_spark.config.retraining import RewardWeights
-from gliclass_spark.training.rewards import text_rewards
+from gliclass_spark.training.reinforcement.rewards import text_rewards
 
 ACTIONS = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
 TARGETS = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
