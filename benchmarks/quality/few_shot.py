@@ -47,10 +47,12 @@ from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import (
     START_WEIGHT_EXAMPLES,
     START_WEIGHT_FOLDS,
+    START_WEIGHT_MAX_EXAMPLES,
     START_WEIGHT_PENALTY,
     fit_few_shot,
     head_config,
 )
+from gliclass_spark.training.held_out_share import STANDARD_ERRORS
 
 MODEL = "embedded"
 HEAD = f"head of {MODEL}"
@@ -112,7 +114,12 @@ def empty_row(name: str, head_only: bool) -> dict[str, Any]:
 def settings(head_only: bool) -> dict[str, Any]:
     """Return what the results follow from."""
     head = {"start_weight_penalty": START_WEIGHT_PENALTY}
-    whole = {"start_weight_folds": START_WEIGHT_FOLDS, "start_weight_examples": START_WEIGHT_EXAMPLES}
+    whole = {
+        "start_weight_folds": START_WEIGHT_FOLDS,
+        "start_weight_examples": START_WEIGHT_EXAMPLES,
+        "start_weight_max_examples": START_WEIGHT_MAX_EXAMPLES,
+        "standard_errors": STANDARD_ERRORS,
+    }
     return {"model": resolve_model(MODEL).digest, **(head if head_only else whole)}
 
 

@@ -77,8 +77,9 @@ SETS = (
 # Of a held-out example's log likelihood, in nats, with this share of the weights before the training.
 CLEAR_GAIN, CLEAR_GAIN_SHARE = 0.1, 0.3
 COUNTS = (16, 32, 64, 100, 200)
-LEAST_COUNTS = (0, 16, 32)
-STANDARD_ERRORS = (0.0, 0.5, 1.0, 2.0)
+LEAST_COUNTS = (16, 32)
+MOST_COUNTS = (100, 200, 400, None)
+STANDARD_ERRORS = (0.0, 1.0, 2.0)
 
 Row = dict[str, Any]
 Shares = Sequence[float]
@@ -97,7 +98,7 @@ class Draw:
     def config(self) -> TrainingConfig:
         """The settings of `evaluate --shots`, without an average of weights."""
         return few_shot_config(self.examples, self.seed).model_copy(
-            update={"start_weight_folds": None, "start_weight_examples": None}
+            update={"start_weight_folds": None, "start_weight_examples": None, "start_weight_max_examples": None}
         )
 
     def f1(self, classifier: Classifier) -> float:
@@ -292,9 +293,9 @@ def rules() -> Iterator[tuple[str, tuple[str, ...], Rule]]:
     for count in COUNTS:
         yield f"logits, c = {count}", ("whole_model",), partial(averaged_f1, count=count, key="f1_of_logits")
     for folds in (held_out_folds, four_folds):
-        for errors, count in product(STANDARD_ERRORS, LEAST_COUNTS):
-            rule = partial(evidence_f1, folds=folds.__name__, errors=errors, least_count=count)
-            name = f"{folds.__name__.replace('_', ' ')}, {errors:g} s.e., at least c = {count}"
+        for errors, least, most in product(STANDARD_ERRORS, LEAST_COUNTS, MOST_COUNTS):
+            rule = partial(evidence_f1, folds=folds.__name__, errors=errors, least_count=least, most_count=most)
+            name = f"{folds.__name__.replace('_', ' ')}, {errors:g} s.e., c = {least} to {most or 'any'}"
             yield name, ("whole_model", folds.__name__), rule
     yield "head", ("head",), lambda rows: float(rows["head"]["f1"][0])
     yield "regression on logits", ("regression",), lambda rows: float(rows["regression"]["f1"][0])
@@ -306,18 +307,19 @@ def averaged_f1(rows: dict[str, Row], *, count: float, training: str = "whole_mo
     return float(np.interp(count / (row["examples"] + count), SHARES, row[key]))
 
 
-def evidence_f1(rows: dict[str, Row], *, folds: str, errors: float, least_count: float) -> float:
+def evidence_f1(
+    rows: dict[str, Row], *, folds: str, errors: float, least_count: float, most_count: float | None
+) -> float:
     """F1 with the share whose held-out gain has the highest lower bound, so many standard errors below its mean.
 
-    It is at least c / (n + c).
+    It is at least c / (n + c) for the smaller count, and at most that for the larger one.
     """
-    held_out = rows[folds]
+    held_out, row = rows[folds], rows["whole_model"]
     bound = np.array(held_out["tempered_gain"]) - errors * np.array(held_out["tempered_gain_error"])
     # Of equal bounds, the share that is closest to the start.
     share = SHARES[-1 - int(bound[::-1].argmax())]
-    row = rows["whole_model"]
-    least = least_count / (row["examples"] + least_count)
-    return float(np.interp(max(share, least), SHARES, row["f1"]))
+    least, most = (1.0 if count is None else count / (row["examples"] + count) for count in (least_count, most_count))
+    return float(np.interp(min(max(share, least), most), SHARES, row["f1"]))
 
 
 def rules_table(rows: Sequence[Row]) -> list[Row]:

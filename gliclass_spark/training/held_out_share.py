@@ -20,6 +20,8 @@ from gliclass_spark.training.forward_pass import trainable_model
 
 # What the weights are tried with, from the trained ones to those of the start.
 SHARES = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+# Chosen on sets that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
+STANDARD_ERRORS = 2.0
 _BATCH_TEXTS = 32
 _LOG_TEMPERATURES = (-3.0, 5.0)
 
@@ -64,12 +66,16 @@ def held_out_logits(
     return by_share
 
 
-def likeliest_share(by_share: Sequence[Sequence[HeldOutLogits]]) -> float:
-    """Return the share of SHARES with the highest gain, of equal ones the closest to the start; 1 without logits."""
+def clear_gain_share(by_share: Sequence[Sequence[HeldOutLogits]]) -> float:
+    """Return the share of SHARES with the highest lower bound of the gain, STANDARD_ERRORS below its mean.
+
+    Of equal ones it is the closest to the start, so 1 if no gain is clear; 1 also without logits.
+    """
     if not by_share:
         return 1.0
-    gains, _ = held_out_gains(by_share)
-    return SHARES[-1 - int(gains[::-1].argmax())]
+    gains, errors = held_out_gains(by_share)
+    bounds = gains - STANDARD_ERRORS * errors
+    return SHARES[-1 - int(bounds[::-1].argmax())]
 
 
 def split_fold(examples: LabelledSet, folds: int, number: int) -> tuple[LabelledSet, LabelledSet]:

@@ -29,7 +29,7 @@ from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.forward_pass import TrainableModel, require_trainable, trainable_model
 from gliclass_spark.training.head import train_head
-from gliclass_spark.training.held_out_share import held_out_logits, likeliest_share
+from gliclass_spark.training.held_out_share import clear_gain_share, held_out_logits
 from gliclass_spark.training.losses import classification_loss
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def train(
     of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
     """
     if config.start_weight_examples is not None:
-        share = config.start_weight_examples / (sum(map(len, sets)) + config.start_weight_examples)
+        share = _share_of(config.start_weight_examples, sets)
         config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
     if config.start_weight_folds is not None:
         config = _with_held_out_share(model, tokenizer, sets, config, folder, loss)
@@ -131,7 +131,8 @@ def _with_held_out_share(
 ) -> TrainingConfig:
     """Return the configuration with the share of the starting weights that held-out examples choose.
 
-    It is at least that of the configuration, and kept in `folder/steps`: a training that was stopped continues with it.
+    It is at least that of the configuration, at most that of `start_weight_max_examples`, and kept in `folder/steps`: a
+    training that was stopped continues with it.
     """
     kept = folder / "steps" / "start_weight_share.json"
     folds = config.start_weight_folds or 2
@@ -141,6 +142,7 @@ def _with_held_out_share(
     of_fold = config.model_copy(
         update={
             "start_weight_folds": None,
+            "start_weight_max_examples": None,
             "start_weight_share": 0.0,
             "sampling": sampling.model_copy(update={"texts": fold_texts}),
         }
@@ -153,18 +155,25 @@ def _with_held_out_share(
     if kept.exists():
         share = float(json.loads(kept.read_text(encoding="utf-8")))
     else:
-        likeliest = likeliest_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
-        share = max(likeliest, config.start_weight_share)
+        chosen = clear_gain_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
+        most = 1.0 if config.start_weight_max_examples is None else _share_of(config.start_weight_max_examples, sets)
+        share = min(max(chosen, config.start_weight_share), most)
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic_files.write_text(kept, json.dumps(share))
-    if share == 1:
-        logger.warning(
-            "a training on some of the examples makes the others no likelier: the weights stay as they were; give more "
-            "examples"
-        )
-    else:
-        logger.info("start_weight_share %g makes held-out examples likeliest", share)
-    return config.model_copy(update={"start_weight_folds": None, "start_weight_share": share})
+        if chosen == 1:
+            logger.warning(
+                "held-out examples show no clear gain: the weights before the training keep a share of %g; give more "
+                "examples",
+                share,
+            )
+    logger.info("start_weight_share is %g", share)
+    without_choice = {"start_weight_folds": None, "start_weight_max_examples": None, "start_weight_share": share}
+    return config.model_copy(update=without_choice)
+
+
+def _share_of(examples: float, sets: Sequence[LabelledSet]) -> float:
+    """Return the share of starting weights that count for so many examples."""
+    return examples / (sum(map(len, sets)) + examples)
 
 
 def _arguments(config: TrainingConfig, steps_folder: Path) -> TrainingArguments:

@@ -18,8 +18,9 @@ from gliclass_spark.training.held_out_share import (
     SHARES,
     HeldOutLogits,
     averaged_models,
+    clear_gain_share,
+    held_out_gains,
     held_out_logits,
-    likeliest_share,
     split_fold,
 )
 from gliclass_spark.training.supervised import train
@@ -51,8 +52,17 @@ def test_each_example_is_held_out_once_and_every_label_is_left_to_train_on() -> 
 
 
 def test_a_training_that_makes_held_out_examples_likelier_counts_and_one_that_does_not_is_left_out() -> None:
-    assert likeliest_share(by_share(start=NOISE, trained=NOISE + 4 * RIGHT)) < 0.5
-    assert likeliest_share(by_share(start=NOISE + 4 * RIGHT, trained=NOISE - 4 * RIGHT)) == 1
+    assert clear_gain_share(by_share(start=NOISE, trained=NOISE + 4 * RIGHT)) < 0.5
+    assert clear_gain_share(by_share(start=NOISE + 4 * RIGHT, trained=NOISE - 4 * RIGHT)) == 1
+
+
+def test_a_gain_within_two_standard_errors_is_left_out() -> None:
+    """One held-out example in ten becomes much likelier, and the others a little less so."""
+    helped = np.arange(len(LABELS)) % 10 == 0
+    trained = np.where(helped[:, None], NOISE + 6 * RIGHT, NOISE - 0.1 * RIGHT)
+    gains, errors = held_out_gains(by_share(NOISE, trained))
+    assert 0 < gains.max() < 2 * errors[gains.argmax()]
+    assert clear_gain_share(by_share(NOISE, trained)) == 1
 
 
 def test_a_model_that_is_only_surer_of_the_same_labels_is_no_better_and_no_worse() -> None:
@@ -62,7 +72,7 @@ def test_a_model_that_is_only_surer_of_the_same_labels_is_no_better_and_no_worse
     assert likelihoods[0] < likelihoods[-1] - 1
     better = by_share(start, 20 * (start + RIGHT))
     assert better[0][0].log_likelihoods().mean() < likelihoods[-1]
-    assert likeliest_share(better) < 0.5
+    assert clear_gain_share(better) < 0.5
 
 
 def test_without_two_labels_in_each_fold_the_start_stays(tiny_label_cached_model: str) -> None:
@@ -73,7 +83,7 @@ def test_without_two_labels_in_each_fold_the_start_stays(tiny_label_cached_model
         raise AssertionError("a fold of one label was trained on")
 
     logits = held_out_logits(checkpoint.model, checkpoint.tokenizer, [one_each], 2, 128, not_called)
-    assert (logits, likeliest_share(logits)) == ([], 1)
+    assert (logits, clear_gain_share(logits)) == ([], 1)
 
 
 def test_models_are_averaged_from_the_trained_weights_to_the_start(tiny_label_cached_model: str) -> None:
