@@ -133,8 +133,8 @@ PRINTERS: dict[str, Printer] = {
     "few_shot_choice.json": (
         "Ways to train on eight examples of each label",
         "Macro-F1 on sets that the embedded model was not trained on. c: the weights before the training count like so "
-        "many examples. Held out: their share is the one by which held-out examples gain most in likelihood, at so many "
-        "standard errors below the mean, within what the two c allow.",
+        "many examples. Held out: their share is the one that raises the likelihood of held-out examples most, so many "
+        "standard errors below the mean gain, within what the two c allow.",
         plain,
     ),
     "few_shot_head.json": (
