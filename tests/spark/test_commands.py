@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
+from stored_tables import stored_rows
 
 from gliclass_spark.cli.app import main
 from gliclass_spark.cli.console import console
@@ -113,7 +114,7 @@ def test_a_pipeline_from_plan_to_maintenance(
     assert set(maintained) == {"tags", "kept", "rejected", "quarantined", "runs", "shop", "unrouted"}
     before, after = maintained["kept"][:2]
     assert (int(before) > 1, after) == (True, "1")
-    assert lake.read(spark, "kept").count() == 9
+    assert len(stored_rows(lake.path("kept"))) == 9
 
 
 @pytest.mark.long
@@ -136,7 +137,7 @@ def test_a_continuous_run_processes_new_documents_until_interrupted(
     assert "1 new or changed, 1 tagged, 1 kept, 0 rejected, 0 quarantined; 1 to unrouted" in line
     assert (process.returncode, out.rstrip().splitlines()[-1:]) == (0, ["stopped"])
     lake = Lake(str(pipeline.parent / "lake"))
-    assert lake.read(spark, "unrouted").where("doc_id = 'late'").count() == 1
+    assert len(stored_rows(lake.path("unrouted"), "doc_id = 'late'")) == 1
 
 
 def next_line(process: subprocess.Popen[str], text: str) -> str:
@@ -209,7 +210,7 @@ def test_a_wrong_input_is_one_line_and_a_row_of_runs(
     assert tagging == "tag: loading the model and scoring new and changed documents"
     damaged = f"file://{tmp_path}/mail/b.parquet can't be read; it is damaged, cut short or of another format"
     assert error.startswith(f"error: tag of pipeline 'mail': {damaged}")
-    runs = spark.read.format("delta").load(str(tmp_path / "lake" / "runs")).where("status = 'failed'").collect()
+    runs = stored_rows(tmp_path / "lake" / "runs", "status = 'failed'")
     assert [(row["job"], "b.parquet" in row["message"]) for row in runs] == [("tag", True)]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from delta_pipeline import pipeline_of
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import SparkSession
+from stored_tables import stored_rows
 
 from gliclass_spark import Engine
 from gliclass_spark.spark.delta.schema import TAGS
@@ -31,8 +32,7 @@ def run_over(spark: SparkSession, folder: Path, model: str, texts: dict[str, str
 
 def tags(run: PipelineRun) -> dict[str, dict[str, Any]]:
     columns = [name for name in TAGS.names if name not in NOT_COMPARED]
-    rows: list[Row] = run.lake.read(run.spark, "tags").select(*columns).collect()
-    return {row["doc_id"]: row.asDict(recursive=True) for row in rows}
+    return {row["doc_id"]: {name: row[name] for name in columns} for row in stored_rows(run.lake.path("tags"))}
 
 
 @pytest.mark.parametrize("slice_rows", [100, pytest.param(4, marks=pytest.mark.long)])

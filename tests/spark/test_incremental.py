@@ -12,9 +12,10 @@ from delta_pipeline import run_all, source
 from incremental_pipeline import TEXTS, add, create_mail, mail_run
 from pyspark.sql import Row, SparkSession
 from pyspark.testing import assertDataFrameEqual
+from stored_tables import stored_rows
 
 from gliclass_spark.errors import ManifestError, SupersededError, TableError
-from gliclass_spark.runs.delta_reader import delta_table, query
+from gliclass_spark.runs.delta_reader import delta_table
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, route_step, tag_step
 from gliclass_spark.spark.jobs.job_run import claimed_job
@@ -43,11 +44,8 @@ def ran(
 
 
 def rows_of(run: PipelineRun, name: str) -> list[Row]:
-    """Return the rows of a table that are not deleted, without the columns about the run that wrote them.
-
-    Read by delta-rs: Spark would take most of the test to plan its queries.
-    """
-    rows = query(delta_table(f"{run.pipeline.tables}/{name}"), "select * from t")
+    """Return the rows of a table that are not deleted, without the columns about the run that wrote them."""
+    rows = stored_rows(run.lake.path(name))
     live = [row for row in rows if row.get("deleted_at") is None]
     return [Row(**{column: value for column, value in row.items() if column not in LINEAGE}) for row in live]
 
@@ -94,7 +92,7 @@ def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
     assert ids(run, "water") == {"plain-3", "plain-4", "plain-5", "shop", "new"}
     assert ids(run, "shop") == {"plain-0", "new", "shop"}
     assert (ids(run, "rejected"), ids(run, "quarantined")) == ({"plain-1", "short", "brief"}, {"null"})
-    tombstones = run.lake.read(run.spark, "tags").where("deleted_at IS NOT NULL").collect()
+    tombstones = stored_rows(run.lake.path("tags"), "deleted_at IS NOT NULL")
     deleted = {row["doc_id"]: (row["scores"], row["labels"]) for row in tombstones}
     assert deleted == dict.fromkeys(("plain-2", "blank"), ({}, []))
 
@@ -226,7 +224,7 @@ def test_repeated_ids_among_changed_documents_are_refused(ran: PipelineRun) -> N
     add(run, **{"plain-0": "a second document of the same id"})
     with pytest.raises(TableError, match=r"ids of source.id 'id' repeat: 'plain-0' \(2 rows\)"):
         tag_step(replace(run, run_id="run-2"))
-    [failed] = run.lake.read(run.spark, "runs").where("status = 'failed'").collect()
+    [failed] = stored_rows(run.lake.path("runs"), "status = 'failed'")
     assert "repeat: 'plain-0'" in failed["message"]
     source(run).delete("body like 'a second%'")
     assert tag_step(replace(run, run_id="run-3")).tagged == 0
@@ -249,7 +247,7 @@ def test_an_altered_lake_is_refused_or_repaired(ran: PipelineRun) -> None:
     spark.sql(f"ALTER TABLE delta.`{lake.path('kept')}` DROP COLUMN lang")
     done = filter_step(replace(run, run_id="run-4"))
     assert (done.full_scan, done.message) == (True, "kept lacked lang: every document was decided about again")
-    assert {row["lang"] for row in lake.read(spark, "kept").select("lang").collect()} == {"xx"}
+    assert {row["lang"] for row in stored_rows(lake.path("kept"))} == {"xx"}
 
     spark.sql(f"ALTER TABLE delta.`{lake.path('rejected')}` ADD COLUMNS (comment string)")  # a column of others stays
     assert filter_step(replace(run, run_id="run-5")).full_scan is False
@@ -281,6 +279,6 @@ def test_of_two_concurrent_runs_the_later_wins_and_the_earlier_raises(ran: Pipel
         early.change("tags", DeltaTable.delete)
         with pytest.raises(SupersededError, match=message):
             early.succeed()
-    rows = run.lake.read(run.spark, "runs").where("sequence > 1 AND status != 'running'").collect()
+    rows = stored_rows(run.lake.path("runs"), "sequence > 1 AND status != 'running'")
     assert [(row["run_id"], row["status"]) for row in rows] == [("late", "succeeded")]
     assert len(ids(run, "tags")) == len(TEXTS) + 1

@@ -12,6 +12,7 @@ import pytest
 from delta_pipeline import source
 from incremental_pipeline import TEXTS, create_mail, mail_run
 from pyspark.sql import SparkSession
+from stored_tables import stored_rows
 
 from gliclass_spark.errors import JobError, TableError
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
@@ -40,15 +41,16 @@ def test_staged_scores_of_a_killed_run_are_kept(run: PipelineRun, monkeypatch: p
     assert not run.lake.exists(run.spark, "tags")
     monkeypatch.undo()
     source(run).update("id = 'plain-0'", {"body": "'changed since'"})
-    staged_at = {row["doc_id"]: row["tagged_at"] for row in run.lake.read(run.spark, "staged").collect()}
+    staged_at = {row["doc_id"]: row["tagged_at"] for row in stored_rows(run.lake.path("staged"))}
     assert set(staged_at) == set(TEXTS)
     progress: list[tuple[int, int]] = []
     done = tag_step(replace(run, run_id="run-2", on_progress=lambda *counts: progress.append(counts)))
     assert (done.tagged, progress[-1]) == (len(TEXTS), (1, 1)), "only the changed text is scored"
     assert done.texts_per_s is not None
-    assert run.lake.read(run.spark, "tags").where("doc_id = 'plain-0' AND token_count = 2").count() == 1
-    assert run.lake.read(run.spark, "staged").isEmpty()
-    tagged_at = {row["doc_id"]: row["tagged_at"] for row in run.lake.read(run.spark, "tags").collect()}
+    tags = stored_rows(run.lake.path("tags"))
+    assert [row["token_count"] for row in tags if row["doc_id"] == "plain-0"] == [2]
+    assert stored_rows(run.lake.path("staged")) == []
+    tagged_at = {row["doc_id"]: row["tagged_at"] for row in tags}
     assert tagged_at.pop("plain-0") > max(staged_at.values())
     assert tagged_at == {key: time for key, time in staged_at.items() if key != "plain-0"}
 

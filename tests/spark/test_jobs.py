@@ -13,6 +13,7 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
+from stored_tables import stored_rows
 
 from gliclass_spark.cli.app import main
 
@@ -52,13 +53,11 @@ def test_a_submitted_job_and_the_commands_of_later_steps_share_a_run(spark: Spar
     assert json.loads(done.stdout)["tagged"] == 2
     for job in ("filter", "route"):
         assert main([job, str(pipeline), "--run-id", "run-1"]) == 0
-    rows = (
-        spark.read.format("delta").load(str(pipeline.parent / "lake" / "runs")).where("status != 'running'").collect()
-    )
+    rows = stored_rows(pipeline.parent / "lake" / "runs", "status != 'running'")
     assert {(row["run_id"], row["job"], row["status"]) for row in rows} == {
         ("run-1", job, "succeeded") for job in ("tag", "filter", "route")
     }
-    routed = spark.read.format("delta").load(str(pipeline.parent / "lake" / "unrouted")).collect()
+    routed = stored_rows(pipeline.parent / "lake" / "unrouted")
     assert [(row["doc_id"], row["run_id"]) for row in routed] == [("1", "run-1")]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
+from stored_tables import stored_rows
 
 from gliclass_spark.config.pipeline import Pipeline, Source
 from gliclass_spark.config.rule_sql import CLOCK
@@ -131,9 +132,7 @@ def test_a_run_of_another_date_decides_again_and_a_retry_does_not(
         """Return whether each job decided about all documents, and the ids in `kept` and in the route."""
         attempt = PipelineRun(spark, pipeline, run_id, device="cpu", until=until)
         manifests = {step: STEPS[step](attempt) for step in pipeline.steps}
-        kept, routed = (
-            {row["doc_id"] for row in attempt.lake.read(spark, name).collect()} for name in ("kept", "today")
-        )
+        kept, routed = ({row["doc_id"] for row in stored_rows(attempt.lake.path(name))} for name in ("kept", "today"))
         return {step: manifests[step].full_scan for step in ("filter", "route")}, kept, routed
 
     assert run("first", today) == ({"filter": True, "route": True}, {"a", "b"}, {"a"})
