@@ -11,6 +11,8 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from replaced_tables import create_again, forget_logs
 
+from gliclass_spark.runs.delta_reader import delta_table
+
 # Documents of the first version, and of each addition.
 ROWS = 1000
 _ADDED = 100
@@ -71,7 +73,7 @@ class AlteredSource:
         self._table.update(f"n % 41 = {self._changes % 41}", {"id": f"concat(id, '-', {self._changes})"})
 
     def _restore(self) -> None:
-        version = self._table.history(1).collect()[0]["version"]
+        version = delta_table(str(self._path)).version()
         self._edit()
         self._table.restoreToVersion(max(version - self._random.randrange(3), 1)).collect()
         self._topic = next(name for name in self._table.toDF().columns if name.startswith("topic"))
@@ -115,7 +117,7 @@ class AlteredSource:
 
     def _create_again(self) -> None:
         """Write the table anew, with most of its rows and with as many versions as it had."""
-        versions = self._table.history(1).collect()[0]["version"]
+        versions = delta_table(str(self._path)).version()
         rows = self._table.toDF().where("n % 10 != 3").localCheckpoint()
         create_again(self._path, rows, empty_commits=versions - 1)
 

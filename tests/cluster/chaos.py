@@ -20,6 +20,7 @@ import yaml
 from altered_source import AlteredSource
 from pyspark.sql import SparkSession
 from quick_spark import QUICK_SPARK
+from stored_tables import stored_table
 
 from devtools.standalone_cluster import StandaloneCluster
 from gliclass_spark.config.pipeline import Pipeline
@@ -278,11 +279,10 @@ class Chaos:
     @staticmethod
     def _content(run: PipelineRun, name: str) -> tuple[list[str], list[dict[str, Any]]]:
         """Return the sorted columns of a table with their types, and its rows without those about runs."""
-        rows = run.lake.read(run.spark, name)
-        rows = rows.where("deleted_at IS NULL") if name == "tags" else rows
-        rows = rows.drop(*_LINEAGE)
-        columns = sorted(f"{column.name} {column.dataType.simpleString()}" for column in rows.schema)
-        return columns, [row.asDict(recursive=True) for row in rows.collect()]
+        types, rows = stored_table(run.spark, run.lake.table(name))
+        columns = sorted(f"{column} {kind}" for column, kind in types.items() if column not in _LINEAGE)
+        live = [row for row in rows if row.get("deleted_at") is None]
+        return columns, [{name: value for name, value in row.items() if name not in _LINEAGE} for row in live]
 
     def _log(self) -> str:
         """Return the end of the program's output."""
