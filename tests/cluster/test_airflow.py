@@ -34,7 +34,7 @@ def test_a_dags_job_runs_on_the_cluster_of_its_connection(
         **QUICK_SPARK,
         "spark.driver.host": "127.0.0.1",
         "spark.executor.memory": "1g",
-        "spark.cores.max": 2,
+        "spark.cores.max": 1,  # two would be on two executors
     }
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(settings))
     document = {
