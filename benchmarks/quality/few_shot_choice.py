@@ -323,7 +323,7 @@ def evidence_f1(
 
 
 def rules_table(rows: Sequence[Row]) -> list[Row]:
-    """Return a row for each rule over the sets and draws that have all of its trainings, the choice marked."""
+    """Return a row for each rule over the draws that have all of its trainings, the whole model's and its folds'."""
     by_draw: dict[tuple[str, int], dict[str, Row]] = {}
     for row in rows:
         by_draw.setdefault((row["set"], row["draw"]), {})[row["training"]] = row
@@ -332,7 +332,7 @@ def rules_table(rows: Sequence[Row]) -> list[Row]:
         zero: dict[str, list[float]] = {}
         trained: dict[str, list[float]] = {}
         for (set_name, _), measured in by_draw.items():
-            if "whole_model" in measured and all(training in measured for training in needed):
+            if all(training in measured for training in (whole_model.__name__, held_out_folds.__name__, *needed)):
                 zero.setdefault(set_name, []).append(measured["whole_model"]["f1"][-1])
                 trained.setdefault(set_name, []).append(rule(measured))
         if not zero:

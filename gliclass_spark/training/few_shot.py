@@ -28,9 +28,9 @@ _MIN_STEPS, _MAX_STEPS = 30, 100
 # sets that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
 START_WEIGHT_FOLDS = 2
 START_WEIGHT_EXAMPLES = 16.0
-START_WEIGHT_MAX_EXAMPLES = 200.0
+START_WEIGHT_MAX_EXAMPLES = 400.0
 # With so many, held-out examples show a gain of a tenth of a nat each by two standard errors (few_shot.py --choose).
-ENOUGH_EXAMPLES = 125
+ENOUGH_EXAMPLES = 100
 _MAX_SHOWN_CHARS = 40
 _MAX_LISTED = 5
 

@@ -76,7 +76,7 @@ def test_examples_of_fewer_than_two_labels_are_refused(rows: tuple[tuple[str, tu
 def test_one_example_a_label_is_noted_with_the_number_that_would_do() -> None:
     one_each = examples(("meow", (0,)), ("woof", (1,)), ("hoot", (2,)))
     assert list(notes(one_each)) == [
-        "animals: 3 examples may help or not: evaluate before and after, or give about 125, 42 of each label"
+        "animals: 3 examples may help or not: evaluate before and after, or give about 100, 34 of each label"
     ]
     assert without_contradictions(one_each) == one_each
 
