@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
+from stored_tables import stored_rows
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.spark.delta.lake import Lake
@@ -28,8 +29,8 @@ def write_signals(folder: Path, *signals: dict[str, Any], name: str = "signals.j
     return str(folder / name)
 
 
-def stored(spark: SparkSession, pipeline: Pipeline, table: str) -> list[dict[str, Any]]:
-    return [row.asDict(recursive=True) for row in Lake(pipeline.tables).read(spark, table).collect()]
+def stored(pipeline: Pipeline, table: str) -> list[dict[str, Any]]:
+    return stored_rows(Lake(pipeline.tables).path(table))
 
 
 def version(spark: SparkSession, pipeline: Pipeline) -> int | None:

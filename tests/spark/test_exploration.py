@@ -13,6 +13,7 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
+from stored_tables import stored_rows
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.feedback.exploration import sampling_probabilities
@@ -70,8 +71,9 @@ def new_run(spark: SparkSession, tiny_bi_encoder: str, tmp_path: Path, first_run
 
 
 def decisions(run: PipelineRun, table: str = "tags") -> dict[str, dict[str, Any]]:
-    rows = run.lake.read(run.spark, table).drop("run_id", "tagged_at").collect()
-    return {row["doc_id"]: row.asDict(recursive=True) for row in rows}
+    rows = stored_rows(run.lake.path(table))
+    lineage = {"run_id", "tagged_at"}
+    return {row["doc_id"]: {name: value for name, value in row.items() if name not in lineage} for row in rows}
 
 
 def test_a_changed_share_changes_labels_without_loading_a_model(new_run: RunFactory) -> None:

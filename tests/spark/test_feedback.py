@@ -21,7 +21,7 @@ from gliclass_spark.training.data.logged_decisions import read_decisions
 def test_a_signal_is_ingested_once_with_its_decision(
     spark: SparkSession, mail_pipeline: Pipeline, mail_folder: Path
 ) -> None:
-    tags = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "tags")}
+    tags = {row["doc_id"]: row for row in stored(mail_pipeline, "tags")}
     signals = [
         signal("d-0", "lake", "accepted"),
         signal("d-1", "spam", "rejected"),
@@ -31,7 +31,7 @@ def test_a_signal_is_ingested_once_with_its_decision(
     ]
     first = ingest(spark, mail_pipeline, write_signals(mail_folder, *signals, signals[0]))
     assert first == IngestedSignals(read=6, new=5, duplicates=1, documents=0, late=1, contradicting=0, refused={})
-    feedback = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "feedback")}
+    feedback = {row["doc_id"]: row for row in stored(mail_pipeline, "feedback")}
     for key, row in feedback.items():
         tag = tags[key]
         assert (row["label_set_hash"], row["content_hash"]) == (mail_pipeline.label_set.hash, tag["content_hash"])
@@ -141,7 +141,7 @@ def test_the_command_prints_the_counts_of_signals(
 def test_feedback_without_a_label_judges_all_labels_of_a_document(
     spark: SparkSession, mail_pipeline: Pipeline, mail_folder: Path
 ) -> None:
-    tags = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "tags")}
+    tags = {row["doc_id"]: row for row in stored(mail_pipeline, "tags")}
     whole = {"label": None}
     signals = [
         signal("d-0", "lake", "accepted") | whole,
@@ -158,7 +158,7 @@ def test_feedback_without_a_label_judges_all_labels_of_a_document(
         "the document could not be scored": 1
     }
     assert ingest(spark, mail_pipeline, path).duplicates == 5, "a missing label is a key, too"
-    feedback = {(row["doc_id"], row["label"]): row for row in stored(spark, mail_pipeline, "feedback")}
+    feedback = {(row["doc_id"], row["label"]): row for row in stored(mail_pipeline, "feedback")}
     for doc_id, reward in (("d-0", 1.0), ("d-1", -1.0), ("d-2", 0.25)):
         row, tag = feedback[doc_id, None], tags[doc_id]
         assert (row["chosen"], row["reward"], row["score"], row["propensity"]) == (True, reward, None, None)

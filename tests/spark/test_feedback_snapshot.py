@@ -79,7 +79,7 @@ def test_a_snapshot_has_the_current_decisions_and_counts_the_others(
     by_decision = {(row["doc_id"], row["label"]): row for row in rows.to_pylist()}
     assert set(by_decision) == {("d-0", "lake"), ("d-0", "spam"), ("d-4", "lake"), ("d-5", "lake")}
     assert {key for key, row in by_decision.items() if row["held_out"]} == {("d-5", "lake")}
-    tags = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "tags")}
+    tags = {row["doc_id"]: row for row in stored(mail_pipeline, "tags")}
     clicked, late = by_decision["d-4", "lake"], by_decision["d-0", "spam"]
     assert clicked == {
         "doc_id": "d-4",
@@ -137,7 +137,7 @@ def test_feedback_stays_when_the_label_set_changes(
 ) -> None:
     signals = [signal("d-0", "lake", "accepted"), signal("d-0", "spam", "rejected"), signal("d-1", "lake", "clicked")]
     ingest(spark, mail_pipeline, write_signals(mail_folder, *signals))
-    tags = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "tags")}
+    tags = {row["doc_id"]: row for row in stored(mail_pipeline, "tags")}
     labels = (Label(name="lake", threshold=0.9, temperature=2.0), Label(name="boat"))
     changed = mail_pipeline.model_copy(update={"label_set": LabelSet(name="mail", labels=labels)})
     result = snapshot(spark, changed, str(mail_folder / "changed"), 0.2)
@@ -162,13 +162,13 @@ def test_feedback_stays_when_the_label_set_changes(
 def test_a_models_calibration_comes_and_goes_with_it_and_the_label_set_stays(
     spark: SparkSession, mail_pipeline: Pipeline, mail_folder: Path
 ) -> None:
-    before = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "tags")}
+    before = {row["doc_id"]: row for row in stored(mail_pipeline, "tags")}
     model = shutil.copytree(str(mail_pipeline.model), mail_folder / "model")
     labels = (Label(name="spam", threshold=0.999999), Label(name="lake", bias=30.0, threshold=0.999998))
     (model / CALIBRATION).write_text(LabelSet(labels=labels).to_yaml())
     promoted = mail_pipeline.model_copy(update={"model": str(model), "exploration": 0.0})
     tag_step(PipelineRun(spark, promoted, "run-2", precision="float32"))
-    after = {row["doc_id"]: row for row in stored(spark, mail_pipeline, "tags")}
+    after = {row["doc_id"]: row for row in stored(mail_pipeline, "tags")}
     assert {row["label_set_hash"] for row in after.values()} == {mail_pipeline.label_set.hash}
     assert after["d-0"]["model_digest"] != before["d-0"]["model_digest"]
     for doc_id in TEXTS.keys() - {"blank"}:

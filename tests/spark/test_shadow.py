@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from delta_pipeline import pipeline_of, table_rows
+from stored_tables import stored_rows
 
 from gliclass_spark.cli.app import main
 from gliclass_spark.errors import TableError
@@ -26,8 +28,7 @@ def test_a_shadow_run_is_compared_with_the_run_and_touches_none_of_its_tables(
     found = shadow(delta_run, tiny_model)
     assert (found.run_id, found.model, found.documents, found.errors) == ("run-1", tiny_model, 4, 0)
     tags, shadow_tags = (
-        {row["doc_id"]: row for row in delta_run.lake.read(delta_run.spark, name).collect()}
-        for name in ("tags", "shadow_tags")
+        {row["doc_id"]: row for row in stored_rows(delta_run.lake.path(name))} for name in ("tags", "shadow_tags")
     )
     assert (
         delta_run.lake.read(delta_run.spark, "shadow_tags").columns
@@ -60,15 +61,15 @@ def test_a_shadow_run_is_compared_with_the_run_and_touches_none_of_its_tables(
     assert delta_run.lake.table("shadow_tags").latest(delta_run.spark).until == version
     same = shadow(replace(delta_run, full=True), tiny_bi_encoder, max_documents=3)
     assert (same.documents, same.same_labels, same.examples, same.decisions) == (3, 3, (), ())
-    rows = delta_run.lake.read(delta_run.spark, "shadow_tags").groupBy("model_digest").count().collect()
-    assert sorted(row["count"] for row in rows) == [3, 4]
+    digests = Counter(row["model_digest"] for row in stored_rows(delta_run.lake.path("shadow_tags")))
+    assert sorted(digests.values()) == [3, 4]
 
 
 def test_decisions_that_a_model_would_change_are_counted(
     delta_run: PipelineRun, tiny_model: str, tiny_bi_encoder: str, tmp_path: Path
 ) -> None:
     [spam] = [label for label in shadow(delta_run, tiny_model).labels if label.label == "spam"]
-    tags = delta_run.lake.read(delta_run.spark, "tags").collect()
+    tags = stored_rows(delta_run.lake.path("tags"))
     mean = sum(row["scores"]["spam"] for row in tags) / 4
     # All scores of a tiny model are about equal: between those of the two, the rule changes every decision.
     rises, limit = spam.mean_difference > 0, mean + spam.mean_difference / 2
