@@ -36,6 +36,8 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 900
+# Each answer takes Airflow's server a part of a second, on the processors that the jobs need.
+POLL_API_S = 2
 # Within the last week: Delta keeps older versions of a table for that long only.
 FIRST = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=5)
 
@@ -162,9 +164,13 @@ def test_promise_4_a_backfill_with_kills_gives_the_tables_of_uninterrupted_runs(
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: job_pids(airflow, "filter"), airflow)
     with another_scheduler(airflow):
-        wait_for(lambda: all_finished(api, "mail"), airflow)
+        wait_for(lambda: all_finished(api, "mail"), airflow, POLL_API_S)
         # The rows routed to `shop` trigger the downstream pipeline.
-        wait_for(lambda: all_finished(api, "shop") and ids(downstream, "tags") == ids(backfilled, "shop"), airflow)
+        wait_for(
+            lambda: all_finished(api, "shop") and ids(downstream, "tags") == ids(backfilled, "shop"),
+            airflow,
+            POLL_API_S,
+        )
     assert list(states(api, "mail").values()) == ["success"] * days
     assert set(states(api, "shop").values()) == {"success"}
 
@@ -204,11 +210,11 @@ def run_counts(pipeline: Pipeline) -> list[tuple[Any, ...]]:
     return [(row.job, row.rows_in, row.documents, row.kept, row.rejected, row.routed) for row in succeeded]
 
 
-def wait_for(condition: Any, airflow: LocalAirflow) -> None:
+def wait_for(condition: Any, airflow: LocalAirflow, poll_s: float = 0.5) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline, airflow.log.read_text(errors="replace")[-5000:]
-        time.sleep(0.5)
+        time.sleep(poll_s)
 
 
 def job_pids(airflow: LocalAirflow, job: str) -> list[int]:
