@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,8 @@ def test_an_invalid_interval_is_refused(every: str, pipeline: Path, capsys: pyte
 def test_a_step_prints_its_manifest_and_a_run_all_of_them(
     pipeline: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    shutil.copytree(pipeline.parent / "mail", tmp_path / "mail")
+    pipeline = Path(shutil.copy(pipeline, tmp_path))  # without the runs of other tests
     printed = json.loads(command(capsys, "tag", pipeline))
     assert printed["job"] == "tag"
     assert printed["status"] == "succeeded"
