@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import reduce
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import yaml
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql.types import VariantVal
+from pyspark.sql import DataFrame, SparkSession
+from stored_tables import stored_table
 
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta.schema import TAGS
+from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs import STEPS, PipelineRun
 
 # What the jobs add to the columns of the documents.
@@ -81,36 +83,33 @@ def content(run: PipelineRun) -> dict[str, list[dict[str, Any]]]:
 
 def table_rows(run: PipelineRun, name: str) -> list[dict[str, Any]]:
     """Return the rows of a table as `content` does."""
-    rows = run.lake.read(run.spark, name)
-    if name == "tags":
-        rows = rows.where("deleted_at IS NULL")
-    rows = rows.drop(*LINEAGE)
-    plain = [{name: _plain(value) for name, value in row.asDict(recursive=True).items()} for row in rows.collect()]
+    _, rows = stored_table(run.spark, run.lake.table(name))
+    live = [row for row in rows if row.get("deleted_at") is None]
+    plain = [{column: value for column, value in row.items() if column not in LINEAGE} for row in live]
     return sorted(plain, key=lambda row: (str(row["doc_id"]), str(row["label_set_hash"])))
-
-
-def _plain(value: Any) -> Any:
-    """Return rows as dicts, and variants as JSON: two equal ones are not equal as objects."""
-    if isinstance(value, Row):
-        return value.asDict(recursive=True)
-    return value.toJson() if isinstance(value, VariantVal) else value
 
 
 def assert_follows_source(run: PipelineRun) -> None:
     """Compare rows and columns of `kept`, and of all routes together, with the source's; no document is rejected."""
-    documents = _documents(run.documents.read(), set())
-    assert {row["doc_id"] for row in table_rows(run, "tags")} == {row["doc_id"] for row in documents[1]}
-    assert _documents(run.lake.read(run.spark, "kept"), ADDED) == documents
+    source = run.pipeline.source
+    types, rows = stored_table(run.spark, TableRef(source.path, source.table))
+    selected = types if source.columns is None else (source.id, source.text, *source.columns)
+    columns = {"doc_id": "string", **{name: types[name] for name in selected}}
+    documents = [{**row, "doc_id": row[source.id]} for row in rows]
+    expected = sorted(({name: row[name] for name in columns} for row in documents), key=itemgetter("doc_id"))
+    assert {row["doc_id"] for row in table_rows(run, "tags")} == {row["doc_id"] for row in expected}
+    assert _documents(run, ("kept",)) == (columns, expected)
     if "route" in run.pipeline.steps:
-        tables = [run.lake.read(run.spark, name) for name in run.pipeline.rules.destinations]
-        assert _documents(reduce(DataFrame.unionByName, tables), ADDED) == documents
+        assert _documents(run, run.pipeline.rules.destinations) == (columns, expected)
 
 
-def _documents(rows: DataFrame, added: set[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Return the documents' columns, and the rows by id."""
-    columns = {field.name: field.dataType.simpleString() for field in rows.schema if field.name not in added}
-    plain = [{name: _plain(row[name]) for name in columns} for row in rows.collect()]
-    return columns, sorted(plain, key=lambda row: str(row["doc_id"]))
+def _documents(run: PipelineRun, names: Iterable[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the documents' columns in tables that have the same ones, and the tables' rows together by id."""
+    tables = [stored_table(run.spark, run.lake.table(name)) for name in names]
+    columns = {name: kind for name, kind in tables[0][0].items() if name not in ADDED}
+    assert [table_columns for table_columns, _ in tables] == [tables[0][0]] * len(tables)
+    documents = [{name: row[name] for name in columns} for _, rows in tables for row in rows]
+    return columns, sorted(documents, key=itemgetter("doc_id"))
 
 
 def fresh(run: PipelineRun) -> dict[str, list[dict[str, Any]]]:

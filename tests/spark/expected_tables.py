@@ -8,14 +8,18 @@ from typing import Any
 
 from delta_pipeline import ADDED
 from history_world import REJECT, ROUTES, WHERE, World
+from stored_tables import stored_table
 
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import Classification
 from gliclass_spark.labels import LabelSet
+from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs import PipelineRun
 
 Row = dict[str, Any]
 Tables = dict[str, dict[str, Row]]
+
+NOT_COMPARED = {"run_id", "tagged_at", "deleted_at", "explored", "propensities"}
 
 
 @cache
@@ -89,14 +93,14 @@ def actual_tables(run: PipelineRun) -> tuple[dict[str, dict[str, str]], Tables, 
     tagged: set[str] = set()
     tables: Tables = {}
     for name in ("tags", "kept", "rejected", "quarantined", *run.pipeline.rules.destinations):
-        rows = run.lake.read(run.spark, name)
-        if name == "tags":
-            rows = rows.where("deleted_at IS NULL")
-        else:
-            columns[name] = {f.name: f.dataType.simpleString() for f in rows.schema if f.name not in ADDED}
+        types, rows = stored_table(run.spark, run.lake.table(name))
+        if name != "tags":
+            columns[name] = {column: kind for column, kind in types.items() if column not in ADDED}
         tables[name] = {}
-        for row in rows.drop("run_id", "tagged_at", "deleted_at", "explored", "propensities").collect():
-            values = row.asDict(recursive=True)
+        for row in rows:
+            if row.get("deleted_at") is not None:
+                continue
+            values = {column: value for column, value in row.items() if column not in NOT_COMPARED}
             if name == "tags":
                 tagged.add(values["doc_id"])
                 if values["label_set_hash"] != run.pipeline.label_set.hash:
@@ -109,10 +113,9 @@ def actual_tables(run: PipelineRun) -> tuple[dict[str, dict[str, str]], Tables, 
 
 def assert_as_expected(world: World, run: PipelineRun) -> None:
     """Compare the tables that a run left with those of a pipeline that ran once over the source as it is."""
-    source = world.rows
-    types = {field.name: field.dataType.simpleString() for field in source.schema}
+    types, rows = stored_table(run.spark, TableRef(path=str(world.path)))
     reads = WHERE[world.settings.where][1]
-    documents = [row for row in (row.asDict(recursive=True) for row in source.collect()) if reads(row)]
+    documents = [row for row in rows if reads(row)]
     expected_columns, expected = expected_tables(world, run, types, documents)
     columns, tables, tagged = actual_tables(run)
     assert tables == expected

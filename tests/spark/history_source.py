@@ -30,7 +30,7 @@ class Insert:
             rows.append((str(world.documents), text and text.format(world.documents), world.documents))
             world.documents += 1
         frame = world.spark.createDataFrame(rows, f"id string, {world.text} string, n int")
-        if "n" not in world.rows.columns:
+        if "n" not in world.columns:
             frame = frame.drop("n")
         else:
             frame = frame.withColumn("n", frame["n"].cast(world.rows.schema["n"].dataType))
@@ -91,7 +91,7 @@ class Rewrite:
         number = world.change()
         changed = f"CASE WHEN pmod(crc32(id), 3) = 0 THEN 'text {number} of a new load of data' ELSE {world.text} END"
         rows = world.rows.selectExpr(
-            *(f"{changed} AS {name}" if name == world.text else f"`{name}`" for name in world.rows.columns)
+            *(f"{changed} AS {name}" if name == world.text else f"`{name}`" for name in world.columns)
         ).localCheckpoint()
         rows.write.format("delta").mode("overwrite").save(str(world.path))
 
@@ -119,7 +119,7 @@ class ChangeColumn:
     which: int
 
     def apply(self, world: World) -> None:
-        names = [name for name in world.rows.columns if name not in ("id", world.text)]
+        names = [name for name in world.columns if name not in ("id", world.text)]
         if not names:
             return AddColumn("INT", filled=True).apply(world)
         name = names[self.which % len(names)]
@@ -173,7 +173,7 @@ class Restore:
     back: int
 
     def apply(self, world: World) -> None:
-        version = world.table.history(1).collect()[0]["version"]
+        version = world.version
         world.table.restoreToVersion(max(version - self.back, world.oldest)).collect()
 
 
@@ -207,7 +207,7 @@ class CreateAgain:
     same_versions: bool
 
     def apply(self, world: World) -> None:
-        versions = world.table.history(1).collect()[0]["version"]
+        versions = world.version
         rows = world.rows.where("pmod(crc32(id), 4) <> 0").localCheckpoint()
         create_again(world.path, rows, empty_commits=versions - 1 if self.same_versions else 0)
         world.oldest = 1
@@ -230,7 +230,7 @@ class CleanUp:
     log: bool
 
     def apply(self, world: World) -> None:
-        version = world.table.history(1).collect()[0]["version"]
+        version = world.version
         if self.log:
             jvm = world.spark._jvm
             jvm.org.apache.spark.sql.delta.DeltaLog.forTable(world.spark._jsparkSession, str(world.path)).checkpoint()
@@ -241,7 +241,7 @@ class CleanUp:
         else:
             world.table.optimize().executeCompaction()
             world.table.vacuum(0)
-            world.oldest = world.table.history(1).collect()[0]["version"]
+            world.oldest = world.version
 
 
 def _value(kind: DataType, number: int) -> str:

@@ -12,6 +12,7 @@ from delta.tables import DeltaTable
 from delta_pipeline import pipeline_of
 from pyspark.sql import DataFrame, SparkSession
 
+from gliclass_spark.runs.delta_reader import delta_table
 from gliclass_spark.spark.jobs import PipelineRun
 
 # Each setting has alternatives; {text} is the text column's name. A rule comes with the same condition in Python.
@@ -111,9 +112,17 @@ class World:
         return self.spark.read.format("delta").load(str(self.path))
 
     @property
+    def columns(self) -> list[str]:
+        return [field.name for field in delta_table(str(self.path)).schema().fields]
+
+    @property
+    def version(self) -> int:
+        return delta_table(str(self.path)).version()
+
+    @property
     def text(self) -> str:
         """The name of the text column."""
-        return "body" if "body" in self.rows.columns else "content"
+        return "body" if "body" in self.columns else "content"
 
     def change(self) -> int:
         """Return the number of a change: values with it are new ones."""
@@ -126,12 +135,12 @@ class World:
     @property
     def selected(self) -> list[str] | None:
         """The columns that the pipeline selects beside id and text; None: all."""
-        selected, columns = COLUMNS[self.settings.columns], self.rows.columns
+        selected, columns = COLUMNS[self.settings.columns], self.columns
         return None if selected is None else [name for name in selected if name in columns]
 
     def rules(self, chosen: tuple[Rule, ...]) -> list[Rule]:
         """Return the rules whose column the pipeline has."""
-        columns = self.rows.columns if self.selected is None else self.selected
+        columns = self.columns if self.selected is None else self.selected
         return [rule for rule in chosen if rule.column is None or rule.column in columns]
 
     def run(self, run_id: str | None = None, **options: Any) -> PipelineRun:

@@ -275,7 +275,7 @@ IN_HIVE = """
 import sys
 from pathlib import Path
 from gliclass_spark.spark.session import spark_session
-sys.path.insert(0, sys.argv[1])
+sys.path += [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from delta_pipeline import documents, pipeline_of, run_all
 from gliclass_spark.spark.jobs import PipelineRun
 folder = Path(sys.argv[2])
