@@ -47,7 +47,6 @@ from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import (
     START_WEIGHT_EXAMPLES,
     START_WEIGHT_FOLDS,
-    START_WEIGHT_MAX_EXAMPLES,
     START_WEIGHT_PENALTY,
     fit_few_shot,
     head_config,
@@ -117,7 +116,6 @@ def settings(head_only: bool) -> dict[str, Any]:
     whole = {
         "start_weight_folds": START_WEIGHT_FOLDS,
         "start_weight_examples": START_WEIGHT_EXAMPLES,
-        "start_weight_max_examples": START_WEIGHT_MAX_EXAMPLES,
         "standard_errors": STANDARD_ERRORS,
     }
     return {"model": resolve_model(MODEL).digest, **(head if head_only else whole)}

@@ -50,7 +50,7 @@ SHOTS = 8
 MORE_SHOTS = 32
 EVALUATED_TEXTS = 300
 DRAWS = 3
-MAX_LOSS = 0.01
+MAX_LOSS = 0.005
 # English: sentiment, stance, grammar, truth, emotions, complaints, logs, topics. Sets of two or three labels, of which
 # the model already tells most apart, or whose labels no model tells apart, are what a few examples can harm.
 OF_FEW_LABELS = (
@@ -98,7 +98,7 @@ class Draw:
     def config(self) -> TrainingConfig:
         """The settings of `evaluate --shots`, without an average of weights."""
         return few_shot_config(self.examples, self.seed).model_copy(
-            update={"start_weight_folds": None, "start_weight_examples": None, "start_weight_max_examples": None}
+            update={"start_weight_folds": None, "start_weight_examples": None}
         )
 
     def f1(self, classifier: Classifier) -> float:

@@ -92,30 +92,15 @@ class TrainingConfig(BaseModel):
     start_weight_examples: Annotated[float, Field(gt=0.0)] | None = None
     """Number of examples c that the starting weights count for: of n examples, start_weight_share is c / (n + c)."""
     start_weight_folds: int | None = Field(default=None, ge=2)
-    """Folds of the examples that are held out in turn, to choose start_weight_share by their likelihood; with
-    start_weight_examples, it is at least c / (n + c). With 2 folds the training takes twice as long."""
-    start_weight_max_examples: Annotated[float, Field(gt=0.0)] | None = None
-    """Number of examples c that the starting weights count for at most, whatever the folds choose: start_weight_share
-    is at most c / (n + c). Null lets the folds choose the weights as they were."""
+    """Folds of the examples that are held out in turn, to choose start_weight_share by the gain in their likelihood,
+    two standard errors below its mean; with start_weight_examples, it is at least c / (n + c). With 2 folds the
+    training takes twice as long."""
     max_text_tokens: int = Field(default=128, ge=8)
     """Longer texts are truncated."""
     save_steps: int = Field(default=250, ge=1)
     """Steps between checkpoints."""
     seed: int = 0
     """Seed of the batches."""
-
-    @model_validator(mode="after")
-    def _limits_of_the_share(self) -> TrainingConfig:
-        most, least = self.start_weight_max_examples, self.start_weight_examples or 0.0
-        if most is not None and self.start_weight_folds is None:
-            raise ValueError(
-                f"start_weight_max_examples {most:g} limits what folds choose; add start_weight_folds: 2, or remove it"
-            )
-        if most is not None and most < least:
-            raise ValueError(
-                f"start_weight_max_examples {most:g} is below start_weight_examples {least:g}; raise it, or remove it"
-            )
-        return self
 
     @model_validator(mode="after")
     def _one_share_of_the_start(self) -> TrainingConfig:

@@ -24,11 +24,10 @@ _BATCH_TEXTS = 32
 _EPOCHS = 8
 _MIN_STEPS, _MAX_STEPS = 30, 100
 # A few dozen texts can mislead: how far the trained weights count is chosen by examples that are held out in turn. The
-# choice has an error of its own, so that the weights before count like at least and at most so many examples. Chosen on
-# sets that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
+# choice has an error of its own, so that the weights before count like some examples in any case. Both chosen on sets
+# that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
 START_WEIGHT_FOLDS = 2
 START_WEIGHT_EXAMPLES = 16.0
-START_WEIGHT_MAX_EXAMPLES = 400.0
 # With so many, held-out examples show a gain of a tenth of a nat each by two standard errors (few_shot.py --choose).
 ENOUGH_EXAMPLES = 100
 _MAX_SHOWN_CHARS = 40
@@ -46,7 +45,6 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
         head_lr=5e-4,
         start_weight_folds=START_WEIGHT_FOLDS,
         start_weight_examples=START_WEIGHT_EXAMPLES,
-        start_weight_max_examples=START_WEIGHT_MAX_EXAMPLES,
         save_steps=steps,
         seed=seed,
     )

@@ -56,7 +56,7 @@ def train(
     of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
     """
     if config.start_weight_examples is not None:
-        share = _share_of(config.start_weight_examples, sets)
+        share = config.start_weight_examples / (sum(map(len, sets)) + config.start_weight_examples)
         config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
     if config.start_weight_folds is not None:
         config = _with_held_out_share(model, tokenizer, sets, config, folder, loss)
@@ -131,8 +131,7 @@ def _with_held_out_share(
 ) -> TrainingConfig:
     """Return the configuration with the share of the starting weights that held-out examples choose.
 
-    It is at least that of the configuration, at most that of `start_weight_max_examples`, and kept in `folder/steps`: a
-    training that was stopped continues with it.
+    It is at least that of the configuration, and kept in `folder/steps`: a training that was stopped continues with it.
     """
     kept = folder / "steps" / "start_weight_share.json"
     folds = config.start_weight_folds or 2
@@ -142,7 +141,6 @@ def _with_held_out_share(
     of_fold = config.model_copy(
         update={
             "start_weight_folds": None,
-            "start_weight_max_examples": None,
             "start_weight_share": 0.0,
             "sampling": sampling.model_copy(update={"texts": fold_texts}),
         }
@@ -156,24 +154,14 @@ def _with_held_out_share(
         share = float(json.loads(kept.read_text(encoding="utf-8")))
     else:
         chosen = clear_gain_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
-        most = 1.0 if config.start_weight_max_examples is None else _share_of(config.start_weight_max_examples, sets)
-        share = min(max(chosen, config.start_weight_share), most)
+        share = max(chosen, config.start_weight_share)
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic_files.write_text(kept, json.dumps(share))
-        if chosen == 1:
-            logger.warning(
-                "held-out examples show no clear gain: the weights before the training keep a share of %g; give more "
-                "examples",
-                share,
-            )
-    logger.info("start_weight_share is %g", share)
-    without_choice = {"start_weight_folds": None, "start_weight_max_examples": None, "start_weight_share": share}
-    return config.model_copy(update=without_choice)
-
-
-def _share_of(examples: float, sets: Sequence[LabelledSet]) -> float:
-    """Return the share of starting weights that count for so many examples."""
-    return examples / (sum(map(len, sets)) + examples)
+    if share == 1:
+        logger.warning("held-out examples show no clear gain: the weights stay as they were; give more examples")
+    else:
+        logger.info("start_weight_share is %g, by held-out examples", share)
+    return config.model_copy(update={"start_weight_folds": None, "start_weight_share": share})
 
 
 def _arguments(config: TrainingConfig, steps_folder: Path) -> TrainingArguments:
