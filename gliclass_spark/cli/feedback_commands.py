@@ -38,7 +38,7 @@ def feedback(
     settings = Pipeline.from_yaml(pipeline)  # before Spark starts: an invalid file fails at once
 
     from gliclass_spark.cli.output.feedback_output import show_feedback
-    from gliclass_spark.spark.jobs.ingest_feedback import ingest
+    from gliclass_spark.spark.jobs.feedback.ingestion import ingest
 
     with open_spark(conf, verbose, f"feedback of pipeline {settings.name!r}") as spark:
         with step("ingesting feedback"):

@@ -127,7 +127,7 @@ def check_retraining(config: RetrainConfig, as_json: bool) -> None:
 
 def take_snapshot(config: RetrainConfig, run_id: str, conf: Path | None, verbose: bool = False) -> None:
     """Run the step "snapshot", the one that needs Spark."""
-    from gliclass_spark.spark.jobs.snapshot import snapshot
+    from gliclass_spark.spark.jobs.feedback.snapshot import snapshot
 
     with open_spark(conf, verbose, f"the retraining of {config.model_name!r}") as spark:
         folder = str(config.run_folder(run_id) / "snapshot")

@@ -90,7 +90,7 @@ def _ingest_reviews(spark: SparkSession, config: RetrainConfig, documents: list[
     from gliclass_spark.config.catalog import table_path
     from gliclass_spark.demo.package_reviews import write_reviews
     from gliclass_spark.runs.delta_reader import delta_table, query
-    from gliclass_spark.spark.jobs.ingest_feedback import ingest
+    from gliclass_spark.spark.jobs.feedback.ingestion import ingest
 
     tags = delta_table(table_path(config.pipeline.tables, "tags"))
     decisions = query(tags, "select doc_id, labels from t where deleted_at is null")

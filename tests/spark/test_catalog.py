@@ -24,7 +24,7 @@ from gliclass_spark.spark.delta.schema import STAGED_SPEC, TAGS
 from gliclass_spark.spark.delta.table_creation import ensure
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs import PipelineRun, is_up_to_date
-from gliclass_spark.spark.jobs.ingest_feedback import ingest
+from gliclass_spark.spark.jobs.feedback.ingestion import ingest
 from gliclass_spark.spark.jobs.maintain import maintain
 from gliclass_spark.spark.jobs.plan import plan
 from gliclass_spark.spark.source import Documents

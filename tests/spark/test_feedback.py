@@ -13,8 +13,8 @@ from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.errors import ConfigError, ErrorShareError, TableError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.spark.delta.lake import Lake
-from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, ingest
-from gliclass_spark.spark.jobs.snapshot import snapshot
+from gliclass_spark.spark.jobs.feedback.ingestion import IngestedSignals, ingest
+from gliclass_spark.spark.jobs.feedback.snapshot import snapshot
 from gliclass_spark.training.data.logged_decisions import read_decisions
 
 

@@ -19,8 +19,8 @@ from gliclass_spark.errors import ConfigError, TableError
 from gliclass_spark.labels import Label, LabelSet
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.jobs import PipelineRun, tag_step
-from gliclass_spark.spark.jobs.ingest_feedback import ingest
-from gliclass_spark.spark.jobs.snapshot import snapshot
+from gliclass_spark.spark.jobs.feedback.ingestion import ingest
+from gliclass_spark.spark.jobs.feedback.snapshot import snapshot
 
 
 @pytest.mark.long

@@ -18,8 +18,8 @@ from gliclass_spark.runs.history import read_manifests
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.settings import filter_settings, route_settings, tag_settings
 from gliclass_spark.spark.jobs import STEPS, PipelineRun, is_up_to_date
-from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, ingest
-from gliclass_spark.spark.jobs.snapshot import snapshot
+from gliclass_spark.spark.jobs.feedback.ingestion import IngestedSignals, ingest
+from gliclass_spark.spark.jobs.feedback.snapshot import snapshot
 
 EARLIER = Path(__file__).parents[1] / "data" / "written_by_0.1"
 EXPECTED = json.loads((EARLIER / "expected.json").read_text(encoding="utf-8"))["lake"]

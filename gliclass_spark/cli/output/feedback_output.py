@@ -10,7 +10,7 @@ from rich.markup import escape
 from gliclass_spark.cli.output.result_table import ResultTable
 
 if TYPE_CHECKING:
-    from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals
+    from gliclass_spark.spark.jobs.feedback.ingestion import IngestedSignals
 
 
 def show_feedback(console: Console, name: str, result: IngestedSignals) -> None:

@@ -25,7 +25,7 @@ from gliclass_spark.cli.output.retraining_output import show_verdict
 from gliclass_spark.cli.output.run_output import run_table, show_line, show_unlabelled
 from gliclass_spark.cli.output.training_output import show_scores
 from gliclass_spark.runs.outcomes import SampleDocument
-from gliclass_spark.spark.jobs.ingest_feedback import IngestedSignals, RefusedSignals
+from gliclass_spark.spark.jobs.feedback.ingestion import IngestedSignals, RefusedSignals
 from gliclass_spark.spark.jobs.maintain import TableSize
 from gliclass_spark.spark.jobs.plan import Plan, PlannedOutcome
 from gliclass_spark.training.evaluation.evaluate import Score

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gliclass_spark.spark.jobs.snapshot import largest_count
+from gliclass_spark.spark.jobs.feedback.snapshot import largest_count
 
 
 @pytest.mark.parametrize(

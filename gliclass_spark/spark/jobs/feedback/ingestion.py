@@ -25,7 +25,7 @@ from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.lake import Lake
 from gliclass_spark.spark.delta.schema import FEEDBACK, FEEDBACK_SPEC, KEY
 from gliclass_spark.spark.delta.table_ref import TableRef
-from gliclass_spark.spark.jobs.signal_files import read_signals
+from gliclass_spark.spark.jobs.feedback.signal_files import read_signals
 from gliclass_spark.spark.session import temporary_settings
 from gliclass_spark.spark.spark_errors import reporting_spark_errors
 from gliclass_spark.spark.transforms.signals import join_signals, verdict_column
