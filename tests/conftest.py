@@ -9,6 +9,7 @@ limit_spinning()
 
 # isort: split
 import gc
+import logging
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -106,6 +107,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str, quick_java
         **QUICK_SPARK,
     }
     conf.write_text(yaml.safe_dump(settings))
+    # It logs each connection that it closes, also when the process ends, where pytest has closed the stream.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     session = spark_session(conf, app_name="tests")
     cache_java_names()
     yield session
