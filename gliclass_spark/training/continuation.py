@@ -34,14 +34,15 @@ def flat_settings(config: TrainingConfig) -> dict[str, Any]:
 
 
 def require_same_training(folder: Path, follows_from: Mapping[str, Any]) -> None:
-    """Record what a training follows from, or compare it with the record of an earlier one in this folder.
+    """Record what a training follows from, or compare it with the record of an earlier one that left checkpoints.
 
     folder: of the training's checkpoints. follows_from: values as JSON has them. Raises TrainingError, naming the
-    values that differ, if the folder is another training's.
+    values that differ, if the checkpoints are another training's.
     """
     path = folder / _FILE
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A training that failed before its first checkpoint leaves nothing but its record.
+    if not path.exists() or list(folder.iterdir()) == [path]:
         atomic_files.write_text(path, json.dumps(follows_from, indent=2) + "\n")
         return
     earlier = json.loads(path.read_text(encoding="utf-8"))

@@ -66,6 +66,14 @@ def test_checkpoints_of_other_settings_data_or_weights_are_refused(
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
+def test_a_training_that_was_refused_is_no_obstacle_to_the_next(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "training.yaml").write_text("sampling: {texts: 2}\nsteps: 9\nhead_lr: 1.0e+30\n")
+    assert train() == 2
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    (tmp_path / "training.yaml").write_text("sampling: {texts: 2}\nsteps: 2\n")
+    assert train() == 0
+
+
 def test_the_digest_of_data_depends_on_all_of_it() -> None:
     animals = LabelledSet("animals", KINDS, ("a cat", "a dog"), ((0,), (1,)), ("zoo", "zoo"))
     others = [
