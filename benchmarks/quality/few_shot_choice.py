@@ -52,7 +52,7 @@ EVALUATED_TEXTS = 300
 DRAWS = 3
 MAX_LOSS = 0.005
 # English: sentiment, stance, grammar, truth, emotions, complaints, logs, topics. Sets of two or three labels, of which
-# the model already tells most apart, or whose labels no model tells apart, are what a few examples can harm.
+# the model already distinguishes most texts, or no model does, are what a few examples can harm.
 OF_FEW_LABELS = (
     "airline_sentiment",
     "central_bank_stance",

@@ -109,11 +109,6 @@ def held_out_gains(
     long before it becomes wrong, and which label is the best one does not depend on that.
     """
     likelihoods = np.array([_tempered(judged) for judged in by_share])
-    return mean_gains(likelihoods)
-
-
-def mean_gains(likelihoods: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard error, (rows,) each, of the differences of (rows, texts) from the last row."""
     gains = likelihoods - likelihoods[-1]
     return gains.mean(axis=1), gains.std(axis=1, ddof=1) / np.sqrt(gains.shape[1])
 
