@@ -44,8 +44,9 @@ class Manifest:
     label_counts: tagged documents by label. score_histograms: for each label, how many scores are
     in each of HISTOGRAM_BINS equal parts of [0, 1].
     inputs: the versions read, by table. commits: the identity of the last version read, by table.
-    outputs: the latest versions of the tables written. columns_hash: SHA-256 of the names and types of the
-    documents' columns. Rows of 0.1 have neither commits nor columns_hash.
+    outputs: the latest versions of the tables written. table_rows: the numbers of rows of the tables of decided
+    documents at these versions. columns_hash: SHA-256 of the names and types of the documents' columns. Rows of 0.1
+    lack commits, table_rows and columns_hash.
     """
 
     run_id: str
@@ -88,6 +89,7 @@ class Manifest:
     commits: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, VersionRange] = field(default_factory=dict)
     outputs: dict[str, VersionRange] = field(default_factory=dict)
+    table_rows: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Manifest:
@@ -95,7 +97,8 @@ class Manifest:
         values = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
         if values.get("full_scan") is None:
             values["full_scan"] = row["whole"]  # the column's name in rows written by 0.1
-        values["commits"] = values.get("commits") or {}
+        for name in ("commits", "table_rows"):
+            values[name] = values.get(name) or {}
         for name in ("inputs", "outputs"):
             values[name] = {table: VersionRange(**versions) for table, versions in values[name].items()}
         return cls(**values)

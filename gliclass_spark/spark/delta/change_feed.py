@@ -43,7 +43,8 @@ class Changes:
     rows: inserted and updated rows; all rows in a full scan. deleted: the keys of deleted rows; empty in
     a full scan, which can't see them. full_scan: whether the table was read instead of its feed. only_new: whether
     the table had none of these keys before, as the feed shows; False in a full scan. note: why, if its feed should
-    have been read. cached: the persisted frame behind rows and deleted, for the caller to unpersist.
+    have been read. cached: the persisted frame behind rows and deleted, for the caller to unpersist. counts: those of
+    `count`, if they are known.
     """
 
     rows: DataFrame
@@ -52,6 +53,11 @@ class Changes:
     only_new: bool = False
     note: str | None = None
     cached: DataFrame | None = None
+    counts: tuple[int, int] | None = None
+
+    def count(self) -> tuple[int, int]:
+        """Return the number of changed rows, and of deleted keys."""
+        return self.counts or (self.rows.count(), self.deleted.count())
 
     def keys(self) -> DataFrame:
         """Return the keys of changed and deleted rows."""
@@ -83,25 +89,29 @@ def read_changes(
             raise UnreadableFeedError(reason)
         if base.until == current.until:
             empty = snapshot.limit(0)
-            return Changes(empty, empty.select(KEY), full_scan=False, only_new=True)
-        with _unreadable_feed_errors():
+            return Changes(empty, empty.select(KEY), full_scan=False, only_new=True, counts=(0, 0))
+        with unreadable_feed_errors():
             feed = table.change_feed(spark, replace(current, since=base.until))
             latest = latest_changes(_with_columns_of(snapshot, feed, project))
             latest.persist(StorageLevel.MEMORY_AND_DISK)
-            counts = latest.agg(F.count_if(~_is_present()).alias("deleted"), F.count_if(~F.col(_IS_NEW)).alias("known"))
-            [count] = counts.collect()
+            [count] = latest.agg(
+                F.count_if(_is_present()).alias("present"),
+                F.count_if(~_is_present()).alias("deleted"),
+                F.count_if(~F.col(_IS_NEW)).alias("known"),
+            ).collect()
     except UnreadableFeedError as error:
         note = f"{table.name} was read in a full scan: {error} (versions {base.until} to {current.until})"
         logger.warning("%s", note)
         return replace(full_scan(snapshot), note=note)
     rows = latest.where(_is_present()).drop(*FEED_COLUMNS, _IS_NEW)
     deleted = latest.where(~_is_present()).select(KEY)
-    if count["deleted"]:
-        # If two rows had one id for a while, one of them may remain.
-        remaining = snapshot.join(F.broadcast(deleted), KEY, "left_semi")
-        rows = rows.unionByName(remaining)
-        deleted = deleted.join(remaining.select(KEY), KEY, "left_anti")
-    return Changes(rows, deleted, full_scan=False, only_new=not count["known"], cached=latest)
+    changes = Changes(rows, deleted, full_scan=False, only_new=not count["known"], cached=latest)
+    if not count["deleted"]:
+        return replace(changes, counts=(count["present"], 0))
+    # If two rows had one id for a while, one of them may remain.
+    remaining = snapshot.join(F.broadcast(deleted), KEY, "left_semi")
+    deleted = deleted.join(remaining.select(KEY), KEY, "left_anti")
+    return replace(changes, rows=rows.unionByName(remaining), deleted=deleted)
 
 
 def full_scan(rows: DataFrame) -> Changes:
@@ -113,11 +123,12 @@ def latest_changes(feed: DataFrame) -> DataFrame:
     """Return the latest row of a change data feed per key, preferably one that is present after its commit.
 
     A key deleted and inserted in one commit is present; one that an update changed to another key is not. Adds
-    whether the key is new: inserted, and neither updated nor deleted.
+    whether the key is new: inserted once, and neither updated nor deleted.
     """
     of_key = Window.partitionBy(KEY)
     latest_first = of_key.orderBy(F.desc(_VERSION), F.desc(_is_present()))
-    feed = feed.withColumn(_IS_NEW, F.bool_and(F.col(_TYPE) == "insert").over(of_key))
+    is_only_row = F.col(KEY).isNotNull() & (F.count("*").over(of_key) == 1)
+    feed = feed.withColumn(_IS_NEW, is_only_row & (F.col(_TYPE) == "insert"))
     ranked = feed.withColumn(_RANK, F.row_number().over(latest_first))
     return ranked.where(F.col(_RANK) == 1).drop(_RANK)
 
@@ -138,27 +149,13 @@ def _with_columns_of(snapshot: DataFrame, feed: DataFrame, project: Projection) 
     return rows.select(*(column(name) for name in (*snapshot.columns, *FEED_COLUMNS)))
 
 
-def rows_for_keys(keys: DataFrame, changes: Changes, snapshot: DataFrame) -> DataFrame:
-    """Return the rows of `keys`: from the changes, and for keys that did not change from the table's snapshot.
-
-    The snapshot is not read if the changes hold all of them: the cost of a run follows its new rows.
-    """
-    changed_rows = changes.rows.join(keys, KEY, "left_semi")
-    if changes.full_scan:
-        return changed_rows
-    unchanged_keys = keys.join(changes.keys(), KEY, "left_anti")
-    if unchanged_keys.isEmpty():
-        return changed_rows
-    return changed_rows.unionByName(snapshot.join(F.broadcast(unchanged_keys), KEY, "left_semi"))
-
-
 def _is_present() -> Column:
     return F.col(_TYPE).isin(*_PRESENT)
 
 
 @contextmanager
-def _unreadable_feed_errors() -> Iterator[None]:
-    """Raise Spark's errors of a feed that can't be read as UnreadableFeedError."""
+def unreadable_feed_errors() -> Iterator[None]:
+    """Raise Spark's errors of a feed that can't be read as UnreadableFeedError. Around all that computes the feed."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:

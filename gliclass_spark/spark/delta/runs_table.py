@@ -6,6 +6,7 @@ ends. Delta's transaction ids make sure that no two runs of a job have the same 
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from pyspark.sql.types import (
 
 from gliclass_spark.config.output import Output
 from gliclass_spark.errors import ConflictError, SupersededError, TableError
+from gliclass_spark.runs.delta_reader import delta_table
 from gliclass_spark.runs.history import RECENT_ROWS, claimed_destinations, recent_rows, used_label_sets
 from gliclass_spark.runs.manifest import RUNNING, Manifest
 from gliclass_spark.runs.manifest_writer import append_manifests, transaction
@@ -59,7 +61,7 @@ RUNS = StructType(
         *_fields(DoubleType(), "seconds"),
         *_fields(BooleanType(), "full_scan"),
         *_fields(LongType(), "rows_in documents tagged retagged tombstoned kept quarantined waiting routed_documents"),
-        *_fields(_map(LongType()), "rejected routed errors label_counts"),
+        *_fields(_map(LongType()), "rejected routed errors label_counts table_rows"),
         *_fields(_map(ArrayType(LongType())), "score_histograms"),
         *_fields(_map(DoubleType()), "step_seconds"),
         *_fields(LongType(), "tokens"),
@@ -91,7 +93,8 @@ class Runs:
         `recent` is the result of `recent()`. Return the claimed manifest, and the recent ones at the time of
         the claim, without it. Raises ConflictError if other runs keep taking the number.
         """
-        ensure(self.spark, self.table, _SPEC.of_pipeline(self.pipeline, self.output))
+        if not self._is_complete():
+            ensure(self.spark, self.table, _SPEC.of_pipeline(self.pipeline, self.output))
         for _ in range(_CLAIM_ATTEMPTS):
             newest = max((row.sequence for row in recent if row.job == manifest.job), default=0)
             claimed = replace(manifest, sequence=newest + 1, started_at=datetime.now(UTC))
@@ -148,6 +151,17 @@ class Runs:
             return set()
         names = self._rows_of_job("route").select(F.explode(F.map_keys("routed")).alias("name")).distinct()
         return {row["name"] for row in names.collect()}
+
+    def _is_complete(self) -> bool:
+        """Return whether delta-rs can tell that the table has every column, and there is no property to set."""
+        if self.output.properties:
+            return False
+        with suppress(TableError):
+            if (path := self._local_path()) is not None:
+                stored = StructType.fromJson(json.loads(delta_table(path).schema().to_json()))
+                types = {column.name: column.dataType for column in stored if column.nullable}
+                return all(types.get(column.name) == column.dataType for column in RUNS)
+        return False
 
     def _local_path(self) -> str | None:
         """Return the table's path if delta-rs can be tried there: on a local disk.

@@ -1,22 +1,30 @@
-"""Tables of decided documents: creation, writing, and counts of their current rows."""
+"""Tables of decided documents: creation, writing, and a check of what they hold afterwards."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import partial
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 from pyspark.sql.types import StructType
 
 from gliclass_spark.config.output import Output
+from gliclass_spark.errors import ManifestError
 from gliclass_spark.runs.freshness import last_success
+from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta import table_creation, writes
-from gliclass_spark.spark.delta.schema import KEY, TableSpec, decisions_spec
+from gliclass_spark.spark.delta.schema import TableSpec, decisions_spec
 from gliclass_spark.spark.delta.table_layout import apply_output, check_columns, check_partitions
 from gliclass_spark.spark.delta.table_ref import TableRef
+from gliclass_spark.spark.jobs.decision_counts import (
+    OutcomeCounts,
+    by_table,
+    count_by,
+    count_current_rows,
+    current_rows,
+)
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 
@@ -26,7 +34,8 @@ class DecisionTables:
     """The tables that a job writes decided documents to. All their columns are the pipeline's.
 
     schemas: the columns of each. created: tables that are empty, since this job created them. replaced:
-    tables whose columns change in another way than by new ones. extended: tables that lack columns.
+    tables whose columns change in another way than by new ones. extended: tables that lack columns. appended: whether
+    `write` has appended rows alone.
     """
 
     job: Job
@@ -34,6 +43,7 @@ class DecisionTables:
     created: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     extended: set[str] = field(default_factory=set)
+    appended: bool = False
 
     def prepare(self) -> None:
         """Create the tables. Where the columns of the documents changed, make the job decide about all of them.
@@ -85,19 +95,20 @@ class DecisionTables:
     def write(
         self,
         decisions: Mapping[str, DataFrame],
-        counts: Mapping[str, int],
+        decided: OutcomeCounts,
         keys: DataFrame | None,
         *,
         only_new: bool,
     ) -> None:
         """Replace, in each table, the rows of the documents `keys` (None: of all documents) with its decisions.
 
-        counts: the number of decisions of each table that has any. only_new: whether earlier runs decided about none
-        of these documents; then the tables need not be read. A table that would not change gets no commit. Rows that
-        replace none are appended: a MERGE would read the table twice to find that out.
+        decided: the numbers of decisions. only_new: whether earlier runs decided about none of these documents; then
+        the tables need not be read. A table that would not change gets no commit. Rows that replace none are appended:
+        a MERGE would read the table twice to find that out.
         """
-        contested = self.job.contested
-        held = set() if only_new and not contested else self._held(keys)
+        contested, counts = self.job.contested, by_table(decided)
+        self.appended = only_new and not contested
+        held = set() if self.appended else self._held(keys)
         if contested:  # an earlier run may write rows at this moment, which a MERGE sees
             held |= set(counts) - self.created
         for name, rows in decisions.items():
@@ -112,6 +123,33 @@ class DecisionTables:
             elif keys is not None or name in self.extended or self._differs(name, rows):
                 self.job.change(name, partial(writes.replace_rows, rows=rows, keys=keys))
         self._apply_output()
+
+    def count_stored(self, decided: OutcomeCounts, keys: DataFrame | None) -> tuple[OutcomeCounts, dict[str, int]]:
+        """Return the numbers of the stored rows of the documents `keys`, and of each table's rows.
+
+        Raises ManifestError if rows were appended alone, and a table does not have as many more as were decided.
+        """
+        base = self.job.base
+        if not self.appended or base is None or not self.schemas.keys() <= base.table_rows.keys():
+            return count_current_rows(self.job.run, self.schemas, keys)
+        # By the numbers of rows that the tables' logs have: the cost of a run follows its new rows.
+        new = by_table(decided)
+        expected = {name: base.table_rows[name] + new.get(name, 0) for name in self.schemas}
+        counts = {name: self._row_count(name, base) for name in self.schemas}
+        if counts != expected:
+            run, job = self.job.run, self.job.manifest.job
+            raise ManifestError(
+                f"run {run.run_id!r}, {job}: expected rows by table {expected}, found {counts}; another writer changed "
+                f"these tables: run {job} again with --full"
+            )
+        return decided, counts
+
+    def _row_count(self, name: str, base: Manifest) -> int:
+        """Return the number of rows of a table, which Delta knows without reading its files."""
+        table, spark = self._table(name), self.job.run.spark
+        if table.latest(spark) == base.outputs[name]:
+            return base.table_rows[name]
+        return table.read(spark, None).count()
 
     def _held(self, keys: DataFrame | None) -> set[str]:
         """Return the names of the tables that hold rows of the documents `keys`; None: those that may hold any rows."""
@@ -150,26 +188,3 @@ def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:
         table_creation.current_schema(run.spark, run.lake.table(name))
         check_columns(schema, run.pipeline.output, run.documents.name)
     check_partitions(run.spark, map(run.lake.table, schemas), run.pipeline.output)
-
-
-def count_by(rows: DataFrame, column: str) -> dict[str, int]:
-    """Return how many rows there are of each value of the column, in the values' order."""
-    # Sorted here: Spark would run two more jobs to sort a handful of rows.
-    return dict(sorted((row[column], row["count"]) for row in rows.groupBy(column).count().collect()))
-
-
-def current_rows(run: PipelineRun, names: Iterable[str], keys: DataFrame | None) -> DataFrame:
-    """Return a row per table and document in it: doc_id, `table`, `reason` (null where the table has none), `in_scope`.
-
-    in_scope: whether the document is one of `keys` (None: all are).
-    """
-    tables = []
-    for name in names:
-        rows = run.lake.read(run.spark, name)
-        reason = F.col("reason") if "reason" in rows.columns else F.lit(None).cast("string")
-        tables.append(rows.select(KEY, F.lit(name).alias("table"), reason.alias("reason")))
-    current = reduce(DataFrame.union, tables)
-    if keys is None:
-        return current.withColumn("in_scope", F.lit(True))
-    marked = current.join(keys.withColumn("in_scope", F.lit(True)), KEY, "left")
-    return marked.withColumn("in_scope", F.coalesce("in_scope", F.lit(False)))

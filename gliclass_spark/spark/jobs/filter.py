@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
@@ -13,8 +13,11 @@ from gliclass_spark.errors import ManifestError, TableError
 from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest, VersionRange
 from gliclass_spark.runs.settings import filter_settings
-from gliclass_spark.spark.delta.change_feed import rows_for_keys
-from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, count_by, current_rows
+from gliclass_spark.spark.delta.change_feed import Changes
+from gliclass_spark.spark.delta.column_names import helper
+from gliclass_spark.spark.delta.schema import KEY
+from gliclass_spark.spark.jobs.decision_counts import OutcomeCounts, by_table
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
@@ -23,25 +26,30 @@ from gliclass_spark.spark.transforms import filtering
 from gliclass_spark.spark.transforms.filtering import OUTCOMES
 from gliclass_spark.spark.transforms.rule_expressions import check_analysis, lenient_sql
 
+# Whether a key is in the changes of the source, and in those of the tags.
+_IN_SOURCE, _IN_TAGS = helper("in_source"), helper("in_tags")
+
 
 @dataclass(frozen=True)
 class _Scope:
-    """The documents to decide about, with their tags.
+    """The documents to decide about.
 
-    keys: doc_id of the documents in scope, and of deleted ones; None if all documents are in scope. only_new: whether
-    none of them had tags when the base decided: a document without tags has no decision.
+    documents: those in scope. tagged: those that have tags, with them. keys: doc_id of the documents in scope, and of
+    deleted ones; None if all documents are in scope. only_new: whether none of them had tags when the base decided: a
+    document without tags has no decision.
     """
 
     documents: DataFrame
-    tags: DataFrame
+    tagged: DataFrame
     keys: DataFrame | None
     only_new: bool = False
 
 
 @dataclass(frozen=True)
 class _Input:
-    """What a filter job reads: the versions that the last tag job left."""
+    """What a filter job reads: the versions that the last tag job left. Used within `lenient_sql`."""
 
+    run: PipelineRun
     tagged_by: Manifest
     documents: DataFrame
     tags: DataFrame
@@ -53,6 +61,17 @@ class _Input:
     @property
     def tags_range(self) -> VersionRange:
         return self.tagged_by.outputs["tags"]
+
+    @cached_property
+    def tagged(self) -> DataFrame:
+        """All documents with their tags."""
+        return _with_tags(self.run, self.documents, self.tags)
+
+    @cached_property
+    def schemas(self) -> dict[str, StructType]:
+        """The columns of the tables that the job writes."""
+        decided = filtering.decide(self.tagged, self.run.pipeline.rules, self.run.run_id, **date_settings(self.run, []))
+        return {name: filtering.with_outcome(decided, name).schema for name in OUTCOMES}
 
 
 def filter_step(run: PipelineRun) -> Manifest:
@@ -68,9 +87,8 @@ def filter_step(run: PipelineRun) -> Manifest:
     checked = _input(run, recent)
     pipeline.rules.check(checked.documents.columns, pipeline.label_set.names, run.title)
     with lenient_sql(spark):
-        tagged = _with_tags(run, checked.documents, checked.tags)
-        check_analysis(tagged, pipeline.rules, run.title, **dated)
-        check_schemas(run, _schemas(filtering.decide(tagged, pipeline.rules, run.run_id, **dated)))
+        check_analysis(checked.tagged, pipeline.rules, run.title, **dated)
+        check_schemas(run, checked.schemas)
     settings = filter_settings(pipeline, **dated)
     if (finished := finished_job(run, "filter", settings, recent)) is not None:
         return finished
@@ -80,17 +98,15 @@ def filter_step(run: PipelineRun) -> Manifest:
         lenient_sql(spark),
     ):
         job.fence(OUTCOMES)
-        source = _input(run, job.earlier)
+        # The tag job may have run again before this one claimed.
+        source = checked if last_success(job.earlier, "tag") == checked.tagged_by else _input(run, job.earlier)
         source_range, tags_range = source.source_range, source.tags_range
-        tagged = _with_tags(run, source.documents, source.tags)
-        decided = filtering.decide(tagged, pipeline.rules, run.run_id, **dated)
-        tables = DecisionTables(job, _schemas(decided))
+        tables = DecisionTables(job, source.schemas)
         tables.prepare()
         with job.timed("read"):
             scope = _read_scope(job, source)
-            tagged = _with_tags(run, scope.documents, scope.tags)
-            decided = job.cache(filtering.decide(tagged, pipeline.rules, run.run_id, **dated))
-            decided_counts = count_by(decided.select(filtering.outcome().alias("table")), "table")
+            decided = job.cache(filtering.decide(scope.tagged, pipeline.rules, run.run_id, **dated))
+            decided_counts = _count_outcomes(decided)
             decided_count = sum(decided_counts.values())
             waiting_count = scope.documents.count() - decided_count
         if waiting_count and source_range.until is not None:
@@ -103,27 +119,28 @@ def filter_step(run: PipelineRun) -> Manifest:
             decisions = {name: filtering.with_outcome(decided, name) for name in OUTCOMES}
             tables.write(decisions, decided_counts, scope.keys, only_new=scope.only_new)
         with job.timed("check"):
-            counts, document_count = _count_outcomes(run, scope)
+            stored_counts, table_rows = tables.count_stored(decided_counts, scope.keys)
+            document_count = sum(table_rows.values())
             expected_count = source.documents.count() if source_range.until is not None else decided_count
         if document_count != expected_count:
             raise ManifestError(
                 f"run {run.run_id!r}, filter: expected {expected_count} documents in {', '.join(OUTCOMES)}, found "
                 f"{document_count}; another writer changed these tables: run filter again with --full"
             )
+        stored = by_table(stored_counts)
         read = {"source": (run.documents.delta, source_range), "tags": (lake.table("tags"), tags_range)}
         return job.succeed(
             rows_in=decided_count,
             waiting=waiting_count,
             documents=document_count,
+            kept=stored.get("kept", 0),
+            rejected={reason: n for (table, reason), n in stored_counts.items() if table == "rejected"},
+            quarantined=stored.get("quarantined", 0),
+            table_rows=table_rows,
             columns_hash=tables.columns_hash,
             outputs=lake.latest(spark, OUTCOMES),
             **job.versions_read(scope.keys is None, **read),
-            **counts,
         )
-
-
-def _schemas(decided: DataFrame) -> dict[str, StructType]:
-    return {name: filtering.with_outcome(decided, name).schema for name in OUTCOMES}
 
 
 def _input(run: PipelineRun, recent: list[Manifest]) -> _Input:
@@ -140,7 +157,7 @@ def _input(run: PipelineRun, recent: list[Manifest]) -> _Input:
         )
     documents = run.documents.read(manifest.inputs["source"].until)
     tags = run.lake.table("tags").read(run.spark, manifest.outputs["tags"].until)
-    return _Input(manifest, documents, tags.where(F.col("label_set_hash") == label_set.hash))
+    return _Input(run, manifest, documents, tags.where(F.col("label_set_hash") == label_set.hash))
 
 
 def _with_tags(run: PipelineRun, documents: DataFrame, tags: DataFrame) -> DataFrame:
@@ -153,28 +170,41 @@ def _read_scope(job: Job, read: _Input) -> _Scope:
     run = job.run
     source = run.documents.delta if read.source_range.until is not None else None
     if source is None or job.base is None:
-        return _Scope(read.documents, read.tags, None)
+        return _Scope(read.documents, read.tagged, None)
     of_label_set = F.col("label_set_hash") == run.pipeline.label_set.hash
     changed = job.changes("source", source, read.source_range, run.documents.select_columns)
     tags = run.lake.table("tags")
     retagged = job.changes("tags", tags, read.tags_range, lambda rows, _: rows.where(of_label_set))
     if changed.full_scan or retagged.full_scan:
-        return _Scope(read.documents, read.tags, None)
-    keys = changed.keys().union(retagged.keys())
+        return _Scope(read.documents, read.tagged, None)
+    keys = [_marked(changed.keys(), in_source=True), _marked(retagged.keys(), in_tags=True)]
     for name in OUTCOMES if job.contested else ():
-        keys = keys.union(job.rows_of_unfinished_runs(name))
-    keys = job.cache(keys.distinct())
-    documents, in_scope = rows_for_keys(keys, changed, read.documents), rows_for_keys(keys, retagged, read.tags)
-    return _Scope(documents, in_scope, keys, changed.only_new and retagged.only_new)
+        keys.append(_marked(job.rows_of_unfinished_runs(name)))
+    of_key = reduce(DataFrame.union, keys).groupBy(KEY)
+    marked = job.cache(of_key.agg(*(F.bool_or(mark).alias(mark) for mark in (_IN_SOURCE, _IN_TAGS))))
+    [missing] = marked.agg(*(F.count_if(~F.col(mark)).alias(mark) for mark in (_IN_SOURCE, _IN_TAGS))).collect()
+    documents = _rows_in_scope(changed, read.documents, marked.where(~F.col(_IN_SOURCE)), missing[_IN_SOURCE])
+    in_scope = _rows_in_scope(retagged, read.tags, marked.where(~F.col(_IN_TAGS)), missing[_IN_TAGS])
+    only_new = changed.only_new and retagged.only_new
+    return _Scope(documents, _with_tags(run, documents, in_scope), marked.select(KEY), only_new)
 
 
-def _count_outcomes(run: PipelineRun, scope: _Scope) -> tuple[dict[str, Any], int]:
-    """Return the manifest's counts of the documents in scope, and how many documents the tables hold in all."""
-    rows = current_rows(run, OUTCOMES, scope.keys).groupBy("table", "reason", "in_scope").count().collect()
-    in_scope = [row for row in rows if row["in_scope"]]
-    counts = {
-        "kept": sum(row["count"] for row in in_scope if row["table"] == "kept"),
-        "rejected": {row["reason"]: row["count"] for row in in_scope if row["table"] == "rejected"},
-        "quarantined": sum(row["count"] for row in in_scope if row["table"] == "quarantined"),
-    }
-    return counts, sum(row["count"] for row in rows)
+def _marked(keys: DataFrame, *, in_source: bool = False, in_tags: bool = False) -> DataFrame:
+    """Return the keys, marked with whether they are in the changes of the source, and in those of the tags."""
+    return keys.select(KEY, F.lit(in_source).alias(_IN_SOURCE), F.lit(in_tags).alias(_IN_TAGS))
+
+
+def _rows_in_scope(changes: Changes, snapshot: DataFrame, unchanged: DataFrame, unchanged_count: int) -> DataFrame:
+    """Return the rows of the changes, and those of the keys in scope that did not change from the table's snapshot.
+
+    The snapshot is not read if there are none: the cost of a run follows its new rows.
+    """
+    if not unchanged_count:
+        return changes.rows
+    return changes.rows.unionByName(snapshot.join(F.broadcast(unchanged.select(KEY)), KEY, "left_semi"))
+
+
+def _count_outcomes(decided: DataFrame) -> OutcomeCounts:
+    """Return the number of documents of each table, and for `rejected` of each reason."""
+    rows = decided.groupBy(filtering.outcome().alias("table"), "reason").count().collect()
+    return {(row["table"], row["reason"]): row["count"] for row in rows}

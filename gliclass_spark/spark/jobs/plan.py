@@ -19,17 +19,13 @@ from gliclass_spark.runs.settings import tag_settings
 from gliclass_spark.spark.delta.change_feed import full_scan, read_changes
 from gliclass_spark.spark.delta.column_names import column, helper
 from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.jobs.decision_tables import count_by
+from gliclass_spark.spark.jobs.decision_counts import count_by
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
+from gliclass_spark.spark.jobs.tag_steps.pending import count_pending, pending_documents
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import worker_settings
 from gliclass_spark.spark.jobs.tag_steps.tag_check import check
-from gliclass_spark.spark.jobs.tag_steps.tag_input import (
-    count_pending,
-    live_tags,
-    pending_documents,
-    source_range,
-)
+from gliclass_spark.spark.jobs.tag_steps.tag_input import live_tags, source_range
 from gliclass_spark.spark.session import task_slots
 from gliclass_spark.spark.source import with_content
 from gliclass_spark.spark.transforms import exploring, filtering, routing, tagging
@@ -100,23 +96,23 @@ def plan(
         first = _first_estimate(run, documents, model)
         on_first_estimate(first)
         document_count = first.documents
-    contents = with_content(changes.rows, run.pipeline.source.text)
-    pending = pending_documents(run, contents, model, recent).persist()
-    pending_count, text_count = count_pending(pending)
+    tags = run.lake.read(run.spark, "tags") if run.lake.exists(run.spark, "tags") else None
+    pending = pending_documents(run, changes, tags, model, recent).persist()
+    counts = count_pending(pending)
 
     sample_ids = pending.orderBy(F.xxhash64(KEY)).limit(sample_rows).select(KEY)
     sample_documents = changes.rows.join(sample_ids, KEY, "left_semi").persist()
-    sample, usage = _score_sample(run, sample_documents, min(sample_rows, pending_count), model)
-    outcomes = _sample_outcomes(run, sample, pending_count / len(sample) if sample else 0.0)
-    if run.lake.exists(run.spark, "tags"):
+    sample, usage = _score_sample(run, sample_documents, min(sample_rows, counts.documents), model)
+    outcomes = _sample_outcomes(run, sample, counts.documents / len(sample) if sample else 0.0)
+    if tags is not None:
         outcomes = _with_scored_documents(run, documents.join(pending.select(KEY), KEY, "left_anti"), model, outcomes)
     elif changes.full_scan:
-        document_count = pending_count
+        document_count = counts.documents
     if document_count is None:
         document_count = documents.count()
     # Equal texts are scored once.
-    estimates = _estimate(usage, text_count / len(sample) if sample else 0.0, task_slots(run.spark))
-    return Plan(document_count, pending_count, len(sample), *estimates, _in_order(run, outcomes))
+    estimates = _estimate(usage, counts.texts / len(sample) if sample else 0.0, task_slots(run.spark))
+    return Plan(document_count, counts.documents, len(sample), *estimates, _in_order(run, outcomes))
 
 
 def _first_estimate(run: PipelineRun, documents: DataFrame, model: ModelRef) -> Plan:

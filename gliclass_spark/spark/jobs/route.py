@@ -11,7 +11,8 @@ from gliclass_spark.runs.freshness import last_success
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.runs.settings import route_settings
 from gliclass_spark.spark.delta.schema import KEY
-from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas, count_by, current_rows
+from gliclass_spark.spark.jobs.decision_counts import OutcomeCounts, by_table, current_rows
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables, check_schemas
 from gliclass_spark.spark.jobs.job_run import Job, claimed_job, finished_job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.run_date import date_settings
@@ -56,16 +57,17 @@ def route_step(run: PipelineRun) -> Manifest:
             keys = None if changes.full_scan else changes.keys()
             routed = job.cache(routing.route(changes.rows, rules, run.run_id, **dated))
             routed_counts, changed_count = _count_routes(routed)
-            expected = {**no_rows, **routed_counts}
+            expected = {**no_rows, **by_table(routed_counts)}
         with job.timed("write"):
             decisions = {name: routing.to_destination(routed, name) for name in rules.destinations}
             tables.write(decisions, routed_counts, keys, only_new=changes.only_new)
             _empty(job, former_destinations)
         with job.timed("check"):
-            current = current_rows(run, rules.destinations, keys).where("in_scope")
-            counts = {**no_rows, **count_by(current, "table")}
-            is_single = rules.routing == "first_match"
-            document_count = sum(counts.values()) if is_single else current.select(KEY).distinct().count()
+            stored, table_rows = tables.count_stored(routed_counts, keys)
+            counts = {**no_rows, **by_table(stored)}
+            document_count = sum(counts.values())
+            if rules.routing != "first_match":  # a document may be in several tables
+                document_count = changed_count if tables.appended else _count_documents(run, keys)
         if counts != expected:
             raise ManifestError(
                 f"run {run.run_id!r}, route: expected rows by destination {expected}, found {counts}; "
@@ -76,6 +78,7 @@ def route_step(run: PipelineRun) -> Manifest:
             documents=kept.count(),
             routed=counts,
             routed_documents=document_count,
+            table_rows=table_rows,
             columns_hash=tables.columns_hash,
             outputs=lake.latest(spark, rules.destinations),
             **job.versions_read(changes.full_scan, kept=(lake.table("kept"), kept_range)),
@@ -117,9 +120,15 @@ def _empty(job: Job, former_destinations: list[str]) -> None:
             job.truncate(name)
 
 
-def _count_routes(routed: DataFrame) -> tuple[dict[str, int], int]:
+def _count_routes(routed: DataFrame) -> tuple[OutcomeCounts, int]:
     """Return the number of documents of each route, and of all documents: each has one route or more."""
     routes = routed.select(F.posexplode(routing.ROUTES).alias("index", "route"))
     counted = routes.groupBy("route").agg(F.count("*").alias("rows"), F.count_if(F.col("index") == 0).alias("first"))
-    rows = sorted(counted.collect(), key=lambda row: row["route"])
-    return {row["route"]: row["rows"] for row in rows}, sum(row["first"] for row in rows)
+    rows = counted.collect()
+    return {(row["route"], None): row["rows"] for row in rows}, sum(row["first"] for row in rows)
+
+
+def _count_documents(run: PipelineRun, keys: DataFrame | None) -> int:
+    """Return how many of the documents `keys` (None: of all) the destinations hold."""
+    in_scope = current_rows(run, run.pipeline.rules.destinations, keys).where("in_scope")
+    return in_scope.select(KEY).distinct().count()

@@ -25,11 +25,7 @@ from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import Scored, score_pending
 from gliclass_spark.spark.jobs.tag_steps.tag_check import check
 from gliclass_spark.spark.jobs.tag_steps.tag_counts import check_errors, verify_tags
-from gliclass_spark.spark.jobs.tag_steps.tag_input import (
-    TagInput,
-    live_tags,
-    read_input,
-)
+from gliclass_spark.spark.jobs.tag_steps.tag_input import TagInput, live_tags, read_input
 from gliclass_spark.spark.transforms import exploring
 
 _TAG_KEY = (KEY, "label_set_hash")
@@ -57,18 +53,19 @@ def tag_step(run: PipelineRun) -> Manifest:
         tag_input = read_input(job, source, model)
         job.facts |= {
             "rows_in": tag_input.changed_count,
-            "tagged": tag_input.pending_count,
+            "tagged": tag_input.counts.documents,
             "full_scan": tag_input.full_scan,
             "model_loads": 0,
         }
-        scored = _score(job, tag_input, model) if tag_input.pending_count else None
-        retagged_count = _merge(job, tag_input, scored.rows if scored is not None else None, model)
-        counts = verify_tags(job, tag_input.documents if source is not None else None)
+        scored = _score(job, tag_input, model) if tag_input.counts.documents else None
+        appended = _merge(job, tag_input, scored.rows if scored is not None else None, model)
+        counts = verify_tags(job, tag_input.documents if source is not None else None, appended=appended)
         if scored is not None and scored.is_staged:
             job.truncate("staged")
         read = job.versions_read(tag_input.full_scan, source=(source, tag_input.version))
-        facts = {**job.facts, **counts, "retagged": retagged_count, "tombstoned": tag_input.deleted_count, **read}
-        return job.succeed(outputs=run.lake.latest(run.spark, ["tags"]), **facts)
+        tag_counts = {"retagged": tag_input.counts.live_rows, "tombstoned": tag_input.deleted_count, **counts}
+        outputs = run.lake.latest(run.spark, ["tags"])
+        return job.succeed(outputs=outputs, **{**job.facts, **tag_counts, **read})
 
 
 def _score(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
@@ -79,44 +76,34 @@ def _score(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
         label_set = calibrated(pipeline.label_set, model.folder / CALIBRATION)
         decided = exploring.decide_labels(scored.rows, label_set, pipeline.exploration)
         scored = replace(scored, rows=job.cache(decided))
-    check_errors(job, scored, tag_input.pending_count)
+    check_errors(job, scored, tag_input.counts.documents)
     return scored
 
 
-def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None, model: ModelRef) -> int:
-    """Merge scored rows and tombstones into `tags`. Return how many of the scored documents had tags before."""
-    run = job.run
+def _merge(job: Job, tag_input: TagInput, scored: DataFrame | None, model: ModelRef) -> bool:
+    """Merge scored rows and tombstones into `tags`. Return whether rows were appended alone, or none written."""
+    run, counts = job.run, tag_input.counts
     with job.timed("write"):
         table_creation.ensure(run.spark, run.lake.table("tags"), run.spec(TAGS_SPEC))
-        existing_count, retagged_count = 0, 0
-        if scored is not None and tag_input.tags_exist:
-            existing_count, retagged_count = _count_existing(run, scored)
         rows = [scored.withColumn("run_id", F.lit(run.run_id))] if scored is not None else []
-        changed = _changed_decisions(job, tag_input.pending, model) if tag_input.tags_exist and job.base is None else []
-        if rows and not existing_count and not changed and not job.contested:
+        changed = _changed_decisions(job, tag_input, model) if job.base is None else []
+        if rows and not counts.rows and not changed and not job.contested:
             # A MERGE would read the table twice to find that out. But it sees rows that an earlier run, which may be
             # alive, writes at this moment.
-            job.append("tags", rows[0].coalesce(ceil(tag_input.pending_count / _FILE_ROWS)))
+            job.append("tags", rows[0].coalesce(ceil(counts.documents / _FILE_ROWS)))
         elif rows or changed:
             job.change("tags", partial(writes.upsert, rows=reduce(DataFrame.unionByName, rows + changed), key=_TAG_KEY))
         if tag_input.deleted_count:
             job.change("tags", partial(writes.write_tombstones, deleted=tag_input.deleted, run_id=run.run_id))
-    return retagged_count
+    return not (counts.rows or changed or job.contested or tag_input.deleted_count)
 
 
-def _count_existing(run: PipelineRun, scored: DataFrame) -> tuple[int, int]:
-    """Return how many rows of `tags` have the key of a scored one, and how many of these are no tombstones."""
-    tags = run.lake.read(run.spark, "tags").where(F.col("label_set_hash") == run.pipeline.label_set.hash)
-    existing = tags.join(scored.select(KEY), KEY, "left_semi")
-    counted = existing.agg(F.count("*").alias("all"), F.count_if(F.col("deleted_at").isNull()).alias("live"))
-    [counts] = counted.collect()
-    return counts["all"], counts["live"]
-
-
-def _changed_decisions(job: Job, pending: DataFrame, model: ModelRef) -> list[DataFrame]:
+def _changed_decisions(job: Job, tag_input: TagInput, model: ModelRef) -> list[DataFrame]:
     """Return the existing rows whose labels change with the pipeline's exploration share; an empty list if none do."""
+    if tag_input.tags is None:
+        return []
     pipeline = job.run.pipeline
-    existing = live_tags(job.run).select(*TAGS.names).join(pending, KEY, "left_anti")
+    existing = live_tags(job.run).select(*TAGS.names).join(tag_input.pending, KEY, "left_anti")
     label_set = calibrated(pipeline.label_set, model.folder / CALIBRATION)
     if label_set is not pipeline.label_set:  # the thresholds of this model alone
         existing = existing.where(F.col("model_digest") == model.digest)

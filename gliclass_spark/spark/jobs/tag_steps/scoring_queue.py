@@ -21,7 +21,8 @@ from gliclass_spark.spark.delta import table_creation
 from gliclass_spark.spark.delta.schema import KEY, STAGED_SPEC
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
-from gliclass_spark.spark.jobs.tag_steps.tag_input import TagInput, count_pending
+from gliclass_spark.spark.jobs.tag_steps.pending import count_pending
+from gliclass_spark.spark.jobs.tag_steps.tag_input import TagInput
 from gliclass_spark.spark.session import threads_per_task
 from gliclass_spark.spark.source_files import UNREADABLE_FILE
 from gliclass_spark.spark.transforms import tagging
@@ -53,11 +54,12 @@ def score_pending(job: Job, tag_input: TagInput, model: ModelRef) -> Scored:
     """Score the pending documents, but for those that an earlier attempt staged; add the speed to the job's facts."""
     run = job.run
     with job.timed("score"):
-        queue, count, text_count = tag_input.pending, tag_input.pending_count, tag_input.text_count
+        queue, counts = tag_input.pending, tag_input.counts
         is_staged = run.lake.exists(run.spark, "staged") and not run.lake.read(run.spark, "staged").isEmpty()
         if is_staged:
             queue = job.cache(tagging.rows_without_scores(queue, _staged_rows(run, tag_input.pending, model)))
-            count, text_count = count_pending(queue)
+            counts = count_pending(queue)
+        count, text_count = counts.documents, counts.texts
         slice_count = ceil(count / _SLICE_ROWS)
         if text_count < count:
             job.notes.append(f"{count} documents with {text_count} distinct texts: equal texts were scored once")

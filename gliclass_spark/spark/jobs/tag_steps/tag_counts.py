@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame, Row
@@ -11,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's use
 
 from gliclass_spark.errors import ErrorShareError, ManifestError, TableError
 from gliclass_spark.runs.manifest import HISTOGRAM_BINS
+from gliclass_spark.spark.delta.change_feed import UnreadableFeedError, unreadable_feed_errors
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
 from gliclass_spark.spark.jobs.tag_steps.scoring_queue import ERROR_CODE, Scored, keep_scores
@@ -46,16 +49,17 @@ def check_errors(job: Job, scored: Scored, expected_count: int) -> None:
         )
 
 
-def verify_tags(job: Job, documents: DataFrame | None) -> dict[str, Any]:
+def verify_tags(job: Job, documents: DataFrame | None, *, appended: bool) -> dict[str, Any]:
     """Return the manifest's counts of `tags`, read back from the table.
 
-    Raises ManifestError unless the table has tags of exactly as many documents as `documents` has; None, of a
-    source without versions, is not compared.
+    appended: whether the job has changed no row that was there. Raises ManifestError unless the table has tags of
+    exactly as many documents as `documents` has; None, of a source without versions, is not compared.
     """
     run = job.run
     with job.timed("check"):
-        rows = _counted_scores(run)
-        tagged_count = sum(row["documents"] for row in rows)
+        counted = _count_appended(job) if appended else None
+        rows, earlier_count = counted or (_counted_scores(run, live_tags(run)), 0)
+        tagged_count = earlier_count + sum(row["documents"] for row in rows)
         expected_count = documents.count() if documents is not None else tagged_count
     if tagged_count != expected_count:
         raise ManifestError(
@@ -76,8 +80,27 @@ def verify_tags(job: Job, documents: DataFrame | None) -> dict[str, Any]:
     }
 
 
-def _counted_scores(run: PipelineRun) -> list[Row]:
-    """Return counts of the rows in `tags`, and of the scores of those that this run wrote, in one scan of the table.
+def _count_appended(job: Job) -> tuple[list[Row], int] | None:
+    """Return the counts of this run's rows, by the table's change data feed, and how many documents had tags before.
+
+    None without a base, without a feed, or if another writer changed rows since the base: then all are to be counted.
+    """
+    run, base, table = job.run, job.base, job.run.lake.table("tags")
+    if base is None or base.documents is None:
+        return None
+    versions, latest = base.outputs["tags"], table.latest(run.spark)
+    if latest == versions:
+        return [], base.documents
+    with suppress(UnreadableFeedError), unreadable_feed_errors():
+        feed = table.change_feed(run.spark, replace(latest, since=versions.until))
+        rows = _counted_scores(run, feed.where(F.col("label_set_hash") == run.pipeline.label_set.hash))
+        if all(row["own"] for row in rows):
+            return rows, base.documents
+    return None
+
+
+def _counted_scores(run: PipelineRun, tags: DataFrame) -> list[Row]:
+    """Return counts of rows of `tags`, and of the scores of those that this run wrote, in one scan.
 
     Rows: own (whether this run wrote them), code (of their error), label, bin (of the histogram) and has_label (null
     for rows without scores, or of earlier runs), scores and documents (their numbers).
@@ -85,7 +108,7 @@ def _counted_scores(run: PipelineRun) -> list[Row]:
     own = F.col("run_id") == run.run_id
     # One row per score of the run's own rows, and one for any other row: `index` is 0 or null in one row per document.
     scores = F.posexplode_outer(F.when(own, F.col("scores"))).alias("index", "label", "score")
-    exploded = live_tags(run).select(own.alias("own"), F.expr(ERROR_CODE).alias("code"), "labels", scores)
+    exploded = tags.select(own.alias("own"), F.expr(ERROR_CODE).alias("code"), "labels", scores)
     score_bin = F.least(F.floor(F.col("score") * HISTOGRAM_BINS), F.lit(HISTOGRAM_BINS - 1))
     has_label = F.expr("array_contains(labels, label)")
     grouped = exploded.groupBy("own", "code", "label", score_bin.alias("bin"), has_label.alias("has_label"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that Spark's users know
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
@@ -17,9 +17,8 @@ from gliclass_spark.spark.delta.schema import KEY
 from gliclass_spark.spark.delta.table_ref import TableRef
 from gliclass_spark.spark.jobs.job_run import Job
 from gliclass_spark.spark.jobs.pipeline_run import PipelineRun
+from gliclass_spark.spark.jobs.tag_steps.pending import PendingCounts, count_pending, pending_documents
 from gliclass_spark.spark.source import with_content
-from gliclass_spark.spark.source_files import SOURCE_ERROR
-from gliclass_spark.spark.transforms.tagging import rows_without_scores
 
 logger = logging.getLogger(__name__)
 
@@ -30,21 +29,20 @@ class TagInput:
 
     version: the version of the source. documents: all of them at that version. contents: doc_id,
     content_hash and text of the changed ones (see `with_content`). pending: those without scores (see
-    `pending_documents`). text_count: the number of their distinct texts. deleted: doc_id of documents that left the
-    source. tags_exist: whether the table `tags` existed before.
+    `pending_documents`), and their counts. deleted: doc_id of documents that left the source. tags: the rows of the
+    table `tags` before this job writes to it; None if there was no table.
     """
 
     version: VersionRange
     documents: DataFrame
     contents: DataFrame
     pending: DataFrame
+    counts: PendingCounts
     deleted: DataFrame
+    tags: DataFrame | None
     full_scan: bool
     changed_count: int
-    pending_count: int
-    text_count: int
     deleted_count: int
-    tags_exist: bool
 
 
 def source_range(
@@ -87,62 +85,41 @@ def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:
         else:
             changes = job.changes("source", source, version, run.documents.select_columns)
             changes = _with_rows_of_unfinished_runs(job, documents, changes)
+        tags = _tags_before(run)
+        pending = job.cache(pending_documents(run, changes, tags, model, [*job.earlier, job.manifest]))
+        counts = count_pending(pending)
+        changes = replace(changes, deleted=_deleted_documents(changes, tags))
+        # Until there are tags, every changed document is pending.
+        changed_count, deleted_count = changes.count() if tags is not None else (counts.documents, 0)
         if changes.full_scan:
             run.documents.check_ids(documents)
-        else:
+        elif (
+            tags is None
+            or job.contested
+            or not changes.only_new
+            or counts.live_rows
+            or counts.documents < changed_count
+        ):
             _check_changed_ids(run, documents, changes)
-        contents = with_content(changes.rows, run.pipeline.source.text)
-        pending = job.cache(pending_documents(run, contents, model, [*job.earlier, job.manifest]))
-        tags_exist = run.lake.exists(run.spark, "tags")
-        deleted = _deleted_documents(run, changes)
-        deleted_count = deleted.count() if tags_exist else 0
-        # Until there are tags, every changed document is pending.
-        pending_count, text_count = count_pending(pending)
-        changed_count = changes.rows.count() if tags_exist else pending_count
-        counts = changed_count, pending_count, text_count, deleted_count
-    return TagInput(version, documents, contents, pending, deleted, changes.full_scan, *counts, tags_exist)
+        # Else each id was inserted once, and `tags`, which has a row of every document of the base, does not have it.
+    return TagInput(
+        version=version,
+        documents=documents,
+        contents=with_content(changes.rows, run.pipeline.source.text),
+        pending=pending,
+        counts=counts,
+        deleted=changes.deleted,
+        tags=tags,
+        full_scan=changes.full_scan,
+        changed_count=changed_count,
+        deleted_count=deleted_count,
+    )
 
 
 def live_tags(run: PipelineRun) -> DataFrame:
     """Return the rows of `tags` for the pipeline's label set, without tombstones."""
     tags = run.lake.read(run.spark, "tags")
     return tags.where((F.col("label_set_hash") == run.pipeline.label_set.hash) & F.col("deleted_at").isNull())
-
-
-def pending_documents(run: PipelineRun, contents: DataFrame, model: ModelRef, recent: list[Manifest]) -> DataFrame:
-    """Return doc_id, content_hash and text_id of the documents to score; `run.retag` decides which tags are current.
-
-    text_id: equal for documents with equal texts, which the model scores once. Documents that the source could not read
-    have errors of their own.
-    """
-    is_text = F.col(SOURCE_ERROR).isNull() if SOURCE_ERROR in contents.columns else F.lit(True)
-    text_id = F.coalesce(F.when(is_text, F.col("content_hash")), KEY)
-    documents = contents.select(KEY, "content_hash", text_id.alias("text_id"))
-    if not run.lake.exists(run.spark, "tags"):
-        return documents
-    current: dict[str, Column] = {
-        "changed": F.col("model_digest") == model.digest,
-        "none": F.lit(True),
-        "all": _tagged_by_unfinished_attempt(run, recent),
-    }
-    return rows_without_scores(documents, live_tags(run).where(current[run.retag]))
-
-
-def count_pending(pending: DataFrame) -> tuple[int, int]:
-    """Return the number of pending documents, and of their distinct texts."""
-    counts = pending.agg(F.count("*").alias("documents"), F.count_distinct("text_id").alias("texts"))
-    [row] = counts.collect()
-    return row["documents"], row["texts"]
-
-
-def _tagged_by_unfinished_attempt(run: PipelineRun, recent: list[Manifest]) -> Column:
-    """Return whether a row was written by this run, in an attempt that followed its last success."""
-    attempts = [row for row in recent if (row.job, row.run_id) == ("tag", run.run_id)]
-    last = last_success(attempts, "tag")
-    starts = [row.started_at for row in attempts if last is None or row.sequence > last.sequence]
-    if not starts:
-        return F.lit(False)
-    return (F.col("run_id") == run.run_id) & (F.col("tagged_at") >= F.lit(min(starts)))
 
 
 def _is_overtaken(job: Job) -> bool:
@@ -160,14 +137,24 @@ def _with_rows_of_unfinished_runs(job: Job, documents: DataFrame, changes: Chang
     keys = job.cache(written.join(changes.keys(), KEY, "left_anti"))
     rows = documents.join(F.broadcast(keys), KEY, "left_semi")
     deleted = keys.join(rows.select(KEY), KEY, "left_anti")
-    return replace(changes, rows=changes.rows.unionByName(rows), deleted=changes.deleted.union(deleted))
+    return replace(changes, rows=changes.rows.unionByName(rows), deleted=changes.deleted.union(deleted), counts=None)
 
 
-def _deleted_documents(run: PipelineRun, changes: Changes) -> DataFrame:
+def _tags_before(run: PipelineRun) -> DataFrame | None:
+    """Return the rows of `tags` at its latest version; None if there is no table.
+
+    At that version: once the job has written to the table, Spark would plan, and compute, all anew that it has cached
+    of the latest one.
+    """
+    table = run.lake.table("tags")
+    return table.read(run.spark, table.latest(run.spark).until) if table.exists(run.spark) else None
+
+
+def _deleted_documents(changes: Changes, tags: DataFrame | None) -> DataFrame:
     """Return doc_id of the documents that left the source: by the feed, or in a full scan by the tags."""
-    if not changes.full_scan or not run.lake.exists(run.spark, "tags"):
+    if not changes.full_scan or tags is None:
         return changes.deleted
-    tagged = run.lake.read(run.spark, "tags").where(F.col("deleted_at").isNull()).select(KEY).distinct()
+    tagged = tags.where(F.col("deleted_at").isNull()).select(KEY).distinct()
     return tagged.join(changes.rows.select(KEY), KEY, "left_anti")
 
 
