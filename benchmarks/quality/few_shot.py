@@ -45,6 +45,7 @@ from gliclass_spark.training.evaluation.baselines import EmbeddingClassifier, si
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import (
+    HEAD_FALLBACK,
     START_WEIGHT_EXAMPLES,
     START_WEIGHT_FOLDS,
     START_WEIGHT_PENALTY,
@@ -117,6 +118,7 @@ def settings(head_only: bool) -> dict[str, Any]:
         "start_weight_folds": START_WEIGHT_FOLDS,
         "start_weight_examples": START_WEIGHT_EXAMPLES,
         "standard_errors": STANDARD_ERRORS,
+        "head_fallback": HEAD_FALLBACK.model_dump(),
     }
     return {"model": resolve_model(MODEL).digest, **(head if head_only else whole)}
 

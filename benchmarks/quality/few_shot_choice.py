@@ -80,6 +80,7 @@ COUNTS = (16, 32, 64, 100, 200)
 LEAST_COUNTS = (16, 32)
 MOST_COUNTS = (100, 200, 400, None)
 STANDARD_ERRORS = (0.0, 1.0, 2.0)
+CLEAR_GAIN_RULE = f"held out folds, 2 s.e., c = {LEAST_COUNTS[0]} to any"
 
 Row = dict[str, Any]
 Shares = Sequence[float]
@@ -98,7 +99,7 @@ class Draw:
     def config(self) -> TrainingConfig:
         """The settings of `evaluate --shots`, without an average of weights."""
         return few_shot_config(self.examples, self.seed).model_copy(
-            update={"start_weight_folds": None, "start_weight_examples": None}
+            update={"start_weight_folds": None, "start_weight_examples": None, "head_fallback": None}
         )
 
     def f1(self, classifier: Classifier) -> float:
@@ -151,14 +152,19 @@ def whole_model(draw: Draw) -> Row:
 
 
 def held_out_folds(draw: Draw, folds: int = 2) -> Row:
+    """Gains of held-out examples by share, of trainings of the whole model."""
+    config = draw.config
+    texts = config.sampling.texts * (folds - 1) // folds
+    config = config.model_copy(update={"sampling": config.sampling.model_copy(update={"texts": texts})})
+    return held_out_gains_row(draw, folds, config)
+
+
+def held_out_gains_row(draw: Draw, folds: int, config: TrainingConfig) -> Row:
     """Mean gains in log likelihood of held-out examples by share, and standard errors: each fold by its own training.
 
     The logits are divided by a temperature, the best of each share.
     """
     start = load(resolve_model(MODEL))
-    config = draw.config
-    texts = config.sampling.texts * (folds - 1) // folds
-    config = config.model_copy(update={"sampling": config.sampling.model_copy(update={"texts": texts})})
 
     def train_fold(model: Model, examples: Sequence[LabelledSet]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -194,8 +200,13 @@ def reworded(draw: Draw) -> Row:
 
 
 def head(draw: Draw) -> Row:
-    """F1 of the training of the projections alone, held at the start by an L2 penalty."""
-    return {"f1": [draw.f1(trained_on(draw.examples, head_config()).engine(0.0))]}
+    """F1 by share of the training of the projections alone, held at the start by an L2 penalty."""
+    return {"f1": by_share(draw, trained_on(draw.examples, head_config()))}
+
+
+def head_folds(draw: Draw) -> Row:
+    """Gains of held-out examples by share, of trainings of the projections alone."""
+    return held_out_gains_row(draw, 2, head_config())
 
 
 def regression(draw: Draw) -> Row:
@@ -217,6 +228,7 @@ TRAININGS = {
         longer,
         low_rank,
         head,
+        head_folds,
         regression,
         reworded,
         more_examples,
@@ -260,7 +272,9 @@ def enough_examples(rows: Sequence[Row]) -> int | None:
     """Return with how many examples CLEAR_GAIN is twice its standard error, by the median deviation of the draws."""
     share = SHARES.index(CLEAR_GAIN_SHARE)
     deviations = [
-        row["tempered_gain_error"][share] * row["examples"] ** 0.5 for row in rows if "tempered_gain_error" in row
+        row["tempered_gain_error"][share] * row["examples"] ** 0.5
+        for row in rows
+        if row["training"] == held_out_folds.__name__
     ]
     return round((2 * median(deviations) / CLEAR_GAIN) ** 2) if deviations else None
 
@@ -297,6 +311,10 @@ def rules() -> Iterator[tuple[str, tuple[str, ...], Rule]]:
             rule = partial(evidence_f1, folds=folds.__name__, errors=errors, least_count=least, most_count=most)
             name = f"{folds.__name__.replace('_', ' ')}, {errors:g} s.e., c = {least} to {most or 'any'}"
             yield name, ("whole_model", folds.__name__), rule
+    for likelier, count in product((True, False), (0, LEAST_COUNTS[0])):
+        rule = partial(fallback_f1, likelier=likelier, count=count)
+        name = f"{CLEAR_GAIN_RULE}, else head{' if likelier' if likelier else ''}, c = {count}"
+        yield name, ("whole_model", "held_out_folds", "head", "head_folds"), rule
     yield "head", ("head",), lambda rows: float(rows["head"]["f1"][0])
     yield "regression on logits", ("regression",), lambda rows: float(rows["regression"]["f1"][0])
 
@@ -320,6 +338,19 @@ def evidence_f1(
     share = SHARES[-1 - int(bound[::-1].argmax())]
     least, most = (1.0 if count is None else count / (row["examples"] + count) for count in (least_count, most_count))
     return float(np.interp(min(max(share, least), most), SHARES, row["f1"]))
+
+
+def fallback_f1(rows: dict[str, Row], *, likelier: bool, count: float) -> float:
+    """F1 of the share of evidence_f1 with two standard errors; where that is 1, of the head with the share c / (n + c).
+
+    likelier: the head only where held-out examples become likelier by it in the mean, else the model as it was.
+    """
+    gain, error = (np.array(rows["held_out_folds"][key]) for key in ("tempered_gain", "tempered_gain_error"))
+    if (gain - 2 * error).max() > 0:
+        return evidence_f1(rows, folds="held_out_folds", errors=2, least_count=LEAST_COUNTS[0], most_count=None)
+    if likelier and rows["head_folds"]["tempered_gain"][0] <= 0:
+        return float(rows["whole_model"]["f1"][-1])
+    return averaged_f1(rows, count=count, training="head")
 
 
 def rules_table(rows: Sequence[Row]) -> list[Row]:

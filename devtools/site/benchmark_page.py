@@ -134,7 +134,9 @@ PRINTERS: dict[str, Printer] = {
         "Ways to train on eight examples of each label",
         "Macro-F1 on sets that the embedded model was not trained on. c: the weights before the training count like so "
         "many examples. Held out: their share is the one that raises the likelihood of held-out examples most, so many "
-        "standard errors below the mean gain, within what the two c allow.",
+        "standard errors below the mean gain, within what the two c allow. Else head: where that leaves "
+        "the model as it was, its head alone is trained, and averaged with c; if likelier: only where held-out "
+        "examples become likelier by it in the mean.",
         plain,
     ),
     "few_shot_head.json": (

@@ -20,7 +20,7 @@ from gliclass_spark.config.pipeline import Pipeline, Source
 from gliclass_spark.config.retraining import GateRules, Ppo, RetrainConfig, RewardWeights, Supervised
 from gliclass_spark.config.rules import RejectRule, Route
 from gliclass_spark.config.schedule import Alerts, RetrainSchedule, Schedule
-from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.config.training import HeadFallback, SamplingConfig, TrainingConfig
 from gliclass_spark.labels import Example, Label, LabelSet, RetrievedExample
 
 # Fields that are no key of a file.
@@ -79,6 +79,11 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
         "One file of `conf/train`, for `train --config`, such as [few_shot.yaml](../../conf/train/few_shot.yaml).",
     ),
     ("sampling", SamplingConfig, "How batches are drawn from labelled sets."),
+    (
+        "head_fallback",
+        HeadFallback,
+        "Training of the head of a label-cached model alone, where another one has no clear gain on held-out examples.",
+    ),
 )
 
 

@@ -49,6 +49,19 @@ class SamplingConfig(BaseModel):
         return self
 
 
+class HeadFallback(BaseModel):
+    """Training of the head of a label-cached model alone, where another one has no clear gain on held-out examples."""
+
+    model_config = _STRICT
+
+    steps: int = Field(default=60, ge=1)
+    """Optimizer steps, each on all examples."""
+    head_lr: Rate = 1e-3
+    """Peak learning rate of the projections."""
+    start_weight_penalty: Weight = 3200.0
+    """Weight w of the squared distance to the starting weights in the loss: of n examples it counts w / n^2."""
+
+
 class TrainingConfig(BaseModel):
     """Supervised training. Learning rates are peaks of a linear warm-up and decay over all steps."""
 
@@ -95,6 +108,10 @@ class TrainingConfig(BaseModel):
     """Folds of the examples that are held out in turn, to choose start_weight_share by the gain in their likelihood,
     two standard errors below its mean; with start_weight_examples, it is at least c / (n + c). With 2 folds the
     training takes twice as long."""
+    head_fallback: HeadFallback | None = None
+    """What to train where start_weight_folds show no clear gain: the head alone, of a label-cached model and one set,
+    if examples that are held out of its training become likelier in the mean; with start_weight_examples, averaged with
+    the starting weights alike. Null leaves the weights as they were."""
     max_text_tokens: int = Field(default=128, ge=8)
     """Longer texts are truncated."""
     save_steps: int = Field(default=250, ge=1)
@@ -110,6 +127,12 @@ class TrainingConfig(BaseModel):
                     f"start_weight_share {self.start_weight_share:g} and {name} {getattr(self, name):g} both set the "
                     "share of the starting weights; remove one"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _fallback_has_held_out_examples(self) -> TrainingConfig:
+        if self.head_fallback is not None and self.start_weight_folds is None:
+            raise ValueError("head_fallback needs held-out examples to decide on it; add start_weight_folds: 2")
         return self
 
     @classmethod

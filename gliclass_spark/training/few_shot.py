@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
-from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.config.training import HeadFallback, SamplingConfig, TrainingConfig
 from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model.checkpoint import load
@@ -17,8 +17,8 @@ from gliclass_spark.training.data.labelled_text import LabelledSet, normalized_t
 from gliclass_spark.training.supervised import train
 
 # Of the training of the head alone: chosen on sets to train on, `python -m benchmarks.quality.few_shot --choose`.
-_HEAD_STEPS = 60
 START_WEIGHT_PENALTY = 3200.0
+HEAD_FALLBACK = HeadFallback(steps=60, head_lr=1e-3, start_weight_penalty=START_WEIGHT_PENALTY)
 # Each example is seen about this often, within these limits of steps.
 _BATCH_TEXTS = 32
 _EPOCHS = 8
@@ -45,6 +45,7 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
         head_lr=5e-4,
         start_weight_folds=START_WEIGHT_FOLDS,
         start_weight_examples=START_WEIGHT_EXAMPLES,
+        head_fallback=HEAD_FALLBACK,
         save_steps=steps,
         seed=seed,
     )
@@ -52,7 +53,7 @@ def few_shot_config(examples: LabelledSet, seed: int) -> TrainingConfig:
 
 def head_config() -> TrainingConfig:
     """Return the configuration that trains the head of a label-cached model alone, in seconds."""
-    return TrainingConfig(steps=_HEAD_STEPS, encoder_lr=0.0, head_lr=1e-3, start_weight_penalty=START_WEIGHT_PENALTY)
+    return TrainingConfig(encoder_lr=0.0, **HEAD_FALLBACK.model_dump())
 
 
 def fit_few_shot(model: ModelRef, examples: LabelledSet, seed: int, config: TrainingConfig | None = None) -> Engine:

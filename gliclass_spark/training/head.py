@@ -5,7 +5,7 @@ Texts and labels are encoded once, so a training takes seconds where one of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +20,7 @@ from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.training.data.batches import TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.forward_pass import trainable_model
+from gliclass_spark.training.held_out_share import held_out_gains, held_out_logits
 from gliclass_spark.training.losses import classification_loss
 
 _BATCH_TEXTS = 32
@@ -75,6 +76,27 @@ def train_head(
             weight.copy_(before if share == 1 else weight.lerp(before, share))
     if not torch.isfinite(loss):
         raise TrainingError("the loss is not a number; the model is as before: lower the learning rates, start again")
+
+
+def held_out_head_gain(
+    model: LabelCachedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: LabelledSet,
+    config: TrainingConfig,
+    folds: int,
+) -> float:
+    """Return the mean gain in log likelihood of the examples, in nats, by trainings that each was held out of.
+
+    The model stays as it is. 0 if a fold leaves fewer than two labels to train on.
+    """
+
+    def train_fold(fold_model: LabelCachedModel, kept: Sequence[LabelledSet]) -> None:
+        train_head(fold_model, tokenizer, kept[0], config)
+
+    trained_and_start = held_out_logits(
+        model, tokenizer, [examples], folds, config.max_text_tokens, train_fold, shares=(0.0, 1.0)
+    )
+    return float(held_out_gains(trained_and_start)[0][0]) if trained_and_start else 0.0
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ STANDARD_ERRORS = 2.0
 _BATCH_TEXTS = 32
 _LOG_TEMPERATURES = (-3.0, 5.0)
 
+ModelT = TypeVar("ModelT", bound=Model)
+
 
 @dataclass(frozen=True)
 class HeldOutLogits:
@@ -42,26 +45,27 @@ class HeldOutLogits:
 
 
 def held_out_logits(
-    model: Model,
+    model: ModelT,
     tokenizer: PreTrainedTokenizerFast,
     sets: Sequence[LabelledSet],
     folds: int,
     max_text_tokens: int,
-    train_fold: Callable[[Model, Sequence[LabelledSet]], object],
+    train_fold: Callable[[ModelT, Sequence[LabelledSet]], object],
+    shares: Sequence[float] = SHARES,
 ) -> list[list[HeldOutLogits]]:
-    """Return the logits of the examples with each share of SHARES, by a training that each was held out of.
+    """Return the logits of the examples with each share of the start, by a training that each was held out of.
 
     `train_fold` trains the model it gets, in place. An example with several labels counts as one of its first. Empty
     if a fold leaves fewer than two labels to train on.
     """
-    by_share: list[list[HeldOutLogits]] = [[] for _ in SHARES]
+    by_share: list[list[HeldOutLogits]] = [[] for _ in shares]
     for number in range(folds):
         kept, held_out = zip(*(split_fold(examples, folds, number) for examples in sets), strict=True)
         if any(sum(map(bool, examples.by_label())) < 2 for examples in kept):
             return []
         trained = copy.deepcopy(model)
         train_fold(trained, kept)
-        for judged, averaged in zip(by_share, averaged_models(model, trained, SHARES), strict=True):
+        for judged, averaged in zip(by_share, averaged_models(model, trained, shares), strict=True):
             judged.extend(_judged(averaged, tokenizer, examples, max_text_tokens) for examples in held_out if examples)
     return by_share
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from gliclass_spark.training.adapters import add_adapters, merge_adapters
 from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet
 from gliclass_spark.training.forward_pass import TrainableModel, require_trainable, trainable_model
-from gliclass_spark.training.head import train_head
+from gliclass_spark.training.head import held_out_head_gain, train_head
 from gliclass_spark.training.held_out_share import clear_gain_share, held_out_logits
 from gliclass_spark.training.losses import classification_loss
 
@@ -52,15 +52,16 @@ def train(
 ) -> Path:
     """Train `model` in place on batches of these sets, save it in `folder` and return the folder: see `train_on`.
 
-    With `start_weight_folds`, held-out examples choose the share of the starting weights first. With an `encoder_lr`
-    of 0, a label-cached model and one set, texts are encoded once and the head alone is trained.
+    With `start_weight_folds`, held-out examples choose the share of the starting weights first, and whether to train
+    the head alone instead (`head_fallback`). With an `encoder_lr` of 0, a label-cached model and one set, texts are
+    encoded once and the head alone is trained.
     """
     if config.start_weight_examples is not None:
         share = config.start_weight_examples / (sum(map(len, sets)) + config.start_weight_examples)
         config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
     if config.start_weight_folds is not None:
-        config = _with_held_out_share(model, tokenizer, sets, config, folder, loss)
-    if config.encoder_lr == 0 and isinstance(model, LabelCachedModel) and len(sets) == 1 and loss is None:
+        config = _with_held_out_choice(model, tokenizer, sets, config, folder, loss)
+    if config.encoder_lr == 0 and _has_trainable_head(model, sets, loss):
         train_head(model, tokenizer, sets[0], config)
         checkpoint.save(model.eval().cpu(), tokenizer, folder)
         return folder
@@ -121,7 +122,12 @@ def train_on(
     return folder
 
 
-def _with_held_out_share(
+def _has_trainable_head(model: Model, sets: Sequence[LabelledSet], loss: Loss | None) -> TypeGuard[LabelCachedModel]:
+    """Return whether the head can be trained alone: of a label-cached model, on one set, by `classification_loss`."""
+    return isinstance(model, LabelCachedModel) and len(sets) == 1 and loss is None
+
+
+def _with_held_out_choice(
     model: Model,
     tokenizer: PreTrainedTokenizerFast,
     sets: Sequence[LabelledSet],
@@ -129,18 +135,49 @@ def _with_held_out_share(
     folder: Path,
     loss: Loss | None,
 ) -> TrainingConfig:
-    """Return the configuration with the share of the starting weights that held-out examples choose.
+    """Return the configuration with what held-out examples choose: a share of the starting weights, or the head alone.
+
+    The start stays as it is if neither has a gain.
+    """
+    decided = {"start_weight_folds": None, "head_fallback": None}
+    folds = config.start_weight_folds or 2
+    share = _held_out_share(model, tokenizer, sets, config, folds, folder, loss)
+    if share < 1:
+        logger.info("start_weight_share is %g, by held-out examples", share)
+    elif config.head_fallback is not None and _has_trainable_head(model, sets, loss):
+        head = config.model_copy(update={**decided, **config.head_fallback.model_dump(), "encoder_lr": 0.0})
+        without_average = head.model_copy(update={"start_weight_share": 0.0})
+        if held_out_head_gain(model, tokenizer, sets[0], without_average, folds) > 0:
+            logger.info("held-out examples show no clear gain of the whole model: the head alone is trained")
+            return head
+    if share == 1:
+        logger.warning("held-out examples show no clear gain: the weights stay as they were; give more examples")
+    return config.model_copy(update={**decided, "start_weight_share": share})
+
+
+def _held_out_share(
+    model: Model,
+    tokenizer: PreTrainedTokenizerFast,
+    sets: Sequence[LabelledSet],
+    config: TrainingConfig,
+    folds: int,
+    folder: Path,
+    loss: Loss | None,
+) -> float:
+    """Return the share of the starting weights that held-out examples choose.
 
     It is at least that of the configuration, and kept in `folder/steps`: a training that was stopped continues with it.
     """
     kept = folder / "steps" / "start_weight_share.json"
-    folds = config.start_weight_folds or 2
+    if kept.exists():
+        return float(json.loads(kept.read_text(encoding="utf-8")))
     sampling = config.sampling
     # A fold's training sees each of its examples as often as the training sees each of all.
     fold_texts = max(1, sampling.texts * (folds - 1) // folds)
     of_fold = config.model_copy(
         update={
             "start_weight_folds": None,
+            "head_fallback": None,
             "start_weight_share": 0.0,
             "sampling": sampling.model_copy(update={"texts": fold_texts}),
         }
@@ -150,18 +187,11 @@ def _with_held_out_share(
         with TemporaryDirectory() as temporary:
             train(fold_model, tokenizer, examples, of_fold, Path(temporary), loss=loss)
 
-    if kept.exists():
-        share = float(json.loads(kept.read_text(encoding="utf-8")))
-    else:
-        chosen = clear_gain_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
-        share = max(chosen, config.start_weight_share)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic_files.write_text(kept, json.dumps(share))
-    if share == 1:
-        logger.warning("held-out examples show no clear gain: the weights stay as they were; give more examples")
-    else:
-        logger.info("start_weight_share is %g, by held-out examples", share)
-    return config.model_copy(update={"start_weight_folds": None, "start_weight_share": share})
+    chosen = clear_gain_share(held_out_logits(model, tokenizer, sets, folds, config.max_text_tokens, train_fold))
+    share = max(chosen, config.start_weight_share)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    atomic_files.write_text(kept, json.dumps(share))
+    return share
 
 
 def _arguments(config: TrainingConfig, steps_folder: Path) -> TrainingArguments:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from gliclass_spark.checkpoints.uri import resolve_model
-from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.config.training import HeadFallback, SamplingConfig, TrainingConfig
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.checkpoint import load
 from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.head import held_out_head_gain
 from gliclass_spark.training.held_out_share import (
     SHARES,
     HeldOutLogits,
@@ -123,3 +127,74 @@ def test_a_training_takes_the_share_of_the_folds_and_continues_with_it(
     (stopped / share_file.name).write_text("0.25", encoding="utf-8")
     continued = trained(tmp_path / "stopped", start_weight_folds=2)
     torch.testing.assert_close(continued, trained(tmp_path / "quarter", start_weight_share=0.25))
+
+
+# Each half of the examples teaches the opposite of what the other half says.
+MISLEADING = LabelledSet(
+    "animals",
+    ("cat", "dog"),
+    ("meow", "woof", "purr", "bark", "woof", "meow", "bark", "purr"),
+    ((0,), (0,), (0,), (0,), (1,), (1,), (1,), (1,)),
+)
+HEAD = HeadFallback(steps=100, head_lr=1e-2, start_weight_penalty=0.01)
+HEAD_ALONE = TrainingConfig(encoder_lr=0.0, **HEAD.model_dump())
+
+
+def weights_without_clear_gain(
+    model: str, sets: Sequence[LabelledSet], folder: Path, **settings: float | None
+) -> dict[str, torch.Tensor]:
+    """Return the weights of a training whose held-out examples showed no clear gain."""
+    (folder / "steps").mkdir(parents=True)
+    (folder / "steps" / "start_weight_share.json").write_text("1.0", encoding="utf-8")
+    config = TrainingConfig(steps=2, start_weight_folds=2, head_fallback=HEAD).model_copy(update=settings)
+    checkpoint = load(resolve_model(model))
+    train(checkpoint.model, checkpoint.tokenizer, sets, config, folder)
+    return load(resolve_model(str(folder))).model.state_dict()
+
+
+def assert_same(weights: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> None:
+    for name, weight in others.items():
+        torch.testing.assert_close(weights[name], weight, msg=name)
+
+
+def test_a_head_is_judged_by_examples_that_its_training_has_not_seen(tiny_label_cached_model: str) -> None:
+    checkpoint = load(resolve_model(tiny_label_cached_model))
+    assert isinstance(checkpoint.model, LabelCachedModel)
+    before = copy.deepcopy(checkpoint.model.state_dict())
+    gains = [
+        held_out_head_gain(checkpoint.model, checkpoint.tokenizer, examples, HEAD_ALONE, 2)
+        for examples in (ANIMALS, MISLEADING, ANIMALS.rows([0, 4]))
+    ]
+    assert gains[0] > 0.01
+    assert gains[1] < -0.01
+    assert gains[2] == 0  # a fold of one label
+    assert_same(checkpoint.model.state_dict(), before)
+
+
+def test_without_a_clear_gain_the_head_alone_is_trained_if_held_out_examples_become_likelier(
+    tiny_label_cached_model: str, tmp_path: Path
+) -> None:
+    start = load(resolve_model(tiny_label_cached_model))
+    before = copy.deepcopy(start.model.state_dict())
+    head = weights_without_clear_gain(tiny_label_cached_model, [ANIMALS], tmp_path / "head")
+    train(start.model, start.tokenizer, [ANIMALS], HEAD_ALONE, tmp_path / "alone")
+    assert_same(head, start.model.state_dict())
+    assert not torch.equal(head["text_projector.weight"], before["text_projector.weight"])
+
+    averaged = weights_without_clear_gain(
+        tiny_label_cached_model, [ANIMALS], tmp_path / "averaged", start_weight_examples=24.0
+    )
+    assert_same(averaged, {name: 0.75 * before[name] + 0.25 * weight for name, weight in head.items()})
+
+
+@pytest.mark.parametrize("sets", [[MISLEADING], [ANIMALS, ANIMALS]], ids=["misleading", "two sets"])
+def test_without_a_gain_of_the_head_of_one_set_the_weights_stay(
+    sets: list[LabelledSet], tiny_label_cached_model: str, tmp_path: Path
+) -> None:
+    before = load(resolve_model(tiny_label_cached_model)).model.state_dict()
+    assert_same(weights_without_clear_gain(tiny_label_cached_model, sets, tmp_path), before)
+
+
+def test_a_model_whose_head_is_not_trained_alone_stays_as_it_was(tiny_model: str, tmp_path: Path) -> None:
+    before = load(resolve_model(tiny_model)).model.state_dict()
+    assert_same(weights_without_clear_gain(tiny_model, [ANIMALS], tmp_path), before)

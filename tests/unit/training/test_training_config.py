@@ -36,6 +36,11 @@ def test_keys_that_are_not_in_the_file_have_defaults(tmp_path: Path) -> None:
         ("sampling: {min_labels: 9, max_labels: 8}", "sampling: min_labels 9 is above max_labels 8; raise max_labels"),
         ("start_weight_share: 1.5", "start_weight_share: Input should be less than or equal to 1, found 1.5"),
         ("attention: none", "attention: Input should be 'joint', 'label-cached' or 'bi-encoder'"),
+        ("head_fallback: {}", "head_fallback needs held-out examples to decide on it; add start_weight_folds: 2"),
+        (
+            "start_weight_folds: 2\nhead_fallback: {steps: 0}",
+            "head_fallback.steps: Input should be greater than or equal",
+        ),
         ("focal_alpha: -1", "focal_alpha: Input should be greater than 0, found -1"),
     ],
 )
