@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import pi
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,13 +26,14 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.model_uri import CHAMPION
 from gliclass_spark.config.retraining import RetrainConfig
 from gliclass_spark.errors import CheckpointError, ConfigError, ModelNotFoundError
-from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import LabelSet, read_calibration
-from gliclass_spark.retraining.gate.gate_comparison import Contender
 from gliclass_spark.retraining.gate.harm_tests import harm_tests
 from gliclass_spark.retraining.gate.reward_comparison import HarmRule, RewardDifference, with_propensities
 from gliclass_spark.retraining.gate.set_rewards import set_propensities
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions, read_decisions
+
+if TYPE_CHECKING:
+    from gliclass_spark.retraining.gate.gate_comparison import Contender
 
 CHAMPION_CHECK = "champion_check"
 _FEEDBACK = "feedback on the champion's decisions"
@@ -212,4 +213,8 @@ def _resolve(config: RetrainConfig, version: ModelVersion) -> ModelRef:
 
 
 def _contender(ref: ModelRef, label_set: LabelSet) -> Contender:
+    # Imported here: it takes seconds, and most checks have nothing to compare.
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.retraining.gate.gate_comparison import Contender
+
     return Contender(Engine.from_pretrained(ref), read_calibration(ref.folder / CALIBRATION, label_set))

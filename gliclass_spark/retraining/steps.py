@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gliclass_spark import atomic_files
 from gliclass_spark.checkpoints.digest import digest_of
@@ -26,18 +26,16 @@ from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.retraining import NotGiven, Ppo, RetrainConfig, Supervised
 from gliclass_spark.config.training import TrainingConfig
 from gliclass_spark.errors import ConfigError
-from gliclass_spark.inference.engine import Engine
 from gliclass_spark.labels import read_calibration
-from gliclass_spark.model.checkpoint import load
 from gliclass_spark.retraining.document_comparison import document_reward_difference
-from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet
-from gliclass_spark.retraining.gate.judge import judge
 from gliclass_spark.retraining.gate.reward_comparison import RewardDifference, reward_difference
 from gliclass_spark.retraining.retraining_data import RetrainingData, data_versions, read_retraining_data
 from gliclass_spark.retraining.training_cost import CALIBRATION_ROWS
-from gliclass_spark.training.data.feedback_batches import JudgedBatches, LoggedBatches
 from gliclass_spark.training.data.logged_decisions import LoggedDecisions
-from gliclass_spark.training.evaluation.calibrate import calibrate
+
+# What works with a model is imported by the steps that need it: that takes seconds, and the others need none of it.
+if TYPE_CHECKING:
+    from gliclass_spark.training.data.feedback_batches import JudgedBatches
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +105,7 @@ class Retraining:
         return self._once("gate", self._gate)
 
     def _supervised(self) -> Outcome:
-        # Imported here, as PPO is below: the trainers take seconds to import, and the other steps need none.
+        from gliclass_spark.model.checkpoint import load
         from gliclass_spark.training.supervised import LossCurve, train_on
 
         settings, data = self.config.supervised, self.data
@@ -129,6 +127,8 @@ class Retraining:
         if settings is None or not label_set.multi_label:
             reason = "it is switched off" if settings is None else f"{label_set.name!r} gives each text one label"
             return {"candidate": "supervised", "curve": [], "notes": [f"no PPO: {reason}"]}
+        from gliclass_spark.model.checkpoint import load
+        from gliclass_spark.training.data.feedback_batches import LoggedBatches
         from gliclass_spark.training.reinforcement import ppo
 
         start = load(resolve_model(str(self.folder / "supervised")))
@@ -170,6 +170,9 @@ class Retraining:
         }
 
     def _calibrate(self) -> Outcome:
+        from gliclass_spark.inference.engine import Engine
+        from gliclass_spark.training.evaluation.calibrate import calibrate
+
         label_set, golden = self.data.training.label_set, self.data.golden
         engine = Engine.from_pretrained(str(self.candidate))
         calibration = calibrate(engine, label_set, golden, max_rows=CALIBRATION_ROWS, seed=self.config.seed)
@@ -181,6 +184,10 @@ class Retraining:
         }
 
     def _gate(self) -> Outcome:
+        from gliclass_spark.inference.engine import Engine
+        from gliclass_spark.retraining.gate.gate_comparison import Contender, EvaluationSet
+        from gliclass_spark.retraining.gate.judge import judge
+
         self.calibrate()  # its outcome is part of the verdict's page
         label_set = self.data.training.label_set
         candidate, champion = (
@@ -207,6 +214,8 @@ class Retraining:
         }
 
     def _judged_batches(self, settings: Supervised | Ppo, steps: int, seed: int) -> JudgedBatches:
+        from gliclass_spark.training.data.feedback_batches import JudgedBatches
+
         return JudgedBatches(
             self.data.training,
             self.data.replay,
@@ -222,6 +231,9 @@ class Retraining:
 
         The estimate is that of the rewards of labels or of documents, whichever is of more documents.
         """
+        from gliclass_spark.inference.engine import Engine
+        from gliclass_spark.retraining.gate.gate_comparison import Contender
+
         decisions, _ = self.data.split_held_out(self.config.seed)
         if not decisions.texts:
             return None

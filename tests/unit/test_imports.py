@@ -211,11 +211,20 @@ def test_a_driver_loads_neither_torch_nor_transformers() -> None:
     assert {"torch", "transformers"}.isdisjoint(finished.stdout.split())
 
 
-def test_retraining_steps_load_no_trainer_before_they_train() -> None:
-    program = "import sys, gliclass_spark.retraining.steps; print(*sys.modules)"
+def test_retraining_steps_load_no_model_and_no_trainer_before_they_need_one() -> None:
+    program = """
+import sys
+import gliclass_spark.retraining.champion_check, gliclass_spark.retraining.promotion, gliclass_spark.retraining.steps
+print(*sys.modules)
+import gliclass_spark.retraining.gate.judge, gliclass_spark.training.data.feedback_batches
+import gliclass_spark.training.evaluation.calibrate
+print(*sys.modules)
+"""
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert {"peft", "accelerate", "sklearn"}.isdisjoint(finished.stdout.split())
+    without_model, without_trainer = (set(line.split()) for line in finished.stdout.splitlines())
+    assert {"torch", "transformers"}.isdisjoint(without_model)
+    assert {"peft", "accelerate", "sklearn"}.isdisjoint(without_trainer)
 
 
 def test_dags_name_neither_pyspark_nor_torch_nor_transformers() -> None:
