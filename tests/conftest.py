@@ -1,4 +1,8 @@
-"""What the tests share: a Spark session with Delta, and a small checkpoint that loads at once."""
+"""What the tests share: a Spark session with Delta, and a small checkpoint that loads at once.
+
+Fixtures import torch, transformers and PySpark themselves: that takes seconds, which tests that need none of them, and
+the process that hands the tests out to others, do without.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 import yaml
-from quick_java import VARIABLE, java_options
-from quick_spark import QUICK_SPARK, cache_java_names
-from transformers import AutoConfig, PreTrainedConfig
 from xdist.scheduler import LoadScopeScheduling
 
 from gliclass_spark.checkpoints.cache import CACHE_VARIABLE
-from gliclass_spark.model import checkpoint
-from gliclass_spark.model.architectures.label_cached import LabelCachedModel
-from gliclass_spark.model.architectures.uni_encoder import UniEncoderModel
-from gliclass_spark.model.configuration import LabelCachedConfig, UniEncoderConfig
-from gliclass_spark.model.embedded import weights
-from gliclass_spark.training.from_encoder import joint_tokenizer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -86,6 +80,8 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def quick_java(request: pytest.FixtureRequest) -> None:
     """For the JVMs of this process, and for those of the processes that it starts."""
+    from quick_java import VARIABLE, java_options
+
     assert request.config.cache is not None
     # The long tests start most of the JVMs.
     many = any(item.get_closest_marker("long") for item in request.session.items)
@@ -95,6 +91,8 @@ def quick_java(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory, model_cache: str, quick_java: None) -> Iterator[SparkSession]:
     """One session for all tests of a process."""
+    from quick_spark import QUICK_SPARK, cache_java_names
+
     from gliclass_spark.spark.session import spark_session
 
     folder = tmp_path_factory.mktemp("spark")
@@ -129,65 +127,30 @@ def registry_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a GLiClass with random weights: its scores mean nothing, but differ from text to text."""
-    return _random_model(0, tmp_path_factory)
+    from tiny_models import write_uni_encoder
+
+    return write_uni_encoder(tmp_path_factory.mktemp("tiny_model"), seed=0)
 
 
 @pytest.fixture(scope="session")
 def other_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Another one, with other weights."""
-    return _random_model(1, tmp_path_factory)
+    from tiny_models import write_uni_encoder
+
+    return write_uni_encoder(tmp_path_factory.mktemp("tiny_model"), seed=1)
 
 
 @pytest.fixture(scope="session")
 def tiny_label_cached_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a model that reads each label once, with random weights; its texts read the labels."""
-    return _random_label_cached(tmp_path_factory, text_reads_labels=True)
+    from tiny_models import write_label_cached
+
+    return write_label_cached(tmp_path_factory.mktemp("label_cached"), text_reads_labels=True)
 
 
 @pytest.fixture(scope="session")
 def tiny_bi_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same, but texts meet the labels only in the score."""
-    return _random_label_cached(tmp_path_factory, text_reads_labels=False)
+    from tiny_models import write_label_cached
 
-
-def _random_label_cached(tmp_path_factory: pytest.TempPathFactory, *, text_reads_labels: bool) -> str:
-    encoder = _encoder(30522)
-    torch.manual_seed(0)
-    model = LabelCachedModel(LabelCachedConfig(encoder, encoder.vocab_size, text_reads_labels, 20.0, -7.0))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.normal_(std=0.2)
-    return str(checkpoint.save(model.eval(), weights.tokenizer(), tmp_path_factory.mktemp("label_cached")))
-
-
-def _random_model(seed: int, tmp_path_factory: pytest.TempPathFactory) -> str:
-    tokenizer = joint_tokenizer()
-    torch.manual_seed(seed)
-    model = UniEncoderModel(
-        UniEncoderConfig(
-            encoder_config=_encoder(len(tokenizer)),
-            class_token_index=tokenizer.convert_tokens_to_ids("<<LABEL>>"),
-            text_token_index=tokenizer.convert_tokens_to_ids("<<SEP>>"),
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            pooling_strategy="avg",
-            scorer_type="mlp",
-            prompt_first=True,
-        )
-    )
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.2)
-    return str(checkpoint.save(model.eval(), tokenizer, tmp_path_factory.mktemp("tiny_model")))
-
-
-def _encoder(vocab_size: int) -> PreTrainedConfig:
-    return AutoConfig.for_model(
-        "bert",
-        vocab_size=vocab_size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-    )
+    return write_label_cached(tmp_path_factory.mktemp("label_cached"), text_reads_labels=False)
