@@ -13,6 +13,8 @@ QUICK_SPARK: dict[str, str] = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.lightweightPlanChangeValidation": "false",
+    # Of each query's plan, which Spark writes as text for its user interface, as one tree.
+    "spark.sql.ui.explainMode": "simple",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.ui.enabled": "false",
 }
