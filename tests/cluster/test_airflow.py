@@ -13,7 +13,6 @@ from deltalake import write_deltalake
 from quick_spark import QUICK_SPARK
 
 from devtools.standalone_cluster import StandaloneCluster
-from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
 from gliclass_spark.config.pipeline import Pipeline
 from gliclass_spark.runs import history
 
@@ -25,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 def test_a_dags_job_runs_on_the_cluster_of_its_connection(
     cluster: StandaloneCluster, tmp_path: Path, tiny_bi_encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Imports Airflow, which takes seconds, and of several processes one runs this test.
+    from gliclass_spark.airflow.dags.pipeline_dag import pipeline_dag
+
     for name, value in cluster.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{cluster.env['PATH']}")
