@@ -61,10 +61,11 @@ def train(
         config = config.model_copy(update={"start_weight_examples": None, "start_weight_share": share})
     if config.start_weight_folds is not None:
         config = _with_held_out_choice(model, tokenizer, sets, config, folder, loss)
+    if config.start_weight_share == 1:  # nothing of a training would count
+        return checkpoint.save(model.eval().cpu(), tokenizer, folder)
     if config.encoder_lr == 0 and _has_trainable_head(model, sets, loss):
         train_head(model, tokenizer, sets[0], config)
-        checkpoint.save(model.eval().cpu(), tokenizer, folder)
-        return folder
+        return checkpoint.save(model.eval().cpu(), tokenizer, folder)
     size = config.steps * config.gradient_accumulation_steps
     batches = BatchSampler(sets, config.sampling, size=size, seed=config.seed)
     return train_on(batches, model, tokenizer, config, folder, callbacks, loss)
