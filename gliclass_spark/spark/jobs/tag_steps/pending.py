@@ -41,7 +41,7 @@ def pending_documents(
     """Return doc_id, content_hash and text_id of the documents to score; `run.retag` decides which tags are current.
 
     text_id: equal for documents with equal texts, which the model scores once. Documents that the source could not read
-    have errors of their own. tags: the table's rows; None if there is no table.
+    have errors of their own. tags: the table's rows; None if there is no table. Another column is for `count_pending`.
     """
     contents = with_content(changes.rows, run.pipeline.source.text)
     is_text = F.col(SOURCE_ERROR).isNull() if SOURCE_ERROR in contents.columns else F.lit(True)
