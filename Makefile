@@ -55,7 +55,7 @@ chaos: setup  ## Kill processes of a Spark cluster and of Airflow, change the so
 	@$(BIN)/pytest tests/cluster/test_chaos.py tests/airflow/test_local.py -s --kills $(or $(KILLS),30) --seed $(or $(SEED),0) --runs 3
 
 histories: setup  ## Search random histories of a source, of settings and of runs for wrong tables: HISTORIES=100 SEED=0.
-	@$(BIN)/pytest tests/spark/test_histories.py -s --histories $(or $(HISTORIES),100) --seed $(or $(SEED),0)
+	@$(BIN)/pytest tests/spark/runs/test_histories.py -s --histories $(or $(HISTORIES),100) --seed $(or $(SEED),0)
 
 docs: setup  ## Build the documentation into build/site; SERVE=1 serves it and rebuilds on changes.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build) --strict --quiet
@@ -63,7 +63,7 @@ docs: setup  ## Build the documentation into build/site; SERVE=1 serves it and r
 # --strict: a package that can't be looked up is a failure, not a package without advisories.
 audit: setup  ## Look up security advisories for every pinned Python package, on PyPI.
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
-		$(foreach pins,constraints.txt docker/mlflow/requirements.txt docker/store/requirements.txt tests/spark/dbt-requirements.txt,--requirement $(pins))
+		$(foreach pins,constraints.txt docker/mlflow/requirements.txt docker/store/requirements.txt tests/spark/pages/dbt-requirements.txt,--requirement $(pins))
 
 setup: java $(READY)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how many processes tests/cluster/test_chaos.py kills")
-    parser.addoption("--histories", type=int, default=2, help="how many tests/spark/test_histories.py searches")
+    parser.addoption("--histories", type=int, default=2, help="how many tests/spark/runs/test_histories.py searches")
     parser.addoption("--runs", type=int, default=1, help="number of runs that tests/airflow/test_local.py backfills")
     parser.addoption("--seed", type=int, default=0, help="decides which processes are killed when, and the histories")
 

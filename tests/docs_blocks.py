@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-# Every block of these is run, in order, in an empty folder, by tests/spark/test_docs_pages.py.
+# Every block of these is run, in order, in an empty folder, by tests/spark/pages/test_docs_pages.py.
 _OTHERS = ("dbt.md", "stream.md")  # have tests of their own
 RUN_PAGES = (
     "quickstart.md",

@@ -53,7 +53,7 @@ def test_every_block_of_code_has_a_language() -> None:
 
 
 def test_every_python_and_bash_block_is_run_by_a_test() -> None:
-    """tests/spark/test_docs_pages.py runs the blocks of RUN_PAGES; another test names each of the other pages."""
+    """tests/spark/pages/test_docs_pages.py runs the blocks of RUN_PAGES; another test names each of the other pages."""
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     others = {block.page for block in ALL_BLOCKS if block.language in ("python", "bash")} - set(RUN_PAGES)
     assert [page for page in sorted(others) if Path(page).name not in tests] == []

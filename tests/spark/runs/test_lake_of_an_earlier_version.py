@@ -21,7 +21,7 @@ from gliclass_spark.spark.jobs import STEPS, PipelineRun, is_up_to_date
 from gliclass_spark.spark.jobs.feedback.ingestion import IngestedSignals, ingest
 from gliclass_spark.spark.jobs.feedback.snapshot import snapshot
 
-EARLIER = Path(__file__).parents[1] / "data" / "written_by_0.1"
+EARLIER = Path(__file__).parents[2] / "data" / "written_by_0.1"
 EXPECTED = json.loads((EARLIER / "expected.json").read_text(encoding="utf-8"))["lake"]
 TABLES = EXPECTED["tables"]
 # Columns of `runs` that were renamed since then.

@@ -16,7 +16,7 @@ from gliclass_spark.runs.delta_reader import delta_table, query
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from gliclass_spark.cli.app import main
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DELTA = f"io.delta:delta-spark_4.2_2.13:{version('delta-spark')}"
 
 

@@ -12,7 +12,7 @@ from quick_spark import submit_args
 
 pytestmark = pytest.mark.long
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tour.ipynb"
+NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "tour.ipynb"
 
 
 @pytest.mark.timeout(1200)

@@ -275,15 +275,15 @@ IN_HIVE = """
 import sys
 from pathlib import Path
 from gliclass_spark.spark.session import spark_session
-sys.path += [sys.argv[1], str(Path(sys.argv[1]).parent)]
+sys.path += sys.argv[3:]
 from delta_pipeline import documents, pipeline_of, run_all
 from gliclass_spark.spark.jobs import PipelineRun
-folder = Path(sys.argv[2])
+folder = Path(sys.argv[1])
 spark = spark_session(folder / "hive.yaml")
 spark.sql("CREATE SCHEMA support")
 documents(spark, range(4)).write.format("delta").saveAsTable("mail")
 source = {"table": "default.mail", "id": "id", "text": "body"}
-run = PipelineRun(spark, pipeline_of(folder, sys.argv[3], source=source, tables={"schema": "support"}), "run-1")
+run = PipelineRun(spark, pipeline_of(folder, sys.argv[2], source=source, tables={"schema": "support"}), "run-1")
 run_all(run, "run-1")
 spark.sql("DELETE FROM mail WHERE id = '1'")
 run_all(run, "run-2")
@@ -302,7 +302,7 @@ def test_a_hive_metastore_holds_the_tables(tiny_bi_encoder: str, tmp_path: Path,
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
     }
     (tmp_path / "hive.yaml").write_text(yaml.safe_dump(conf))
-    command = [sys.executable, "-c", IN_HIVE, str(Path(__file__).parent), str(tmp_path), tiny_bi_encoder]
+    command = [sys.executable, "-c", IN_HIVE, str(tmp_path), tiny_bi_encoder, *sys.path]
     job = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert job.returncode == 0, job.stderr
     assert job.stdout.splitlines()[-1] == "['kept', 'odd', 'quarantined', 'rejected', 'runs', 'tags', 'unrouted']"

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from gliclass_spark.cli.app import main
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
