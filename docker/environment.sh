@@ -18,7 +18,8 @@ python="$folder/bin/python"
 "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint "$root/constraints.txt" uv
 backend=()
 [ "${TORCH_BACKEND:-auto}" = auto ] || backend=(--torch-backend "$TORCH_BACKEND")
-"$folder/bin/uv" pip install --quiet --no-cache --python "$python" "${backend[@]}" \
+# Compiled here: the user of an image can't write, so each process would compile torch, MLflow or Airflow for itself.
+"$folder/bin/uv" pip install --quiet --no-cache --compile-bytecode --python "$python" "${backend[@]}" \
   --constraint "$root/constraints.txt" --build-constraint "$root/constraints.txt" "$root[$extras]"
 # The installers are not needed at run time.
 "$folder/bin/uv" pip uninstall --quiet --python "$python" pip setuptools uv
@@ -26,5 +27,4 @@ if [ -n "$jars" ]; then
   spark=$("$python" -c 'import importlib.util; print(importlib.util.find_spec("pyspark").submodule_search_locations[0])')
   cp "$jars"/*.jar "$spark/jars/"
 fi
-find "$folder" -name __pycache__ -prune -exec rm -rf {} +
 "$python" -B -c 'import gliclass_spark'
