@@ -267,11 +267,17 @@ def enough_examples(rows: Sequence[Row]) -> int | None:
 
 
 def drawn(table: Path, zero_shot: Engine, seed: int, shots: int) -> Draw:
+    evaluated, others = evaluated_and_others(table)
+    examples = few_shot(others, shots, seed)
+    refuse_overlap(evaluated, examples)
+    return Draw(zero_shot, examples, evaluated, seed)
+
+
+def evaluated_and_others(table: Path) -> tuple[LabelledSet, LabelledSet]:
+    """Split the train split of a table into texts to evaluate on and texts to draw examples from."""
     [labelled] = read_sets(table, "train")
     order = np.random.default_rng(0).permutation(len(labelled)).tolist()
     evaluated = labelled.rows(order[:EVALUATED_TEXTS])
     evaluated_texts = {normalized_text(text) for text in evaluated.texts}
     others = [row for row in order[EVALUATED_TEXTS:] if normalized_text(labelled.texts[row]) not in evaluated_texts]
-    examples = few_shot(labelled.rows(others), shots, seed)
-    refuse_overlap(evaluated, examples)
-    return Draw(zero_shot, examples, evaluated, seed)
+    return evaluated, labelled.rows(others)

@@ -144,6 +144,12 @@ PRINTERS: dict[str, Printer] = {
         "Macro-F1: mean and range of the draws. The encoder stays as it is.",
         quality,
     ),
+    "label_set_examples.json": (
+        "Examples in the label set",
+        "Macro-F1 of the embedded model, which is not trained on them: means of the draws. Rules: how many standard "
+        "errors the gain of n held-out examples must exceed. At the threshold 0.5: F1 and calibration error.",
+        plain,
+    ),
     "recipes.json": (
         "Recipes for the embedded model",
         "Macro-F1 on sets that were not trained on (their train splits). Each recipe changes one setting of the "

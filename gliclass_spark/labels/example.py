@@ -1,4 +1,4 @@
-"""Examples: texts with known labels, which a model reads with each text (few-shot classification)."""
+"""Examples: texts with known labels, for classification with few examples and without a training."""
 
 from __future__ import annotations
 

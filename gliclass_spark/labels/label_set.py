@@ -55,7 +55,8 @@ class LabelSet(BaseModel):
     """In files: a list of names or mappings, or a tree of branches."""
     # Empty fields are left out of the canonical JSON, so that a set without them keeps its hash.
     examples: Annotated[tuple[Example, ...], Field(exclude_if=lambda examples: not examples)] = ()
-    """Texts with known labels, placed after the text. Not every model supports them."""
+    """Texts with known labels. Label-cached models move the labels towards them; others read them behind each text, if
+    they were trained to."""
     retrieved: Annotated[tuple[RetrievedExample, ...], Field(exclude_if=lambda retrieved: not retrieved)] = ()
     """Texts with known labels of any set, in the format of models for retrieval-augmented classification."""
 

@@ -14,6 +14,7 @@ from pyspark.testing import assertDataFrameEqual
 
 from gliclass_spark import Engine, Label, LabelSet, gliclass_udf, nested_scores, register_gliclass
 from gliclass_spark.errors import ConfigError, LabelSetError, ModelNotFoundError
+from gliclass_spark.labels import Example
 from gliclass_spark.spark.udf import Output
 
 LABELS = ["spam", "ham", "lake"]
@@ -57,6 +58,21 @@ def test_labels_and_scores_are_those_of_the_engine(
         assert scores == pytest.approx(classification.scores, abs=1e-5)
         assert full["scores"] == pytest.approx(classification.scores, abs=1e-5)
         assert full["token_count"] == classification.token_count
+
+
+def test_examples_of_the_label_set_are_those_of_the_engine(frame: DataFrame, tiny_bi_encoder: str) -> None:
+    wording = {"spam": "buy now", "ham": "ham and eggs", "lake": "a lake of data"}
+    examples = [
+        Example(text=f"{text} {number}", labels=(label,)) for label, text in wording.items() for number in range(8)
+    ]
+    label_set = LabelSet.of(*LABELS).replace(examples=examples)
+    engine = Engine.from_pretrained(tiny_bi_encoder, device="cpu", precision="float32")
+    expected = engine.scores(TEXTS, label_set)
+    assert np.abs(expected - engine.scores(TEXTS, LABELS)).max() > 0.01
+    classify = gliclass_udf(label_set, model=tiny_bi_encoder, output="scores", device="cpu", precision="float32")
+    rows = frame.select("id", classify("text").alias("scores")).orderBy("id").collect()
+    scores = [[row["scores"][label] for label in LABELS] for row in rows]
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
 def test_the_default_output_is_labels(frame: DataFrame, tiny_bi_encoder: str) -> None:

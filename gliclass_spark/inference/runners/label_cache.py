@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from gliclass_spark.inference.batching import micro_batches
-from gliclass_spark.inference.padding import pad
+from gliclass_spark.inference.padding import padded_batches
 
 # With an encoder of the embedded model's size 25 MB, or 300 MB where texts attend to the labels in every layer.
 _MAX_LABELS = 16_384
@@ -60,9 +59,8 @@ class LabelCache(Generic[State]):
 
     def _add(self, label_texts: Sequence[str]) -> None:
         inputs = [self._label_ids(text) for text in label_texts]
-        for batch in micro_batches([len(ids) for ids in inputs], _MAX_BATCH_TOKENS):
-            batch_inputs = [inputs[position] for position in batch.positions]
-            input_ids, mask = pad(batch_inputs, batch.tokens, self._pad_id, self._device)
-            states = self._encode(input_ids, mask, sum(map(len, batch_inputs)))
+        batches = padded_batches(inputs, _MAX_BATCH_TOKENS, self._pad_id, self._device)
+        for batch, input_ids, mask, token_count in batches:
+            states = self._encode(input_ids, mask, token_count)
             for row, position in enumerate(batch.positions):
                 self._states[label_texts[position]] = states[row]

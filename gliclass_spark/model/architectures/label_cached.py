@@ -28,21 +28,26 @@ class LabelStates:
 
     vectors: (labels, hidden), of length 1.
     keys_values: what texts attend to in every layer; None for a model whose texts don't attend to labels.
+    logit_offsets: (labels,), added to the labels' logits.
     """
 
     vectors: Tensor
     keys_values: KeysValues | None
+    logit_offsets: Tensor
 
     @staticmethod
     def concatenate(parts: list[LabelStates]) -> LabelStates:
         """Return the labels of all parts, in their order."""
         vectors = torch.cat([part.vectors for part in parts])
         keys_values = [part.keys_values for part in parts if part.keys_values is not None]
-        return LabelStates(vectors, KeysValues.concatenate(keys_values) if keys_values else None)
+        offsets = torch.cat([part.logit_offsets for part in parts])
+        return LabelStates(vectors, KeysValues.concatenate(keys_values) if keys_values else None, offsets)
 
     def __getitem__(self, label: int) -> LabelStates:
         """Return the states of one label."""
-        return LabelStates(self.vectors[label : label + 1], self.keys_values[label] if self.keys_values else None)
+        row = slice(label, label + 1)
+        keys_values = self.keys_values[label] if self.keys_values else None
+        return LabelStates(self.vectors[row], keys_values, self.logit_offsets[row])
 
 
 class LabelCachedModel(nn.Module):
@@ -85,7 +90,8 @@ class LabelCachedModel(nn.Module):
             states, keys_values = bert.encode_with_keys_values(input_ids, attention_mask, token_count)
         else:
             states = self._encode(input_ids, attention_mask, bert, token_count)
-        return LabelStates(_unit_vectors(states, attention_mask, self.label_projector), keys_values)
+        vectors = _unit_vectors(states, attention_mask, self.label_projector)
+        return LabelStates(vectors, keys_values, torch.zeros_like(vectors[:, 0]))
 
     def forward(
         self,
@@ -100,7 +106,11 @@ class LabelCachedModel(nn.Module):
         token_count: see `Encode`.
         """
         vectors = self.text_vectors(input_ids, attention_mask, labels.keys_values, bert, token_count)
-        return vectors @ labels.vectors.T * self.logit_scale + self.logit_offset
+        return self.logits(vectors, labels)
+
+    def logits(self, text_vectors: Tensor, labels: LabelStates) -> Tensor:
+        """Return logits (texts, labels) of text vectors, (texts, hidden)."""
+        return text_vectors @ labels.vectors.T * self.logit_scale + self.logit_offset + labels.logit_offsets
 
     def text_vectors(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerFast
 
+from gliclass_spark.errors import LabelSetError
 from gliclass_spark.labels import LabelSet
 from gliclass_spark.model.prompts.label_cached_tokenizer import LabelCachedTokenizer
-from gliclass_spark.model.prompts.prompt import Prompt
+from gliclass_spark.model.prompts.prompt import EncodedExample, Prompt
 from gliclass_spark.model.prompts.text_tokenizer import LABEL_TOKEN
 from gliclass_spark.model.prompts.uni_encoder_tokenizer import UniEncoderTokenizer
 
@@ -26,6 +27,14 @@ class BiEncoderTokenizer(LabelCachedTokenizer):
     def label_ids(self, text: str) -> list[int]:
         """Return the token ids of a label's input, by the label tokenizer."""
         return self._label_tokenizer.label_ids(text)
+
+    def _examples(self, prompt: Prompt) -> tuple[EncodedExample, ...]:
+        if prompt.label_set.examples:
+            raise LabelSetError(
+                f"label set {prompt.label_set.name!r} has examples, which a bi-encoder can't take; remove them, or "
+                "train it on them with `gliclass-spark train`"
+            )
+        return ()
 
     def _task(self, label_set: LabelSet) -> tuple[str, tuple[int, ...]]:
         task, _ = super()._task(label_set)

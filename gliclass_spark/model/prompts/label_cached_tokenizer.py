@@ -1,13 +1,20 @@
-"""Inputs of a label-cached model: texts and labels, each alone."""
+"""Inputs of a label-cached model: texts, labels and examples, each alone."""
 
 from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import repeat
 
 from transformers import PreTrainedTokenizerFast
 
 from gliclass_spark.errors import LabelSetError
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.model.prompts.prompt import Frame, Prompt
+from gliclass_spark.model.prompts.prompt import EncodedExample, Frame, Prompt
 from gliclass_spark.model.prompts.text_tokenizer import TextTokenizer
+
+# Of a label. With fewer, nothing is left when one is held out.
+MIN_EXAMPLES = 2
 
 
 class LabelCachedTokenizer(TextTokenizer):
@@ -20,13 +27,13 @@ class LabelCachedTokenizer(TextTokenizer):
     def prompt(self, label_set: LabelSet) -> Prompt:
         """Build a prompt with one frame: the task prompt and the special tokens.
 
-        Raises LabelSetError if the task prompt leaves no room for a text, if a label can't be encoded, or if there
-        are examples, which this architecture can't encode.
+        Raises LabelSetError if the task prompt leaves no room for a text, if a label can't be encoded, if too
+        few labels have examples, or if there are retrieved examples.
         """
-        if label_set.examples or label_set.retrieved:
+        if label_set.retrieved:
             raise LabelSetError(
-                f"label set {label_set.name!r} has examples, which a model that encodes each label alone can't take "
-                "beside a text; remove them, or train it on them with `gliclass-spark train`"
+                f"label set {label_set.name!r} has retrieved examples, which a model that encodes each text alone "
+                "can't take; remove them, or give `examples` of every label"
             )
         task, task_ids = self._task(label_set)
         room = self._max_length - len(self._begin) - len(self._end)
@@ -38,7 +45,34 @@ class LabelCachedTokenizer(TextTokenizer):
         for text in label_set.texts:
             self.label_ids(text)
         frame = Frame(self._begin, self._end, range(len(label_set)), label_set.texts)
-        return Prompt(label_set, (frame,), task, task_ids, room)
+        prompt = Prompt(label_set, (frame,), task, task_ids, room)
+        return replace(prompt, frames=(replace(frame, examples=self._examples(prompt)),))
+
+    def _examples(self, prompt: Prompt) -> tuple[EncodedExample, ...]:
+        """Return the examples as the model reads texts, of a long one the first window.
+
+        Raises LabelSetError if there are examples, but fewer than MIN_EXAMPLES of more than half of the labels.
+        """
+        label_set = prompt.label_set
+        if not label_set.examples:
+            return ()
+        counts = Counter(name for example in label_set.examples for name in example.labels)
+        lacking = [name for name in label_set.names if counts[name] < MIN_EXAMPLES]
+        if len(lacking) > len(label_set) / 2 or len(lacking) > len(label_set) - 2:
+            raise LabelSetError(
+                f"{len(lacking)} of the {len(label_set)} labels of {label_set.name!r} have fewer than {MIN_EXAMPLES} "
+                f"examples, among them {lacking[0]!r}; this model needs {MIN_EXAMPLES} examples of two labels or more, "
+                "and of half of them; add some, or remove all examples"
+            )
+        [frame] = prompt.frames
+        text_ids = self.text_ids([example.text for example in label_set.examples], repeat(prompt))
+        positions = {name: position for position, name in enumerate(label_set.names)}
+        return tuple(
+            EncodedExample(
+                tuple(frame.input_ids(ids[: prompt.max_text_tokens])), tuple(positions[name] for name in example.labels)
+            )
+            for ids, example in zip(text_ids, label_set.examples, strict=True)
+        )
 
     def label_ids(self, text: str) -> list[int]:
         """Return the token ids of a label's input.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,12 +14,21 @@ _OVERLAP_TOKENS = 64
 
 
 @dataclass(frozen=True)
+class EncodedExample:
+    """An example as an input of its own. labels: positions of its labels in the label set."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Frame:
     """Token ids before and behind a window of text, for one group of a label set's labels.
 
     labels: positions of the group in the label set.
     label_texts: what the model encodes for each of these labels.
     label_ids: token ids of a second input, for architectures that encode labels apart from the text.
+    examples: for architectures that encode examples apart from the text.
     """
 
     head: tuple[int, ...]
@@ -27,6 +36,8 @@ class Frame:
     labels: range
     label_texts: tuple[str, ...]
     label_ids: tuple[int, ...] = ()
+    # Long, and as good as always the same for equal labels: not worth hashing for each batch.
+    examples: tuple[EncodedExample, ...] = field(default=(), hash=False)
 
     def __len__(self) -> int:
         """Return the number of its own tokens, in the text's input."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gliclass_spark.checkpoints.model_ref import ModelRef
 from gliclass_spark.checkpoints.uri import resolve_model
+from gliclass_spark.errors import LabelSetError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot
 from gliclass_spark.training.evaluation.baselines import EmbeddingClassifier, similarity_checkpoint
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
+from gliclass_spark.training.evaluation.examples_in_label_set import ExamplesInLabelSet
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
-from gliclass_spark.training.few_shot import fit_few_shot
+from gliclass_spark.training.few_shot import fit_few_shot, without_contradictions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ class BaselineComparison:
         self, ref: ModelRef, baselines: bool, examples: LabelledSet, seed: int, evaluated: LabelledSet, shots: int
     ) -> Iterator[Score]:
         yield score(fit_few_shot(ref, examples, seed), evaluated, name=ref.uri, shots=shots, seed=seed)
+        in_label_set = ExamplesInLabelSet(Engine.from_pretrained(ref), without_contradictions(examples))
+        name = f"{ref.uri}, examples in the label set"
+        try:
+            with_examples = score(in_label_set, evaluated, name=name, shots=shots, seed=seed)
+        except LabelSetError as error:
+            logger.warning("%s: not compared on %s: %s", name, evaluated.name, error)
+        else:
+            yield with_examples
         if baselines:
             classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri, self.registry), seed).fit(examples)
             yield score(classifier, evaluated, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)

@@ -122,7 +122,7 @@ def test_examples_are_encoded_where_the_reference_encodes_them(
 
 def test_a_bi_encoder_refuses_examples(engine: Callable[..., Engine]) -> None:
     label_set = LABELS.model_copy(update={"examples": (Example(text="We won", labels=("sport",)),)})
-    with pytest.raises(LabelSetError, match="has examples, which a model that encodes each label alone can't take"):
+    with pytest.raises(LabelSetError, match="has examples, which a bi-encoder can't take"):
         engine("deberta-v2", **BI_ENCODERS["bi-encoder"]).logits(TEXTS, label_set)
 
 

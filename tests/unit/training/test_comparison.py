@@ -33,6 +33,7 @@ from gliclass_spark.training.evaluation.calibrate import calibrate
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import sample, score
+from gliclass_spark.training.evaluation.examples_in_label_set import label_set_examples
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import few_shot_config
 
@@ -207,11 +208,12 @@ def test_the_evaluate_command_writes_scores_and_a_figure(
     options = ["--baselines", "--shots", "11", "--seeds", "2", "--out", str(out)]
     assert main(["evaluate", "--data", data, "--model", tiny_label_cached_model, *options]) == 0
     scores = json.loads((out / "scores.json").read_text())
-    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0)] * 2 + [(11, 0)] * 3 + [(11, 1)] * 3
-    assert [each["contender"].split(" ")[0] for each in scores[:5]] == [
+    assert [(each["shots"], each["seed"]) for each in scores] == [(0, 0)] * 2 + [(11, 0)] * 4 + [(11, 1)] * 4
+    assert [each["contender"].split(" ")[0] for each in scores[:6]] == [
         tiny_label_cached_model,
         "similarity",
         tiny_label_cached_model,
+        f"{tiny_label_cached_model},",
         "logistic",
         "regression",
     ]
@@ -219,6 +221,22 @@ def test_the_evaluate_command_writes_scores_and_a_figure(
     captured = capsys.readouterr()
     assert "animals: 3 of 3 labels have fewer than 11 texts: cat (10), dog (10), owl (10)" in captured.err
     assert "texts/s" in captured.out
+
+
+def test_a_model_that_takes_no_examples_is_left_out_with_them(
+    tiny_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    comparison = BaselineComparison([TEST], [TRAIN], max_rows=5)
+    scores = list(comparison.scores([tiny_model], baselines=False, cross_encoder=None, shots=1, seeds=1))
+    assert [(each.contender, each.shots) for each in scores] == [(tiny_model, 0), (tiny_model, 1)]
+    assert "examples in the label set: not compared on animals: the tokenizer has no token '<<EXAMPLE>>'" in caplog.text
+
+
+def test_examples_in_the_label_set_hold_any_text() -> None:
+    labelled = LabelledSet("x", ("a", "b"), ("one\x00two\tthree", "long " * 10_000), ((0, 1), (1,)))
+    first, second = label_set_examples(labelled)
+    assert (first.text, first.labels) == ("one two three", ("a", "b"))
+    assert (len(second.text), second.labels) == (10_000, ("b",))
 
 
 def test_the_evaluate_command_logs_each_contender_in_mlflow_and_prints_json(
