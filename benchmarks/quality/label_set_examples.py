@@ -17,6 +17,7 @@ limit_spinning()
 # isort: split
 import argparse
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product, repeat
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    logging.getLogger("gliclass_spark").setLevel(logging.ERROR)  # each example set without an effect is a warning
     model = resolve_model("embedded")
     measured = list(measure(load(model), options.data, options.draws))
     document = {"model": model.digest, "machine": machine.describe(), "rows": summaries(measured)}

@@ -53,7 +53,11 @@ def with_prototypes(
     weight = _WEIGHTS[_best(gains - gains[0], standard_errors)]
     examples, label_count = has_label.shape
     if weight == 0:
-        logger.info("%d examples of %d labels show no clear gain and change no score", examples, label_count)
+        logger.warning(
+            "%d examples of %d labels change no score: held out in turn, they show no clear gain; more may",
+            examples,
+            label_count,
+        )
         return labels
     logger.info("%d examples of %d labels have a weight of %.1f", examples, label_count, weight)
     vectors = prototypes.vectors(weight).to(labels.vectors)

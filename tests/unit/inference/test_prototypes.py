@@ -129,9 +129,12 @@ def test_the_mean_logit_for_labels_that_an_example_lacks_stays(embedded: Engine)
     assert after[lacked].mean() == pytest.approx(before[lacked].mean(), abs=1e-4)
 
 
-def test_examples_that_contradict_each_other_change_no_score(embedded: Engine) -> None:
+def test_examples_that_contradict_each_other_change_no_score(
+    embedded: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     mixed = QUEUES.replace(examples=examples({"queue one": SPORT[:2] + MONEY[:2], "queue two": SPORT[2:] + MONEY[2:]}))
     np.testing.assert_array_equal(embedded.logits(NEW_TEXTS, mixed), embedded.logits(NEW_TEXTS, QUEUES))
+    assert "8 examples of 2 labels change no score: held out in turn, they show no clear gain" in caplog.text
 
 
 def test_promise_1_a_score_depends_neither_on_the_batch_nor_on_the_order_of_the_examples(tiny: Engine) -> None:
