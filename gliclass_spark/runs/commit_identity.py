@@ -13,6 +13,11 @@ def commit_file(version: int) -> str:
     return f"_delta_log/{version:020d}.json"
 
 
+def checksum_file(version: int) -> str:
+    """Return the path of what Delta writes beside a commit about the table's state, below the table's folder."""
+    return f"_delta_log/{version:020d}.crc"
+
+
 def commit_identity(size: int, head: bytes) -> str:
     """Return the identity of a commit's file, from its size and its first IDENTITY_BYTES bytes."""
     return f"{size}-{hashlib.sha256(head).hexdigest()[:32]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import PyFileSystem
 
 from gliclass_spark.errors import TableError
-from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, commit_file, commit_identity
+from gliclass_spark.runs.commit_identity import IDENTITY_BYTES, checksum_file, commit_file, commit_identity
 
 # URI schemes that only Hadoop uses, and those of delta-rs.
 _HADOOP_SCHEMES = {"s3a://": "s3://", "s3n://": "s3://"}
@@ -52,6 +53,20 @@ def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
         raise TableError(f"{uri} can't be read: {first_reason(error)}") from None
 
 
+def row_count(path: str, version: int | None = None, storage_options: StorageOptions = None) -> int | None:
+    """Return the number of rows of a version (None: the latest) by what its log states; None if it does not state it.
+
+    Raises TableError as `delta_table` does.
+    """
+    table = delta_table(path, version, storage_options)
+    counts = table.get_add_actions().column("num_records").to_pylist()
+    deleted = 0  # by deletion vectors: the files' statistics count these rows, too
+    if "deletionVectors" in (table.protocol().reader_features or ()):
+        checksum = _read_log(path, checksum_file(table.version()), None, storage_options)
+        deleted = json.loads(checksum[1]).get("numDeletedRecordsOpt") if checksum is not None else None
+    return None if deleted is None or None in counts else sum(counts) - deleted
+
+
 def creation_time(path: str, storage_options: StorageOptions = None) -> datetime:
     """Return the time of a table's version 0 in UTC, as time travel counts it: that of the commit's file."""
     options = dict(storage_options) if storage_options else None
@@ -62,14 +77,19 @@ def creation_time(path: str, storage_options: StorageOptions = None) -> datetime
 
 def commit_id(path: str, version: int, storage_options: StorageOptions = None) -> str | None:
     """Return the identity of a version's commit (see `commit_identity`); None if the log does not have its file."""
+    commit = _read_log(path, commit_file(version), IDENTITY_BYTES, storage_options)
+    return commit_identity(*commit) if commit is not None else None
+
+
+def _read_log(path: str, name: str, limit: int | None, storage_options: StorageOptions) -> tuple[int, bytes] | None:
+    """Return the size of a file of a table's log and its first bytes, all by default; None if there is no such file."""
     options = dict(storage_options) if storage_options else None
     files = PyFileSystem(DeltaStorageHandler(object_store_uri(path), options))
-    name = commit_file(version)
     [info] = files.get_file_info([name])
     if not info.is_file:
         return None
     with files.open_input_file(name) as file:
-        return commit_identity(info.size, file.read(IDENTITY_BYTES))
+        return info.size, file.read(limit)
 
 
 def object_store_uri(path: str) -> str:

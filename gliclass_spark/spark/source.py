@@ -76,6 +76,12 @@ class Documents:
         except SPARK_ERRORS as error:
             raise as_user_error(error, self.name) from None
 
+    def count(self, version: int) -> int:
+        """Return the number of documents of a Delta version."""
+        if self.source.where is None:
+            return TableRef(path=self.source.path, table=self.source.table).row_count(self.spark, version)
+        return self.read(version).count()
+
     def select_columns(self, frame: DataFrame, extra: tuple[str, ...] = ()) -> DataFrame:
         """Return rows of the source that meet `source.where`, with the columns of `read`, followed by `extra`."""
         source = self.source

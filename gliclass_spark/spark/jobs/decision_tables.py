@@ -149,7 +149,7 @@ class DecisionTables:
         table, spark = self._table(name), self.job.run.spark
         if table.latest(spark) == base.outputs[name]:
             return base.table_rows[name]
-        return table.read(spark, None).count()
+        return table.row_count(spark, None)
 
     def _held(self, keys: DataFrame | None) -> set[str]:
         """Return the names of the tables that hold rows of the documents `keys`; None: those that may hold any rows."""

@@ -121,7 +121,8 @@ def filter_step(run: PipelineRun) -> Manifest:
         with job.timed("check"):
             stored_counts, table_rows = tables.count_stored(decided_counts, scope.keys)
             document_count = sum(table_rows.values())
-            expected_count = source.documents.count() if source_range.until is not None else decided_count
+            version = source_range.until
+            expected_count = run.documents.count(version) if version is not None else decided_count
         if document_count != expected_count:
             raise ManifestError(
                 f"run {run.run_id!r}, filter: expected {expected_count} documents in {', '.join(OUTCOMES)}, found "

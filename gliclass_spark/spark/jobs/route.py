@@ -75,7 +75,7 @@ def route_step(run: PipelineRun) -> Manifest:
             )
         return job.succeed(
             rows_in=changed_count,
-            documents=kept.count(),
+            documents=lake.table("kept").row_count(spark, kept_range.until),
             routed=counts,
             routed_documents=document_count,
             table_rows=table_rows,

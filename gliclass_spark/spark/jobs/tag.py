@@ -59,7 +59,7 @@ def tag_step(run: PipelineRun) -> Manifest:
         }
         scored = _score(job, tag_input, model) if tag_input.counts.documents else None
         appended = _merge(job, tag_input, scored.rows if scored is not None else None, model)
-        counts = verify_tags(job, tag_input.documents if source is not None else None, appended=appended)
+        counts = verify_tags(job, tag_input.version.until, appended=appended)
         if scored is not None and scored.is_staged:
             job.truncate("staged")
         read = job.versions_read(tag_input.full_scan, source=(source, tag_input.version))

@@ -49,18 +49,18 @@ def check_errors(job: Job, scored: Scored, expected_count: int) -> None:
         )
 
 
-def verify_tags(job: Job, documents: DataFrame | None, *, appended: bool) -> dict[str, Any]:
+def verify_tags(job: Job, source_version: int | None, *, appended: bool) -> dict[str, Any]:
     """Return the manifest's counts of `tags`, read back from the table.
 
     appended: whether the job has changed no row that was there. Raises ManifestError unless the table has tags of
-    exactly as many documents as `documents` has; None, of a source without versions, is not compared.
+    exactly as many documents as the source has at this version; without versions (None) it is not compared.
     """
     run = job.run
     with job.timed("check"):
         counted = _count_appended(job) if appended else None
         rows, earlier_count = counted or (_counted_scores(run, live_tags(run)), 0)
         tagged_count = earlier_count + sum(row["documents"] for row in rows)
-        expected_count = documents.count() if documents is not None else tagged_count
+        expected_count = run.documents.count(source_version) if source_version is not None else tagged_count
     if tagged_count != expected_count:
         raise ManifestError(
             f"run {run.run_id!r}, tag: expected tags of {expected_count} documents, found {tagged_count}; another "

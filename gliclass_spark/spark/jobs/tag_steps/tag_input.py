@@ -27,14 +27,13 @@ logger = logging.getLogger(__name__)
 class TagInput:
     """The documents that a tag job handles.
 
-    version: the version of the source. documents: all of them at that version. contents: doc_id,
-    content_hash and text of the changed ones (see `with_content`). pending: those without scores (see
-    `pending_documents`), and their counts. deleted: doc_id of documents that left the source. tags: the rows of the
-    table `tags` before this job writes to it; None if there was no table.
+    version: the version of the source. contents: doc_id, content_hash and text of the changed ones (see
+    `with_content`). pending: those without scores (see `pending_documents`), and their counts. deleted: doc_id of
+    documents that left the source. tags: the rows of the table `tags` before this job writes to it; None if there was
+    no table.
     """
 
     version: VersionRange
-    documents: DataFrame
     contents: DataFrame
     pending: DataFrame
     counts: PendingCounts
@@ -104,7 +103,6 @@ def read_input(job: Job, source: TableRef | None, model: ModelRef) -> TagInput:
         # Else each id was inserted once, and `tags`, which has a row of every document of the base, does not have it.
     return TagInput(
         version=version,
-        documents=documents,
         contents=with_content(changes.rows, run.pipeline.source.text),
         pending=pending,
         counts=counts,
