@@ -13,7 +13,8 @@ from retraining_files import RUN, write_pipeline, write_retraining
 
 from gliclass_spark.config.retraining import RetrainConfig
 
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow")
+_home = tempfile.TemporaryDirectory(prefix="airflow")  # removed with this process
+os.environ["AIRFLOW_HOME"] = _home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW_CONN_SPARK_DEFAULT"] = '{"conn_type": "spark", "host": "local[2]"}'
 
