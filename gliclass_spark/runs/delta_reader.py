@@ -60,7 +60,7 @@ def row_count(path: str, version: int | None = None, storage_options: StorageOpt
     """
     table = delta_table(path, version, storage_options)
     counts = table.get_add_actions().column("num_records").to_pylist()
-    deleted = 0  # by deletion vectors: the files' statistics count these rows, too
+    deleted: int | None = 0  # by deletion vectors: the files' statistics count these rows, too
     if "deletionVectors" in (table.protocol().reader_features or ()):
         checksum = _read_log(path, checksum_file(table.version()), None, storage_options)
         deleted = json.loads(checksum[1]).get("numDeletedRecordsOpt") if checksum is not None else None
