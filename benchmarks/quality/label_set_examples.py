@@ -111,9 +111,10 @@ def main() -> None:
     model = resolve_model("embedded")
     measured = list(measure(load(model), options.data, options.draws))
     document = {"model": model.digest, "machine": machine.describe(), "rows": summaries(measured)}
-    document |= {"measured": [asdict(each) for each in measured]}
     path = options.out / "label_set_examples.json"
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=1).removesuffix("\n}")
+    draws = ",\n".join(json.dumps(asdict(each)) for each in measured)  # a line each
+    path.write_text(f'{text},\n "measured": [\n{draws}\n]}}\n', encoding="utf-8")
     show(document["rows"], measured, Console(width=150))
     print(f"written to {path}")
 

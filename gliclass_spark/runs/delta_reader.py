@@ -56,14 +56,17 @@ def table_exists(path: str, storage_options: StorageOptions = None) -> bool:
 def row_count(path: str, version: int | None = None, storage_options: StorageOptions = None) -> int | None:
     """Return the number of rows of a version (None: the latest) by what its log states; None if it does not state it.
 
-    Raises TableError as `delta_table` does.
+    Raises TableError as `delta_table` does, and if the log can't be read.
     """
     table = delta_table(path, version, storage_options)
-    counts = table.get_add_actions().column("num_records").to_pylist()
     deleted: int | None = 0  # by deletion vectors: the files' statistics count these rows, too
-    if "deletionVectors" in (table.protocol().reader_features or ()):
-        checksum = _read_log(path, checksum_file(table.version()), None, storage_options)
-        deleted = json.loads(checksum[1]).get("numDeletedRecordsOpt") if checksum is not None else None
+    try:
+        counts = table.get_add_actions().column("num_records").to_pylist()
+        if "deletionVectors" in (table.protocol().reader_features or ()):
+            checksum = _read_log(path, checksum_file(table.version()), None, storage_options)
+            deleted = json.loads(checksum[1]).get("numDeletedRecordsOpt") if checksum is not None else None
+    except (DeltaError, OSError, ValueError) as error:
+        raise TableError(f"{table.table_uri} can't be read: {first_reason(error)}") from None
     return None if deleted is None or None in counts else sum(counts) - deleted
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from gliclass_spark.errors import TableError
 from gliclass_spark.runs import delta_reader
 from gliclass_spark.spark.delta.table_ref import TableRef
 
@@ -34,7 +35,13 @@ def test_a_version_s_rows_are_counted_by_its_log(spark: SparkSession, table: Tab
 
 
 def test_spark_counts_what_the_log_does_not_state(spark: SparkSession, table: TableRef, tmp_path: Path) -> None:
-    for checksum in Path(str(table.path), "_delta_log").glob("*.crc"):
+    checksums = [*Path(str(table.path), "_delta_log").glob("*.crc")]
+    for checksum in checksums:
+        checksum.write_text("{")  # as it is while it is written
+    with pytest.raises(TableError, match="can't be read: Expecting property name"):
+        delta_reader.row_count(str(table.path))
+    assert table.row_count(spark, None) == 9
+    for checksum in checksums:
         checksum.unlink()
     assert delta_reader.row_count(str(table.path)) is None
     assert table.row_count(spark, None) == 9
