@@ -32,7 +32,6 @@ from gliclass_spark.runs.delta_reader import delta_table
 from gliclass_spark.runs.history import RECENT_ROWS, claimed_destinations, recent_rows, used_label_sets
 from gliclass_spark.runs.manifest import RUNNING, Manifest
 from gliclass_spark.runs.manifest_writer import append_manifests, transaction
-from gliclass_spark.spark.delta import file_system
 from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.commits import retry_conflicts
 from gliclass_spark.spark.delta.local_rows import local_rows
@@ -125,7 +124,7 @@ class Runs:
     def recent(self) -> list[Manifest]:
         """Return the recent manifests of each job, latest first; of one run of a job, the end before the start."""
         with suppress(TableError):
-            if (path := self._local_path()) is not None:
+            if (path := self.table.local_path(self.spark)) is not None:
                 return recent_rows(path, self.pipeline)
         if not self.table.exists(self.spark):
             return []
@@ -136,7 +135,7 @@ class Runs:
     def label_sets(self) -> set[str]:
         """Return the hash of every label set that a run of this pipeline has used."""
         with suppress(TableError):
-            if (path := self._local_path()) is not None:
+            if (path := self.table.local_path(self.spark)) is not None:
                 return used_label_sets(path, self.pipeline)
         if not self.table.exists(self.spark):
             return set()
@@ -145,7 +144,7 @@ class Runs:
     def destinations(self) -> set[str]:
         """Return every destination that any run of this pipeline has claimed to write."""
         with suppress(TableError):
-            if (path := self._local_path()) is not None:
+            if (path := self.table.local_path(self.spark)) is not None:
                 return claimed_destinations(path, self.pipeline)
         if not self.table.exists(self.spark):
             return set()
@@ -157,20 +156,11 @@ class Runs:
         if self.output.properties:
             return False
         with suppress(TableError):
-            if (path := self._local_path()) is not None:
+            if (path := self.table.local_path(self.spark)) is not None:
                 stored = StructType.fromJson(json.loads(delta_table(path).schema().to_json()))
                 types = {column.name: column.dataType for column in stored if column.nullable}
                 return all(types.get(column.name) == column.dataType for column in RUNS)
         return False
-
-    def _local_path(self) -> str | None:
-        """Return the table's path if delta-rs can be tried there: on a local disk.
-
-        It reads and appends in milliseconds, where Spark takes a third and half a second. But it can't handle every
-        table that Spark can.
-        """
-        path = self.table.path
-        return path if path is not None and file_system.is_on_local_disk(self.spark, path) else None
 
     def _all(self) -> DataFrame:
         return self.table.read(self.spark, None).where(F.col("pipeline") == self.pipeline)
@@ -182,7 +172,7 @@ class Runs:
         """Append a row, unless a later one of the job is there: Delta skips it then."""
         is_claim = manifest.status == RUNNING
         with suppress(TableError):
-            if (path := self._local_path()) is not None:
+            if (path := self.table.local_path(self.spark)) is not None:
                 append_manifests(path, [manifest], claim=is_claim)
                 return
         app_id, version = transaction(manifest, claim=is_claim)

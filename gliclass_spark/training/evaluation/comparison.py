@@ -14,7 +14,7 @@ from gliclass_spark.training.data.labelled_text import LabelledSet, few_shot
 from gliclass_spark.training.evaluation.baselines import EmbeddingClassifier, similarity_checkpoint
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import Score, refuse_overlap, sample, score
-from gliclass_spark.training.evaluation.examples_in_label_set import ExamplesInLabelSet
+from gliclass_spark.training.evaluation.examples_in_label_set import ExamplesInLabelSet, label_set_examples
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import fit_few_shot, without_contradictions
 
@@ -68,7 +68,8 @@ class BaselineComparison:
         self, ref: ModelRef, baselines: bool, examples: LabelledSet, seed: int, evaluated: LabelledSet, shots: int
     ) -> Iterator[Score]:
         yield score(fit_few_shot(ref, examples, seed), evaluated, name=ref.uri, shots=shots, seed=seed)
-        in_label_set = ExamplesInLabelSet(Engine.from_pretrained(ref), without_contradictions(examples))
+        engine = Engine.from_pretrained(ref)
+        in_label_set = ExamplesInLabelSet(engine, label_set_examples(without_contradictions(examples)))
         name = f"{ref.uri}, examples in the label set"
         try:
             with_examples = score(in_label_set, evaluated, name=name, shots=shots, seed=seed)
@@ -79,5 +80,5 @@ class BaselineComparison:
         if baselines:
             classifier = EmbeddingClassifier(similarity_checkpoint(ref.uri, self.registry), seed).fit(examples)
             yield score(classifier, evaluated, name=f"logistic regression on {ref.uri}", shots=shots, seed=seed)
-            on_logits = LogitRegression(Engine.from_pretrained(ref), seed).fit(examples)
+            on_logits = LogitRegression(engine, seed).fit(examples)
             yield score(on_logits, evaluated, name=f"regression on logits of {ref.uri}", shots=shots, seed=seed)

@@ -15,22 +15,27 @@ from gliclass_spark.training.evaluation.evaluate import Classifier
 
 @dataclass(frozen=True)
 class ExamplesInLabelSet:
-    """A model whose label sets have these labelled texts as examples."""
+    """A model whose label sets have these examples."""
 
     model: Classifier
-    labelled: LabelledSet
+    examples: tuple[Example, ...]
 
     def logits(self, texts: Sequence[str], labels: LabelSet) -> FloatArray:
         """Return the model's logits, (texts, labels). Raises LabelSetError if the model can't take the examples."""
-        return self.model.logits(texts, labels.replace(examples=label_set_examples(self.labelled)))
+        return self.model.logits(texts, labels.replace(examples=self.examples))
 
 
 def label_set_examples(labelled: LabelledSet) -> tuple[Example, ...]:
-    """Return labelled texts as examples, cut to the length of one, with blanks for control characters."""
+    """Return labelled texts as examples, cut to the length of one, with blanks for control characters.
+
+    Without texts of which nothing is left.
+    """
+    texts = (
+        "".join(" " if category(character) == "Cc" else character for character in text[:MAX_EXAMPLE_CHARS])
+        for text in labelled.texts
+    )
     return tuple(
-        Example(
-            text="".join(" " if category(character) == "Cc" else character for character in text[:MAX_EXAMPLE_CHARS]),
-            labels=tuple(labelled.labels[label] for label in labels),
-        )
-        for text, labels in zip(labelled.texts, labelled.targets, strict=True)
+        Example(text=text, labels=tuple(labelled.labels[label] for label in labels))
+        for text, labels in zip(texts, labelled.targets, strict=True)
+        if text.strip()
     )

@@ -233,7 +233,7 @@ def test_a_model_that_takes_no_examples_is_left_out_with_them(
 
 
 def test_examples_in_the_label_set_hold_any_text() -> None:
-    labelled = LabelledSet("x", ("a", "b"), ("one\x00two\tthree", "long " * 10_000), ((0, 1), (1,)))
+    labelled = LabelledSet("x", ("a", "b"), ("one\x00two\tthree", "long " * 10_000, "\x00"), ((0, 1), (1,), (0,)))
     first, second = label_set_examples(labelled)
     assert (first.text, first.labels) == ("one two three", ("a", "b"))
     assert (len(second.text), second.labels) == (10_000, ("b",))
