@@ -2,7 +2,8 @@
 
     apt-get install wordnet-base dict-foldoc fortunes
     python -m devtools.training_data debian OUT
-    python -m devtools.training_data mixture DATA OUT [--licences product|all] [--folders ...] [--without ...]
+    python -m devtools.training_data mixture DATA OUT [--licences product|all] [--languages English|all]
+        [--folders ...] [--without ...]
 
 `debian` makes labelled text of Debian's packages: see `devtools.training_data.debian`. `mixture` copies the labelled
 sets that a model is trained on out of a folder of them: see `devtools.training_data.mixture`.

@@ -20,6 +20,7 @@ from gliclass_spark.errors import TrainingError
 from gliclass_spark.training.data.labelled_text import letters
 
 Licences = Literal["product", "all"]
+Languages = Literal["English", "all"]
 Group = Literal["topics", "opinion", "medicine", "law", "lists", "requests", "text_quality", "security", "languages"]
 
 SETS = Path(__file__).parent / "sets.yaml"
@@ -35,8 +36,8 @@ class ListedSet(BaseModel):
     language: Literal["English", "other"] = "English"
     not_in_product: str | None = None
 
-    def is_in(self, licences: Licences) -> bool:
-        return self.language == "English" and (licences == "all" or self.not_in_product is None)
+    def is_in(self, licences: Licences, languages: Languages = "English") -> bool:
+        return languages in ("all", self.language) and (licences == "all" or self.not_in_product is None)
 
 
 def listed_sets(path: Path = SETS) -> dict[str, dict[str, ListedSet]]:
@@ -44,15 +45,11 @@ def listed_sets(path: Path = SETS) -> dict[str, dict[str, ListedSet]]:
     return TypeAdapter(dict[str, dict[str, ListedSet]]).validate_python(yaml_loader.load(path))
 
 
-def names_of_group(group: Group) -> frozenset[str]:
-    """Return the names of a group's sets, of all folders."""
-    return frozenset(name for sets in listed_sets().values() for name, listed in sets.items() if listed.group == group)
-
-
 def mixture_files(
     data: Path,
     sets: Mapping[str, Mapping[str, ListedSet]],
     licences: Licences,
+    languages: Languages = "English",
     without: Collection[str] = (),
 ) -> list[Path]:
     """Return the files of the mixture's sets.
@@ -70,7 +67,7 @@ def mixture_files(
             raise TrainingError(
                 f"{data / folder} has sets that {SETS.name} doesn't list: {', '.join(unlisted)}; add them"
             )
-        chosen = [name for name, each in listed.items() if each.is_in(licences) and name not in without]
+        chosen = [name for name, each in listed.items() if each.is_in(licences, languages) and name not in without]
         missing = sorted(set(chosen) - present.keys())
         if missing:
             raise TrainingError(
@@ -111,6 +108,9 @@ def add_command(commands: Any) -> None:
         default="product",
         help="product: sets whose licence allows use in a product; all: research sets, too",
     )
+    parser.add_argument(
+        "--languages", choices=["English", "all"], default="English", help="all: sets in other languages, too"
+    )
     parser.add_argument("--folders", nargs="+", metavar="FOLDER", help="folders to copy from; default: all")
     parser.add_argument("--without", nargs="+", default=[], metavar="SET", help="sets to leave out")
     parser.set_defaults(run=run)
@@ -123,4 +123,4 @@ def run(options: argparse.Namespace) -> None:
     if unknown:
         raise TrainingError(f"{SETS.name} has no folder {', '.join(unknown)}; it has {', '.join(listed)}")
     sets = {folder: listed[folder] for folder in folders}
-    write(mixture_files(options.data, sets, options.licences, options.without), options.out)
+    write(mixture_files(options.data, sets, options.licences, options.languages, options.without), options.out)

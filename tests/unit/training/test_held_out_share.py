@@ -69,6 +69,17 @@ def test_a_gain_within_two_standard_errors_is_left_out() -> None:
     assert clear_gain_share(by_share(NOISE, trained)) == 1
 
 
+def test_the_fewer_examples_there_are_the_clearer_their_gain_must_be() -> None:
+    """A gain of more than two standard errors is enough for forty examples, not for sixteen."""
+    clear = np.where(np.arange(len(LABELS)) % 4 < 2, 0.55, -0.1)[:, None]
+    logits = by_share(NOISE, NOISE + clear * RIGHT)
+    few = [[HeldOutLogits(judged.logits[:16], judged.labels[:16])] for [judged] in logits]
+    for examples, enough in ((logits, True), (few, False)):
+        gains, errors = held_out_gains(examples)
+        assert (gains[:-1] / errors[:-1]).max() > 2.5
+        assert (clear_gain_share(examples) < 1) == enough
+
+
 def test_a_model_that_is_only_surer_of_the_same_labels_is_no_better_and_no_worse() -> None:
     start = NOISE + RIGHT
     surer = [[HeldOutLogits(start * (20 - 19 * share), LABELS)] for share in SHARES]
