@@ -166,6 +166,47 @@ def evaluate(
 
 
 @app.command()
+def examples(
+    labels: Annotated[Path, typer.Option(help="The label set: a file of conf/labels.")],
+    data: Annotated[Path, typer.Option(help="Labelled texts: Parquet, JSON lines or Delta, with these labels.")],
+    out: Annotated[Path, typer.Option(help="File of the label set with examples.")],
+    shots: Annotated[int, typer.Option(min=1, help="Texts of each label.")] = 8,
+    model: Annotated[str, typer.Option(help=f"{MODEL_URI_FORMS}.")] = "embedded",
+    split: Annotated[str | None, typer.Option(help="Take these rows only.")] = None,
+    max_rows: Annotated[int, typer.Option(min=1, help="Evaluate at most this many of the other texts.")] = 2000,
+    text_column: TextColumnName = "text",
+    labels_column: LabelsColumnName = "labels",
+    seed: Annotated[int, typer.Option(help="Seed of the drawn texts.")] = 0,
+) -> None:
+    """Add labelled texts to a label set as examples, and measure what they change: learning without a training.
+
+    They are drawn at random, and replace the examples that the label set has. The other texts are scored without and
+    with them. The label set has another hash then: documents are tagged with it anew.
+    """
+    from gliclass_spark.cli.output.training_output import show_scores
+    from gliclass_spark.inference.engine import Engine
+    from gliclass_spark.labels import LabelSet
+    from gliclass_spark.training.evaluation.examples_in_label_set import add_examples
+
+    label_set = LabelSet.from_yaml(labels)
+    labelled = _only_set(data, split, _columns(text_column, labels_column), "a label set takes its examples from")
+    _warn_of_rare_labels([labelled], shots)
+    with step("scoring"):
+        engine = Engine.from_pretrained(model)
+        added = add_examples(engine, label_set, labelled, name=model, shots=shots, max_rows=max_rows, seed=seed)
+    out.write_text(added.label_set.to_yaml(), encoding="utf-8")
+    if added.scores:
+        show_scores(console, added.scores)
+        without, with_examples = (score.macro_f1 for score in added.scores)
+        if with_examples < without:
+            note = "The labels are worse with these examples: leave them out, or give more of each label."
+            console.print(note, style="yellow", highlight=False, soft_wrap=True)
+    else:
+        console.print("all texts are examples: none is left to evaluate", style="yellow", highlight=False)
+    console.print(f"written: {out}", soft_wrap=True, highlight=False)
+
+
+@app.command()
 def calibrate(
     labels: Annotated[Path, typer.Option(help="The label set to calibrate: a file of conf/labels.")],
     data: Annotated[Path, typer.Option(help="Labelled texts: Parquet, JSON lines or Delta, with these labels.")],
@@ -186,14 +227,10 @@ def calibrate(
     from gliclass_spark.cli.output.training_output import show_calibration
     from gliclass_spark.inference.engine import Engine
     from gliclass_spark.labels import LabelSet
-    from gliclass_spark.training.data.labelled_text import read_sets
     from gliclass_spark.training.evaluation.calibrate import calibrate as fit_and_evaluate
 
     label_set = LabelSet.from_yaml(labels)
-    sets = read_sets(data, split, _columns(text_column, labels_column))
-    if len(sets) > 1:
-        raise ConfigError(f"--data {data} holds {len(sets)} tables, and a label set is calibrated on one; name it")
-    [labelled] = sets
+    labelled = _only_set(data, split, _columns(text_column, labels_column), "a label set is calibrated on")
     with step("scoring"):
         engine = Engine.from_pretrained(model)
         calibration = fit_and_evaluate(engine, label_set, labelled, max_rows=max_rows, seed=seed)
@@ -204,6 +241,16 @@ def calibrate(
         from gliclass_spark.report.evaluation_plots import reliability_diagram
 
         reliability_diagram(calibration.before, calibration.after).savefig(picture, dpi=150)
+
+
+def _only_set(data: Path, split: str | None, columns: Columns, use: str) -> LabelledSet:
+    """Return the only table. use: what one table is for, in the message."""
+    from gliclass_spark.training.data.labelled_text import read_sets
+
+    sets = read_sets(data, split, columns)
+    if len(sets) > 1:
+        raise ConfigError(f"--data {data} holds {len(sets)} tables, and {use} one; name it")
+    return sets[0]
 
 
 def _write_scores(folder: Path, scores: Sequence[Score]) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gliclass_spark.errors import TrainingError
+from gliclass_spark.labels import LabelSet
 from gliclass_spark.training.data.table_files import find_tables, read_rows
 
 _MAX_LISTED = 5
@@ -82,6 +83,19 @@ def read_sets(path: Path, split: str | None = None, columns: Columns | None = No
     in two ways; TableError for a Delta table that can't be read.
     """
     return [_read_table(table, split, columns or Columns()) for table in find_tables(path)]
+
+
+def in_label_set(labelled: LabelledSet, label_set: LabelSet) -> LabelledSet:
+    """Return the texts with the labels of the label set, in its order. Raises TrainingError if it lacks one."""
+    unknown = sorted(set(labelled.labels) - set(label_set.names))
+    if unknown:
+        raise TrainingError(
+            f"{labelled.name} has {len(unknown)} label(s) that {label_set.name!r} lacks: "
+            f"{', '.join(unknown[:_MAX_LISTED])}; label the texts with the names of the label set"
+        )
+    positions = [label_set.names.index(name) for name in labelled.labels]
+    targets = tuple(tuple(positions[label] for label in labels) for labels in labelled.targets)
+    return LabelledSet(labelled.name, label_set.names, labelled.texts, targets, labelled.sources)
 
 
 def few_shot(labelled: LabelledSet, shots: int, seed: int) -> LabelledSet:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.calibration import (
     Reliability,
     Truth,
@@ -19,7 +18,8 @@ from gliclass_spark.inference.calibration import (
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.inference.results import probabilities
 from gliclass_spark.labels import LabelSet
-from gliclass_spark.training.data.labelled_text import LabelledSet
+from gliclass_spark.training.data.labelled_text import LabelledSet, in_label_set
+from gliclass_spark.training.evaluation.evaluate import sample
 
 _MAX_LISTED = 5
 # Below it, the error of a fit is more of chance than of the model (benchmarks/quality/calibration.py).
@@ -51,18 +51,11 @@ def calibrate(engine: Engine, label_set: LabelSet, labelled: LabelledSet, *, max
     Texts that can't be scored are left out. Raises TrainingError if the texts have labels that the label set lacks,
     or if there are too few to calibrate with.
     """
-    unknown = sorted(set(labelled.labels) - set(label_set.names))
-    if unknown:
-        raise TrainingError(
-            f"{labelled.name} has {len(unknown)} label(s) that {label_set.name!r} lacks: {', '.join(unknown[:5])}; "
-            "label the texts with the names of the label set"
-        )
-    rows = labelled.rows(np.random.default_rng(seed).permutation(len(labelled))[:max_rows].tolist())
+    rows = sample(in_label_set(labelled, label_set), max_rows, seed)
     logits = engine.logits(rows.texts, label_set)
     truth: Truth = np.zeros(logits.shape, dtype=bool)
-    columns = [label_set.names.index(name) for name in rows.labels]
     for row, labels in enumerate(rows.targets):
-        truth[row, [columns[label] for label in labels]] = True
+        truth[row, list(labels)] = True
     scored = ~np.isnan(logits).any(axis=1)
     logits, truth = logits[scored], truth[scored]
     half = len(logits) // 2

@@ -50,15 +50,23 @@ def sample(labelled: LabelledSet, max_rows: int, seed: int = 0) -> LabelledSet:
     return labelled.rows(np.random.default_rng(seed).permutation(len(labelled))[:max_rows].tolist())
 
 
-def score(classifier: Classifier, labelled: LabelledSet, *, name: str, shots: int = 0, seed: int = 0) -> Score:
+def score(
+    classifier: Classifier,
+    labelled: LabelledSet,
+    *,
+    name: str,
+    label_set: LabelSet | None = None,
+    shots: int = 0,
+    seed: int = 0,
+) -> Score:
     """Return the score of the best label of each text, among all labels of the set.
 
     A prediction is right if it is one of the text's labels. A text that can't be scored counts as wrong. name: of the
-    contender.
+    contender. label_set: of the same labels, in their order, for its descriptions, prompt and examples.
     """
     from sklearn.metrics import f1_score  # takes seconds to import, and a gate without retention sets needs it not
 
-    label_set = LabelSet.of(*labelled.labels, name=labelled.name, multi_label=False)
+    label_set = label_set or LabelSet.of(*labelled.labels, name=labelled.name, multi_label=False)
     classifier.logits(labelled.texts[:_WARM_UP_TEXTS], label_set)
     started = time.perf_counter()
     logits = classifier.logits(labelled.texts, label_set)

@@ -33,7 +33,6 @@ from gliclass_spark.training.evaluation.calibrate import calibrate
 from gliclass_spark.training.evaluation.comparison import BaselineComparison
 from gliclass_spark.training.evaluation.cross_encoder import CrossEncoderClassifier
 from gliclass_spark.training.evaluation.evaluate import sample, score
-from gliclass_spark.training.evaluation.examples_in_label_set import label_set_examples
 from gliclass_spark.training.evaluation.logit_regression import LogitRegression
 from gliclass_spark.training.few_shot import few_shot_config
 
@@ -230,13 +229,6 @@ def test_a_model_that_takes_no_examples_is_left_out_with_them(
     scores = list(comparison.scores([tiny_model], baselines=False, cross_encoder=None, shots=1, seeds=1))
     assert [(each.contender, each.shots) for each in scores] == [(tiny_model, 0), (tiny_model, 1)]
     assert "examples in the label set: not compared on animals: the tokenizer has no token '<<EXAMPLE>>'" in caplog.text
-
-
-def test_examples_in_the_label_set_hold_any_text() -> None:
-    labelled = LabelledSet("x", ("a", "b"), ("one\x00two\tthree", "long " * 10_000, "\x00"), ((0, 1), (1,), (0,)))
-    first, second = label_set_examples(labelled)
-    assert (first.text, first.labels) == ("one two three", ("a", "b"))
-    assert (len(second.text), second.labels) == (10_000, ("b",))
 
 
 def test_the_evaluate_command_logs_each_contender_in_mlflow_and_prints_json(
