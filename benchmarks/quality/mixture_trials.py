@@ -50,7 +50,8 @@ from gliclass_spark.model import checkpoint
 from gliclass_spark.model.checkpoint import Checkpoint
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 from gliclass_spark.training.evaluation.evaluate import sample, score
-from gliclass_spark.training.supervised import train
+from gliclass_spark.training.losses import classification_loss, softmax_loss
+from gliclass_spark.training.supervised import Loss, train
 
 SEEDS = 3
 JUDGED_ROWS = 200  # of a set
@@ -101,13 +102,19 @@ Scores = dict[str, Any]
 LAST_WEIGHTS = "the last weights instead of their moving average"
 
 
+def contrastive_loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the recipe's loss plus the softmax loss of each label's true texts among the texts of the batch."""
+    return classification_loss(logits, targets, weights, CONFIG) + softmax_loss(logits.T, targets.T)
+
+
 @dataclass(frozen=True)
 class Trial:
-    """config: of the training. licences, languages: of the sets that it is trained on. without: a group of them that
-    is left out. seeds: number of trainings.
+    """config: of the training. loss: in place of `classification_loss`. licences, languages: of the sets that it is
+    trained on. without: a group of them that is left out. seeds: number of trainings.
     """
 
     config: TrainingConfig = CONFIG
+    loss: Loss | None = None
     licences: Licences = "product"
     languages: Languages = "English"
     without: Group | None = None
@@ -144,6 +151,7 @@ TRIALS = {
     "size_power 0.5": sampled(size_power=0.5),
     "half the learning rates": trained(encoder_lr=1.5e-5, head_lr=5e-5, scalar_lr=1e-3),
     "joined_share 0": sampled(joined_share=0.0),
+    "each label's texts contrasted, too": Trial(loss=contrastive_loss),
     "with sets for research": Trial(licences="all"),
     "with sets in other languages": Trial(languages="all"),
     "without opinion: sentiment, moderation, spam": without("opinion"),
@@ -207,8 +215,9 @@ def run(
     trainee, last = copy.deepcopy(start), LastWeights()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        sets = TRIALS[name].sets(training_sets)
-        train(trainee.model, trainee.tokenizer, sets, config, Path(folder), [last])
+        trial = TRIALS[name]
+        sets = trial.sets(training_sets)
+        train(trainee.model, trainee.tokenizer, sets, config, Path(folder), [last], trial.loss)
     facts = {"seed": seed, "steps": config.steps, "seconds": time.perf_counter() - started}
     rows = [{"recipe": name, **facts, **judge(trainee)}]
     if name == BASE:
