@@ -51,7 +51,7 @@ def append_manifests(path: str, manifests: Sequence[Manifest], *, claim: bool) -
         if _is_superseded(delta_table(path), transactions):
             return False
         raise TableError(f"{path} can't be written without Spark: {first_reason(error)}") from None
-    _compact(delta_table(path))
+    _compact(table)
     return True
 
 

@@ -116,7 +116,8 @@ class Runs:
 
     def finish(self, manifest: Manifest) -> None:
         """Append the manifest of a job that ended. Raises SupersededError if a later run claimed the job before."""
-        self._append(manifest)
+        if self._append(manifest):
+            return
         rows = [row for row in self.recent() if row.job == manifest.job]
         if not any(_is_of_claim(row, manifest) and row.status == manifest.status for row in rows):
             raise _superseded(manifest, max(rows, key=lambda row: row.sequence))
@@ -168,18 +169,21 @@ class Runs:
     def _rows_of_job(self, job: str) -> DataFrame:
         return self._all().where(F.col("job") == job)
 
-    def _append(self, manifest: Manifest) -> None:
-        """Append a row, unless a later one of the job is there: Delta skips it then."""
+    def _append(self, manifest: Manifest) -> bool:
+        """Append a row, unless a later one of the job is there: Delta skips it then. Return whether it was appended.
+
+        delta-rs reports that. Spark doesn't, so that False says no more than that the rows have to be read.
+        """
         is_claim = manifest.status == RUNNING
         with suppress(TableError):
             if (path := self.table.local_path(self.spark)) is not None:
-                append_manifests(path, [manifest], claim=is_claim)
-                return
+                return append_manifests(path, [manifest], claim=is_claim)
         app_id, version = transaction(manifest, claim=is_claim)
         values = {**asdict(manifest), "seconds": manifest.seconds}
         row = local_rows(self.spark, [{name: values[name] for name in RUNS.names}], RUNS).coalesce(1)
         options = {"txnAppId": app_id, "txnVersion": version}
         retry_conflicts(lambda: self.table.append(row, **options), self.table.name)
+        return False
 
 
 def _is_of_claim(row: Manifest, claimed: Manifest) -> bool:

@@ -70,11 +70,16 @@ def missing_columns(spark: SparkSession, table: TableRef, schema: StructType) ->
 
 def current_schema(spark: SparkSession, table: TableRef) -> StructType | None:
     """Return the table's schema; None if there is no table yet. Raises TableError if other files are at its path."""
+    return table.read(spark, None).schema if is_created(spark, table) else None
+
+
+def is_created(spark: SparkSession, table: TableRef) -> bool:
+    """Return whether there is the table. Raises TableError if other files are at its path."""
     if table.exists(spark):
-        return table.read(spark, None).schema
+        return True
     path = table.folder(spark)
     if path is None or not file_system.list_names(spark, path) or _is_unfinished(spark, path):
-        return None
+        return False
     unnamed = TableRef(path=path)
     if table.table is None or not unnamed.exists(spark):
         raise TableError(f"{path} holds files, but is no Delta table; move them, or name another folder in 'tables'")
@@ -83,7 +88,7 @@ def current_schema(spark: SparkSession, table: TableRef) -> StructType | None:
             f"{path} holds a Delta table that the catalog does not know as {table.name}; "
             f"run: {_registration(table, path)}"
         )
-    return None
+    return False
 
 
 def check_storable(schema: StructType, source: str) -> None:

@@ -185,6 +185,6 @@ def check_schemas(run: PipelineRun, schemas: Mapping[str, StructType]) -> None:
     """
     for name, schema in schemas.items():
         table_creation.check_storable(schema, run.documents.name)
-        table_creation.current_schema(run.spark, run.lake.table(name))
+        table_creation.is_created(run.spark, run.lake.table(name))
         check_columns(schema, run.pipeline.output, run.documents.name)
     check_partitions(run.spark, map(run.lake.table, schemas), run.pipeline.output)

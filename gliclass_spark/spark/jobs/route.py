@@ -34,7 +34,8 @@ def route_step(run: PipelineRun) -> Manifest:
     with lenient_sql(spark):
         kept = _kept(run, filtered_by)
         check_analysis(kept, rules, run.title, **dated)
-        check_schemas(run, _schemas(run, kept))
+        schemas = _schemas(run, kept)
+        check_schemas(run, schemas)
     settings = route_settings(pipeline, **dated)
     if (finished := finished_job(run, "route", settings, recent)) is not None:
         return finished
@@ -48,9 +49,11 @@ def route_step(run: PipelineRun) -> Manifest:
     ):
         former_destinations = sorted(run.runs.destinations() - set(rules.destinations))
         job.fence([*rules.destinations, *former_destinations])
-        filtered_by = _last_filter_job(run, job.earlier)
-        kept_range, kept = filtered_by.outputs["kept"], _kept(run, filtered_by)
-        tables = DecisionTables(job, _schemas(run, kept))
+        # The filter job may have run again before this one claimed.
+        if (now := _last_filter_job(run, job.earlier)) != filtered_by:
+            filtered_by, schemas = now, _schemas(run, _kept(run, now))
+        kept_range = filtered_by.outputs["kept"]
+        tables = DecisionTables(job, schemas)
         tables.prepare()
         with job.timed("read"):
             changes = job.changes("kept", lake.table("kept"), kept_range, lambda rows, _: rows)
