@@ -16,6 +16,8 @@ QUICK_SPARK: dict[str, str] = {
     # Of each query's plan, which Spark writes as text for its user interface, as one tree.
     "spark.sql.ui.explainMode": "simple",
     "spark.databricks.delta.snapshotPartitions": "1",
+    # Each commit would write the table's files into its checksum file, too, for Delta's own verification.
+    "spark.databricks.delta.allFilesInCrc.enabled": "false",
     # Each call of a function of columns would tell Java the line that it is from.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.ui.enabled": "false",

@@ -13,7 +13,6 @@ from pyspark.sql.types import StructType
 from gliclass_spark.config.output import Output
 from gliclass_spark.errors import ManifestError
 from gliclass_spark.runs.freshness import last_success
-from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.delta import table_creation, writes
 from gliclass_spark.spark.delta.schema import TableSpec, decisions_spec
 from gliclass_spark.spark.delta.table_layout import apply_output, check_columns, check_partitions
@@ -35,7 +34,7 @@ class DecisionTables:
 
     schemas: the columns of each. created: tables that are empty, since this job created them. replaced:
     tables whose columns change in another way than by new ones. extended: tables that lack columns. appended: whether
-    `write` has appended rows alone.
+    `write` has appended rows alone, or written none.
     """
 
     job: Job
@@ -107,8 +106,8 @@ class DecisionTables:
         a MERGE would read the table twice to find that out.
         """
         contested, counts = self.job.contested, by_table(decided)
-        self.appended = only_new and not contested
-        held = set() if self.appended else self._held(keys)
+        held = set() if only_new and not contested else self._held(keys)
+        self.appended = not (contested or held or self.replaced)
         if contested:  # an earlier run may write rows at this moment, which a MERGE sees
             held |= set(counts) - self.created
         for name, rows in decisions.items():
@@ -129,13 +128,13 @@ class DecisionTables:
 
         Raises ManifestError if rows were appended alone, and a table does not have as many more as were decided.
         """
-        base = self.job.base
-        if not self.appended or base is None or not self.schemas.keys() <= base.table_rows.keys():
+        earlier = self._earlier_rows()
+        if not self.appended or not self.schemas.keys() <= earlier.keys():
             return count_current_rows(self.job.run, self.schemas, keys)
         # By the numbers of rows that the tables' logs have: the cost of a run follows its new rows.
         new = by_table(decided)
-        expected = {name: base.table_rows[name] + new.get(name, 0) for name in self.schemas}
-        counts = {name: self._row_count(name, base) for name in self.schemas}
+        expected = {name: earlier[name] + new.get(name, 0) for name in self.schemas}
+        counts = {name: self._row_count(name) for name in self.schemas}
         if counts != expected:
             run, job = self.job.run, self.job.manifest.job
             raise ManifestError(
@@ -144,10 +143,15 @@ class DecisionTables:
             )
         return decided, counts
 
-    def _row_count(self, name: str, base: Manifest) -> int:
+    def _earlier_rows(self) -> dict[str, int]:
+        """Return the number of rows of each table before this job, of those where it is known."""
+        base = self.job.base.table_rows if self.job.base is not None else {}
+        return {name: 0 if name in self.created else base[name] for name in self.created | base.keys()}
+
+    def _row_count(self, name: str) -> int:
         """Return the number of rows of a table, which Delta knows without reading its files."""
-        table, spark = self._table(name), self.job.run.spark
-        if table.latest(spark) == base.outputs[name]:
+        table, spark, base = self._table(name), self.job.run.spark, self.job.base
+        if base is not None and name not in self.created and table.latest(spark) == base.outputs[name]:
             return base.table_rows[name]
         return table.row_count(spark, None)
 
