@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from delta.tables import DeltaTable
@@ -18,6 +19,7 @@ from gliclass_spark.errors import ManifestError, SupersededError, TableError
 from gliclass_spark.runs.delta_reader import delta_table
 from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, route_step, tag_step
+from gliclass_spark.spark.jobs.decision_tables import DecisionTables
 from gliclass_spark.spark.jobs.job_run import claimed_job
 
 LINEAGE = ("run_id", "tagged_at", "deleted_at")
@@ -243,6 +245,25 @@ def test_repeated_ids_among_changed_documents_are_refused(ran: PipelineRun) -> N
     assert "repeat: 'plain-0'" in failed["message"]
     source(run).delete("body like 'a second%'")
     assert tag_step(replace(run, run_id="run-3")).tagged == 0
+
+
+def test_a_first_run_finds_out_that_another_writer_changed_its_tables(
+    ran: PipelineRun, tiny_bi_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = mail_run(ran.spark, tmp_path, tiny_bi_encoder, tables="fresh")
+    tag_step(replace(fresh, run_id="run-1"))
+    write = DecisionTables.write
+
+    def write_and_delete(tables: DecisionTables, *arguments: Any, **options: Any) -> None:
+        write(tables, *arguments, **options)
+        DeltaTable.forPath(ran.spark, fresh.lake.path("kept")).delete("doc_id = 'plain-0'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DecisionTables, "write", write_and_delete)
+        with pytest.raises(ManifestError, match=r"expected rows by table .*'kept': 7, .* found .*'kept': 6"):
+            filter_step(replace(fresh, run_id="run-1"))
+    done = filter_step(replace(fresh, run_id="run-1"))
+    assert (done.kept, done.rejected, done.quarantined, done.documents) == (7, {"too_short": 1}, 2, 10)
 
 
 @pytest.mark.long
