@@ -52,7 +52,7 @@ from gliclass_spark.training.few_shot import (
     fit_few_shot,
     head_config,
 )
-from gliclass_spark.training.held_out_share import clear_standard_errors
+from gliclass_spark.training.held_out_share import STANDARD_ERRORS, clear_standard_errors
 
 MODEL = "embedded"
 HEAD = f"head of {MODEL}"
@@ -117,7 +117,8 @@ def settings(head_only: bool) -> dict[str, Any]:
     whole = {
         "start_weight_folds": START_WEIGHT_FOLDS,
         "start_weight_examples": START_WEIGHT_EXAMPLES,
-        "standard_errors_of_16_examples": clear_standard_errors(16),
+        "standard_errors": STANDARD_ERRORS,
+        "clear_standard_errors_of_16_examples": clear_standard_errors(16),
         "head_fallback": HEAD_FALLBACK.model_dump(),
     }
     return {"model": resolve_model(MODEL).digest, **(head if head_only else whole)}

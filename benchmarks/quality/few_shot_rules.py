@@ -23,16 +23,16 @@ MAX_LOSS = 0.005
 COUNTS = (16, 32, 64, 100, 200)
 LEAST_COUNTS = (16, 32)
 MOST_COUNTS = (100, 200, 400, None)
-# By name, how many standard errors the gain of n held-out examples must exceed.
-STANDARD_ERRORS: dict[str, Callable[[int], float]] = {
-    "0": lambda examples: 0.0,
-    "1": lambda examples: 1.0,
-    "2": lambda examples: 2.0,
-    "2 + 16/n": lambda examples: 2 + 16 / examples,
-    "2 + 32/n": clear_standard_errors,
-    "2 + 64/n": lambda examples: 2 + 64 / examples,
+# How many standard errors below its mean the gain is taken, and by name how many the gain of n held-out examples must
+# exceed for the training to count.
+STANDARD_ERRORS = (0.0, 1.0, 2.0)
+CLEAR: dict[str, Callable[[int], float]] = {
+    "": lambda examples: 2.0,
+    ", clear by 2 + 16/n": lambda examples: 2 + 16 / examples,
+    ", clear by 2 + 32/n": clear_standard_errors,
+    ", clear by 2 + 64/n": lambda examples: 2 + 64 / examples,
 }
-FALLBACK_ERRORS = [*STANDARD_ERRORS][2:]
+CLEAR_GAIN_RULE = f"held out folds, 2 s.e., c = {LEAST_COUNTS[0]} to any"
 
 # Measured by a training on one draw of a set, or of a rule over all draws.
 Row = dict[str, Any]
@@ -55,18 +55,14 @@ def rules() -> Iterator[tuple[str, tuple[str, ...], Rule]]:
     for folds in ("held_out_folds", "four_folds"):
         for errors, least, most in product(STANDARD_ERRORS, LEAST_COUNTS, MOST_COUNTS):
             rule = partial(evidence_f1, folds=folds, errors=errors, least_count=least, most_count=most)
-            yield evidence_name(folds, errors, least, most), ("whole_model", folds), rule
-    for errors, likelier, count in product(FALLBACK_ERRORS, (True, False), (0, LEAST_COUNTS[0])):
-        rule = partial(fallback_f1, errors=errors, likelier=likelier, count=count)
-        clear = evidence_name("held_out_folds", errors, LEAST_COUNTS[0], None)
-        name = f"{clear}, else head{' if likelier' if likelier else ''}, c = {count}"
+            name = f"{folds.replace('_', ' ')}, {errors:g} s.e., c = {least} to {most or 'any'}"
+            yield name, ("whole_model", folds), rule
+    for clear, likelier, count in product(CLEAR, (True, False), (0, LEAST_COUNTS[0])):
+        rule = partial(fallback_f1, clear=clear, likelier=likelier, count=count)
+        name = f"{CLEAR_GAIN_RULE}{clear}, else head{' if likelier' if likelier else ''}, c = {count}"
         yield name, ("whole_model", "held_out_folds", "head", "head_folds"), rule
     yield "head", ("head",), lambda rows: float(rows["head"]["f1"][0])
     yield "regression on logits", ("regression",), lambda rows: float(rows["regression"]["f1"][0])
-
-
-def evidence_name(folds: str, errors: str, least_count: int, most_count: int | None) -> str:
-    return f"{folds.replace('_', ' ')}, {errors} s.e., c = {least_count} to {most_count or 'any'}"
 
 
 def averaged_f1(rows: dict[str, Row], *, count: float, training: str = "whole_model", key: str = "f1") -> float:
@@ -76,33 +72,34 @@ def averaged_f1(rows: dict[str, Row], *, count: float, training: str = "whole_mo
 
 
 def evidence_f1(
-    rows: dict[str, Row], *, folds: str, errors: str, least_count: float, most_count: float | None
+    rows: dict[str, Row], *, folds: str, errors: float, least_count: float, most_count: float | None
 ) -> float:
-    """F1 with the share whose held-out gain has the highest lower bound, STANDARD_ERRORS[errors] below its mean.
+    """F1 with the share whose held-out gain has the highest lower bound, so many standard errors below its mean.
 
     It is at least c / (n + c) for the smaller count, and at most that for the larger one.
     """
     held_out, row = rows[folds], rows["whole_model"]
-    bound = lower_bounds(held_out, errors)
+    gain, error = gain_and_error(held_out)
+    bound = gain - errors * error
     # Of equal bounds, the share that is closest to the start.
     share = SHARES[-1 - int(bound[::-1].argmax())]
     least, most = (1.0 if count is None else count / (row["examples"] + count) for count in (least_count, most_count))
     return float(np.interp(min(max(share, least), most), SHARES, row["f1"]))
 
 
-def lower_bounds(held_out: Row, errors: str) -> NDArray[np.float64]:
-    gain, error = (np.array(held_out[key]) for key in ("tempered_gain", "tempered_gain_error"))
-    bounds: NDArray[np.float64] = gain - STANDARD_ERRORS[errors](held_out["examples"]) * error
-    return bounds
+def gain_and_error(held_out: Row) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array(held_out["tempered_gain"]), np.array(held_out["tempered_gain_error"])
 
 
-def fallback_f1(rows: dict[str, Row], *, errors: str, likelier: bool, count: float) -> float:
-    """F1 of the share of evidence_f1; where that is 1, of the head with the share c / (n + c).
+def fallback_f1(rows: dict[str, Row], *, clear: str, likelier: bool, count: float) -> float:
+    """F1 of the share of evidence_f1 with two standard errors; of the head, with the share c / (n + c), if the gain
+    is not clear: see CLEAR.
 
     likelier: the head only where held-out examples become likelier by it in the mean, else the model as it was.
     """
-    if lower_bounds(rows["held_out_folds"], errors).max() > 0:
-        return evidence_f1(rows, folds="held_out_folds", errors=errors, least_count=LEAST_COUNTS[0], most_count=None)
+    gain, error = gain_and_error(rows["held_out_folds"])
+    if (gain > CLEAR[clear](rows["held_out_folds"]["examples"]) * error).any():
+        return evidence_f1(rows, folds="held_out_folds", errors=2, least_count=LEAST_COUNTS[0], most_count=None)
     if likelier and rows["head_folds"]["tempered_gain"][0] <= 0:
         return float(rows["whole_model"]["f1"][-1])
     return averaged_f1(rows, count=count, training="head")

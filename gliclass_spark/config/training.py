@@ -106,8 +106,8 @@ class TrainingConfig(BaseModel):
     """Number of examples c that the starting weights count for: of n examples, start_weight_share is c / (n + c)."""
     start_weight_folds: int | None = Field(default=None, ge=2)
     """Folds of the examples that are held out in turn, to choose start_weight_share by the gain in their likelihood,
-    2 + 32 / n standard errors below its mean; with start_weight_examples, it is at least c / (n + c). With 2 folds the
-    training takes twice as long."""
+    two standard errors below its mean; 1 if no gain exceeds 2 + 32 / n of them. With start_weight_examples, it is at
+    least c / (n + c). With 2 folds the training takes twice as long."""
     head_fallback: HeadFallback | None = None
     """What to train where start_weight_folds show no clear gain: the head alone, of a label-cached model and one set,
     if examples that are held out of its training become likelier in the mean; with start_weight_examples, averaged with

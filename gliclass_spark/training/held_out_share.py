@@ -21,6 +21,8 @@ from gliclass_spark.training.forward_pass import trainable_model
 
 # What the weights are tried with, from the trained ones to those of the start.
 SHARES = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+# Compared with others on sets that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
+STANDARD_ERRORS = 2.0
 _BATCH_TEXTS = 32
 _LOG_TEMPERATURES = (-3.0, 5.0)
 
@@ -69,25 +71,27 @@ def held_out_logits(
 
 
 def clear_gain_share(by_share: Sequence[Sequence[HeldOutLogits]]) -> float:
-    """Return the share of SHARES with the highest lower bound of the gain, `clear_standard_errors` below its mean.
+    """Return the share of SHARES with the highest lower bound of the gain, STANDARD_ERRORS below its mean.
 
-    Of equal ones it is the closest to the start, so 1 if no gain is clear; 1 also without logits.
+    Of equal ones it is the closest to the start. 1 unless a share's gain exceeds `clear_standard_errors`; 1 also
+    without logits.
     """
     if not by_share:
         return 1.0
     gains, errors = held_out_gains(by_share)
     examples = sum(len(judged.labels) for judged in by_share[0])
-    bounds = gains - clear_standard_errors(examples) * errors
+    if not (gains > clear_standard_errors(examples) * errors).any():
+        return 1.0
+    bounds = gains - STANDARD_ERRORS * errors
     return SHARES[-1 - int(bounds[::-1].argmax())]
 
 
 def clear_standard_errors(examples: int) -> float:
     """Return how many standard errors the mean gain of so many held-out examples must exceed.
 
-    Two, and more where few examples also leave the error uncertain: four for sixteen examples. Compared with others on
-    sets that were not trained on, `python -m benchmarks.quality.few_shot --choose`.
+    STANDARD_ERRORS, and more where few examples also leave the error uncertain: four for sixteen examples.
     """
-    return 2 + 32 / examples
+    return STANDARD_ERRORS + 32 / examples
 
 
 def split_fold(examples: LabelledSet, folds: int, number: int) -> tuple[LabelledSet, LabelledSet]:
