@@ -152,6 +152,7 @@ TRIALS = {
     "half the learning rates": trained(encoder_lr=1.5e-5, head_lr=5e-5, scalar_lr=1e-3),
     "joined_share 0": sampled(joined_share=0.0),
     "each label's texts contrasted, too": Trial(loss=contrastive_loss),
+    "full_window_share 0.2": sampled(full_window_share=0.2),
     "with sets for research": Trial(licences="all"),
     "with sets in other languages": Trial(languages="all"),
     "without opinion: sentiment, moderation, spam": without("opinion"),
