@@ -151,7 +151,7 @@ class DecisionTables:
     def _row_count(self, name: str) -> int:
         """Return the number of rows of a table, which Delta knows without reading its files."""
         table, spark, base = self._table(name), self.job.run.spark, self.job.base
-        if base is not None and name not in self.created and table.latest(spark) == base.outputs[name]:
+        if base is not None and table.latest(spark) == base.outputs.get(name):
             return base.table_rows[name]
         return table.row_count(spark, None)
 

@@ -49,7 +49,7 @@ def add_examples(
     usable = without_contradictions(in_label_set(labelled, label_set))
     drawn = few_shot(usable, shots, seed)
     none, examples = (label_set.replace(examples=each) for each in ((), label_set_examples(drawn)))
-    model.logits(drawn.texts[:1], examples)
+    model.logits(drawn.texts[:1], examples)  # refuses examples that it can't take where no other text is left
     drawn_rows = shared_texts(usable, drawn)
     others = sample(usable.rows(row for row in range(len(usable)) if row not in drawn_rows), max_rows, seed)
     compared = ((none, 0), (examples, shots)) if len(others) else ()

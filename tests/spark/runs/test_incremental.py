@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, route_step, tag_step
 from gliclass_spark.spark.jobs.decision_tables import DecisionTables
 from gliclass_spark.spark.jobs.job_run import claimed_job
+from gliclass_spark.spark.transforms.filtering import OUTCOMES
 
 LINEAGE = ("run_id", "tagged_at", "deleted_at")
 
@@ -247,20 +249,42 @@ def test_repeated_ids_among_changed_documents_are_refused(ran: PipelineRun) -> N
     assert tag_step(replace(run, run_id="run-3")).tagged == 0
 
 
-def test_a_first_run_finds_out_that_another_writer_changed_its_tables(
-    ran: PipelineRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("kept", "rejected", "quarantined"):
+@pytest.fixture
+def undecided(ran: PipelineRun) -> PipelineRun:
+    """The pipeline without the tables of its filter job, which creates them again."""
+    for name in OUTCOMES:
         shutil.rmtree(ran.lake.path(name))
+    return replace(ran, run_id="run-2", full=True)
+
+
+def after_write(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Call `change` when a job has written its decisions, before it counts what the tables hold."""
     write = DecisionTables.write
 
-    def write_and_delete(tables: DecisionTables, *arguments: Any, **options: Any) -> None:
+    def write_and_change(tables: DecisionTables, *arguments: Any, **options: Any) -> None:
         write(tables, *arguments, **options)
-        DeltaTable.forPath(ran.spark, ran.lake.path("kept")).delete("doc_id = 'plain-0'")
+        change()
 
-    monkeypatch.setattr(DecisionTables, "write", write_and_delete)
+    monkeypatch.setattr(DecisionTables, "write", write_and_change)
+
+
+def test_a_job_reads_no_row_of_the_tables_that_it_has_created(
+    undecided: PipelineRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [Path(undecided.lake.path(name)) for name in OUTCOMES]
+    after_write(monkeypatch, lambda: [file.unlink() for folder in folders for file in folder.glob("**/*.parquet")])
+    done = filter_step(undecided)
+    assert (done.kept, done.rejected, done.quarantined, done.documents) == (7, {"too_short": 1}, 2, 10)
+    assert done.table_rows == {"kept": 7, "rejected": 1, "quarantined": 2}
+
+
+def test_another_writer_s_change_of_tables_that_a_job_has_created_is_an_error(
+    undecided: PipelineRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = undecided.lake.path("kept")
+    after_write(monkeypatch, lambda: DeltaTable.forPath(undecided.spark, kept).delete("doc_id = 'plain-0'"))
     with pytest.raises(ManifestError, match=r"expected rows by table .*'kept': 7, .* found .*'kept': 6"):
-        filter_step(replace(ran, run_id="run-2", full=True))
+        filter_step(undecided)
 
 
 @pytest.mark.long

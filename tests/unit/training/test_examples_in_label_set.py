@@ -52,9 +52,7 @@ def test_drawn_texts_become_examples_and_others_are_scored_without_and_with_them
     assert [sum(name in each.labels for each in added.label_set.examples) for name in LABEL_SET.names] == [0, 3, 3, 3]
     without, with_examples = added.scores
     assert (without.rows, without.shots, with_examples.rows, with_examples.shots) == (20, 0, 20, 3)
-    every_other = LabelledSet("animals", KINDS, TEXTS, ANIMALS.targets).rows(
-        row for row, text in enumerate(TEXTS) if text not in drawn.texts
-    )
+    every_other = ANIMALS.rows(row for row, text in enumerate(TEXTS) if text not in drawn.texts)
     every = add_examples(engine, before, ANIMALS, **{**DRAWN, "max_rows": 1000}).scores
     for scored, label_set in zip(every, (LABEL_SET, added.label_set), strict=True):
         expected = score(engine, in_label_set(every_other, LABEL_SET), name="tiny", label_set=label_set)
