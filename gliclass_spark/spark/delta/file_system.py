@@ -19,6 +19,11 @@ def is_on_local_disk(spark: SparkSession, path: str) -> bool:
     return str(jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(_hadoop_conf(spark)).getScheme()) == "file"
 
 
+def local_path(uri: str) -> str | None:
+    """Return the path of a URI of Hadoop's `file` scheme, in which nothing is escaped; None for any other scheme."""
+    return f"/{uri.removeprefix('file:').lstrip('/')}" if uri.startswith("file:") else None
+
+
 def list_names(spark: SparkSession, path: str) -> list[str]:
     """Return the names in a folder, or the name of a file; an empty list if there is nothing at the path."""
     system, hadoop_path = _resolve(spark, path)

@@ -100,15 +100,23 @@ class TableRef:
 
     def location(self, spark: SparkSession) -> str:
         """Return where the existing table is."""
-        return self.path or str(self.handle(spark).detail().select("location").collect()[0]["location"])
+        if self.path is not None:
+            return self.path
+        handle = self.handle(spark)
+        if (snapshot := _snapshot(handle)) is not None:
+            return str(snapshot.dataPath().toString())
+        return str(handle.detail().select("location").collect()[0]["location"])
 
     def local_path(self, spark: SparkSession) -> str | None:
         """Return the table's path if delta-rs can be tried there: on a local disk.
 
         It reads and appends in milliseconds, where Spark takes a third and half a second. But it can't handle every
-        table that Spark can.
+        table that Spark can. Raises NotADeltaTableError if there is no table of this name in the catalog.
         """
-        return self.path if self.path is not None and file_system.is_on_local_disk(spark, self.path) else None
+        if self.path is not None:
+            return self.path if file_system.is_on_local_disk(spark, self.path) else None
+        snapshot = _snapshot(self.handle(spark))
+        return file_system.local_path(str(snapshot.dataPath().toString())) if snapshot is not None else None
 
     def handle(self, spark: SparkSession) -> DeltaTable:
         """Return Delta's handle of the table. Raises NotADeltaTableError if there is none."""
@@ -141,9 +149,7 @@ class TableRef:
         Raises TableError if the table has no version at or before that time.
         """
         handle = self.handle(spark)
-        if until is None and self.table is None:
-            # No Spark job, as `detail` and `history` are. Of a catalog's table, the log alone may lack commits.
-            snapshot = _snapshot(handle)
+        if until is None and (snapshot := _snapshot(handle)) is not None:
             return VersionRange(snapshot.metadata().id(), None, snapshot.version())
         table_id = handle.detail().select("id").collect()[0]["id"]
         if until is None:
@@ -233,9 +239,17 @@ class TableRef:
         return reader.table(self.table) if self.table else reader.format("delta").load(self.path)
 
 
-def _snapshot(handle: DeltaTable) -> Any:
-    """Return the JVM's `Snapshot` of the latest version of a table that is read by its path."""
+def _snapshot(handle: DeltaTable) -> Any | None:
+    """Return the JVM's `Snapshot` of the latest version, for which Spark runs no job as for `detail` and `history`.
+
+    None if a catalog manages the table's commits, some of which the log may lack; and where Delta's handle gives no
+    access to the log, which is not in its API.
+    """
+    if "deltaLog" not in dir(handle._jdt):
+        return None
     log = handle._jdt.deltaLog()
+    if log.unsafeVolatileSnapshot().isCatalogOwned():
+        return None
     defaults = (getattr(log, f"update$default${position}")() for position in (1, 2, 3))
     return log.update(*defaults)
 

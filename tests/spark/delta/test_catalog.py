@@ -20,6 +20,7 @@ from quick_spark import QUICK_SPARK
 from gliclass_spark.config.pipeline import Source
 from gliclass_spark.errors import ConfigError, TableError
 from gliclass_spark.runs.history import read_manifests
+from gliclass_spark.runs.manifest import VersionRange
 from gliclass_spark.spark.delta.schema import STAGED_SPEC, TAGS
 from gliclass_spark.spark.delta.table_creation import ensure
 from gliclass_spark.spark.delta.table_ref import TableRef
@@ -99,6 +100,23 @@ def test_a_pipeline_runs_over_a_schema_of_the_catalog(
         "spark_catalog.support.runs can't be read without Spark, which alone knows where it is; add a 'location', a "
         "folder or object store URI, to 'tables'"
     )
+
+
+def test_no_spark_job_is_needed_for_the_version_the_location_and_the_row_count_of_a_table(
+    spark: SparkSession, schemas: None
+) -> None:
+    table = TableRef(table="spark_catalog.mail.documents")
+    detail = table.handle(spark).detail().collect()[0]
+    version = table.handle(spark).history(1).collect()[0]["version"]
+    context = spark.sparkContext
+    context.setJobGroup("lookups", "what follows")
+    try:
+        assert table.latest(spark) == VersionRange(detail["id"], None, version)
+        assert table.location(spark) == detail["location"]
+        assert table.row_count(spark, None) == 4
+    finally:
+        context.setLocalProperty("spark.jobGroup.id", None)
+    assert list(context.statusTracker().getJobIdsForGroup("lookups")) == []
 
 
 def test_a_schema_that_does_not_exist_is_named_with_the_statement_that_creates_it(
