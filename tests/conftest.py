@@ -60,6 +60,12 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.enable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with long tests first: at the end no process has nothing left while another is in a long one."""
+    with_long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in with_long)
+
+
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # what is frozen is not destroyed at the end, and extension modules report that as leaks
 
