@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -22,6 +23,15 @@ _JSON_OPTIONS = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
+
+
+def current_time() -> Column:
+    """Return the current time as a literal, for rows that are cached and then merged.
+
+    In the source of a MERGE Delta replaces `current_timestamp()`. Spark no longer recognises the cached query then, and
+    computes it anew: each text would be scored twice.
+    """
+    return F.lit(datetime.now(UTC))
 
 
 def upsert(table: DeltaTable, rows: DataFrame, key: tuple[str, ...]) -> None:

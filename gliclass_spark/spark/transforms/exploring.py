@@ -17,6 +17,7 @@ from gliclass_spark.labels import LabelSet
 from gliclass_spark.labels.thresholds import FloatArray, Mask
 from gliclass_spark.spark.delta.column_names import helper
 from gliclass_spark.spark.delta.schema import EXPLORATION_FIELDS, KEY
+from gliclass_spark.spark.delta.writes import current_time
 from gliclass_spark.spark.worker.tag_columns import label_lists, label_maps
 
 _TYPES = {field.name: field.type for field in to_arrow_schema(EXPLORATION_FIELDS)}
@@ -44,7 +45,7 @@ def changed_decisions(rows: DataFrame, label_set: LabelSet, share: float) -> Dat
     before = rows.withColumn(_BEFORE, F.expr(_DECISION))
     changed = ~F.expr(_DECISION).eqNullSafe(F.col(_BEFORE))
     after = decide_labels(before, label_set, share).where(changed).drop(_BEFORE)
-    return after.withColumn("tagged_at", F.current_timestamp())
+    return after.withColumn("tagged_at", current_time())
 
 
 def decide_batch(batch: pa.RecordBatch, label_set: LabelSet, share: float) -> pa.RecordBatch:

@@ -14,6 +14,7 @@ from pyspark.sql.types import StructType
 from gliclass_spark.checkpoints.files import CALIBRATION
 from gliclass_spark.labels import LabelSet, calibrated
 from gliclass_spark.spark.delta.schema import KEY, TAG_FIELDS, TAGS
+from gliclass_spark.spark.delta.writes import current_time
 from gliclass_spark.spark.session import broadcast_text, task_slots
 from gliclass_spark.spark.source_files import SOURCE_ERROR
 from gliclass_spark.spark.worker.resource_profile import tagging_profile
@@ -71,7 +72,7 @@ def tag(
     partitions = max(1, min(task_slots(spark) * _PARTITIONS_PER_SLOT, ceil(count / partition_texts)))
     partitioned = contents.repartition(partitions, KEY)
     classified = partitioned.mapInArrow(classify, _CLASSIFIED, profile=tagging_profile(spark))
-    columns = {"run_id": F.lit(run_id), "tagged_at": F.current_timestamp()}
+    columns = {"run_id": F.lit(run_id), "tagged_at": current_time()}
     nulls = {
         field.name: F.lit(None).cast(field.dataType)
         for field in TAGS

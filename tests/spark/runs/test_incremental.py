@@ -12,6 +12,7 @@ import pytest
 from delta.tables import DeltaTable
 from delta_pipeline import run_all, source
 from incremental_pipeline import TEXTS, add, create_mail, mail_run
+from pyspark import SparkContext
 from pyspark.sql import Row, SparkSession
 from pyspark.testing import assertDataFrameEqual
 from stored_tables import stored_rows
@@ -22,7 +23,9 @@ from gliclass_spark.runs.manifest import Manifest
 from gliclass_spark.spark.jobs import PipelineRun, filter_step, route_step, tag_step
 from gliclass_spark.spark.jobs.decision_tables import DecisionTables
 from gliclass_spark.spark.jobs.job_run import claimed_job
+from gliclass_spark.spark.jobs.tag_steps import scoring_queue
 from gliclass_spark.spark.transforms.filtering import OUTCOMES
+from gliclass_spark.spark.worker.usage_meter import Meter
 
 LINEAGE = ("run_id", "tagged_at", "deleted_at")
 
@@ -128,6 +131,26 @@ def test_promise_4_an_incremental_run_ends_with_the_tables_of_a_full_scan(
     # A deleted document that comes back unchanged is scored again: a tombstone has no scores.
     add(run, **{"plain-2": str(TEXTS["plain-2"])})
     assert tag_step(replace(run, run_id="run-4")).tagged == 1
+
+
+@pytest.mark.parametrize("exploration", [0.0, 0.5])
+def test_each_changed_text_is_scored_once(
+    ran: PipelineRun, tmp_path: Path, tiny_bi_encoder: str, monkeypatch: pytest.MonkeyPatch, exploration: float
+) -> None:
+    meters: list[Meter] = []
+
+    class Kept(Meter):
+        def __init__(self, context: SparkContext) -> None:
+            super().__init__(context)
+            meters.append(self)
+
+    monkeypatch.setattr(scoring_queue, "Meter", Kept)
+    run = mail_run(ran.spark, tmp_path, tiny_bi_encoder, exploration=exploration)
+    source(run).update("id like 'plain%'", {"body": "concat(body, ' of text')"})
+    assert tag_step(replace(run, run_id="run-2")).retagged == 6
+    assert [meter.total.usage.texts for meter in meters] == [6]
+    assert tag_step(replace(run, run_id="run-3", retag="all")).tagged == 10
+    assert [meter.total.usage.texts for meter in meters] == [6, 10]
 
 
 @pytest.mark.long

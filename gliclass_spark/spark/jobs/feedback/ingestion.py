@@ -129,7 +129,7 @@ def _checked(signals: DataFrame, pipeline: Pipeline) -> DataFrame:
             "label_set_hash": F.coalesce("label_set_hash", F.lit(pipeline.label_set.hash)),
             "stated_reward": F.col("reward").try_cast("double"),
             "observed_at": observed_at,
-            "ingested_at": F.current_timestamp(),
+            "ingested_at": writes.current_time(),
         }
     )
     decided = _with_decisions(parsed, Lake(pipeline.tables).read(signals.sparkSession, "tags"))
