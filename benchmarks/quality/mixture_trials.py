@@ -28,30 +28,42 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from benchmarks import machine
 from benchmarks.folders import RESULTS
 from benchmarks.quality.recipes import headings, summaries
+from benchmarks.quality.soft_targets import (
+    Distributions,
+    SoftTargetBatches,
+    by_distance,
+    of_teacher,
+    soft_target_loss,
+)
+from devtools.embed_model import average
 from devtools.training_data.mixture import Group, Languages, Licences, listed_sets
 from gliclass_spark.checkpoints.uri import resolve_model
 from gliclass_spark.config.training import SamplingConfig, TrainingConfig
+from gliclass_spark.errors import TrainingError
 from gliclass_spark.inference.engine import Engine
 from gliclass_spark.model import checkpoint
+from gliclass_spark.model.architectures.label_cached import LabelCachedModel
 from gliclass_spark.model.checkpoint import Checkpoint
+from gliclass_spark.training.data.batches import BatchSampler, TrainingBatch
 from gliclass_spark.training.data.labelled_text import LabelledSet, read_sets
 from gliclass_spark.training.evaluation.evaluate import sample, score
 from gliclass_spark.training.losses import classification_loss, softmax_loss
-from gliclass_spark.training.supervised import Loss, train
+from gliclass_spark.training.supervised import Loss, train_on
 
 SEEDS = 3
 JUDGED_ROWS = 200  # of a set
@@ -100,6 +112,8 @@ BASE = "the recipe"
 BEFORE = "not trained further"
 Scores = dict[str, Any]
 LAST_WEIGHTS = "the last weights instead of their moving average"
+AVERAGED = "average of the recipe's trainings"
+SOFT_SHARE = 0.5  # of the softmax loss, where targets are soft
 
 
 def contrastive_loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -109,16 +123,19 @@ def contrastive_loss(logits: Tensor, targets: Tensor, weights: Tensor | None) ->
 
 @dataclass(frozen=True)
 class Trial:
-    """config: of the training. loss: in place of `classification_loss`. licences, languages: of the sets that it is
-    trained on. without: a group of them that is left out. seeds: number of trainings.
+    """config: of the training. loss: in place of `classification_loss`. soft_targets: half of the softmax loss is the
+    cross-entropy with these, the distance of ordered labels or the scores of a teacher, the average of the recipe's
+    trainings. text_reads_labels: whether texts attend to the labels in every layer. licences, languages: of the sets
+    that it is trained on. without: a group of them that is left out.
     """
 
     config: TrainingConfig = CONFIG
     loss: Loss | None = None
+    soft_targets: Literal["distance", "teacher"] | None = None
+    text_reads_labels: bool = False
     licences: Licences = "product"
     languages: Languages = "English"
     without: Group | None = None
-    seeds: int = SEEDS
 
     def sets(self, sets: Sequence[LabelledSet]) -> list[LabelledSet]:
         names = {
@@ -130,6 +147,16 @@ class Trial:
         names.difference_update(JUDGED, JUDGED_IN_OTHER_LANGUAGES, SAME_TEXTS)
         return [labelled for labelled in sets if labelled.name in names]
 
+    def trainee(self, start: Checkpoint) -> Checkpoint:
+        """Return the model that is trained, with the weights of `start`."""
+        if not self.text_reads_labels:
+            return copy.deepcopy(start)
+        if not isinstance(start.model, LabelCachedModel):
+            raise TrainingError(f"{start.ref.uri} is not a label-cached model; give one")
+        model = LabelCachedModel(replace(start.model.config, text_reads_labels=True))
+        model.load_state_dict(start.model.state_dict(), strict=False)
+        return replace(start, model=model.eval())
+
 
 def trained(**changes: Any) -> Trial:
     return Trial(CONFIG.model_copy(update=changes))
@@ -140,7 +167,7 @@ def sampled(**changes: Any) -> Trial:
 
 
 def without(group: Group) -> Trial:
-    return Trial(without=group, seeds=1)
+    return Trial(without=group)
 
 
 # By worth: a run that is stopped has the first ones.
@@ -153,6 +180,9 @@ TRIALS = {
     "joined_share 0": sampled(joined_share=0.0),
     "each label's texts contrasted, too": Trial(loss=contrastive_loss),
     "full_window_share 0.2": sampled(full_window_share=0.2),
+    "ordered labels: targets by their distance": Trial(soft_targets="distance"),
+    "the average of the recipe's trainings as teacher": Trial(soft_targets="teacher"),
+    "texts read the labels": Trial(CONFIG.model_copy(update={"scalar_lr": 1e-2}), text_reads_labels=True),
     "with sets for research": Trial(licences="all"),
     "with sets in other languages": Trial(languages="all"),
     "without opinion: sentiment, moderation, spam": without("opinion"),
@@ -192,8 +222,10 @@ def main() -> None:
         for names in (JUDGED, JUDGED_IN_OTHER_LANGUAGES)
     )
     done = {(row["recipe"], row["seed"]) for row in results if row["start"] == reference.digest}
+    teacher = cache(partial(averaged, start, training_sets))
     for name, seed in pending(done):
-        for row in run(name, seed, start, training_sets, partial(judge, english=english, others=others)):
+        judged = partial(judge, english=english, others=others)
+        for row in run(name, seed, start, training_sets, teacher, judged):
             results.append({**row, "start": reference.digest, "machine": machine.describe()})
             print("{recipe}, seed {seed}: {mean:.3f}".format(**row), flush=True)
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -202,29 +234,69 @@ def main() -> None:
 
 def pending(done: set[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     """Yield names and seeds of trials that are not done, the first seed of all trials first."""
-    trials = [(BEFORE, 0), *((name, seed) for seed in range(SEEDS) for name in TRIALS if seed < TRIALS[name].seeds)]
+    trials = [(BEFORE, 0), (AVERAGED, 0), *((name, seed) for seed in range(SEEDS) for name in TRIALS)]
     yield from (trial for trial in trials if trial not in done)
 
 
 def run(
-    name: str, seed: int, start: Checkpoint, training_sets: Sequence[LabelledSet], judge: Callable[[Checkpoint], Scores]
+    name: str,
+    seed: int,
+    start: Checkpoint,
+    training_sets: Sequence[LabelledSet],
+    teacher: Callable[[], Checkpoint],
+    judge: Callable[[Checkpoint], Scores],
 ) -> list[dict[str, Any]]:
     """Return the scores of a trial with this seed; for the unchanged recipe also those of its last weights."""
-    if name == BEFORE:
-        return [{"recipe": name, "seed": seed, "steps": 0, "seconds": 0.0, **judge(start)}]
-    config = TRIALS[name].config.model_copy(update={"seed": seed})
-    trainee, last = copy.deepcopy(start), LastWeights()
+    if name in (BEFORE, AVERAGED):
+        return [
+            {"recipe": name, "seed": seed, "steps": 0, "seconds": 0.0, **judge(start if name == BEFORE else teacher())}
+        ]
+    trial = TRIALS[name]
+    distributions: Distributions | None = None
+    if trial.soft_targets == "teacher":
+        distributions = of_teacher(teacher(), CONFIG.max_text_tokens)
+    elif trial.soft_targets == "distance":
+        distributions = by_distance
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        trial = TRIALS[name]
-        sets = trial.sets(training_sets)
-        train(trainee.model, trainee.tokenizer, sets, config, Path(folder), [last], trial.loss)
-    facts = {"seed": seed, "steps": config.steps, "seconds": time.perf_counter() - started}
+    trainee, last = train_trial(trial, seed, start, training_sets, distributions)
+    facts = {"seed": seed, "steps": CONFIG.steps, "seconds": time.perf_counter() - started}
     rows = [{"recipe": name, **facts, **judge(trainee)}]
     if name == BASE:
         trainee.model.load_state_dict(last.state)
         rows.append({"recipe": LAST_WEIGHTS, **facts, **judge(trainee)})
     return rows
+
+
+def train_trial(
+    trial: Trial,
+    seed: int,
+    start: Checkpoint,
+    training_sets: Sequence[LabelledSet],
+    distributions: Distributions | None = None,
+) -> tuple[Checkpoint, LastWeights]:
+    """Return the trained model, whose weights are their moving average, and the last weights."""
+    config = trial.config.model_copy(update={"seed": seed})
+    trainee, last, loss = trial.trainee(start), LastWeights(), trial.loss
+    batches: Dataset[TrainingBatch] = BatchSampler(
+        trial.sets(training_sets), config.sampling, size=config.steps, seed=seed
+    )
+    if distributions is not None:
+        batches = SoftTargetBatches(batches, config.steps, distributions)
+        loss = soft_target_loss(config, SOFT_SHARE)
+    with tempfile.TemporaryDirectory() as folder:
+        train_on(batches, trainee.model, trainee.tokenizer, config, Path(folder), [last], loss)
+    return trainee, last
+
+
+def averaged(start: Checkpoint, training_sets: Sequence[LabelledSet]) -> Checkpoint:
+    """Return the weight average of the recipe's trainings with each seed."""
+    trainings = [train_trial(TRIALS[BASE], seed, start, training_sets)[0] for seed in range(SEEDS)]
+    states = [trained.model.state_dict() for trained in trainings]
+    result = trainings[0]
+    result.model.load_state_dict(
+        {name: average([state[name] for state in states], [1.0] * SEEDS) for name in states[0]}
+    )
+    return result
 
 
 def judge(trainee: Checkpoint, english: Sequence[LabelledSet], others: Sequence[LabelledSet]) -> Scores:
