@@ -114,7 +114,8 @@ def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, 
     `missing_columns` does.
     """
     missing = missing_columns(spark, table, spec.schema)
-    create(spark, table, spec)
+    if create(spark, table, spec):
+        return ()
     if missing:
         # No ALTER TABLE: it would take the types as SQL, in which a field's name could hold more columns.
         no_rows = spark.createDataFrame([], spec.schema)
@@ -131,18 +132,19 @@ def ensure(spark: SparkSession, table: TableRef, spec: TableSpec) -> tuple[str, 
     return missing
 
 
-def create(spark: SparkSession, table: TableRef, spec: TableSpec) -> None:
-    """Create the table if there is none, and complete a creation that was killed."""
+def create(spark: SparkSession, table: TableRef, spec: TableSpec) -> bool:
+    """Create the table if there is none, and complete a creation that was killed. Return whether it was created."""
     if table.exists(spark):
-        return
+        return False
     folder = table.folder(spark)
     if folder is not None and file_system.list_names(spark, folder):
         if table.table is not None and TableRef(path=folder).exists(spark):
             # A run was killed between the table's first commit and the catalog's entry.
             spark.sql(_registration(table, folder))
-            return
+            return False
         _remove_unfinished(spark, folder)
     retry_conflicts(lambda: _create(spark, table, spec), table.name)
+    return True
 
 
 def apply_settings(spark: SparkSession, table: TableRef, spec: TableSpec, current: Mapping[str, str]) -> None:
@@ -185,6 +187,7 @@ def _alter(spark: SparkSession, table: TableRef, change: str) -> None:
 
 def _create(spark: SparkSession, table: TableRef, spec: TableSpec) -> None:
     properties = {f"delta.{name}": "false" for name in _DEFAULTS_OFF} | dict(spec.properties) | dict(spec.settings)
+    properties |= {f"delta.constraints.{name}": condition for name, condition in spec.constraints.items()}
     if _has_special_names(spec.schema):
         properties |= dict([_COLUMN_MAPPING])
     # SQL, because Delta's builder takes no name of three parts.

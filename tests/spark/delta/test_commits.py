@@ -103,6 +103,20 @@ def test_promise_4_a_table_whose_creation_was_killed_is_created(
     assert f"{table.path}: a run was killed while it created this table" in caplog.text
 
 
+def test_a_table_is_created_with_its_constraints_in_one_commit_and_gets_those_that_it_lacks(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    constraints = {f"delta.constraints.{name}" for name in TAGS_SPEC.constraints}
+    created, earlier = (TableRef(path=str(tmp_path / name)) for name in ("created", "earlier"))
+    ensure(spark, created, TAGS_SPEC)
+    assert created.latest(spark).until == 0
+    assert constraints <= created.property_names(spark)
+    ensure(spark, earlier, replace(TAGS_SPEC, constraints={}))
+    assert not constraints & earlier.property_names(spark)
+    ensure(spark, earlier, TAGS_SPEC)
+    assert constraints <= earlier.property_names(spark)
+
+
 def test_a_table_that_another_run_is_creating_is_waited_for(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
