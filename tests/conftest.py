@@ -36,17 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="decides which processes are killed when, and the histories")
 
 
-def scope_of(nodeid: str) -> str:
-    """Return what a process takes on at once: a file, or the folder of tests that share the cluster or Airflow."""
-    path, _, _ = nodeid.partition("::")
-    return next((folder for folder in ("tests/airflow", "tests/cluster") if path.startswith(f"{folder}/")), path)
-
-
 class SharedProcesses(LoadScopeScheduling):
-    """Tests go to the processes scope by scope, in the order of their collection."""
+    """Tests go to the processes file by file; those that share the cluster, or Airflow's database, go to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return scope_of(nodeid)
+        path, _, _ = nodeid.partition("::")
+        folder = Path(path).parts[1]
+        return folder if folder in {"airflow", "cluster"} else path
 
 
 @pytest.hookimpl(wrapper=True)
@@ -65,17 +61,9 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put scopes with long tests first, and the small ones of tests/spark last: so all processes end at one time."""
-    scopes = {item.nodeid: scope_of(item.nodeid) for item in items}
-    with_long = {scopes[item.nodeid] for item in items if item.get_closest_marker("long")}
-    positions = {scope: position for position, scope in enumerate(dict.fromkeys(scopes.values()))}
-
-    def order(item: pytest.Item) -> tuple[bool, int]:
-        scope = scopes[item.nodeid]
-        # The others backwards: tests/unit/training, at the end, takes longest.
-        return (False, positions[scope]) if scope in with_long else (True, -positions[scope])
-
-    items.sort(key=order)
+    """Put files with long tests first: at the end no process has nothing left while another is in a long one."""
+    with_long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in with_long)
 
 
 def pytest_unconfigure() -> None:
