@@ -247,10 +247,10 @@ def run(
     judge: Callable[[Checkpoint], Scores],
 ) -> list[dict[str, Any]]:
     """Return the scores of a trial with this seed; for the unchanged recipe also those of its last weights."""
-    if name in (BEFORE, AVERAGED):
-        return [
-            {"recipe": name, "seed": seed, "steps": 0, "seconds": 0.0, **judge(start if name == BEFORE else teacher())}
-        ]
+    if name == BEFORE:
+        return [{"recipe": name, "seed": seed, "steps": 0, **judge(start)}]
+    if name == AVERAGED:
+        return [{"recipe": name, "seed": seed, "steps": SEEDS * CONFIG.steps, **judge(teacher())}]
     trial = TRIALS[name]
     distributions: Distributions | None = None
     if trial.soft_targets == "teacher":
