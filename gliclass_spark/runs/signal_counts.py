@@ -67,9 +67,10 @@ def query_signals(pipeline: Pipeline, sql: str, storage_options: StorageOptions 
     table = delta_table(path, storage_options=storage_options)
     columns = {field.name for field in table.schema().fields}
     missing = "".join(f", {null} as {name}" for name, null in _LATER_COLUMNS.items() if name not in columns)
+    # Not array_has_all alone: in a CASE, DataFusion's answers false, not null, for some null lists.
     signals = f"""
         select *,
-            case when label is null then coalesce(array_has_all(make_array({labels}), labels), true)
+            case when label is null then labels is null or array_has_all(make_array({labels}), labels)
                 else label in ({labels}) end as has_label,
             label_set_hash <> {_quoted(label_set.hash)} as is_earlier
         from (select *{missing} from t where label_set_hash in ({hashes}))
