@@ -29,8 +29,6 @@ OUTPUT_TYPES: dict[str, DataType] = {
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "int8")
 # Whether a worker has the device is seen there; a driver need not have it.
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
-
-
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
